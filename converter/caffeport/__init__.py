@@ -1,0 +1,51 @@
+"""Caffe models as PyTorch modules and ONNX files, proven blob by blob, and back into Caffe.
+
+    net = caffeport.load("deploy.prototxt", "face.caffemodel")
+    model = net.to_torch()
+    net.to_onnx("face.onnx")
+    print(caffeport.check(net))
+"""
+
+from typing import Any
+
+from .build import load
+from .errors import (
+    CaffemodelError,
+    CaffeportError,
+    CaffeportWarning,
+    ExportError,
+    MissingDependencyError,
+    NetError,
+    PrototxtError,
+    UnknownLayerError,
+    WeightsError,
+)
+from .layers.base import BlobSpec, LayerType, layer_type
+from .net import Layer, Net
+
+
+def check(net: Net, inputs: Any = None, **options: Any) -> Any:
+    """Compare backends blob by blob; see :func:`caffeport.parity.check`."""
+    from .parity import check as run
+
+    return run(net, inputs, **options)
+
+
+__all__ = [
+    "BlobSpec",
+    "CaffemodelError",
+    "CaffeportError",
+    "CaffeportWarning",
+    "ExportError",
+    "Layer",
+    "LayerType",
+    "MissingDependencyError",
+    "Net",
+    "NetError",
+    "PrototxtError",
+    "UnknownLayerError",
+    "WeightsError",
+    "check",
+    "layer_type",
+    "load",
+]

@@ -1,0 +1,34 @@
+"""Caffe's HDF5 weights (``.caffemodel.h5``): a dataset ``data/<layer>/<index>`` for every blob."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .caffemodel import Blob, Caffemodel, StoredLayer, _Run
+from .errors import CaffemodelError, MissingDependencyError
+
+
+def read_hdf5(path: Path) -> Caffemodel:
+    """Read the file whole; raises MissingDependencyError without h5py."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingDependencyError(f"{path}: HDF5 weights need h5py; install it: pip install h5py") from error
+    blobs: dict[str, dict[int, Blob]] = {}
+    try:
+        with h5py.File(path, "r") as file:
+
+            def keep(name: str, node: object) -> None:
+                if isinstance(node, h5py.Dataset):
+                    layer, _, index = name.rpartition("/")  # layer names may hold slashes of their own
+                    array = np.asarray(node, "<f4")
+                    run = _Run(0, array.size, "<f4", 4)
+                    blobs.setdefault(layer, {})[int(index)] = Blob(array.shape, False, array.tobytes(), [run])
+
+            file["data"].visititems(keep)
+    except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
+        raise CaffemodelError(f"{path}: is HDF5, but not Caffe's weights ({error})") from error
+    layers = [StoredLayer(name, "", [found[i] for i in sorted(found)]) for name, found in blobs.items()]
+    return Caffemodel(str(path), "", layers)

@@ -1,0 +1,60 @@
+"""Every Caffe layer type, one class each, one file a family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import import_module
+
+from ..errors import NetError
+from .base import LayerType
+
+FAMILIES = (
+    "activation",
+    "arithmetic",
+    "convolution",
+    "data",
+    "face",
+    "inner_product",
+    "loss",
+    "normalization",
+    "pooling",
+    "recurrent",
+    "selection",
+    "shape",
+)
+
+
+@cache
+def builtin() -> Mapping[str, type[LayerType]]:
+    """{Caffe type: class} of the layers that come with caffeport."""
+    found: dict[str, type[LayerType]] = {}
+    for family in FAMILIES:
+        module = import_module(f"{__name__}.{family}")
+        for cls in vars(module).values():
+            if isinstance(cls, type) and issubclass(cls, LayerType) and cls.__module__ == module.__name__:
+                for name in cls.__dict__.get("types", ()):
+                    if name in found:
+                        raise RuntimeError(f"{name} is implemented twice: {found[name]} and {cls}")
+                    found[name] = cls
+    return found
+
+
+def registry(custom: Iterable[type[LayerType]] = ()) -> dict[str, type[LayerType]]:
+    """The built-in layers and the user's; the user's win."""
+    known = dict(builtin())
+    for cls in custom:
+        if not (isinstance(cls, type) and issubclass(cls, LayerType) and cls.types):
+            raise NetError(f"custom_layers expects LayerType subclasses marked with @layer_type(...), got {cls!r}")
+        known.update(dict.fromkeys(cls.types, cls))
+    return known
+
+
+def message_schemas(known: Mapping[str, type[LayerType]]) -> dict[str, list[type]]:
+    """{message field: the schemas under that name} over all layer types."""
+    schemas: dict[str, list[type]] = {}
+    for cls in known.values():
+        for name, schema in cls.schemas.items():
+            if schema not in schemas.setdefault(name, []):
+                schemas[name].append(schema)
+    return schemas

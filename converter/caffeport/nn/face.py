@@ -1,0 +1,108 @@
+"""NormFace's layers, with the gradients its fork has."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .inner_product import unit_rows
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """Identity forward; the gradient is multiplied by ``factor``."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(factor)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        return gradient * ctx.saved_tensors[0], None
+
+
+class Normalize(nn.Module):
+    """Over axis 1; the result has four axes, as in the fork."""
+
+    def __init__(self, kind: str, eps: float, fix_gradient: bool, bp_norm: bool, with_norm: bool) -> None:
+        super().__init__()
+        self.kind, self.eps = kind, eps
+        self.fix_gradient, self.bp_norm, self.with_norm = fix_gradient, bp_norm, with_norm
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        x = x.reshape(*x.shape, *[1] * (4 - x.dim()))
+        if self.kind == "L2":
+            norm = torch.sqrt((x * x).sum(1, keepdim=True) + self.eps)
+        else:
+            norm = x.abs().sum(1, keepdim=True) + self.eps
+        y = x / norm
+        if self.fix_gradient:
+            y = _ScaleGradient.apply(y, norm.detach())
+        if not self.with_norm:
+            return y
+        return [y, norm if self.bp_norm else norm.detach()]
+
+    def extra_repr(self) -> str:
+        return f"{self.kind}, eps={self.eps}"
+
+
+class SSDNormalize(nn.Module):
+    weight: Tensor
+
+    def __init__(self, across_spatial: bool, eps: float) -> None:
+        super().__init__()
+        self.across_spatial, self.eps = across_spatial, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        axes = tuple(range(1, x.dim())) if self.across_spatial else (1,)
+        norm = torch.sqrt((x * x).sum(axes, keepdim=True) + self.eps)
+        return x / norm * self.weight.reshape(-1, *[1] * (x.dim() - 2))
+
+
+class InnerDistance(nn.Module):
+    """Squared L2, or L1, distances to the rows of the weight (learned, or the second bottom)."""
+
+    weight: Tensor
+
+    def __init__(self, kind: str, axis: int, eps: float | None) -> None:
+        super().__init__()
+        self.kind, self.axis, self.eps = kind, axis, eps
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        x = x.flatten(self.axis)
+        w = self.weight if weight is None else weight.reshape(weight.shape[0], -1)
+        if self.eps is not None:
+            w = unit_rows(w, self.eps)
+        if self.kind == "L1":
+            flat = x.reshape(-1, x.shape[-1])
+            return torch.cdist(flat, w, p=1.0).reshape(*x.shape[:-1], w.shape[0])
+        squares = (x * x).sum(-1, keepdim=True) + (w * w).sum(1)
+        # Rounding may take a distance of 0 below it.
+        return (squares - 2 * (x @ w.t())).clamp_min(0)
+
+    def extra_repr(self) -> str:
+        return self.kind
+
+
+class Flip(nn.Module):
+    def __init__(self, axes: list[int]) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flip(self.axes)
+
+
+class LabelSpecificAdd(nn.Module):
+    def __init__(self, bias: float, transform_test: bool, with_bias: bool) -> None:
+        super().__init__()
+        self.bias, self.transform_test, self.with_bias = bias, transform_test, with_bias
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
+        y = x
+        if self.training or self.transform_test:
+            index = label.reshape(-1, 1, *[1] * (x.dim() - 2)).long()
+            target = x.gather(1, index.expand(-1, 1, *x.shape[2:]))
+            shift = torch.where(target > -self.bias, self.bias, 0.0).to(x.dtype).detach()
+            y = x.scatter_add(1, index.expand_as(shift), shift)
+        return [y, x.new_full((1,), self.bias)] if self.with_bias else y

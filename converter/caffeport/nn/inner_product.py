@@ -1,0 +1,58 @@
+"""Fully connected layers."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def unit_rows(weight: Tensor, eps: float) -> Tensor:
+    """Rows of unit length whose gradient passes straight through to ``weight``.
+
+    The NormFace fork overwrites the weight with these rows and then takes their gradient for the
+    weight's own; here the stored weight stays as it is.
+    """
+    unit = weight / torch.sqrt((weight * weight).sum(1, keepdim=True) + eps)
+    return weight + (unit - weight).detach()
+
+
+class InnerProduct(nn.Module):
+    """``eps`` (under the root) normalises the rows of the learned weight; None leaves them."""
+
+    def __init__(
+        self, names: list[str], shapes: dict[str, tuple[int, ...]], axis: int, transpose: bool, eps: float | None
+    ) -> None:
+        super().__init__()
+        for name in ("weight", "bias"):
+            self.register_parameter(name, nn.Parameter(torch.empty(shapes[name])) if name in names else None)
+        self.axis, self.transpose, self.eps = axis, transpose, eps
+
+    def forward(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        x = x.flatten(self.axis)
+        if weight is None:
+            w = self.weight.t() if self.transpose else self.weight
+            if self.eps is not None:
+                w = unit_rows(w, self.eps)
+        elif self.transpose:
+            w = weight.reshape(x.shape[-1], -1).t()
+        else:
+            w = weight.reshape(-1, x.shape[-1])
+        return F.linear(x, w, self.bias if bias is None else bias.reshape(-1))
+
+    def extra_repr(self) -> str:
+        text = "weight from the second bottom" if self.weight is None else str(tuple(self.weight.shape))
+        return text + (", unit rows" if self.eps is not None else "")
+
+
+class Embed(nn.Module):
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, bias_term: bool) -> None:
+        super().__init__()
+        self.bias_term = bias_term
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.embedding(x.long(), self.weight)
+        return y + self.bias if self.bias_term else y

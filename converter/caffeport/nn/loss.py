@@ -1,0 +1,156 @@
+"""BVLC Caffe's losses, with its normalisations and the gradients it defines, and Accuracy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _normalizer(normalization: str, outer: int, inner: int, valid: Tensor) -> Tensor | float:
+    """What the summed loss is divided by: LossLayer::GetNormalizer."""
+    if normalization == "VALID":
+        return valid.clamp_min(1)
+    return float({"FULL": outer * inner, "BATCH_SIZE": outer, "NONE": 1}[normalization])
+
+
+class _ClassLoss(nn.Module):
+    """Scores with classes on ``axis``, one label for every other position."""
+
+    def __init__(self, axis: int, ignore_label: int | None, normalization: str, tops: int) -> None:
+        super().__init__()
+        self.axis, self.ignore_label, self.normalization, self.tops = axis, ignore_label, normalization, tops
+
+    def per_position(self, scores: Tensor, labels: Tensor, matrix: Tensor | None) -> Tensor:
+        """The loss at every position, from scores (outer, C, inner) and labels (outer, inner)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, label: Tensor, matrix: Tensor | None = None) -> Tensor | list[Tensor]:
+        classes = x.shape[self.axis]
+        outer = math.prod(x.shape[: self.axis])
+        scores = x.reshape(outer, classes, -1)
+        labels = label.reshape(outer, -1).long()
+        kept = torch.ones_like(labels, dtype=torch.bool)
+        if self.ignore_label is not None:
+            kept = labels != self.ignore_label
+        losses = self.per_position(scores, torch.where(kept, labels, 0), matrix)
+        total = torch.where(kept, losses, 0.0).sum()
+        loss = total / _normalizer(self.normalization, outer, scores.shape[2], kept.sum())
+        return [loss, F.softmax(x, self.axis)] if self.tops > 1 else loss
+
+    def extra_repr(self) -> str:
+        return f"normalization={self.normalization}, ignore_label={self.ignore_label}"
+
+
+class SoftmaxWithLoss(_ClassLoss):
+    def per_position(self, scores: Tensor, labels: Tensor, matrix: Tensor | None) -> Tensor:
+        return -F.log_softmax(scores, 1).gather(1, labels[:, None])[:, 0]
+
+
+class InfogainLoss(_ClassLoss):
+    """``matrix`` (C, C) is H; None where it comes as the third bottom."""
+
+    def __init__(
+        self, axis: int, ignore_label: int | None, normalization: str, tops: int, matrix: np.ndarray | None
+    ) -> None:
+        super().__init__(axis, ignore_label, normalization, tops)
+        self.fixed = None if matrix is None else matrix.tolist()
+
+    def per_position(self, scores: Tensor, labels: Tensor, matrix: Tensor | None) -> Tensor:
+        classes = scores.shape[1]
+        gain = scores.new_tensor(self.fixed) if matrix is None else matrix.reshape(classes, classes)
+        log_probabilities = F.log_softmax(scores, 1).clamp_min(float(np.log(1e-20)))
+        return -(gain[labels].permute(0, 2, 1) * log_probabilities).sum(1)
+
+
+class SigmoidCrossEntropyLoss(nn.Module):
+    def __init__(self, ignore_label: int | None, normalization: str, tops: int) -> None:
+        super().__init__()
+        self.ignore_label, self.normalization, self.tops = ignore_label, normalization, tops
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor | list[Tensor]:
+        target = target.reshape(x.shape)
+        losses = F.binary_cross_entropy_with_logits(x, target, reduction="none")
+        kept = torch.ones_like(target, dtype=torch.bool)
+        if self.ignore_label is not None:
+            kept = target.long() != self.ignore_label
+        outer = x.shape[0]
+        divisor = _normalizer(self.normalization, outer, x.numel() // outer, kept.sum())
+        loss = torch.where(kept, losses, 0.0).sum() / divisor
+        return [loss, torch.sigmoid(x)] if self.tops > 1 else loss
+
+
+class MultinomialLogisticLoss(nn.Module):
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        chosen = x.flatten(1).gather(1, label.reshape(-1, 1).long())
+        return -chosen.clamp_min(1e-20).log().mean()
+
+
+class EuclideanLoss(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x - y.reshape(x.shape)).square().sum() / (2 * x.shape[0])
+
+
+class HingeLoss(nn.Module):
+    def __init__(self, power: int) -> None:
+        super().__init__()
+        self.power = power
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        sign = torch.ones_like(flat).scatter(1, label.reshape(-1, 1).long(), -1.0)
+        return F.relu(1 + sign * flat).pow(self.power).sum() / x.shape[0]
+
+
+class ContrastiveLoss(nn.Module):
+    EPS = 1e-4
+    """Caffe divides the gradient of a dissimilar pair by d + 1e-4, so that d = 0 is no trouble."""
+
+    def __init__(self, margin: float, legacy: bool) -> None:
+        super().__init__()
+        self.margin, self.legacy = margin, legacy
+
+    def forward(self, x: Tensor, y: Tensor, label: Tensor) -> Tensor:
+        squared = (x.flatten(1) - y.flatten(1)).square().sum(1)
+        if self.legacy:
+            apart = F.relu(self.margin - squared)
+        else:
+            distance = squared.detach().sqrt()
+            # The value of the distance with Caffe's gradient: d(d^2) / (2 (d + eps)).
+            slope = squared / (2 * (distance + self.EPS))
+            apart = F.relu(self.margin - (distance + slope - slope.detach())).square()
+        similar = label.reshape(-1).long() != 0
+        return torch.where(similar, squared, apart).sum() / (2 * x.shape[0])
+
+
+class Accuracy(nn.Module):
+    def __init__(self, axis: int, top_k: int, ignore_label: int | None, min_is_better: bool, tops: int) -> None:
+        super().__init__()
+        self.axis, self.top_k, self.ignore_label = axis, top_k, ignore_label
+        self.min_is_better, self.tops = min_is_better, tops
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
+        classes = x.shape[self.axis]
+        scores = x.movedim(self.axis, -1).reshape(-1, classes)
+        if self.min_is_better:
+            scores = -scores
+        # Labels are (outer, inner) in the order that the other axes of x have.
+        labels = label.reshape(-1).long()
+        kept = torch.ones_like(labels, dtype=torch.bool)
+        if self.ignore_label is not None:
+            kept = labels != self.ignore_label
+        safe = torch.where(kept, labels, 0)[:, None]
+        others = scores.scatter(1, safe, float("-inf"))
+        # A tie counts against the label, as in Caffe.
+        better = (others >= scores.gather(1, safe)).sum(1)
+        correct = ((better < self.top_k) & kept).to(x.dtype)
+        accuracy = correct.sum() / kept.sum().clamp_min(1).to(x.dtype)
+        if self.tops == 1:
+            return accuracy
+        counts = x.new_zeros(classes).index_add(0, safe[:, 0], kept.to(x.dtype))
+        hits = x.new_zeros(classes).index_add(0, safe[:, 0], correct)
+        return [accuracy, torch.where(counts > 0, hits / counts.clamp_min(1), 0.0)]

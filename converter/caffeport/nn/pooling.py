@@ -1,0 +1,125 @@
+"""Pooling with Caffe's number of positions and divisors (see caffeport.layers.pooling)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from ..layers.pooling import PoolWindow
+
+
+def _torch_agrees(window: PoolWindow) -> bool:
+    """Whether torch's own pooling has the same positions: it always clips, and takes pads up to k / 2."""
+    return all(2 * p <= k for k, p in zip(window.kernel, window.pad, strict=True)) and (
+        not window.ceil or all(s <= k or p > 0 for k, s, p in zip(window.kernel, window.stride, window.pad, strict=True))
+    )
+
+
+def _padded(x: Tensor, window: PoolWindow, value: float) -> Tensor:
+    """Pad so that pooling with rounding down has Caffe's positions."""
+    (top, left), (bottom, right) = window.pad, window.far
+    return F.pad(x, (left, right, top, bottom), value=value)
+
+
+class MaxPooling(nn.Module):
+    def __init__(self, window: PoolWindow, with_mask: bool) -> None:
+        super().__init__()
+        self.window, self.with_mask = window, with_mask
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        window = self.window
+        if _torch_agrees(window):
+            pooled = F.max_pool2d(
+                x, window.kernel, window.stride, window.pad, ceil_mode=window.ceil, return_indices=self.with_mask
+            )
+            return [pooled[0], pooled[1].to(x.dtype)] if self.with_mask else pooled
+        padded = _padded(x, window, torch.finfo(x.dtype).min)
+        pooled = F.max_pool2d(padded, window.kernel, window.stride, return_indices=self.with_mask)
+        if not self.with_mask:
+            return pooled
+        width = padded.shape[3]
+        row, column = pooled[1] // width - window.pad[0], pooled[1] % width - window.pad[1]
+        return [pooled[0], (row * x.shape[3] + column).to(x.dtype)]
+
+    def extra_repr(self) -> str:
+        return str(self.window)
+
+
+class AvePooling(nn.Module):
+    def __init__(self, window: PoolWindow) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, x: Tensor) -> Tensor:
+        window = self.window
+        if _torch_agrees(window):
+            return F.avg_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=window.ceil)
+        total = F.avg_pool2d(_padded(x, window, 0.0), window.kernel, window.stride, divisor_override=1)
+        rows, columns = window.divisors((x.shape[2], x.shape[3]))
+        area = torch.as_tensor(rows, dtype=x.dtype, device=x.device)[:, None] * torch.as_tensor(
+            columns, dtype=x.dtype, device=x.device
+        )
+        return total / area
+
+    def extra_repr(self) -> str:
+        return str(self.window)
+
+
+class StochasticPooling(nn.Module):
+    """One number of each window, drawn in proportion to its size; their average by size when not training."""
+
+    def __init__(self, window: PoolWindow) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, x: Tensor) -> Tensor:
+        window = self.window
+        x = _padded(x, window, 0.0)
+        if not self.training:
+            total = F.avg_pool2d(x, window.kernel, window.stride, divisor_override=1)
+            squares = F.avg_pool2d(x * x, window.kernel, window.stride, divisor_override=1)
+            return squares / total.clamp_min(torch.finfo(x.dtype).tiny)
+        height, width = ((x.shape[i + 2] - window.kernel[i]) // window.stride[i] + 1 for i in (0, 1))
+        columns = F.unfold(x, window.kernel, stride=window.stride)
+        columns = columns.reshape(*x.shape[:2], math.prod(window.kernel), -1).transpose(2, 3)
+        weights = columns.detach().clamp_min(0) + torch.finfo(x.dtype).tiny
+        drawn = torch.multinomial(weights.reshape(-1, weights.shape[-1]), 1).reshape(*columns.shape[:-1], 1)
+        return columns.gather(3, drawn).reshape(*x.shape[:2], height, width)
+
+
+class GlobalPooling(nn.Module):
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True) if self.method == "AVE" else x.amax((2, 3), keepdim=True)
+
+    def extra_repr(self) -> str:
+        return self.method
+
+
+class SPP(nn.Module):
+    """Windows follow the size of x, so that any size gives as many numbers."""
+
+    def __init__(self, height: int, method: str) -> None:
+        super().__init__()
+        self.height, self.method = height, method
+
+    def forward(self, x: Tensor) -> Tensor:
+        from ..layers.pooling import PoolWindow
+
+        parts = []
+        for level in range(self.height):
+            bins = 2**level
+            kernel = (-(-x.shape[2] // bins), -(-x.shape[3] // bins))
+            pad = ((kernel[0] * bins - x.shape[2] + 1) // 2, (kernel[1] * bins - x.shape[3] + 1) // 2)
+            window = PoolWindow(kernel, kernel, pad)
+            pool = MaxPooling(window, False) if self.method == "MAX" else AvePooling(window)
+            parts.append(pool(x).flatten(1))
+        return torch.cat(parts, 1)

@@ -1,0 +1,82 @@
+"""Mean, scale and channel order in front of a converted model, so that it takes pixels as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import CaffeportError, shape_text
+from .net import Net, Shape
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """(x - mean) * scale on input ``index``; with ``rgb`` its channels are reversed first, to Caffe's BGR.
+
+    ``mean`` broadcasts over the input, in the net's channel order: (C, 1, 1), (C, H, W) or one number.
+    """
+
+    index: int
+    mean: np.ndarray | None
+    scale: float
+    rgb: bool
+
+    @staticmethod
+    def of(net: Net, mean: Any, scale: float | None, rgb: bool) -> Preprocessing | None:
+        """Checked against the net's first 4-D input; None where nothing is to be done."""
+        if mean is None and scale is None and not rgb:
+            return None
+        images = [i for i, value in enumerate(net.input_values) if len(value.shape) == 4]
+        if not images:
+            raise CaffeportError("preprocessing needs an image input (N, C, H, W), and this net has none")
+        shape = net.input_values[images[0]].shape
+        if rgb and shape[1] != 3:
+            raise CaffeportError(f"rgb needs an input of 3 channels, and {shape_text(shape)} has {shape[1]}")
+        return Preprocessing(images[0], _mean(mean, shape), 1.0 if scale is None else float(scale), rgb)
+
+    def apply_torch(self, inputs: Sequence[Any]) -> list[Any]:
+        import torch
+
+        inputs = list(inputs)
+        x = inputs[self.index]
+        if self.rgb:
+            x = x.flip(1)
+        if self.mean is not None:
+            x = x - torch.tensor(self.mean.tolist(), dtype=x.dtype, device=x.device)
+        inputs[self.index] = x * self.scale if self.scale != 1 else x
+        return inputs
+
+    def emit(self, g: Any, name: str) -> str:
+        """ONNX nodes on the input called ``name``."""
+        if self.rgb:
+            name = g.reverse(name, [1])
+        if self.mean is not None:
+            name = g.op("Sub", name, g.const(self.mean))
+        return g.mul(name, self.scale)
+
+
+def _mean(mean: Any, shape: Shape) -> np.ndarray | None:
+    if mean is None:
+        return None
+    try:
+        array = np.asarray(mean, np.float32)
+    except (TypeError, ValueError) as error:
+        raise CaffeportError(f"mean expects numbers, got {mean!r}") from error
+    if array.ndim == 4 and array.shape[0] == 1:
+        array = array[0]
+    channels = shape[1]
+    if array.size == 1:
+        return array.reshape(1, 1, 1)
+    if array.size == channels:
+        return array.reshape(channels, 1, 1)
+    if array.shape == shape[1:]:
+        return array
+    if array.ndim == 3 and array.shape[0] == channels:
+        # A mean image of the size before cropping: Caffe crops it with the picture, so its centre fits.
+        top, left = ((array.shape[i + 1] - shape[i + 2]) // 2 for i in (0, 1))
+        if top >= 0 and left >= 0:
+            return array[:, top : top + shape[2], left : left + shape[3]]
+    raise CaffeportError(f"mean has the shape {shape_text(array.shape)}; expected 1 or {channels} numbers, or {shape_text(shape[1:])}")
