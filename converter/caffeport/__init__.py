@@ -1,9 +1,9 @@
 """Caffe models as PyTorch modules and ONNX files, proven blob by blob, and back into Caffe.
 
-    net = caffeport.load("deploy.prototxt", "face.caffemodel")
-    model = net.to_torch()
-    net.to_onnx("face.onnx")
-    print(caffeport.check(net))
+net = caffeport.load("deploy.prototxt", "face.caffemodel")
+model = net.to_torch()
+net.to_onnx("face.onnx")
+print(caffeport.check(net))
 """
 
 from typing import Any

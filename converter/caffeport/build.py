@@ -134,6 +134,7 @@ def load(
     allow_unknown_fields: bool = False,
     allow_missing_weights: bool | None = None,
     bn: str | None = None,
+    exact_gradients: bool = False,
     seed: int = 0,
 ) -> Net:
     """Load a Caffe net.
@@ -148,6 +149,8 @@ def load(
     allow_missing_weights: leave layers that ``weights`` lacks to their fillers, as Caffe does without a word;
         by default True in the train phase (a new head) and False in the test phase.
     bn: what a 4-blob "BN" layer stores last: "variance" (PSPNet) or "inverse_std" (caffe-windows).
+    exact_gradients: the true derivative where a fork's backward pass computes something else; by default
+        training repeats Caffe's numbers.
     seed: of the fillers.
 
     Raises CaffeportError (PrototxtError, CaffemodelError, NetError, WeightsError): one line that names
@@ -169,7 +172,7 @@ def load(
         input_shapes={name: tuple(shape) for name, shape in (input_shapes or {}).items()},
         allow_unknown_fields=allow_unknown_fields,
         allow_missing_weights=chosen is Phase.TRAIN if allow_missing_weights is None else allow_missing_weights,
-        layer_options={"bn": bn},
+        layer_options={"bn": bn, "exact_gradients": exact_gradients},
         seed=seed,
     )
     message = upgrade(prototxt.load(prototxt_path))
@@ -201,7 +204,9 @@ def _split(message: Message, options: Options) -> tuple[NetFields, list[Message]
     layers = []
     for entry in message.fields:
         if entry.name in _SOLVER_FIELDS:
-            raise PrototxtError(f'{message.where(entry)}: "{entry.name}" belongs to a solver; expected the text of a net')
+            raise PrototxtError(
+                f'{message.where(entry)}: "{entry.name}" belongs to a solver; expected the text of a net'
+            )
         if entry.name == "layer" and isinstance(entry.value, Message):
             layers.append(entry.value)
         else:
@@ -262,7 +267,9 @@ def _connect(
     return layers, wanted
 
 
-def _refuse_bottom(text: Message, fields: LayerFields, name: str, current: dict[str, Value], later: dict[str, str]) -> None:
+def _refuse_bottom(
+    text: Message, fields: LayerFields, name: str, current: dict[str, Value], later: dict[str, str]
+) -> None:
     where = f'{text.where()}: bottom "{name}" of layer "{fields.name}"'
     if name in fields.top and later.get(name) == fields.name:
         raise NetError(f"{where} is made by no layer before it; an in-place layer needs its blob first")
@@ -312,10 +319,11 @@ def _layer_op(
     if fields.type not in known:
         raise UnknownLayerError(
             f'{text.where()}: layer "{fields.name}" has the unknown type "{fields.type}"'
-            f"{did_you_mean(fields.type, known)}; give its class as custom_layers=[...]; known: {', '.join(sorted(known))}"
+            f"{did_you_mean(fields.type, known)}; give its class as custom_layers=[...]; "
+            f"known: {', '.join(sorted(known))}"
         )
     cls = known[fields.type]
-    messages = {}
+    messages: dict[str, Any] = {}
     for entry in text.fields:
         if entry.name in _GENERIC or entry.name not in schemas:
             continue
@@ -325,7 +333,7 @@ def _layer_op(
             raise PrototxtError(f'{text.where(entry)}: "{entry.name}" is given twice')
         # A message of another layer type does nothing in Caffe, but it has to be valid there too.
         schema = cls.schemas.get(entry.name) or schemas[entry.name][0]
-        decoded = decode(entry.value, schema, title=entry.name, allow_unknown=options.allow_unknown_fields)
+        decoded: Any = decode(entry.value, schema, title=entry.name, allow_unknown=options.allow_unknown_fields)
         if entry.name in cls.schemas:
             messages[entry.name] = decoded
     return cls(
@@ -398,5 +406,3 @@ def _read_text_blobs(layer: Layer, blobs: list[TextBlob]) -> None:
                 f"but its text holds {len(blob.data)} numbers"
             )
         param.data = np.asarray(blob.data, np.float32).reshape(param.shape)
-
-

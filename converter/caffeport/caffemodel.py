@@ -109,13 +109,18 @@ def read(path: str | Path) -> Caffemodel:
             data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise CaffemodelError(f"{path}: {error.strerror or error}") from error
-    if _is_text(start):
-        raise CaffemodelError(f"{path}: is text; expected binary weights (.caffemodel). Are NET and WEIGHTS swapped?")
-    return _Reader(str(path), data).model()
+    try:
+        return _Reader(str(path), data).model()
+    except CaffemodelError:
+        # Only now: the first bytes of a good file may all be printable (a tag, a length, a name).
+        if _is_text(data[:1024]):
+            problem = "is text; expected binary weights (.caffemodel). Are NET and WEIGHTS swapped?"
+            raise CaffemodelError(f"{path}: {problem}") from None
+        raise
 
 
 def _is_text(start: bytes) -> bool:
-    return all(byte in b"\t\n\r\f\b" or 32 <= byte < 127 for byte in start)
+    return all(byte in b"\t\n\r\f" or byte >= 32 for byte in start)
 
 
 class _Reader:
@@ -297,7 +302,9 @@ def read_binaryproto(path: str | Path) -> np.ndarray:
     return blob.array()
 
 
-def write(path: str | Path, name: str, layers: Iterable[tuple[str, str, Sequence[str], Sequence[str], Sequence[np.ndarray]]]) -> None:
+def write(
+    path: str | Path, name: str, layers: Iterable[tuple[str, str, Sequence[str], Sequence[str], Sequence[np.ndarray]]]
+) -> None:
     """Write (name, type, bottoms, tops, arrays) layers as a V2 caffemodel, one blob in memory at a time."""
     with replacing(path) as stream:
         stream.write(wire.delimited(_NET_NAME, name.encode()))

@@ -13,8 +13,8 @@ from .errors import CaffeportError
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[IO[bytes]]:
-    """A binary file that becomes ``path`` when the block ends well, and vanishes when it does not.
+def replacing_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that is renamed to it when the block ends well, else removed.
 
     An interrupted run therefore leaves the old file as it was. Raises CaffeportError, naming the
     path, where the folder is missing or cannot be written.
@@ -24,11 +24,11 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         raise CaffeportError(f"{path}: is a folder; name the file to write")
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
     except OSError as error:
-        raise CaffeportError(f"{path}: cannot be written: {error.strerror}: {path.parent}") from error
+        raise CaffeportError(f"{path}: cannot be written: {error.strerror} ({path.parent})") from error
     try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
+        yield Path(temporary)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp's files are private; the user's need not be
@@ -38,3 +38,11 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[IO[bytes]]:
+    """As replacing_path, with the temporary file open for writing bytes."""
+    with replacing_path(path) as temporary, open(temporary, "wb") as stream:
+        yield stream
+        stream.close()  # before the rename, so that a full disk shows

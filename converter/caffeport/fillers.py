@@ -44,7 +44,9 @@ def fill(filler: FillerParameter, shape: Shape, random: np.random.Generator) -> 
     """A float32 array of ``shape``. Raises NetError for an unknown filler or a shape it cannot fill."""
     make = _FILLERS.get(filler.type)
     if make is None:
-        raise NetError(f'unknown filler "{filler.type}"{did_you_mean(filler.type, _FILLERS)}; known: {", ".join(_FILLERS)}')
+        raise NetError(
+            f'unknown filler "{filler.type}"{did_you_mean(filler.type, _FILLERS)}; known: {", ".join(_FILLERS)}'
+        )
     return np.asarray(make(filler, shape, random), np.float32).reshape(shape)
 
 

@@ -60,11 +60,9 @@ def resolve_input_shapes(
 def _work_out(
     value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None, message: Message
 ) -> Shape:
-    def completes(shape: Shape | None) -> bool:
-        return (
-            shape is not None
-            and len(shape) == len(declared)
-            and all(want in (None, dim) for want, dim in zip(declared[1:], shape[1:], strict=True))
+    def completes(shape: PartialShape) -> bool:
+        return len(shape) == len(declared) and all(
+            want in (None, dim) for want, dim in zip(declared[1:], shape[1:], strict=True)
         )
 
     batch = cast(int, declared[0])
@@ -77,14 +75,14 @@ def _work_out(
     for source, rule in rules:
         found = rule()
         if found is not None and completes(found):
-            shape = (batch, *found[1:])
+            shape = cast(Shape, (batch, *found[1:]))
             warnings.warn(
                 f'{value.layer.title} does not say the shape of "{value.name}": took {shape_text(shape)} '
                 f"from {source}; input_shapes sets another",
                 CaffeportWarning,
                 stacklevel=5,
             )
-            return cast(Shape, shape)
+            return shape
     _refuse(value.layer, value, message)
     raise AssertionError
 

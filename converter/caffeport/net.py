@@ -65,17 +65,18 @@ class Param:
                 raise NetError(f'layer "{self.layer}": {error}') from None
         return self._array
 
-    def read_from(self, read: Callable[[], np.ndarray]) -> None:
-        """Take the numbers from ``read()`` whenever they are asked for."""
-        self._read, self._array = read, None
-
     @data.setter
     def data(self, array: np.ndarray) -> None:
         if tuple(array.shape) != self.shape:
             raise WeightsError(
                 f'layer "{self.layer}": blob {self.index} is {shape_text(self.shape)}, got {shape_text(array.shape)}'
             )
-        self._read, self._array = None, np.ascontiguousarray(array, np.float32)
+        # ascontiguousarray would give a 0-D blob an axis
+        self._read, self._array = None, np.array(array, np.float32, order="C")
+
+    def read_from(self, read: Callable[[], np.ndarray]) -> None:
+        """Take the numbers from ``read()`` whenever they are asked for."""
+        self._read, self._array = read, None
 
 
 @dataclass(eq=False)

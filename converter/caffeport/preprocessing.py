@@ -79,4 +79,6 @@ def _mean(mean: Any, shape: Shape) -> np.ndarray | None:
         top, left = ((array.shape[i + 1] - shape[i + 2]) // 2 for i in (0, 1))
         if top >= 0 and left >= 0:
             return array[:, top : top + shape[2], left : left + shape[3]]
-    raise CaffeportError(f"mean has the shape {shape_text(array.shape)}; expected 1 or {channels} numbers, or {shape_text(shape[1:])}")
+    raise CaffeportError(
+        f"mean has the shape {shape_text(array.shape)}; expected 1 or {channels} numbers, or {shape_text(shape[1:])}"
+    )

@@ -48,7 +48,7 @@ def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = 
     Raises PrototxtError, with file:line:column, for a field that ``cls`` lacks (unless
     ``allow_unknown``), a value of the wrong type, or a single field given twice.
     """
-    known = field_types(cls)
+    known = field_types(cls)  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for entry in message.fields:
         if entry.name not in known:

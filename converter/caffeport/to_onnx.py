@@ -309,5 +309,3 @@ def check_structure(skeleton: Any, graph: Graph) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         first = str(error).strip().splitlines()[0]
         raise ExportError(f"net {graph.name!r}: the ONNX graph does not pass onnx's checker: {first}") from error
-
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,9 +44,7 @@ def build(
 class CaffeModule(nn.Module):
     """Runs the layers in Caffe's order; a blob is dropped as soon as nobody needs it."""
 
-    def __init__(
-        self, net: Net, layers: list[Layer], wanted: list[Value], preprocessing: Preprocessing | None
-    ) -> None:
+    def __init__(self, net: Net, layers: list[Layer], wanted: list[Value], preprocessing: Preprocessing | None) -> None:
         super().__init__()
         self.input_names = net.inputs
         self.output_names = [value.name for value in wanted]
@@ -168,7 +165,9 @@ class _Paths:
         number = 1
         while name in self._taken:
             if layer.params:
-                raise NetError(f'{layer.title}: another layer is called "{name}" too; layers with weights need own names')
+                raise NetError(
+                    f'{layer.title}: another layer is called "{name}" too; layers with weights need own names'
+                )
             number += 1
             name = f"{layer.name or layer.type}_{number}"
         self._taken.add(name)
@@ -185,5 +184,3 @@ class _Paths:
         owner._modules[rest[-1]] = module
         self.modules.append(module)
         return name
-
-

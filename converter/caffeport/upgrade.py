@@ -51,7 +51,7 @@ def _everywhere(messages: dict[str, str], name: str) -> dict[str, tuple[str, str
     return {kind: (message, name) for kind, message in messages.items()}
 
 
-_TRANSFORM = {kind: "transform_param" for kind in ("Data", "ImageData", "WindowData")}
+_TRANSFORM = dict.fromkeys(("Data", "ImageData", "WindowData"), "transform_param")
 _V0_FIELDS: dict[str, dict[str, tuple[str, str]]] = {
     "num_output": _everywhere(_WEIGHTED, "num_output"),
     "biasterm": _everywhere(_WEIGHTED, "bias_term"),

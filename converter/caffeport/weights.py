@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def _copy(layer: Layer, stored: StoredLayer, path: str) -> None:
         param.read_from(_reader(blob, param.shape))
 
 
-def _reader(blob: Blob, shape: Shape):
+def _reader(blob: Blob, shape: Shape) -> Callable[[], np.ndarray]:
     def read() -> np.ndarray:
         return blob.array().reshape(shape)
 

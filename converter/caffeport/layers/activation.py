@@ -349,4 +349,3 @@ class Dropout(LayerType):
 
     def onnx(self, g, *x):
         return x[0].name
-

@@ -147,5 +147,3 @@ class ChannelScale(LayerType):
         for axis in range(1, x[0].rank):
             x[0].static(axis)
         return g.op("Mul", x[0].name, g.op("Reshape", x[1].name, g.ints([-1, 1, *x[0].shape[2:]])))
-
-

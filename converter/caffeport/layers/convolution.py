@@ -130,7 +130,9 @@ class Convolution(Windowed):
         axis = self.channel_axis(bottoms[0])
         channels, group = bottoms[0][axis], self.groups(bottoms[0][axis])
         if channels % group or self.p.num_output % group:
-            self.fail(f"group {group} divides neither or only one of {channels} channels and {self.p.num_output} outputs")
+            self.fail(
+                f"group {group} divides neither or only one of {channels} channels and {self.p.num_output} outputs"
+            )
         window = self.window(bottoms[0])
         size = self.output_size(window, bottoms[0][axis + 1 :])
         if any(dim < 1 for dim in size):

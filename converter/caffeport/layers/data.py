@@ -274,5 +274,3 @@ class Split(LayerType):
 
     def onnx(self, g, *x):
         return [x[0].name] * self.context.num_tops
-
-

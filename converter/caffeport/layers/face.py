@@ -114,7 +114,8 @@ class InnerDistance(LayerType):
     """Distances of every x to every row w of the weight: sum (x - w)^2 ("L2", squared) or sum |x - w| ("L1").
 
     The weight (num_output, K) is learned, or the second bottom. ``normalize`` divides its rows by their
-    length as InnerProduct's does.
+    length as InnerProduct's does. The fork's gradient of L1 is wrong (see nn.face.ForkL1Distance); it is
+    repeated unless the net is loaded with exact_gradients.
     """
 
     schemas = {"inner_distance_param": InnerDistanceParameter}
@@ -148,7 +149,8 @@ class InnerDistance(LayerType):
 
     def module(self, bottoms: list[Shape]) -> Any:
         eps = NORMALIZE_EPS if self.p.normalize and len(bottoms) == 1 else None
-        return nn.InnerDistance(self.p.distance_type, self.axis(self.p.axis, len(bottoms[0])), eps)
+        exact = bool(self.context.options.get("exact_gradients"))
+        return nn.InnerDistance(self.p.distance_type, self.axis(self.p.axis, len(bottoms[0])), eps, exact)
 
     def onnx(self, g, *x):
         axis, size, outputs = self.sizes([bottom.shape for bottom in x])

@@ -46,7 +46,9 @@ def check_labels(layer: LayerType, predictions: Shape, labels: Shape, axis: int)
     """One label for every prediction: all axes but the class axis."""
     expected = count(predictions) // predictions[axis]
     if count(labels) != expected:
-        layer.fail(f"expected {expected} labels for predictions {predictions} with classes on axis {axis}, got {labels}")
+        layer.fail(
+            f"expected {expected} labels for predictions {predictions} with classes on axis {axis}, got {labels}"
+        )
 
 
 @layer_type("SoftmaxWithLoss", "SoftmaxLoss")

@@ -117,7 +117,9 @@ class Pooling(LayerType):
             return PoolWindow((bottom[2], bottom[3]), (1, 1), (0, 0), ceil)
         kernel = (p.kernel_h or p.kernel_size or 0, p.kernel_w or p.kernel_size or 0)
         if min(kernel) < 1 or min(stride) < 1 or min(pad) < 0:
-            self.fail(f"expected a kernel and stride of 1 or more and a pad of 0 or more, got {kernel}, {stride}, {pad}")
+            self.fail(
+                f"expected a kernel and stride of 1 or more and a pad of 0 or more, got {kernel}, {stride}, {pad}"
+            )
         if pad[0] >= kernel[0] or pad[1] >= kernel[1]:
             self.fail(f"expected a pad smaller than the kernel, got pad {pad} and kernel {kernel}")
         return PoolWindow(kernel, stride, pad, ceil)
@@ -197,9 +199,7 @@ def onnx_average(g, x, window):
     if not dynamic:
         # The least padding that gives Caffe's positions at this size.
         positions = window.positions(size)
-        far = [
-            (positions[i] - 1) * window.stride[i] + window.kernel[i] - window.pad[i] - size[i] for i in (0, 1)
-        ]
+        far = [(positions[i] - 1) * window.stride[i] + window.kernel[i] - window.pad[i] - size[i] for i in (0, 1)]
         name = x.name
         if min(far) < 0:  # the last rows are in no window
             name = g.slice(name, [2, 3], [0, 0], [size[i] + min(far[i], 0) for i in (0, 1)])

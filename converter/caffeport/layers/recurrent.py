@@ -97,7 +97,11 @@ class Recurrent(LayerType):
             first = [g.const(np.zeros((steps_n, hidden))) for _ in range(self.states)]
         state_names = [g.fresh(f"{self.name}/state{i}") for i in range(self.states)]
         step, here = g.fresh(f"{self.name}/step"), g.fresh(f"{self.name}/cont")
-        body_inputs = [*((name, (steps_n, hidden)) for name in state_names), (step, (steps_n, rows)), (here, (steps_n, 1))]
+        body_inputs = [
+            *((name, (steps_n, hidden)) for name in state_names),
+            (step, (steps_n, rows)),
+            (here, (steps_n, 1)),
+        ]
         made = g.scan(self._body(g, body_inputs, state_names, step, here), [*first, inputs, cont], self.states)
         final = [g.unsqueeze(state, [0]) for state in made[: self.states]] if self.p.expose_hidden else []
         return [made[-1], *final]
@@ -159,5 +163,3 @@ class LSTM(Recurrent):
         hidden = g.op("Mul", o, g.op("Tanh", cell))
         # A graph may not name one value as two outputs.
         return [hidden, cell, g.op("Identity", hidden)]
-
-

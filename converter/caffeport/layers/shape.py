@@ -7,6 +7,7 @@ from typing import Any
 
 from .base import LayerType, Shape, count, layer_type, nn
 from .data import BlobShape
+import itertools
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Slice(LayerType):
                 self.fail(f"{size} along axis {self.cut_axis(bottom)} cannot be cut into {parts} equal parts")
             return [size // parts] * parts
         edges = [0, *self.p.slice_point, size]
-        sizes = [after - before for before, after in zip(edges, edges[1:], strict=False)]
+        sizes = [after - before for before, after in itertools.pairwise(edges)]
         if len(sizes) != parts or min(sizes) < 1:
             self.fail(f"slice points {self.p.slice_point} do not cut {size} into {parts} parts")
         return sizes
@@ -86,7 +87,7 @@ class Slice(LayerType):
         if not self.p.slice_point:
             return g.split(x[0].name, axis, None, self.context.num_tops)
         edges = [0, *self.p.slice_point, 2**62]
-        return [g.slice(x[0].name, [axis], [a], [b]) for a, b in zip(edges, edges[1:], strict=False)]
+        return [g.slice(x[0].name, [axis], [a], [b]) for a, b in itertools.pairwise(edges)]
 
 
 @dataclass

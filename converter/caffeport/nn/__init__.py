@@ -5,23 +5,54 @@ BlobSpec names, as a parameter or, for statistics, a buffer.
 """
 
 from .activation import (
-    BNLL, ELU, AbsVal, Clip, Constant, Dropout, Exp, HardSwish, Log, Power, PReLU, ReLU, Sigmoid, Softmax, Swish,
-    TanH, Threshold,
+    BNLL,
+    ELU,
+    AbsVal,
+    Clip,
+    Constant,
+    Dropout,
+    Exp,
+    HardSwish,
+    Log,
+    Power,
+    PReLU,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Swish,
+    TanH,
+    Threshold,
 )  # fmt: skip
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
 from .convolution import Convolution, Deconvolution, Im2col
 from .face import Flip, InnerDistance, LabelSpecificAdd, Normalize, SSDNormalize
 from .inner_product import Embed, InnerProduct
 from .loss import (
-    Accuracy, ContrastiveLoss, EuclideanLoss, HingeLoss, InfogainLoss, MultinomialLogisticLoss,
-    SigmoidCrossEntropyLoss, SoftmaxWithLoss,
+    Accuracy,
+    ContrastiveLoss,
+    EuclideanLoss,
+    HingeLoss,
+    InfogainLoss,
+    MultinomialLogisticLoss,
+    SigmoidCrossEntropyLoss,
+    SoftmaxWithLoss,
 )  # fmt: skip
 from .normalization import LRN, MVN, BatchNorm, Bias, Scale
 from .pooling import SPP, AvePooling, GlobalPooling, MaxPooling, StochasticPooling
 from .recurrent import LSTM, RNN
 from .selection import ArgMax, BatchReindex, Filter
 from .shape import (
-    Concat, Crop, Flatten, Parameter, Permute, Reshape, ShuffleChannel, Silence, Slice, Split, Tile,
+    Concat,
+    Crop,
+    Flatten,
+    Parameter,
+    Permute,
+    Reshape,
+    ShuffleChannel,
+    Silence,
+    Slice,
+    Split,
+    Tile,
 )  # fmt: skip
 
 __all__ = [name for name in dir() if name[0].isupper()]

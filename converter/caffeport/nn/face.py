@@ -59,14 +59,37 @@ class SSDNormalize(nn.Module):
         return x / norm * self.weight.reshape(-1, *[1] * (x.dim() - 2))
 
 
+class ForkL1Distance(torch.autograd.Function):
+    """sum_k |x_k - w_k| with the gradient the NormFace fork computes.
+
+    Its ``sign(x)`` is a macro without outer brackets, so g * sign(d) became g * [d > 0] - [d < 0].
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, w: Tensor) -> Tensor:
+        ctx.save_for_backward(x, w)
+        return torch.cdist(x, w, p=1.0)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        x, w = ctx.saved_tensors
+        dx, dw = torch.zeros_like(x), torch.zeros_like(w)
+        for i, row in enumerate(x):  # one sample at a time: (C, K) at once, not (N, C, K)
+            above, below = (row > w).to(x.dtype), (row < w).to(x.dtype)
+            weights = gradient[i][:, None]
+            dx[i] = (weights * above - below).sum(0)
+            dw += weights * below - above
+        return dx, dw
+
+
 class InnerDistance(nn.Module):
     """Squared L2, or L1, distances to the rows of the weight (learned, or the second bottom)."""
 
     weight: Tensor
 
-    def __init__(self, kind: str, axis: int, eps: float | None) -> None:
+    def __init__(self, kind: str, axis: int, eps: float | None, exact_gradients: bool) -> None:
         super().__init__()
-        self.kind, self.axis, self.eps = kind, axis, eps
+        self.kind, self.axis, self.eps, self.exact_gradients = kind, axis, eps, exact_gradients
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         x = x.flatten(self.axis)
@@ -75,7 +98,8 @@ class InnerDistance(nn.Module):
             w = unit_rows(w, self.eps)
         if self.kind == "L1":
             flat = x.reshape(-1, x.shape[-1])
-            return torch.cdist(flat, w, p=1.0).reshape(*x.shape[:-1], w.shape[0])
+            distances = torch.cdist(flat, w, p=1.0) if self.exact_gradients else ForkL1Distance.apply(flat, w)
+            return distances.reshape(*x.shape[:-1], w.shape[0])
         squares = (x * x).sum(-1, keepdim=True) + (w * w).sum(1)
         # Rounding may take a distance of 0 below it.
         return (squares - 2 * (x @ w.t())).clamp_min(0)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def _torch_agrees(window: PoolWindow) -> bool:
     """Whether torch's own pooling has the same positions: it always clips, and takes pads up to k / 2."""
     return all(2 * p <= k for k, p in zip(window.kernel, window.pad, strict=True)) and (
-        not window.ceil or all(s <= k or p > 0 for k, s, p in zip(window.kernel, window.stride, window.pad, strict=True))
+        not window.ceil
+        or all(s <= k or p > 0 for k, s, p in zip(window.kernel, window.stride, window.pad, strict=True))
     )
 
 

@@ -1,0 +1,329 @@
+"""The command ``caffeport``: show, convert and check Caffe models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import CaffeportError, CaffeportWarning, shape_text
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit code: 0 done, 1 a check failed, 2 bad usage or input."""
+    options = parser().parse_args(arguments)
+    warnings.showwarning = _show_warning
+    warnings.simplefilter("always", CaffeportWarning)
+    if options.debug:
+        return options.run(options)
+    try:
+        return options.run(options)
+    except CaffeportError as error:
+        _complain(str(error))
+    except MemoryError:
+        _complain("not enough memory for this net")
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as error:
+        _complain(f"unexpected {type(error).__name__}: {error}; --debug shows where")
+    return BAD_INPUT
+
+
+def _complain(problem: str) -> None:
+    print(f"caffeport: error: {' '.join(problem.split())}", file=sys.stderr)
+
+
+def _show_warning(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+    if issubclass(category, CaffeportWarning):
+        print(f"caffeport: note: {message}", file=sys.stderr)
+
+
+def parser() -> argparse.ArgumentParser:
+    main_parser = argparse.ArgumentParser(
+        prog="caffeport", description="Convert Caffe models to PyTorch and ONNX, and prove the conversion blob by blob."
+    )
+    main_parser.add_argument("--version", action="version", version=_version())
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--phase", choices=("test", "train"), default="test", help="which layers to keep (default test)"
+    )
+    common.add_argument(
+        "--stage", action="append", default=[], metavar="NAME", help="a stage for include/exclude rules"
+    )
+    common.add_argument(
+        "--input-shape",
+        action="append",
+        default=[],
+        metavar="BLOB=NxCxHxW",
+        help="the shape of an input; replaces the declared one",
+    )
+    common.add_argument("--allow-unknown-fields", action="store_true", help="ignore fields that nothing knows")
+    common.add_argument(
+        "--allow-missing-weights",
+        action="store_true",
+        default=None,
+        help="leave layers without weights to their fillers",
+    )
+    common.add_argument("--bn", choices=("variance", "inverse_std"), help="what a 4-blob BN layer stores last")
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
+
+    show = commands.add_parser("show", parents=[common], help="list layers, shapes, parameters, multiply-adds")
+    show.add_argument("net", metavar="NET", type=Path, help="the net's text (.prototxt)")
+    show.add_argument("weights", metavar="WEIGHTS", type=Path, nargs="?", help="its weights (.caffemodel)")
+    show.add_argument("--json", action="store_true", help="print JSON")
+    show.set_defaults(run=_show)
+
+    convert = commands.add_parser("convert", parents=[common], help="write ONNX and safetensors files")
+    convert.add_argument("net", metavar="NET", type=Path, help="the net's text (.prototxt)")
+    convert.add_argument("weights", metavar="WEIGHTS", type=Path, help="its weights (.caffemodel)")
+    convert.add_argument("--onnx", type=Path, metavar="F.onnx", help="the ONNX file to write")
+    convert.add_argument("--torch", type=Path, metavar="F.safetensors", help="the state_dict to write")
+    convert.add_argument("--opset", type=int, default=17, help="ONNX opset, 13 to 21 (default 17)")
+    convert.add_argument("--output", action="append", metavar="BLOB", help="export up to this blob (repeatable)")
+    convert.add_argument("--fold", action=argparse.BooleanOptionalAction, default=True, help="fold BatchNorm and Scale")
+    convert.add_argument(
+        "--dynamic-batch", action=argparse.BooleanOptionalAction, default=True, help="leave the batch size free"
+    )
+    convert.add_argument(
+        "--external-data", action=argparse.BooleanOptionalAction, default=None, help="weights in a file of their own"
+    )
+    _add_preprocessing(convert)
+    convert.add_argument("--json", action="store_true", help="print JSON")
+    convert.set_defaults(run=_convert)
+
+    check = commands.add_parser("check", parents=[common], help="compare backends blob by blob")
+    check.add_argument("net", metavar="NET", type=Path, help="the net's text (.prototxt)")
+    check.add_argument("weights", metavar="WEIGHTS", type=Path, nargs="?", help="its weights (.caffemodel)")
+    check.add_argument("--backends", default="torch,onnx", help="of torch and onnx (default both)")
+    check.add_argument("--reference", type=Path, metavar="BLOBS.npz", help="blobs that Caffe recorded")
+    check.add_argument("--input", type=Path, metavar="F", help="inputs: .npz, .npy or a picture (default random)")
+    check.add_argument("--rtol", type=float, default=1e-4, help="relative tolerance (default 1e-4)")
+    check.add_argument("--atol", type=float, default=1e-5, help="absolute tolerance (default 1e-5)")
+    check.add_argument("--seed", type=int, default=0, help="of random inputs")
+    _add_preprocessing(check, " (for a picture given as --input)")
+    check.add_argument("--json", action="store_true", help="print JSON")
+    check.set_defaults(run=_check)
+    return main_parser
+
+
+def _add_preprocessing(command: argparse.ArgumentParser, where: str = " into the model") -> None:
+    group = command.add_argument_group("preprocessing", f"put{where}: (x - mean) * scale")
+    group.add_argument("--mean", nargs="+", metavar="M", help="one number, one a channel (BGR), or a .binaryproto/.npy")
+    group.add_argument("--scale", type=float, metavar="S", help="factor after the mean")
+    group.add_argument("--rgb", action="store_true", help="the input is RGB; reverse its channels to Caffe's BGR")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"caffeport (normface {version('normface')})"
+    except PackageNotFoundError:
+        return "caffeport (not installed)"
+
+
+def _load(options: argparse.Namespace) -> Any:
+    from .build import load
+
+    return load(
+        options.net,
+        options.weights,
+        phase=options.phase,
+        stages=options.stage,
+        input_shapes=dict(_input_shape(text) for text in options.input_shape),
+        allow_unknown_fields=options.allow_unknown_fields,
+        allow_missing_weights=options.allow_missing_weights,
+        bn=options.bn,
+    )
+
+
+def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, sizes = text.rpartition("=")
+    try:
+        shape = tuple(int(size) for size in sizes.replace("x", ",").split(","))
+    except ValueError:
+        shape = ()
+    if not name or not shape:
+        raise CaffeportError(f'--input-shape expects BLOB=NxCxHxW, got "{text}"')
+    return name, shape
+
+
+def _mean(values: list[str] | None) -> Any:
+    if not values:
+        return None
+    if len(values) == 1 and values[0].endswith((".binaryproto", ".npy", ".npz")):
+        from .caffemodel import read_binaryproto
+        from .parity import load_arrays
+
+        if values[0].endswith(".binaryproto"):
+            return read_binaryproto(values[0])
+        return next(iter(load_arrays(values[0]).values()))
+    try:
+        return [float(number) for value in values for number in value.split(",") if number]
+    except ValueError:
+        raise CaffeportError(f"--mean expects numbers or a .binaryproto/.npy file, got {' '.join(values)}") from None
+
+
+def _show(options: argparse.Namespace) -> int:
+    net = _load(options)
+    rows: list[dict[str, Any]] = []
+    seen: set[int] = set()
+    for layer in net.layers:
+        own = [param for param in layer.params if id(param) not in seen]
+        seen.update(id(param) for param in own)
+        bottoms, tops = ([value.shape for value in values] for values in (layer.inputs, layer.outputs))
+        rows.append(
+            {
+                "name": layer.name,
+                "type": layer.type,
+                "bottoms": layer.bottoms,
+                "tops": layer.tops,
+                "top_shapes": tops,
+                "blobs": [spec.shape for spec in layer.specs],
+                "parameters": sum(math.prod(param.shape) for param in own),
+                "multiply_adds": layer.op.multiply_adds(bottoms, tops) if bottoms else 0,
+            }
+        )
+    totals = {key: sum(row[key] for row in rows) for key in ("parameters", "multiply_adds")}
+    if options.json:
+        shapes = {name: net.blob_shapes[name] for name in [*net.inputs, *net.outputs]}
+        content = {"name": net.name, "inputs": net.inputs, "outputs": net.outputs, "shapes": shapes, "layers": rows}
+        print(json.dumps(content | totals, indent=2))
+        return DONE
+    lines = [
+        (
+            row["name"],
+            row["type"],
+            ", ".join(row["bottoms"]),
+            ", ".join(f"{t} {shape_text(s)}" for t, s in zip(row["tops"], row["top_shapes"], strict=True)),
+            ", ".join(map(shape_text, row["blobs"])),
+            f"{row['parameters']:,}" if row["parameters"] else "",
+            f"{row['multiply_adds']:,}" if row["multiply_adds"] else "",
+        )
+        for row in rows
+    ]
+    headings = ("layer", "type", "bottoms", "tops", "blobs", "parameters", "multiply-adds")
+    _print_table(headings, lines, right={"parameters", "multiply-adds"})
+    print(f"{net.name or '(no name)'}: {len(rows)} layers, {totals['parameters']:,} parameters, ", end="")
+    print(
+        f"{totals['multiply_adds']:,} multiply-adds; inputs {', '.join(net.inputs)}; outputs {', '.join(net.outputs)}"
+    )
+    return DONE
+
+
+def _convert(options: argparse.Namespace) -> int:
+    if not options.onnx and not options.torch:
+        raise CaffeportError("nothing to write; give --onnx F.onnx or --torch F.safetensors")
+    for path in (options.onnx, options.torch):
+        if path and path.resolve() in (options.net.resolve(), options.weights.resolve()):
+            raise CaffeportError(f"{path}: would overwrite what is converted; choose another name")
+    net = _load(options)
+    written = []
+    if options.onnx:
+        net.to_onnx(
+            options.onnx,
+            opset=options.opset,
+            dynamic_batch=options.dynamic_batch,
+            fold=options.fold,
+            outputs=options.output,
+            mean=_mean(options.mean),
+            scale=options.scale,
+            rgb=options.rgb,
+            external_data=options.external_data,
+        )
+        written.append(options.onnx)
+    if options.torch:
+        from .to_safetensors import save_safetensors
+
+        save_safetensors(net, options.torch)
+        written.append(options.torch)
+    outputs = options.output or net.outputs
+    if options.json:
+        sizes = {str(path): path.stat().st_size for path in written}
+        print(json.dumps({"net": net.name, "inputs": net.inputs, "outputs": outputs, "files": sizes}, indent=2))
+        return DONE
+    for path in written:
+        print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    print(f"inputs {', '.join(net.inputs)}; outputs {', '.join(outputs)}; to prove it: caffeport check ", end="")
+    print(f"{options.net} {options.weights}")
+    return DONE
+
+
+def _check(options: argparse.Namespace) -> int:
+    from .parity import check
+
+    net = _load(options)
+    report = check(
+        net,
+        _check_input(net, options),
+        backends=[name.strip() for name in options.backends.split(",") if name.strip()],
+        reference=options.reference,
+        rtol=options.rtol,
+        atol=options.atol,
+        seed=options.seed,
+    )
+    if options.json:
+        print(report.to_json())
+        return DONE if report.ok else FAILED
+    lines = [
+        (
+            "ok" if row.ok and row.errors else "DIFFERS" if not row.ok else "-",
+            row.layer,
+            row.type,
+            row.blob + (f" ({row.note})" if row.note else ""),
+            shape_text(row.shape),
+            " = ".join([row.baseline, *row.errors]),
+            f"{row.max_abs:.2e}" if row.errors else "",
+            f"{row.max_rel:.2e}" if row.errors else "",
+        )
+        for row in [*report.rows, *report.exported]
+    ]
+    headings = ("", "layer", "type", "blob", "shape", "compared", "max abs", "max rel")
+    _print_table(headings, lines, right={"max abs", "max rel"})
+    print(("ok: " if report.ok else "FAILED: ") + report.summary)
+    return DONE if report.ok else FAILED
+
+
+def _check_input(net: Any, options: argparse.Namespace) -> Any:
+    if options.input is None:
+        return None
+    if options.input.suffix.lower() in (".npz", ".npy"):
+        from .parity import load_arrays
+
+        return {name.removeprefix("data/"): array for name, array in load_arrays(options.input).items()}
+    from .picture import read_picture
+
+    return read_picture(net, options.input, _mean(options.mean), options.scale, options.rgb)
+
+
+def _print_table(headings: Sequence[str], lines: list[tuple[str, ...]], right: set[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left", no_wrap=True, overflow="fold")
+    for line in lines:
+        style = "red" if line[0] == "DIFFERS" else ""
+        table.add_row(*(Text(cell, style=style) for cell in line))
+    # Off a terminal a line is as long as it has to be, so that other programs find one row a line.
+    width = sum(max(len(cell) for cell in column) + 2 for column in zip(headings, *lines, strict=True))
+    Console(width=None if sys.stdout.isatty() else max(width, 80)).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,280 @@
+"""The proof of a conversion: every blob, from every backend, against Caffe's own or one another."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import CaffeportError, did_you_mean, shape_text
+from .layers.base import Role
+from .lazy import require
+from .net import Net, Value
+
+BACKENDS = ("torch", "onnx")
+REFERENCE = "reference"
+
+Blobs = dict[str, np.ndarray]
+
+
+@dataclass
+class Row:
+    """One blob. ``errors`` holds (max abs, max rel) of every source against ``baseline``.
+
+    max rel is the largest |a - b| / max(|b|, rms(b)): rounding errors of a sum grow with the numbers
+    that were summed, so a blob's root mean square stands in where an element happens to be near zero.
+    """
+
+    blob: str
+    layer: str
+    type: str
+    shape: tuple[int, ...]
+    baseline: str = ""
+    errors: dict[str, tuple[float, float]] = field(default_factory=dict)
+    max_abs: float = 0.0
+    max_rel: float = 0.0
+    ok: bool = True
+    note: str = ""
+
+
+@dataclass
+class Report:
+    """``rows``: a row for each blob, in the order of the layers; ``exported``: for each output of the
+    ONNX file as it is exported by default (folded), where ONNX was checked."""
+
+    rows: list[Row]
+    exported: list[Row]
+    rtol: float
+    atol: float
+
+    @property
+    def ok(self) -> bool:
+        return self.first_difference is None
+
+    @property
+    def first_difference(self) -> Row | None:
+        """The first row that breaches the tolerance, in the order of the layers."""
+        return next((row for row in [*self.rows, *self.exported] if not row.ok), None)
+
+    @property
+    def summary(self) -> str:
+        bad = self.first_difference
+        if bad is not None:
+            return (
+                f'layer "{bad.layer}" ({bad.type}) is the first that differs: blob "{bad.blob}", '
+                f"max abs {bad.max_abs:.3g}, max rel {bad.max_rel:.3g}{f' ({bad.note})' if bad.note else ''}"
+            )
+        compared = [row for row in self.rows if row.errors]
+        worst = max((row.max_rel for row in compared), default=0.0)
+        tolerance = f"rtol {self.rtol:g} + atol {self.atol:g}"
+        return f"{len(compared)} of {len(self.rows)} blobs compared, all within {tolerance}; worst max rel {worst:.3g}"
+
+    def to_json(self) -> str:
+        """The report as JSON text."""
+        content = {"ok": self.ok, "summary": self.summary, "rtol": self.rtol, "atol": self.atol}
+        rows = {"rows": [asdict(row) for row in self.rows], "exported": [asdict(row) for row in self.exported]}
+        return json.dumps(content | rows, indent=2)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'ok' if row.ok else 'DIFFERS':8}{row.layer:24} {row.type:20} {row.blob:24} {shape_text(row.shape):18} "
+            f"{row.max_abs:9.2e} {row.max_rel:9.2e}"
+            for row in [*self.rows, *self.exported]
+        ]
+        return "\n".join([*lines, self.summary])
+
+
+def check(
+    net: Net,
+    inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray] | np.ndarray | None = None,
+    *,
+    backends: Sequence[str] = BACKENDS,
+    reference: str | Path | Mapping[str, np.ndarray] | None = None,
+    rtol: float = 1e-4,
+    atol: float = 1e-5,
+    seed: int = 0,
+) -> Report:
+    """Run the net in every backend and compare every blob.
+
+    inputs: {blob: array}, or arrays in ``net.inputs`` order; by default those of ``reference``, else
+        random ones (seeded). Any batch size that the net allows.
+    backends: of "torch" and "onnx" (ONNX Runtime).
+    reference: Caffe's recorded blobs, ``{blob: array}`` or an .npz of them (a "data/" prefix is dropped).
+    rtol, atol: a number passes if |a - b| <= atol + rtol * max(|b|, rms(b)), b being the reference's
+        blob where it has one, else the first backend's; equal infinities and NaNs pass.
+
+    The net runs as in the TEST phase. Raises CaffeportError for unknown backends and unfitting inputs.
+    """
+    backends = [backends] if isinstance(backends, str) else list(backends)
+    for name in backends:
+        if name not in BACKENDS:
+            raise CaffeportError(
+                f'unknown backend "{name}"{did_you_mean(name, BACKENDS)}; known: {", ".join(BACKENDS)}'
+            )
+    recorded = _reference(net, reference)
+    if len(backends) + (recorded is not None) < 2:
+        raise CaffeportError("check compares two things at least: give two backends, or one and a reference")
+    fed = _inputs(net, inputs, recorded, seed)
+    sources: dict[str, Blobs] = {REFERENCE: recorded} if recorded is not None else {}
+    exported: Blobs = {}
+    if "torch" in backends:
+        sources["torch"] = run_torch(net, fed)
+    if "onnx" in backends:
+        sources["onnx"] = run_onnx(net, fed, _exportable(net), fold=False)
+        exported = run_onnx(net, fed, [value for value in net.output_values if value in _exportable(net)], fold=True)
+    rows = [_compare(value, sources, rtol, atol) for value in net.values if value.layer.op.role is not Role.DATA]
+    folded = []
+    for value in net.output_values:
+        if value.key in exported:
+            others = {k: blobs for k, blobs in sources.items() if k != "onnx"} or {"onnx": sources["onnx"]}
+            row = _compare(value, {**others, "onnx, folded": exported}, rtol, atol)
+            row.note = row.note or "exported file"
+            folded.append(row)
+    return Report(rows, folded, rtol, atol)
+
+
+def run_torch(net: Net, inputs: Blobs) -> Blobs:
+    """{value key: array} of a forward pass of the torch module, in eval mode."""
+    torch = require("torch")
+    module = net.to_torch().eval()
+    with torch.no_grad():
+        made = module.blobs(*(torch.from_numpy(inputs[name]) for name in net.inputs))
+    return {key: tensor.numpy() for key, tensor in made.items()}
+
+
+def run_onnx(net: Net, inputs: Blobs, wanted: list[Value], fold: bool) -> Blobs:
+    """{value key: array} of these Values from ONNX Runtime, on the CPU."""
+    from .to_onnx import trace, write
+
+    if not wanted:
+        return {}
+    runtime = require("onnxruntime")
+    graph = trace(net, 17, True, fold, wanted)
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.onnx"
+        write(graph, path)
+        try:
+            session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            names = {entry.name for entry in session.get_inputs()}
+            made = session.run(None, {name: array for name, array in inputs.items() if name in names})
+        except Exception as error:  # ONNX Runtime's own classes have no public base
+            raise CaffeportError(f"ONNX Runtime: {str(error).splitlines()[0]}") from error
+    return {value.key: array for value, array in zip(wanted, made, strict=True)}
+
+
+def _exportable(net: Net) -> list[Value]:
+    """Values that depend on no loss or metric layer, and that ONNX can therefore compute."""
+    spoiled: set[Value] = set()
+    for layer in net.layers:
+        if layer.op.role in (Role.LOSS, Role.METRIC) or spoiled.intersection(layer.inputs):
+            spoiled.update(layer.outputs)
+    return [value for value in net.values if value.layer.op.role is not Role.DATA and value not in spoiled]
+
+
+def _compare(value: Value, sources: Mapping[str, Blobs], rtol: float, atol: float) -> Row:
+    row = Row(value.key, value.layer.name, value.layer.type, value.shape)
+    held = {name: blobs[value.key] for name, blobs in sources.items() if value.key in blobs}
+    if len(held) < 2:
+        row.note = f"{', '.join(held) or 'nobody'} only"
+        return row
+    row.baseline, *others = held
+    expected = np.asarray(held[row.baseline], np.float64)
+    row.shape = expected.shape
+    for name in others:
+        found = np.asarray(held[name], np.float64)
+        if found.shape != expected.shape:
+            row.ok, row.max_abs, row.max_rel = False, np.inf, np.inf
+            row.note = f"{name} has {shape_text(found.shape)}, {row.baseline} {shape_text(expected.shape)}"
+            row.errors[name] = (np.inf, np.inf)
+            continue
+        largest, relative, ok = difference(found, expected, rtol, atol)
+        row.errors[name] = (largest, relative)
+        row.ok &= ok
+        row.max_abs, row.max_rel = max(row.max_abs, largest), max(row.max_rel, relative)
+    return row
+
+
+def difference(found: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> tuple[float, float, bool]:
+    """(max abs, max rel, within tolerance?) of two arrays of one shape; see Row and check."""
+    if not expected.size:
+        return 0.0, 0.0, True
+    same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+    finite = np.isfinite(expected)
+    # float32's largest numbers stand for "no pixel" in pooling; their square would drown the rest.
+    usual = finite & (np.abs(expected) < 1e30)
+    rms = float(np.sqrt(np.mean(expected[usual] ** 2))) if usual.any() else 0.0
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        apart = np.where(same, 0.0, np.abs(found - expected))
+        apart = np.where(np.isnan(apart), np.inf, apart)
+        scale = np.where(finite, np.maximum(np.abs(expected), rms), 1.0)
+        relative = np.where(apart == 0, 0.0, apart / scale)
+    return float(apart.max()), float(relative.max()), bool((apart <= atol + rtol * scale).all())
+
+
+def _reference(net: Net, reference: str | Path | Mapping[str, np.ndarray] | None) -> Blobs | None:
+    if reference is None:
+        return None
+    title = "the reference"
+    if isinstance(reference, (str, Path)):
+        title = str(reference)
+        reference = load_arrays(reference)
+    blobs = {name.removeprefix("data/"): np.asarray(array) for name, array in reference.items()}
+    known = {name: array for name, array in blobs.items() if name in net.blobs}
+    if not set(known) - set(net.inputs):
+        raise CaffeportError(f"{title} holds no blob of this net: it has {', '.join(list(blobs)[:5]) or 'nothing'}")
+    return known
+
+
+def load_arrays(path: str | Path) -> Blobs:
+    """The arrays of an .npz or .npy ("" is the name of a lone array); nothing in it is executed."""
+    try:
+        with open(path, "rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"": loaded}
+            return {name: loaded[name] for name in loaded.files if _numeric(path, loaded, name)}
+    except OSError as error:
+        raise CaffeportError(f"{path}: {error.strerror or error}") from error
+    except Exception as error:  # zipfile, zlib and NumPy each have their own for a broken file
+        raise CaffeportError(f"{path}: is no .npz or .npy of plain arrays ({error})") from error
+
+
+def _numeric(path: str | Path, loaded: Any, name: str) -> bool:
+    return loaded[name].dtype.kind in "fiub"
+
+
+def _inputs(net: Net, inputs: Any, recorded: Blobs | None, seed: int) -> Blobs:
+    names = net.inputs
+    if inputs is None:
+        if recorded is not None:
+            missing = [name for name in names if name not in recorded]
+            if missing:
+                raise CaffeportError(f'the reference lacks the input "{missing[0]}"; give the inputs it was made with')
+            inputs = {name: recorded[name] for name in names}
+        else:
+            inputs = net.sample_inputs(seed)
+    if isinstance(inputs, np.ndarray) or hasattr(inputs, "detach"):
+        inputs = [inputs]
+    if not isinstance(inputs, Mapping):
+        if len(inputs) != len(names):
+            raise CaffeportError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
+        inputs = dict(zip(names, inputs, strict=True))
+    if "" in inputs and len(inputs) == len(names) == 1:
+        inputs = {names[0]: inputs[""]}
+    fed = {}
+    for value in net.input_values:
+        if value.name not in inputs:
+            raise CaffeportError(f'no input for "{value.name}"; the net\'s inputs are {", ".join(names)}')
+        array = np.array(inputs[value.name], np.float32, order="C")
+        if array.ndim != len(value.shape):
+            raise CaffeportError(f'input "{value.name}" is {shape_text(value.shape)}, got {shape_text(array.shape)}')
+        fed[value.name] = array
+    net.infer({value: fed[value.name].shape for value in net.input_values})
+    return fed
