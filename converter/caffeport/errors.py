@@ -49,7 +49,7 @@ class CaffeportWarning(UserWarning):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` (did you mean "x"?)`` for the known word nearest to ``word``, else an empty string."""
     candidates = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), candidates, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word.lower(), candidates, n=1, cutoff=0.4)
     return f' (did you mean "{candidates[near[0]]}"?)' if near else ""
 
 

@@ -272,7 +272,9 @@ def _inputs(net: Net, inputs: Any, recorded: Blobs | None, seed: int) -> Blobs:
     for value in net.input_values:
         if value.name not in inputs:
             raise CaffeportError(f'no input for "{value.name}"; the net\'s inputs are {", ".join(names)}')
-        array = np.array(inputs[value.name], np.float32, order="C")
+        given = inputs[value.name]
+        given = given.detach().cpu().numpy() if hasattr(given, "detach") else given
+        array = np.array(given, np.float32, order="C")
         if array.ndim != len(value.shape):
             raise CaffeportError(f'input "{value.name}" is {shape_text(value.shape)}, got {shape_text(array.shape)}')
         fed[value.name] = array

@@ -15,6 +15,8 @@ FAMILIES = (
     "convolution",
     "data",
     "face",
+    "face_loss",
+    "face_margin",
     "inner_product",
     "loss",
     "normalization",

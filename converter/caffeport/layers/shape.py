@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
 from .base import LayerType, Shape, count, layer_type, nn
 from .data import BlobShape
-import itertools
 
 
 @dataclass

@@ -26,6 +26,8 @@ from .activation import (
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
 from .convolution import Convolution, Deconvolution, Im2col
 from .face import Flip, InnerDistance, LabelSpecificAdd, Normalize, SSDNormalize
+from .face_loss import CenterLoss, GeneralContrastiveLoss, GeneralTripletLoss
+from .face_margin import LabelSpecificMargin, LabelSpecificRescale, MarginInnerProduct
 from .inner_product import Embed, InnerProduct
 from .loss import (
     Accuracy,
