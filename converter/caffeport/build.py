@@ -271,9 +271,7 @@ def _refuse_bottom(
     text: Message, fields: LayerFields, name: str, current: dict[str, Value], later: dict[str, str]
 ) -> None:
     where = f'{text.where()}: bottom "{name}" of layer "{fields.name}"'
-    if name in fields.top and later.get(name) == fields.name:
-        raise NetError(f"{where} is made by no layer before it; an in-place layer needs its blob first")
-    if name in later:
+    if name in later and later[name] != fields.name:
         raise NetError(
             f'{where} is made only later, by layer "{later[name]}": a cycle, or layers out of order; '
             "Caffe runs layers in the order of the text"

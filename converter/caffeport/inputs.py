@@ -134,7 +134,7 @@ def _from_sibling(value: Value, layers: list[Layer], message: Message) -> Partia
     names = {layer.name for layer in layers if layer.op.role is not Role.DATA}
     for other in _siblings(Path(message.source)):
         theirs = {layer.text("name") for layer in other.messages("layer")}
-        if len(names & theirs) * 2 < min(len(names), len(theirs)):
+        if len(names & theirs) * 2 < len(names):
             continue
         for layer in other.messages("layer"):
             if layer.text("type") == "Input" and value.name in layer.texts("top"):

@@ -218,7 +218,7 @@ class LabelSpecific(LayerType):
         return random.integers(0, 2, shape) if index == 1 else None
 
     def onnx(self, g, *x):
-        if getattr(self.p, self.in_test):
+        if self.in_test and getattr(self.p, self.in_test):
             g.refuse(f"with {self.in_test} it needs labels")
         if self.context.num_tops > 1:
             g.refuse("its second top is for training")
@@ -232,22 +232,26 @@ class LabelSpecificAddParameter:
     bias_base: float | None = None
     bias_gamma: float = 0.0
     bias_power: float = 1.0
-    bias_min: float | None = None
-    bias_max: float | None = None
+    bias_min: float = 0.0
+    bias_max: float = 0.0
     iteration: int = 0
 
 
 @layer_type("LabelSpecificAdd")
 class LabelSpecificAdd(LabelSpecific):
-    """cos_y + bias for the label's class y where cos_y > -bias (AM-Softmax's margin); identity gradient"""
+    """cos_y + bias for the label's class y where cos_y > -bias (AM-Softmax's margin); identity gradient.
+
+    With bias_base the bias is bias_base + (1 + bias_gamma t)^bias_power - 1 within bias_min and bias_max,
+    t the training passes from ``iteration`` on, the first one being ``iteration`` itself. A second top
+    gives the bias. Acts in the TRAIN phase only: the fork ands transform_test with it.
+    """
 
     schemas = {"label_specific_add_param": LabelSpecificAddParameter}
     tops = (1, 2)
-    in_test = "transform_test"
-
-    def setup(self) -> None:
-        if self.p.bias_base is not None:
-            self.fail("a bias that changes with the iteration (bias_base) is not supported; give a fixed bias")
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.LabelSpecificAdd(self.p.bias, self.p.transform_test, self.context.num_tops == 2)
+        p = self.p
+        anneal = None
+        if p.bias_base is not None:
+            anneal = (p.bias_base, p.bias_gamma, p.bias_power, p.bias_min, p.bias_max)
+        return nn.LabelSpecificAdd(p.bias, anneal, p.iteration, self.context.num_tops == 2)

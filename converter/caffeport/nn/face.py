@@ -118,15 +118,24 @@ class Flip(nn.Module):
 
 
 class LabelSpecificAdd(nn.Module):
-    def __init__(self, bias: float, transform_test: bool, with_bias: bool) -> None:
+    """``anneal``: (base, gamma, power, least, most) of a bias that changes with ``iteration``, or None."""
+
+    def __init__(
+        self, bias: float, anneal: tuple[float, float, float, float, float] | None, iteration: int, with_bias: bool
+    ) -> None:
         super().__init__()
-        self.bias, self.transform_test, self.with_bias = bias, transform_test, with_bias
+        self.bias, self.anneal, self.iteration, self.with_bias = bias, anneal, iteration, with_bias
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
-        y = x
-        if self.training or self.transform_test:
-            index = label.reshape(-1, 1, *[1] * (x.dim() - 2)).long()
-            target = x.gather(1, index.expand(-1, 1, *x.shape[2:]))
-            shift = torch.where(target > -self.bias, self.bias, 0.0).to(x.dtype).detach()
-            y = x.scatter_add(1, index.expand_as(shift), shift)
+        y = self._shifted(x, label) if self.training else x
         return [y, x.new_full((1,), self.bias)] if self.with_bias else y
+
+    def _shifted(self, x: Tensor, label: Tensor) -> Tensor:
+        if self.anneal is not None:
+            base, gamma, power, least, most = self.anneal
+            self.bias = min(max(base + (1 + gamma * self.iteration) ** power - 1, least), most)
+            self.iteration += 1
+        index = label.reshape(-1, 1, *[1] * (x.dim() - 2)).long()
+        target = x.gather(1, index.expand(-1, 1, *x.shape[2:]))
+        shift = torch.where(target > -self.bias, self.bias, 0.0).to(x.dtype).detach()
+        return x.scatter_add(1, index.expand_as(shift), shift)
