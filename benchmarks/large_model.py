@@ -6,7 +6,7 @@ as long as `cp` takes to copy the .caffemodel.
 
     python benchmarks/large_model.py [--repeats 5] [--json FILE]
 
-The first call writes the model, with random weights, into the cache folder (see _rivals.py). The file
+The first call writes the model, with random weights, into the cache folder ($NORMFACE_CACHE, or ~/.cache/normface). The file
 is in the page cache in every measured run; what the runs write is not waited for, in either.
 """
 
@@ -34,7 +34,7 @@ def vgg16() -> tuple[Path, Path]:
 def main() -> None:
     options = parser(__doc__ or "", repeats=5).parse_args()
     net, weights = vgg16()
-    convert = [sys.executable, "-m", "caffeport.cli", "convert", net, weights, "--onnx"]
+    convert: list[str | Path] = [sys.executable, "-m", "caffeport.cli", "convert", net, weights, "--onnx"]
     ours, copies, imports = [], [], []
     with tempfile.TemporaryDirectory(dir=cache()) as folder:
         onnx_path, copy_path = Path(folder, "vgg16.onnx"), Path(folder, "copy.caffemodel")

@@ -57,7 +57,7 @@ def main() -> None:
         run([sys.executable, "-c", PREPARE, options.net, weights, onnx_path, inputs, str(max(RUNS))])
         for repeat in range(options.repeats):
             for batch, runs in RUNS.items():
-                counts = [str(batch), str(runs), inputs]
+                counts: list[str | Path] = [str(batch), str(runs), inputs]
                 done = run([sys.executable, worker, "onnx", *counts, ours, onnx_path])
                 times["ours", batch].append(float(done.output))
                 command = [rival_python, worker, "opencv", *counts, rival, options.net, weights]
@@ -65,10 +65,8 @@ def main() -> None:
                 if repeat == 0:
                     difference = float(run([sys.executable, "-c", DIFFERENCE, ours, rival]).output)
                     notes.append(f"batch {batch}: outputs differ by {difference:.1e} of the largest number")
-    rows = [
-        Row(f"batch {batch}", "ms", *(statistics.median(times[name, batch]) for name in ("ours", "rival")), limit=1)
-        for batch in RUNS
-    ]
+    medians = {key: statistics.median(values) for key, values in times.items()}
+    rows = [Row(f"batch {batch}", "ms", medians["ours", batch], medians["rival", batch], 1) for batch in RUNS]
     notes.append(f"rival: {_rivals.versions('opencv')}")
     report(f"{options.net.name}, two threads", "ONNX Runtime", "OpenCV", rows, notes, options)
 
