@@ -22,7 +22,8 @@ Shape = tuple[int, ...]
 
 # BlobProto
 _LEGACY = (1, 2, 3, 4)  # num, channels, height, width
-_DATA, _SHAPE, _DOUBLE, _RAW_TYPE, _RAW = 5, 7, 8, 10, 12
+_DATA, _DIFF, _SHAPE, _DOUBLE, _DOUBLE_DIFF, _RAW_TYPE, _RAW = 5, 6, 7, 8, 9, 10, 12
+_NUMBERS = {_DATA: "<f4", _DIFF: "<f4", _DOUBLE: "<f8", _DOUBLE_DIFF: "<f8"}
 _RAW_DTYPES = {0: "<f8", 1: "<f4", 2: "<f2"}
 # NetParameter; LayerParameter; V1LayerParameter; V0LayerParameter
 _NET_NAME, _NET_LAYERS_V1, _NET_LAYER = 1, 2, 100
@@ -109,6 +110,8 @@ def read(path: str | Path) -> Caffemodel:
             data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise CaffemodelError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:  # mmap's word for a pipe or a device, which have no size
+        raise CaffemodelError(f"{path}: is no regular file; expected a .caffemodel") from error
     try:
         return _Reader(str(path), data).model()
     except CaffemodelError:
@@ -258,31 +261,40 @@ def _blob_fields(
 
     Unpacked numbers (a tag before each) come by the million, so a run of them is found with numpy.
     """
-    formats = {_DATA: ("<f4", wire.FIXED32), _DOUBLE: ("<f8", wire.FIXED64)}
     position = start
     while position < end:
         stopped_at = end
         for number, kind, a, b in wire.fields(data, position, end):
-            if number in formats and kind == wire.LENGTH:
-                dtype = formats[number][0]
-                size = int(dtype[-1])
-                if (b - a) % size:
-                    raise wire.WireError(f"packed numbers end inside a number at byte {b}")
+            if number not in _NUMBERS or kind == wire.VARINT:
+                yield number, kind, a, b
+                continue
+            dtype = _NUMBERS[number]
+            size = int(dtype[-1])
+            if (b - a) % size:
+                raise wire.WireError(f"packed numbers end inside a number at byte {b}")
+            if kind == wire.LENGTH:
                 if b > a:
                     runs.setdefault(number, []).append(_Run(a, (b - a) // size, dtype, size))
-            elif number in formats and kind == formats[number][1]:
-                dtype = formats[number][0]
-                size = int(dtype[-1])
-                tags = np.ndarray(((end - a) // (size + 1) + 1,), "u1", buffer=data, offset=a - 1, strides=(size + 1,))
-                different = np.flatnonzero(tags != tags[0])
-                count = int(different[0]) if different.size else tags.size
-                count = min(count, (end - a + 1) // (size + 1))
+            elif b - a == size:
+                count = _unpacked(data, number << 3 | kind, a - 1, end, size + 1)
                 runs.setdefault(number, []).append(_Run(a, count, dtype, size + 1))
                 stopped_at = a - 1 + count * (size + 1)
                 break
-            else:
-                yield number, kind, a, b
         position = stopped_at
+
+
+def _unpacked(data: wire.Buffer, tag: int, start: int, end: int, stride: int) -> int:
+    """How many numbers stand ``stride`` bytes apart from ``start`` on, ``tag`` before each; the first is known to."""
+    most = (end - start) // stride
+    count, window = 1, 64
+    while count < most:  # in growing windows: a look at all that is left, at every short run, would be quadratic
+        window = min(2 * window, most - count)
+        tags = np.ndarray((window,), "u1", buffer=data, offset=start + count * stride, strides=(stride,))
+        different = np.flatnonzero(tags != tag)
+        if different.size:
+            return count + int(different[0])
+        count += window
+    return count
 
 
 def read_binaryproto(path: str | Path) -> np.ndarray:

@@ -9,6 +9,8 @@ import numpy as np
 from .caffemodel import Blob, Caffemodel, StoredLayer, _Run
 from .errors import CaffemodelError, MissingDependencyError
 
+_DEFLATE = 1032  # the most that HDF5's usual compression can shrink data
+
 
 def read_hdf5(path: Path) -> Caffemodel:
     """Read the file whole; raises MissingDependencyError without h5py."""
@@ -17,18 +19,21 @@ def read_hdf5(path: Path) -> Caffemodel:
     except ImportError as error:
         raise MissingDependencyError(f"{path}: HDF5 weights need h5py; install it: pip install h5py") from error
     blobs: dict[str, dict[int, Blob]] = {}
+    most = _DEFLATE * path.stat().st_size
     try:
         with h5py.File(path, "r") as file:
 
             def keep(name: str, node: object) -> None:
                 if isinstance(node, h5py.Dataset):
                     layer, _, index = name.rpartition("/")  # layer names may hold slashes of their own
+                    if node.size > most:
+                        raise ValueError(f"{name} declares {node.size} numbers, more than the file can hold")
                     array = np.asarray(node, "<f4")
                     run = _Run(0, array.size, "<f4", 4)
                     blobs.setdefault(layer, {})[int(index)] = Blob(array.shape, False, array.tobytes(), [run])
 
             file["data"].visititems(keep)
-    except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, AttributeError, TypeError) as error:  # h5py's, of all sorts
         raise CaffemodelError(f"{path}: is HDF5, but not Caffe's weights ({error})") from error
     layers = [StoredLayer(name, "", [found[i] for i in sorted(found)]) for name, found in blobs.items()]
     return Caffemodel(str(path), "", layers)

@@ -22,7 +22,7 @@ _TOKEN = re.compile(
     r"""
       (?P<space>[ \t\r\n\f\v]+|\#[^\n]*)
     | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
-    | (?P<number>[-+]?(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?[fF]?))
+    | (?P<number>[-+]?(?:0[xX][0-9a-fA-F]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?[fF]?))
     | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
     | (?P<mark>[{}<>\[\]:,;./-])
     """,
@@ -30,6 +30,7 @@ _TOKEN = re.compile(
 )
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CLOSING = {"{": "}", "<": ">"}
 
 
@@ -259,7 +260,8 @@ def _unquote(token: str) -> str:
 
 def _quote(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    # Three octal digits: a shorter escape would swallow a digit that follows it.
+    return '"' + _CONTROL.sub(lambda match: f"\\{ord(match.group()):03o}", escaped) + '"'
 
 
 def _lines(message: Message, depth: int) -> Iterator[str]:

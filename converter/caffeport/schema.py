@@ -106,12 +106,14 @@ def _value(message: Message, entry: Field, kind: Any, title: str, allow_unknown:
 
 def _int(text: str) -> int:
     digits = text.lstrip("+-")
-    if len(digits) > 1 and digits[0] == "0" and digits.isdigit():
-        return int(text, 8)  # as in C, and in protobuf's text format
-    return int(text, 0)
+    octal = len(digits) > 1 and digits[0] == "0" and digits.isdigit()  # as in C, and in protobuf's text format
+    value = int(text, 8 if octal else 0)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("beyond int64, caffe.proto's widest")
+    return value
 
 
 def _float(text: str) -> float:
     if text.lower().lstrip("+-") in ("inf", "infinity", "nan"):
         return float(text)
-    return float(int(text, 16)) if "0x" in text.lower() else float(text.rstrip("fF"))
+    return float(_int(text)) if "0x" in text.lower() else float(text.rstrip("fF"))

@@ -109,9 +109,9 @@ def test_random_inputs_suit_the_layers(tmp_path):
 
 def test_difference_is_relative_to_the_size_of_the_blob():
     expected = np.array([100.0, -100.0, 0.0])
-    assert difference(expected + [0, 0, 0.005], expected, 1e-4, 0)[2]  # rms 82: rounding of big sums
-    assert not difference(expected + [0, 0, 0.01], expected, 1e-4, 0)[2]
-    largest, relative, _ = difference(expected + [0.5, 0, 0], expected, 1e-4, 0)
+    assert difference(np.array([100.0, -100.0, 0.005]), expected, 1e-4, 0)[2]  # rms 82: rounding of big sums
+    assert not difference(np.array([100.0, -100.0, 0.01]), expected, 1e-4, 0)[2]
+    largest, relative, _ = difference(np.array([100.5, -100.0, 0.0]), expected, 1e-4, 0)
     assert (largest, relative) == (0.5, 0.005)
 
 

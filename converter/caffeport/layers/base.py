@@ -107,6 +107,7 @@ class LayerType:
     bottoms: ClassVar[tuple[int, int | None]] = (1, 1)  # least and most, None for any number
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
     role: ClassVar[Role] = Role.INFERENCE
+    onnx_support: ClassVar[str] = "yes"  # as the table of layers tells it
 
     def __init__(self, context: LayerContext) -> None:
         self.context = context

@@ -206,6 +206,7 @@ class LabelSpecific(LayerType):
     """What changes the score of the label's class, while training; a deployed net passes scores through."""
 
     bottoms = (2, 2)
+    onnx_support = "passes scores through"
     in_test = ""  # the parameter that makes it act in the TEST phase too
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:

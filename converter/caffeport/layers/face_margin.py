@@ -51,6 +51,7 @@ class MarginInnerProduct(LayerType):
     schemas = {"margin_inner_product_param": MarginInnerProductParameter}
     bottoms = (2, 2)
     tops = (1, 2)
+    onnx_support = "no (training)"
     unit = True
 
     def setup(self) -> None:

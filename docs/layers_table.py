@@ -1,0 +1,43 @@
+"""Write the README's table of supported layers from the layer classes themselves.
+
+    python docs/layers_table.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from caffeport.layers import builtin
+from caffeport.layers.base import LayerType, Role
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- layers: begin -->", "<!-- layers: end -->"
+
+
+def table() -> str:
+    """The table as Markdown, a row for each layer class."""
+    classes: dict[type[LayerType], list[str]] = {}
+    for name, cls in builtin().items():
+        classes.setdefault(cls, []).append(name)
+    rows = sorted((row(cls, names) for cls, names in classes.items()), key=str.lower)
+    return "\n".join(["| layer | torch | ONNX | what it computes |", "|---|---|---|---|", *rows])
+
+
+def row(cls: type[LayerType], names: list[str]) -> str:
+    """One class: its Caffe types, what it runs in, its formula."""
+    if cls.role is Role.DATA:
+        backends = "input | input"
+    else:
+        backends = f"yes | {cls.onnx_support}"
+    formula = " ".join((cls.__doc__ or "").split("\n\n")[0].split()).replace("|", "\\|")
+    return f"| {', '.join(f'`{name}`' for name in names)} | {backends} | {formula} |"
+
+
+def with_table(text: str) -> str:
+    """The README's text with the table between its markers."""
+    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    return f"{text[:start]}\n{table()}\n{text[end:]}"
+
+
+if __name__ == "__main__":
+    README.write_text(with_table(README.read_text()))
