@@ -29,7 +29,7 @@ def row(cls: type[LayerType], names: list[str]) -> str:
         backends = "input | input"
     else:
         backends = f"yes | {cls.onnx_support}"
-    formula = " ".join((cls.__doc__ or "").split("\n\n")[0].split()).replace("|", "\\|")
+    formula = " ".join((cls.__doc__ or "").split("\n\n")[0].split()).replace("|", "\\|").replace("``", "`")
     return f"| {', '.join(f'`{name}`' for name in names)} | {backends} | {formula} |"
 
 

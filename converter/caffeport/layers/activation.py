@@ -112,6 +112,8 @@ class Sigmoid(LayerType):
 
 @layer_type("TanH")
 class TanH(LayerType):
+    """tanh(x)"""
+
     schemas = {"tanh_param": EngineParameter}
 
     def module(self, bottoms: list[Shape]) -> Any:
@@ -123,6 +125,8 @@ class TanH(LayerType):
 
 @layer_type("AbsVal")
 class AbsVal(LayerType):
+    """abs(x)"""
+
     schemas = {"absval_param": NoParameters}
 
     def module(self, bottoms: list[Shape]) -> Any:

@@ -145,6 +145,8 @@ class DataLayer(LayerType):
 
 @layer_type("Input")
 class Input(DataLayer):
+    """An input of the net, with its shape"""
+
     schemas = {"input_param": InputParameter}
 
     def declared_shapes(self) -> list[PartialShape | None]:
@@ -158,6 +160,8 @@ class Input(DataLayer):
 
 @layer_type("Data")
 class Data(DataLayer):
+    """Records of an LMDB or LevelDB: images, and labels as a second top"""
+
     schemas = {"data_param": DataParameter}
     tops = (1, 2)
 
@@ -167,6 +171,8 @@ class Data(DataLayer):
 
 @layer_type("ImageData")
 class ImageData(DataLayer):
+    """Images from a list file, and labels as a second top"""
+
     schemas = {"image_data_param": ImageDataParameter}
     tops = (1, 2)
 
@@ -176,6 +182,8 @@ class ImageData(DataLayer):
 
 @layer_type("WindowData")
 class WindowData(DataLayer):
+    """Crops of images from a window file, and labels"""
+
     schemas = {"window_data_param": WindowDataParameter}
     tops = (2, 2)
 
@@ -185,6 +193,8 @@ class WindowData(DataLayer):
 
 @layer_type("HDF5Data")
 class HDF5Data(DataLayer):
+    """Blobs from HDF5 files; their shapes have to be given (input_shapes)"""
+
     schemas = {"hdf5_data_param": HDF5DataParameter}
 
     def declared_shapes(self) -> list[PartialShape | None]:
@@ -193,6 +203,8 @@ class HDF5Data(DataLayer):
 
 @layer_type("MemoryData")
 class MemoryData(DataLayer):
+    """Images and labels that a program hands over"""
+
     schemas = {"memory_data_param": MemoryDataParameter}
     tops = (2, 2)
 
@@ -202,6 +214,8 @@ class MemoryData(DataLayer):
 
 @layer_type("DummyData")
 class DummyData(DataLayer):
+    """Made-up blobs; here inputs like any other data layer's"""
+
     schemas = {"dummy_data_param": DummyDataParameter}
 
     def declared_shapes(self) -> list[PartialShape | None]:
@@ -252,6 +266,8 @@ class Sink(LayerType):
 
 @layer_type("Silence")
 class Silence(Sink):
+    """Reads blobs so that they are no outputs"""
+
     schemas = {"silence_param": NoParameters}
 
 

@@ -18,6 +18,8 @@ class ConcatParameter:
 
 @layer_type("Concat")
 class Concat(LayerType):
+    """Bottoms one after another along an axis"""
+
     schemas = {"concat_param": ConcatParameter}
     bottoms = (1, None)
 

@@ -1,0 +1,54 @@
+"""The documentation says what is: the table of layers is generated, the examples run."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def test_the_table_of_layers_is_up_to_date():
+    import layers_table
+
+    text = (ROOT / "README.md").read_text()
+    assert layers_table.with_table(text) == text, "run: python docs/layers_table.py"
+
+
+def test_every_layer_has_its_formula():
+    from caffeport.layers import builtin
+
+    assert [name for name, cls in builtin().items() if not cls.__dict__.get("__doc__")] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/converting.md"])
+def test_examples_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 2 } } }'
+        'layer { name: "half" type: "Halve" bottom: "data" top: "half" }'
+    )
+    assert blocks(page)
+    for block in blocks(page):
+        scope: dict = {}
+        exec(block, scope)
+        for statement, shown in re.findall(r"^(\S.*?)\s{2,}# ([(\[{0-9].*)$", block, re.MULTILINE):
+            assert str(eval(statement, scope)) == shown  # what stands in the comment is what comes out
+
+
+def test_the_demo_runs(tmp_path, monkeypatch, capsys):
+    import runpy
+
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "examples/digits/demo.py"), run_name="__main__")
+    assert "ok: 14 of 14 blobs compared" in capsys.readouterr().out
+    assert (tmp_path / "out/digits/digits.onnx").stat().st_size > 200_000
