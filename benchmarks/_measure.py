@@ -46,7 +46,8 @@ def run(command: Sequence[str | Path], *, keep_pythonpath: bool = True) -> Proce
     environment = {key: value for key, value in os.environ.items() if key not in dropped}
     # Every program finds its modules compiled, as installed ones are, and the source tree stays as it is.
     environment["PYTHONPYCACHEPREFIX"] = str(cache() / "pycache")
-    os.sync()  # so that nobody pays for writing out the files of the run before
+    os.sync()  # so that nobody pays for writing out the files of the run before,
+    time.sleep(1)  # nor for what the disk has still to do then
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         process = subprocess.Popen([str(part) for part in command], stdout=output, stderr=errors, env=environment)

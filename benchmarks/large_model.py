@@ -6,8 +6,8 @@ as long as `cp` takes to copy the .caffemodel.
 
     python benchmarks/large_model.py [--repeats 5] [--json FILE]
 
-The first call writes the model, with random weights, into the cache folder ($NORMFACE_CACHE, or ~/.cache/normface). The file
-is in the page cache in every measured run; what the runs write is not waited for, in either.
+The first call writes the model, with random weights, into the cache folder (see _measure.py). The
+weights are in the page cache in every measured run, and both write a new file; nobody waits for the disk.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ within 1e-3 of the largest number.
 
 PROTOTXT is by default center-loss's face_deploy.prototxt in ../shared/models beside the repository; its
 weights come from caffeport's fillers. The first call makes OpenCV's environment (see _rivals.py). Every
-repeat is a process of its own for each runtime and batch size, one after the other in turn.
+repeat is a process of its own for each runtime and batch size, one after the other in turn; its figure is
+the median of several runs after a few that warm up.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def main() -> None:
     arguments.add_argument("net", nargs="?", type=Path, default=DEFAULT_NET, help="a deploy prototxt with one input")
     options = arguments.parse_args()
     if not options.net.exists():
-        sys.exit(f"skipped: {options.net} is missing; give a deploy prototxt as the argument")
+        print(f"skipped: {options.net} is missing; give a deploy prototxt as the argument")
+        return
     rival_python = _rivals.environment("opencv") / "python"
     worker = Path(__file__).with_name("_infer.py")
     times: dict[tuple[str, int], list[float]] = {(name, batch): [] for batch in RUNS for name in ("ours", "rival")}

@@ -1,6 +1,6 @@
 """Write the README's table of supported layers from the layer classes themselves.
 
-    python docs/layers_table.py
+python docs/layers_table.py
 """
 
 from __future__ import annotations
@@ -25,10 +25,7 @@ def table() -> str:
 
 def row(cls: type[LayerType], names: list[str]) -> str:
     """One class: its Caffe types, what it runs in, its formula."""
-    if cls.role is Role.DATA:
-        backends = "input | input"
-    else:
-        backends = f"yes | {cls.onnx_support}"
+    backends = "input | input" if cls.role is Role.DATA else f"yes | {cls.onnx_support}"
     formula = " ".join((cls.__doc__ or "").split("\n\n")[0].split()).replace("|", "\\|").replace("``", "`")
     return f"| {', '.join(f'`{name}`' for name in names)} | {backends} | {formula} |"
 

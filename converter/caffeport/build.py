@@ -60,8 +60,8 @@ class ShareMode(enum.Enum):
 class ParamSpec:
     name: str = ""
     share_mode: ShareMode = ShareMode.STRICT
-    lr_mult: float = 1.0
-    decay_mult: float = 1.0
+    lr_mult: float | None = None  # Caffe's default is 1; None tells a sharer that has no say
+    decay_mult: float | None = None
 
 
 @dataclass
@@ -251,11 +251,12 @@ def _connect(
             if layer not in value.consumers:
                 value.consumers.append(layer)
         tops = fields.top or ([fields.name] if op.role is Role.LOSS else [])
-        for name in tops:
-            if name in current and name not in fields.bottom and name not in missing:
+        for index, name in enumerate(tops):
+            if name in current and fields.bottom[index : index + 1] != [name]:
                 raise NetError(
                     f'{text.where()}: layer "{fields.name}" makes the blob "{name}", which layer '
-                    f'"{current[name].layer.name}" made already; only an in-place layer (same bottom and top) may'
+                    f'"{current[name].layer.name}" made already; only an in-place layer (top {index} and bottom '
+                    f"{index} the same) may"
                 )
         if len(set(tops)) != len(tops):
             raise NetError(f'{text.where()}: layer "{fields.name}" names the same top twice')
@@ -363,6 +364,7 @@ def _loss_weights(text: Message, fields: LayerFields, op: LayerType, tops: int) 
 def _make_params(layers: list[Layer], wanted: dict[Layer, LayerFields], seed: int) -> None:
     """Blobs from their specs; those with the same param name are one blob, owned by the first."""
     shared: dict[str, Param] = {}
+    stated: dict[tuple[Param, str], float] = {}
     for layer in layers:
         if layer not in wanted:
             continue
@@ -376,11 +378,20 @@ def _make_params(layers: list[Layer], wanted: dict[Layer, LayerFields], seed: in
             param = shared.get(given.name) if given.name else None
             if param is None:
                 param = Param(spec, layer.name, index, seed)
-                param.lr_mult, param.decay_mult = given.lr_mult, given.decay_mult
                 if given.name:
                     shared[given.name] = param
             else:
                 _check_sharing(layer, index, spec.shape, param, given)
+            for rate in ("lr_mult", "decay_mult"):
+                value = getattr(given, rate)
+                if value is None:
+                    continue
+                if stated.setdefault((param, rate), value) != value:
+                    raise NetError(
+                        f'{layer.title}: shares blob {index} as "{given.name}" with layer "{param.layer}", '
+                        f"but their {rate} differ ({value:g} and {stated[param, rate]:g})"
+                    )
+                setattr(param, rate, value)
             layer.params.append(param)
         _read_text_blobs(layer, fields.blobs)
 

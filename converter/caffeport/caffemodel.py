@@ -16,7 +16,7 @@ import numpy as np
 
 from . import wire
 from .errors import CaffemodelError, shape_text
-from .files import replacing
+from .files import replacing, write_numbers
 
 Shape = tuple[int, ...]
 
@@ -333,7 +333,7 @@ def write(
             stream.write(wire.header(_NET_LAYER, length) + start)
             for blob, array in zip(blobs, arrays, strict=True):
                 stream.write(blob)
-                stream.write(np.ascontiguousarray(array, "<f4").reshape(-1).view(np.uint8).data)
+                write_numbers(stream, array)
 
 
 def _blob_header(shape: Sequence[int]) -> bytes:

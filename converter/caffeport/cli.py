@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .errors import CaffeportError, CaffeportWarning, shape_text
 
@@ -50,12 +50,30 @@ def _show_warning(message: Any, category: type[Warning], *rest: Any, **more: Any
         print(f"caffeport: note: {message}", file=sys.stderr)
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """Bad usage gets one line too; argparse would print the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        _complain(f"{message}; see {self.prog} --help")
+        sys.exit(BAD_INPUT)
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for; that import takes time."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"caffeport (normface {version('normface')})")
+        sys.exit(DONE)
+
+
 def parser() -> argparse.ArgumentParser:
-    main_parser = argparse.ArgumentParser(
+    main_parser = OneLineParser(
         prog="caffeport", description="Convert Caffe models to PyTorch and ONNX, and prove the conversion blob by blob."
     )
-    main_parser.add_argument("--version", action="version", version=_version())
-    common = argparse.ArgumentParser(add_help=False)
+    main_parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    common = OneLineParser(add_help=False)
     common.add_argument(
         "--phase", choices=("test", "train"), default="test", help="which layers to keep (default test)"
     )
@@ -124,15 +142,6 @@ def _add_preprocessing(command: argparse.ArgumentParser, where: str = " into the
     group.add_argument("--mean", nargs="+", metavar="M", help="one number, one a channel (BGR), or a .binaryproto/.npy")
     group.add_argument("--scale", type=float, metavar="S", help="factor after the mean")
     group.add_argument("--rgb", action="store_true", help="the input is RGB; reverse its channels to Caffe's BGR")
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return f"caffeport (normface {version('normface')})"
-    except PackageNotFoundError:
-        return "caffeport (not installed)"
 
 
 def _load(options: argparse.Namespace) -> Any:
@@ -225,6 +234,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
+    from .walk import needed_layers, wanted_values
+
     if not options.onnx and not options.torch:
         raise CaffeportError("nothing to write; give --onnx F.onnx or --torch F.safetensors")
     for path in (options.onnx, options.torch):
@@ -251,13 +262,15 @@ def _convert(options: argparse.Namespace) -> int:
         save_safetensors(net, options.torch)
         written.append(options.torch)
     outputs = options.output or net.outputs
+    needed = needed_layers(net, wanted_values(net, options.output))
+    inputs = [value.name for value in net.input_values if value.layer in needed]
     if options.json:
         sizes = {str(path): path.stat().st_size for path in written}
-        print(json.dumps({"net": net.name, "inputs": net.inputs, "outputs": outputs, "files": sizes}, indent=2))
+        print(json.dumps({"net": net.name, "inputs": inputs, "outputs": outputs, "files": sizes}, indent=2))
         return DONE
     for path in written:
         print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
-    print(f"inputs {', '.join(net.inputs)}; outputs {', '.join(outputs)}; to prove it: caffeport check ", end="")
+    print(f"inputs {', '.join(inputs)}; outputs {', '.join(outputs)}; to prove it: caffeport check ", end="")
     print(f"{options.net} {options.weights}")
     return DONE
 

@@ -8,6 +8,7 @@ data set. Whatever was not stated is told as a CaffeportWarning; what cannot be 
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import cast
 
 from . import prototxt
 from .caffemodel import Caffemodel
-from .errors import CaffeportError, CaffeportWarning, NetError, did_you_mean, shape_text
+from .errors import CaffeportError, CaffeportWarning, NetError, PrototxtError, did_you_mean, shape_text
 from .layers.base import Role, Shape
-from .layers.data import DataLayer, PartialShape
+from .layers.data import BlobShape, DataLayer, PartialShape
 from .net import Layer, Value, check_shape, top_shapes
 from .prototxt import Message
+from .schema import decode
 from .upgrade import upgrade
 
 _DATA_SETS = {"mnist": (1, 28, 28), "cifar": (3, 32, 32)}
@@ -76,6 +78,7 @@ def _work_out(
         found = rule()
         if found is not None and completes(found):
             shape = cast(Shape, (batch, *found[1:]))
+            check_shape(shape, f'{value.layer.title}: input "{value.name}"')
             warnings.warn(
                 f'{value.layer.title} does not say the shape of "{value.name}": took {shape_text(shape)} '
                 f"from {source}; input_shapes sets another",
@@ -141,7 +144,8 @@ def _from_sibling(value: Value, layers: list[Layer], message: Message) -> Partia
                 shapes = [shape for p in layer.messages("input_param") for shape in p.messages("shape")]
                 index = min(layer.texts("top").index(value.name), len(shapes) - 1)
                 if shapes:
-                    return tuple(int(dim) for dim in shapes[index].texts("dim"))
+                    with contextlib.suppress(PrototxtError):  # not ours to complain about
+                        return tuple(decode(shapes[index], BlobShape, title="shape").dim)
     return None
 
 
@@ -152,8 +156,8 @@ def _siblings(path: Path) -> Iterator[Message]:
         if other != path:
             try:
                 yield upgrade(prototxt.load(other))
-            except (CaffeportError, ValueError):
-                continue  # not ours to complain about
+            except CaffeportError:
+                continue  # nor about this
 
 
 def _from_data_set(value: Value) -> PartialShape | None:

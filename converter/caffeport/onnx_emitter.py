@@ -141,7 +141,7 @@ class Emitter:
 
     def const(self, value: Any, dtype: Any = np.float32) -> str:
         name = self.fresh(f"{self.layer_name}/const")
-        self.constants[name] = np.asarray(value, dtype)
+        self.constants[name] = np.array(value, dtype, order="C")
         return name
 
     def ints(self, values: Sequence[int] | int) -> str:

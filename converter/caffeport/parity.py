@@ -243,7 +243,8 @@ def load_arrays(path: str | Path) -> Blobs:
     except OSError as error:
         raise CaffeportError(f"{path}: {error.strerror or error}") from error
     except Exception as error:  # zipfile, zlib and NumPy each have their own for a broken file
-        raise CaffeportError(f"{path}: is no .npz or .npy of plain arrays ({error})") from error
+        # NumPy's advice for a file with objects in it is to unpickle them, which would run its code.
+        raise CaffeportError(f"{path}: is broken, or no .npz or .npy of plain numbers") from error
 
 
 def _numeric(path: str | Path, loaded: Any, name: str) -> bool:

@@ -191,7 +191,7 @@ class _Parser:
         colon = self._accept(":")
         if self.kind == "mark" and self.token in "{<":
             message.fields.append(Field(name, self._message(depth), line, column))
-        elif not colon:
+        elif not colon and self.token != "[":  # a list of messages needs none
             raise self._error(f'expected ":" or "{{" after "{name}", got {self._shown()}')
         elif self._accept("["):
             if not self._accept("]"):

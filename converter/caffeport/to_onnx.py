@@ -18,7 +18,7 @@ import numpy as np
 from . import fold as folding
 from . import wire
 from .errors import CaffeportWarning, ExportError, NetError
-from .files import replacing
+from .files import replacing, write_numbers
 from .layers.base import Role
 from .lazy import LazyModule
 from .net import Layer, Net, Value
@@ -232,11 +232,7 @@ def _write_inline(stream: IO[bytes], entry: Initializer) -> None:
     head = _tensor_head(entry) + wire.header(_TENSOR_RAW, size)
     initializer = wire.header(_GRAPH_INITIALIZER, len(head) + size)
     stream.write(wire.header(_MODEL_GRAPH, len(initializer) + len(head) + size) + initializer + head)
-    _write_numbers(stream, entry)
-
-
-def _write_numbers(stream: IO[bytes], entry: Initializer) -> None:
-    stream.write(entry.load().reshape(-1).view(np.uint8).data)
+    write_numbers(stream, entry.load())
 
 
 def _tensor_head(entry: Initializer) -> bytes:
@@ -248,7 +244,7 @@ def _write_external(stream: IO[bytes], data: IO[bytes], location: str, entry: In
     """The numbers at the next page of the data file, and a reference to them. Returns the next offset."""
     start = -(-offset // ALIGNMENT) * ALIGNMENT
     data.write(b"\0" * (start - offset))
-    _write_numbers(data, entry)
+    write_numbers(data, entry.load())
     size = 4 * math.prod(entry.shape)
     tensor = onnx.TensorProto(name=entry.name, data_type=1, dims=entry.shape, data_location=1)
     for key, value in (("location", location), ("offset", str(start)), ("length", str(size))):
@@ -261,7 +257,7 @@ def _write_external(stream: IO[bytes], data: IO[bytes], location: str, entry: In
 def _model(graph: Graph) -> Any:
     """The ModelProto without its weights."""
     h = onnx.helper
-    constants = [onnx.numpy_helper.from_array(np.ascontiguousarray(v), k) for k, v in _used_constants(graph).items()]
+    constants = [onnx.numpy_helper.from_array(v, k) for k, v in _used_constants(graph).items()]
     body = h.make_graph(
         [_node(node) for node in graph.emitter.nodes],
         graph.name,

@@ -61,17 +61,18 @@ class CaffeModule(nn.Module):
         self._outputs = [index[value] for value in wanted]
         layers = [layer for layer in layers if layer.op.role is not Role.DATA]
         last_use = {index[value]: step for step, layer in enumerate(layers) for value in layer.inputs}
-        # (path of the module, where its inputs are, where its outputs go, what nobody needs afterwards)
-        self._plan: list[tuple[str, list[int], list[int], list[int]]] = []
+        # For each layer: the path of its module, where its inputs are, where its outputs go, and what
+        # nobody needs afterwards. Modules are looked up when they run, so that they can be replaced.
+        self._plan: list[tuple[tuple[str, ...], list[int], list[int], list[int]]] = []
         shared: dict[int, nn.Parameter | Tensor] = {}
-        paths = _Paths()
+        taken: set[str] = set()
         for step, layer in enumerate(layers):
-            path = paths.add(self, layer, _module(layer, shared))
+            path = _free_path(layer, taken)
+            _place(self, path, _module(layer, shared))
             inputs = [index[value] for value in layer.inputs]
             outputs = [index[value] for value in layer.outputs]
             dead = [i for i in {*inputs, *outputs} if last_use.get(i, step) == step and i not in self._outputs]
             self._plan.append((path, inputs, outputs, dead))
-        self._steps = paths.modules
 
     def forward(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:
         values = self._run(inputs, keep=False)
@@ -99,7 +100,10 @@ class CaffeModule(nn.Module):
         if self.preprocessing is not None:
             inputs = self.preprocessing.apply_torch(inputs)
         values = dict(zip(self._inputs, inputs, strict=True))
-        for (_, bottoms, tops, dead), module in zip(self._plan, self._steps, strict=True):
+        for path, bottoms, tops, dead in self._plan:
+            module: nn.Module = self
+            for part in path:
+                module = module._modules[part]
             made = module(*[values[i] for i in bottoms])
             if isinstance(made, Tensor):
                 values[tops[0]] = made
@@ -149,38 +153,29 @@ class _Reshaped(nn.Module):
         return torch.func.functional_call(self._layer, {**held, **views}, x)
 
 
-class _Paths:
-    """Gives every layer's module a place such that its state_dict keys start with the layer's name.
+def _free_path(layer: Layer, taken: set[str]) -> tuple[str, ...]:
+    """The path such that the module's state_dict keys start with the layer's name; a dot makes a nested module."""
+    name = layer.name or layer.type
+    number = 1
+    while name in taken:
+        if layer.params:
+            raise NetError(f'{layer.title}: another layer is called "{name}" too; layers with weights need own names')
+        number += 1
+        name = f"{layer.name or layer.type}_{number}"
+    taken.add(name)
+    return tuple(name.split("."))
 
-    Dots in a name make nested modules. Names are set without add_module, which refuses those that a
-    module has as attributes ("type", "float").
-    """
 
-    def __init__(self) -> None:
-        self.modules: list[nn.Module] = []
-        self._taken: set[str] = set()
-
-    def add(self, root: nn.Module, layer: Layer, module: nn.Module) -> str:
-        name = layer.name or layer.type
-        number = 1
-        while name in self._taken:
-            if layer.params:
-                raise NetError(
-                    f'{layer.title}: another layer is called "{name}" too; layers with weights need own names'
-                )
-            number += 1
-            name = f"{layer.name or layer.type}_{number}"
-        self._taken.add(name)
-        owner, *rest = root, *name.split(".")
-        for part in rest[:-1]:
-            child = owner._modules.get(part)
-            if child is None:
-                child = owner._modules[part] = nn.Module()
-            owner = child
-        held = owner._modules.get(rest[-1])
-        if held is not None:  # a prefix of an earlier dotted name
-            for key, child in held._modules.items():
-                module._modules.setdefault(key, child)
-        owner._modules[rest[-1]] = module
-        self.modules.append(module)
-        return name
+def _place(root: nn.Module, path: tuple[str, ...], module: nn.Module) -> None:
+    """Set the module without add_module, which refuses names that a module has as attributes ("type")."""
+    owner = root
+    for part in path[:-1]:
+        child = owner._modules.get(part)
+        if child is None:
+            child = owner._modules[part] = nn.Module()
+        owner = child
+    held = owner._modules.get(path[-1])
+    if held is not None:  # this name starts an earlier dotted one
+        for key, child in held._modules.items():
+            module._modules.setdefault(key, child)
+    owner._modules[path[-1]] = module

