@@ -225,7 +225,7 @@ def _show(options: argparse.Namespace) -> int:
         for row in rows
     ]
     headings = ("layer", "type", "bottoms", "tops", "blobs", "parameters", "multiply-adds")
-    _print_table(headings, lines, right={"parameters", "multiply-adds"})
+    _print_table(headings, lines, whole={"parameters", "multiply-adds"})
     print(f"{net.name or '(no name)'}: {len(rows)} layers, {totals['parameters']:,} parameters, ", end="")
     print(
         f"{totals['multiply_adds']:,} multiply-adds; inputs {', '.join(net.inputs)}; outputs {', '.join(net.outputs)}"
@@ -298,14 +298,14 @@ def _check(options: argparse.Namespace) -> int:
             row.type,
             row.blob + (f" ({row.note})" if row.note else ""),
             shape_text(row.shape),
-            " = ".join([row.baseline, *row.errors]),
+            "=".join([row.baseline, *row.errors]),
             f"{row.max_abs:.2e}" if row.errors else "",
             f"{row.max_rel:.2e}" if row.errors else "",
         )
         for row in [*report.rows, *report.exported]
     ]
     headings = ("", "layer", "type", "blob", "shape", "compared", "max abs", "max rel")
-    _print_table(headings, lines, right={"max abs", "max rel"})
+    _print_table(headings, lines, whole={"", "shape", "max abs", "max rel"})
     print(("ok: " if report.ok else "FAILED: ") + report.summary)
     return DONE if report.ok else FAILED
 
@@ -322,20 +322,31 @@ def _check_input(net: Any, options: argparse.Namespace) -> Any:
     return read_picture(net, options.input, _mean(options.mean), options.scale, options.rgb)
 
 
-def _print_table(headings: Sequence[str], lines: list[tuple[str, ...]], right: set[str]) -> None:
+def _print_table(headings: Sequence[str], lines: list[tuple[str, ...]], whole: set[str]) -> None:
+    """Columns in ``whole`` (numbers, verdicts) are never cut; names give way on a narrow terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    widths = [max(len(cell) for cell in column) for column in zip(headings, *lines, strict=True)]
+    console = Console(width=None if sys.stdout.isatty() else sum(widths) + 2 * len(widths))
+    # Off a terminal a line is as long as it has to be, so that other programs find one row a line.
+    excess = sum(widths) + 2 * (len(widths) - 1) - console.width
+    while excess > 0:
+        names = [i for i, heading in enumerate(headings) if heading not in whole and widths[i] > 8]
+        if not names:  # rather wrapped by the terminal than cut
+            console = Console(width=sum(widths) + 2 * len(widths))
+            break
+        widths[max(names, key=lambda i: widths[i])] -= 1
+        excess -= 1
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left", no_wrap=True, overflow="fold")
+    for heading, width in zip(headings, widths, strict=True):
+        justify = "right" if heading in whole and heading else "left"
+        table.add_column(heading, justify=justify, no_wrap=True, overflow="ellipsis", width=width)
     for line in lines:
         style = "red" if line[0] == "DIFFERS" else ""
         table.add_row(*(Text(cell, style=style) for cell in line))
-    # Off a terminal a line is as long as it has to be, so that other programs find one row a line.
-    width = sum(max(len(cell) for cell in column) + 2 for column in zip(headings, *lines, strict=True))
-    Console(width=None if sys.stdout.isatty() else max(width, 80)).print(table)
+    console.print(table)
 
 
 if __name__ == "__main__":
