@@ -272,7 +272,7 @@ def _refuse_bottom(
     text: Message, fields: LayerFields, name: str, current: dict[str, Value], later: dict[str, str]
 ) -> None:
     where = f'{text.where()}: bottom "{name}" of layer "{fields.name}"'
-    if name in later and later[name] != fields.name:
+    if name in later and name not in fields.top:
         raise NetError(
             f'{where} is made only later, by layer "{later[name]}": a cycle, or layers out of order; '
             "Caffe runs layers in the order of the text"
@@ -382,16 +382,7 @@ def _make_params(layers: list[Layer], wanted: dict[Layer, LayerFields], seed: in
                     shared[given.name] = param
             else:
                 _check_sharing(layer, index, spec.shape, param, given)
-            for rate in ("lr_mult", "decay_mult"):
-                value = getattr(given, rate)
-                if value is None:
-                    continue
-                if stated.setdefault((param, rate), value) != value:
-                    raise NetError(
-                        f'{layer.title}: shares blob {index} as "{given.name}" with layer "{param.layer}", '
-                        f"but their {rate} differ ({value:g} and {stated[param, rate]:g})"
-                    )
-                setattr(param, rate, value)
+            _set_rates(layer, index, given, param, stated)
             layer.params.append(param)
         _read_text_blobs(layer, fields.blobs)
 
@@ -403,6 +394,22 @@ def _check_sharing(layer: Layer, index: int, shape: Shape, owner: Param, given: 
             f'{layer.title}: shares blob {index} ({shape_text(shape)}) as "{given.name}" with layer "{owner.layer}" '
             f"({shape_text(owner.shape)}); the shapes differ"
         )
+
+
+def _set_rates(
+    layer: Layer, index: int, given: ParamSpec, param: Param, stated: dict[tuple[Param, str], float]
+) -> None:
+    """The multipliers of a blob; of layers that share it any one may state them, and two have to agree."""
+    for rate in ("lr_mult", "decay_mult"):
+        value = getattr(given, rate)
+        if value is None:
+            continue
+        if stated.setdefault((param, rate), value) != value:
+            raise NetError(
+                f'{layer.title}: shares blob {index} as "{given.name}" with layer "{param.layer}", '
+                f"but their {rate} differ ({value:g} and {stated[param, rate]:g})"
+            )
+        setattr(param, rate, value)
 
 
 def _read_text_blobs(layer: Layer, blobs: list[TextBlob]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,20 +99,11 @@ def read(path: str | Path) -> Caffemodel:
     Raises CaffemodelError for a file that is truncated, corrupt, or something else altogether.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as stream:
-            start = stream.read(16)
-            if not start:
-                raise CaffemodelError(f"{path}: is empty")
-            if start.startswith(b"\x89HDF\r\n"):
-                from .hdf5 import read_hdf5
+    data = _mapped(path)
+    if data[:6] == b"\x89HDF\r\n":
+        from .hdf5 import read_hdf5
 
-                return read_hdf5(path)
-            data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise CaffemodelError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:  # mmap's word for a pipe or a device, which have no size
-        raise CaffemodelError(f"{path}: is no regular file; expected a .caffemodel") from error
+        return read_hdf5(path)
     try:
         return _Reader(str(path), data).model()
     except CaffemodelError:
@@ -120,6 +112,20 @@ def read(path: str | Path) -> Caffemodel:
             problem = "is text; expected binary weights (.caffemodel). Are NET and WEIGHTS swapped?"
             raise CaffemodelError(f"{path}: {problem}") from None
         raise
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    """The file's bytes, which stay on disk."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise CaffemodelError(f"{path}: is a folder, device or pipe; expected a file")
+        if not status.st_size:
+            raise CaffemodelError(f"{path}: is empty")
+        with open(path, "rb") as stream:
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise CaffemodelError(f"{path}: {error.strerror or error}") from error
 
 
 def _is_text(start: bytes) -> bool:
@@ -299,11 +305,7 @@ def _unpacked(data: wire.Buffer, tag: int, start: int, end: int, stride: int) ->
 
 def read_binaryproto(path: str | Path) -> np.ndarray:
     """The one blob of a ``.binaryproto`` (a mean image, an infogain matrix), in its shape."""
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CaffemodelError(f"{path}: {error.strerror or error}") from error
+    data = _mapped(Path(path))
     reader = _Reader(str(path), data)
     try:
         blob = reader.blob("the blob", 0, len(data))

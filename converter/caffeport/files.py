@@ -24,9 +24,11 @@ def replacing_path(path: str | Path) -> Iterator[Path]:
     path, where the folder is missing or cannot be written.
     """
     path = Path(path)
-    if path.is_dir():
-        raise CaffeportError(f"{path}: is a folder; name the file to write")
     try:
+        if path.is_dir():
+            raise CaffeportError(f"{path}: is a folder; name the file to write")
+        if path.exists() and not path.is_file():  # root could rename over /dev/null
+            raise CaffeportError(f"{path}: is a device or pipe, which is not replaced; name a file to write")
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
     except OSError as error:

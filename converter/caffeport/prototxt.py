@@ -113,14 +113,15 @@ def load(path: str | Path) -> Message:
     try:
         if path.is_dir():
             raise PrototxtError(f"{path}: is a folder; expected a prototxt file")
-        if path.stat().st_size > MAX_BYTES:
-            raise PrototxtError(
-                f"{path}: {path.stat().st_size >> 20} MiB is too large for a prototxt; "
-                "is this the weights file? The net's text comes first"
-            )
-        raw = path.read_bytes()
+        with open(path, "rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise PrototxtError(f"{path}: {error.strerror or error}") from error
+    if len(raw) > MAX_BYTES:
+        raise PrototxtError(
+            f"{path}: more than {MAX_BYTES >> 20} MiB is too large for a prototxt; "
+            "is this the weights file? The net's text comes first"
+        )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
