@@ -16,7 +16,8 @@ import numpy as np
 
 from .errors import NetError, WeightsError, shape_text
 from .fillers import fill, generator
-from .layers.base import BlobSpec, LayerType, Phase, Role, Shape
+from .layers.base import BlobSpec, LayerType, Role, Shape
+from .options import Options
 from .prototxt import Message
 
 if TYPE_CHECKING:
@@ -119,9 +120,9 @@ class Net:
     outputs (blobs that nothing reads) sorted by name.
     """
 
-    def __init__(self, name: str, layers: list[Layer], phase: Phase, message: Message, options: dict[str, Any]) -> None:
-        self.name, self.layers, self.phase = name, layers, phase
-        self.message, self.options = message, options
+    def __init__(self, name: str, layers: list[Layer], message: Message, options: Options) -> None:
+        self.name, self.layers, self.message, self.options = name, layers, message, options
+        self.phase = options.phase
         self.values = [value for layer in layers for value in layer.outputs]
         self.blobs = {value.name: value for value in self.values}
         seen: dict[str, int] = {}

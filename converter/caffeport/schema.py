@@ -56,7 +56,7 @@ def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = 
                 continue
             raise PrototxtError(
                 f'{message.where(entry)}: {title} has no field "{entry.name}"{did_you_mean(entry.name, known)}; '
-                "to read the net without it, allow unknown fields"
+                "to read the net without it, allow unknown fields (allow_unknown_fields=True, --allow-unknown-fields)"
             )
         kind, repeated = known[entry.name]
         value = _value(message, entry, kind, title, allow_unknown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,7 @@ def with_weights(net: Net, weights: Any) -> Net:
 
     Raises WeightsError that names the layer for a missing, unknown or misshapen blob.
     """
-    from .build import build
-
-    copy = build(net.message, None, net.options["build"])
+    copy = _copy(net)
     for layer, mine in zip(copy.layers, net.layers, strict=True):
         for param, source in zip(layer.params, mine.params, strict=True):
             param.read_from(lambda source=source: source.data)
@@ -36,6 +35,18 @@ def with_weights(net: Net, weights: Any) -> Net:
     else:
         _from_state(copy, state)
     return copy
+
+
+def _copy(net: Net) -> Net:
+    """The same net with Params of its own: built again from its text, with the shapes it has."""
+    from .build import build
+
+    shapes = {value.name: value.shape for value in net.input_values}
+    held = [
+        caffemodel.StoredLayer(layer.name, layer.type, [caffemodel.Blob(spec.shape) for spec in layer.specs])
+        for layer in net.layers
+    ]
+    return build(net.message, caffemodel.Caffemodel("", net.name, held), replace(net.options, input_shapes=shapes))
 
 
 def _from_arrays(net: Net, arrays: Mapping[str, Any]) -> None:

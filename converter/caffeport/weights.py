@@ -34,7 +34,8 @@ def attach(net: Net, stored: Caffemodel, *, allow_missing: bool) -> None:
     if missing and not allow_missing:
         raise WeightsError(
             f"{stored.path}: lacks the weights of {_names(missing)}; Caffe would leave them at random. "
-            "Are these weights for this net? If that is meant, allow missing weights"
+            "Are these weights for this net? If that is meant, allow missing weights (allow_missing_weights=True, "
+            "--allow-missing-weights)"
         )
     if missing:
         warnings.warn(

@@ -53,6 +53,14 @@ def test_the_weights_decide(tmp_path, channels, size, found):
     assert (net.inputs, net.outputs) == (["data", "label"], ["loss"])
 
 
+def test_sizes_too_small_for_the_net_do_not_fit(tmp_path):
+    text = data() + nets.conv("data", "conv1", 2, "kernel_size: 21") + nets.inner_product("conv1", "fc", 5)
+    arrays = [np.zeros(shape, np.float32) for shape in ((2, 3, 21, 21), (2,), (5, 2 * 20 * 20), (5,))]
+    layers = protos.layer("conv1", "Convolution", *arrays[:2]), protos.layer("fc", "InnerProduct", *arrays[2:])
+    with pytest.warns(CaffeportWarning, match=r"took 4x3x40x40 from the weights"):
+        load(tmp_path, text, protos.write(tmp_path / "n.caffemodel", protos.net(*layers)))
+
+
 def test_what_the_text_says_narrows_the_choice(tmp_path):
     path = weights(tmp_path, 3, 40)
     with pytest.warns(CaffeportWarning, match=r"took 4x3x40x40 from the weights"):

@@ -193,10 +193,12 @@ ROWS = [
 
 # Types whose tests need more than a formula of bottoms and blobs.
 ELSEWHERE = {
-    **dict.fromkeys(["Data", "ImageData", "HDF5Data", "MemoryData", "DummyData", "WindowData"], "test_build.py"),
-    **dict.fromkeys(["HDF5Output"], "test_build.py"),
+    **dict.fromkeys(["Data", "ImageData", "HDF5Data", "MemoryData", "DummyData", "WindowData"], "test_inputs.py"),
+    "HDF5Output": "test_upgrade.py",
+    "Split": "test_to_onnx.py",
     **dict.fromkeys(["LabelSpecificRescale", "LabelSpecificMargin"], "test_face_margins.py"),
-    **dict.fromkeys(["PSROIPooling", "ROIPooling", "Interp", "Upsample", "PixelShuffle", "BN"], "test_fork_layers.py"),
+    **dict.fromkeys(["PSROIPooling", "ROIPooling", "Interp", "Upsample", "PixelShuffle"], "test_fork_layers.py"),
+    "BN": "test_batch_normalization_forks.py",
 }
 
 

@@ -138,6 +138,11 @@ def test_what_only_the_cpp_parser_takes():
     assert ours(r'name: "a\?b"').name == "a?b"
 
 
+def test_layout_of_what_is_written():
+    message = prototxt.parse("a{b:1,c<d:'x\\n\\001\\\\\"'>}e:[X,-Y]")
+    assert str(message) == 'a {\n  b: 1\n  c {\n    d: "x\\n\\001\\\\\\""\n  }\n}\ne: X\ne: -Y\n'
+
+
 floats = some.floats(width=32)
 powers = some.builds(lambda **values: protos.make("PowerParameter", **values), power=floats, scale=floats, shift=floats)
 pools = some.builds(

@@ -29,6 +29,7 @@ class Everything:
     text: str = "default"
     mode: Mode = Mode.FIRST
     maybe: int | None = None
+    maybe_mode: Mode | None = None
     many: list[int] = field(default_factory=list)
     modes: list[Mode] = field(default_factory=list)
     inner: Inner = field(default_factory=Inner)
@@ -42,7 +43,7 @@ def read(text: str, **options) -> Everything:
 
 def test_defaults():
     made = read("")
-    assert made == Everything(1, 0.5, False, "default", Mode.FIRST, None, [], [], Inner(7), [], Word("DEFAULT"))
+    assert made == Everything(1, 0.5, False, "default", Mode.FIRST, None, None, [], [], Inner(7), [], Word("DEFAULT"))
     made.many.append(1)
     made.inner.value = 8
     assert read("").many == [] and read("").inner.value == 7  # no defaults shared between layers
@@ -51,6 +52,8 @@ def test_defaults():
 def test_unset_differs_from_the_default():
     assert read("").maybe is None
     assert read("maybe: 0").maybe == 0
+    assert read("").maybe_mode is None
+    assert read("maybe_mode: FIRST").maybe_mode is Mode.FIRST
 
 
 def test_messages_and_repeated_fields():
@@ -109,6 +112,11 @@ def test_numbers(text, value):
 def test_no_numbers(text):
     with pytest.raises(PrototxtError, match=r"n:1:"):
         read(f"number: {text}")
+
+
+@pytest.mark.parametrize("text", ["true", "True", "t", "1", "false", "False", "f", "0"])
+def test_flags(text):
+    assert read(f"flag: {text}").flag is (text in ("true", "True", "t", "1"))
 
 
 def test_nan_is_a_number():

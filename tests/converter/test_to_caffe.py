@@ -7,6 +7,7 @@ import nets
 import numpy as np
 import pytest
 import torch
+from caffeport import caffemodel
 
 
 @pytest.fixture
@@ -85,3 +86,21 @@ def test_a_failed_save_leaves_the_old_file(net, tmp_path, monkeypatch):
         net.save(tmp_path / "n.caffemodel")
     assert (tmp_path / "n.caffemodel").read_bytes() == before
     assert not list(tmp_path.glob(".*part"))
+
+
+def test_what_only_the_weights_file_told_is_kept(tmp_path, recwarn):
+    """An input size found in the weights, and SSD's Normalize, known by its blob alone."""
+    text = 'layer { name: "d" type: "Data" top: "data" data_param { source: "x" batch_size: 2 } }'
+    text += nets.layer("Normalize", "data", "n", name="norm") + nets.inner_product("n", "fc", 5)
+    declared = nets.load(tmp_path, text, input_shapes={"data": (2, 3, 28, 28)})
+    blobs = {layer.name: layer.blobs for layer in declared.layers}
+    scale = np.full(1, 20, np.float32)
+    layers = [("norm", "Normalize", [], [], [scale]), ("fc", "InnerProduct", [], [], blobs["fc"])]
+    caffemodel.write(tmp_path / "w.caffemodel", "n", layers)
+    net = caffeport.load(tmp_path / "net.prototxt", tmp_path / "w.caffemodel")
+    assert net.blob_shapes["data"] == (2, 3, 28, 28)
+    recwarn.clear()
+    tuned = net.with_weights(net.to_torch())
+    assert tuned.blob_shapes == net.blob_shapes
+    assert bits(tuned) == bits(net)
+    assert not recwarn.list  # what was told once is not told again

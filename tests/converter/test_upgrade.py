@@ -58,6 +58,14 @@ def test_v1():
     assert_upgrades(V1, V1_AS_V2)
 
 
+def test_a_v1_layer_with_words_of_v2():
+    """Caffe refuses it, but what it means is plain."""
+    assert_upgrades(
+        'layers { type: "ReLU" param { lr_mult: 2 } } layers { type: TANH }',
+        'layer { type: "ReLU" param { lr_mult: 2 } } layer { type: "TanH" }',
+    )
+
+
 # V1LayerParameter.LayerType of caffe.proto, and UpgradeV1LayerType.
 V1_TYPES = """
 35 ABSVAL AbsVal, 1 ACCURACY Accuracy, 30 ARGMAX ArgMax, 2 BNLL BNLL, 3 CONCAT Concat,

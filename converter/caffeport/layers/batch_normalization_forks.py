@@ -71,7 +71,7 @@ class BN(LayerType):
     tops = (1, 3)
 
     def setup(self) -> None:
-        self.stored = self._stored_shapes()
+        self.stored = self.context.stored_shapes or None
         self.is_segnet = self._is_segnet()
         if self.is_segnet:
             foreign = [name for name in (*_FIRST, *_LATER) if getattr(self.p, name) is not None]
@@ -94,13 +94,6 @@ class BN(LayerType):
             self.momentum = 1 - p.decay
         elif first and p.momentum is None and self.phase is Phase.TRAIN:
             self.fail("expected a decay: its default, 0.05 in PSPNet and 0.95 in caffe-windows, depends on the fork")
-
-    def _stored_shapes(self) -> tuple[Shape, ...] | None:
-        # with_weights builds the net again without the file; the options are the same object then.
-        known: dict[str, tuple[Shape, ...]] = self.context.options.setdefault("bn_blob_shapes", {})
-        if self.context.stored_shapes:
-            known[self.name] = self.context.stored_shapes
-        return known.get(self.name)
 
     def _is_segnet(self) -> bool:
         p, chosen = self.p, self.context.options.get("bn")
