@@ -35,5 +35,11 @@ def read_hdf5(path: Path) -> Caffemodel:
             file["data"].visititems(keep)
     except (OSError, RuntimeError, KeyError, ValueError, AttributeError, TypeError) as error:  # h5py's, of all sorts
         raise CaffemodelError(f"{path}: is HDF5, but not Caffe's weights ({error})") from error
+    for name, found in blobs.items():
+        if sorted(found) != list(range(len(found))):
+            raise CaffemodelError(
+                f'{path}: leaves out a shared blob of layer "{name}" (it has {sorted(found)}); '
+                "save the weights as .caffemodel instead"
+            )
     layers = [StoredLayer(name, "", [found[i] for i in sorted(found)]) for name, found in blobs.items()]
     return Caffemodel(str(path), "", layers)

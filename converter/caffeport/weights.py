@@ -30,7 +30,9 @@ def attach(net: Net, stored: Caffemodel, *, allow_missing: bool) -> None:
     for layer in net.layers:
         if layer.name in by_name:
             _copy(layer, by_name[layer.name], stored.path)
-    missing = [layer.name for layer in learned if layer.name not in by_name]
+    # HDF5 files leave out what a layer shares; the layer that owns the blob brings it.
+    own = [layer for layer in learned if any(param.layer == layer.name for param in layer.params)]
+    missing = [layer.name for layer in own if layer.name not in by_name]
     if missing and not allow_missing:
         raise WeightsError(
             f"{stored.path}: lacks the weights of {_names(missing)}; Caffe would leave them at random. "

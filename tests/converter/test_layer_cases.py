@@ -188,6 +188,30 @@ ROWS = [
             pool(x[0], (7, 6), (7, 6), (0, 0), "AVE").reshape(2, -1),
             pool(x[0], (4, 3), (4, 3), (1, 0), "AVE").reshape(2, -1),
         ], 1), "average"),
+    Row(
+        "SPP",
+        "spp_param { pyramid_height: 1 pool: MAX }",
+        [(2, 3, 5, 4)],
+        lambda x, b: x[0].max((2, 3), keepdims=True),
+        "one-level-keeps-its-axes",
+    ),
+    Row(
+        "MVN",
+        "mvn_param { normalize_variance: false }",
+        [(2, 3, 4)],
+        lambda x, b: (x[0] - x[0].mean(2, keepdims=True))[..., None],
+        "3d-has-4d-top",
+    ),
+    Row("ArgMax", "", [(3,)], lambda x, b: np.zeros((3, 1, 1)), "1d", gradients=False),
+    Row(
+        "Pooling",
+        "pooling_param { kernel_size: 1 stride: 3 }",
+        [(1, 1, 5, 4)],
+        lambda x, b: [pool(x[0], (1, 1), (3, 3), (0, 0), "MAX"), np.array([[[[0, 3], [12, 15], [-1, -1]]]])],
+        "mask-of-no-pixel",
+        tops=2,
+        gradients=False,
+    ),
     *pooling_rows(),
 ]  # fmt: skip
 

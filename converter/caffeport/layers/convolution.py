@@ -261,9 +261,14 @@ class Deconvolution(Convolution):
 class Im2col(Windowed):
     """Every window as a column: (N, C * kernel, positions...)"""
 
+    bottoms = (1, 1)
+    tops = (1, 1)
+
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         axis = self.channel_axis(bottoms[0])
         window = self.window(bottoms[0])
+        if not window.kernel:
+            self.fail(f"expected a bottom with axes after the channels (axis {axis}), got {bottoms[0]}")
         channels = bottoms[0][axis] * math.prod(window.kernel)
         return [(*bottoms[0][:axis], channels, *window.slide(bottoms[0][axis + 1 :]))] * len(bottoms)
 

@@ -278,7 +278,10 @@ class MVNParameter:
 
 @layer_type("MVN")
 class MVN(LayerType):
-    """(x - mean) / (sqrt(variance) + eps) for every image and channel, or every image; eps outside the root"""
+    """(x - mean) / (sqrt(variance) + eps) for every image and channel, or every image; eps outside the root.
+
+    The top has four axes, as Caffe's: (N, C, 1, 1) for a 2-D bottom.
+    """
 
     schemas = {"mvn_param": MVNParameter}
 
@@ -288,14 +291,14 @@ class MVN(LayerType):
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         if not 1 <= len(bottoms[0]) <= 4:
             self.fail(f"expected a bottom of up to 4 axes, got {len(bottoms[0])}")
-        return [bottoms[0]]
+        return [(*bottoms[0], *[1] * (4 - len(bottoms[0])))]
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.MVN(self.axes(len(bottoms[0])), self.p.normalize_variance, self.p.eps)
+        return nn.MVN(self.axes(4), self.p.normalize_variance, self.p.eps)
 
     def onnx(self, g, *x):
-        axes = self.axes(x[0].rank)
-        centered = g.op("Sub", x[0].name, g.reduce("ReduceMean", x[0].name, axes))
+        axes, name = self.axes(4), g.unsqueeze(x[0].name, range(x[0].rank, 4))
+        centered = g.op("Sub", name, g.reduce("ReduceMean", name, axes))
         if not self.p.normalize_variance:
             return centered
         variance = g.reduce("ReduceMean", g.op("Mul", centered, centered), axes)

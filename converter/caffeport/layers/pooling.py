@@ -181,6 +181,9 @@ def onnx_max(g, x, window, with_mask=False):
         row = g.op("Sub", g.op("Div", index, g.ints(padded_width)), g.ints(near_inside[0]))
         column = g.op("Sub", g.op("Mod", index, g.ints(padded_width)), g.ints(near_inside[1]))
         index = g.op("Add", g.op("Mul", row, g.ints(width)), column)
+    if padded_width != width or padded_height != height:
+        # A window without a pixel has no index: -1.
+        index = g.op("Where", g.op("Equal", top, g.const(FLOAT_MIN)), g.ints(-1), index)
     return [top, g.cast(index, "float")]
 
 
@@ -235,7 +238,7 @@ class SPPParameter:
 
 @layer_type("SPP")
 class SPP(LayerType):
-    """Pooling into 1, 2x2, 4x4 ... bins, flattened and joined: (N, C * (4^height - 1) / 3)"""
+    """Pooling into 1, 2x2, 4x4 ... bins, flattened and joined: (N, C * (4^height - 1) / 3); height 1: (N, C, 1, 1)"""
 
     schemas = {"spp_param": SPPParameter}
 
@@ -261,6 +264,8 @@ class SPP(LayerType):
         for level, window in enumerate(self.windows(bottom)):
             if any(pad >= kernel for pad, kernel in zip(window.pad, window.kernel, strict=True)):
                 self.fail(f"a bottom of {bottom[2]}x{bottom[3]} is too small for {2**level}x{2**level} bins")
+        if self.p.pyramid_height == 1:  # Caffe pools without flattening then
+            return [(*bottom[:2], 1, 1)]
         bins = sum(math.prod(window.positions((bottom[2], bottom[3]))) for window in self.windows(bottom))
         return [(bottom[0], bottom[1] * bins)]
 
@@ -273,5 +278,7 @@ class SPP(LayerType):
         for window in self.windows(x[0].shape):
             is_max = self.p.pool is PoolMethod.MAX
             pooled = onnx_max(g, x[0], window)[0] if is_max else onnx_average(g, x[0], window)
+            if self.p.pyramid_height == 1:
+                return pooled
             parts.append(g.op("Flatten", pooled, axis=1))
-        return g.op("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+        return g.op("Concat", *parts, axis=1)

@@ -55,7 +55,7 @@ class ArgMax(LayerType):
             return values if self.p.out_max_val else indices
         for axis in range(1, x[0].rank):
             x[0].static(axis)
-        flat = g.flatten_to_2d(x[0], 1)
+        flat = g.flatten_to_2d(x[0], 1)  # (N, 1) for a bottom of one axis
         values, indices = self._onnx_largest(g, flat, 1, count(x[0].shape, 1))
         rows = [g.unsqueeze(indices, [1])]
         if self.p.out_max_val:

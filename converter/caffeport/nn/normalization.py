@@ -114,8 +114,7 @@ class MVN(nn.Module):
         self.axes, self.normalize_variance, self.eps = axes, normalize_variance, eps
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.axes:
-            return x - x
+        x = x.reshape(*x.shape, *[1] * (4 - x.dim()))
         x = x - x.mean(self.axes, keepdim=True)
         if not self.normalize_variance:
             return x

@@ -45,7 +45,8 @@ class MaxPooling(nn.Module):
             return pooled
         width = padded.shape[3]
         row, column = pooled[1] // width - window.pad[0], pooled[1] % width - window.pad[1]
-        return [pooled[0], (row * x.shape[3] + column).to(x.dtype)]
+        index = torch.where(pooled[0] == torch.finfo(x.dtype).min, -1, row * x.shape[3] + column)
+        return [pooled[0], index.to(x.dtype)]  # -1: a window without a pixel
 
     def extra_repr(self) -> str:
         return str(self.window)
@@ -122,5 +123,5 @@ class SPP(nn.Module):
             pad = ((kernel[0] * bins - x.shape[2] + 1) // 2, (kernel[1] * bins - x.shape[3] + 1) // 2)
             window = PoolWindow(kernel, kernel, pad)
             pool = MaxPooling(window, False) if self.method == "MAX" else AvePooling(window)
-            parts.append(pool(x).flatten(1))
-        return torch.cat(parts, 1)
+            parts.append(pool(x))
+        return torch.cat([part.flatten(1) for part in parts], 1) if len(parts) > 1 else parts[0]

@@ -14,7 +14,7 @@ class ArgMax(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         axis = 1 if self.axis is None else self.axis
         if self.axis is None:
-            x = x.flatten(1)
+            x = x.reshape(x.shape[0], -1)
         # A stable sort of the reversed axis puts the larger index first among equal numbers.
         values, places = x.flip(axis).sort(dim=axis, descending=True, stable=True)
         values = values.narrow(axis, 0, self.top_k)
