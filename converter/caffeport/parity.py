@@ -110,7 +110,9 @@ def check(
 
     The net runs as in the TEST phase. Raises CaffeportError for unknown backends and unfitting inputs.
     """
-    backends = [backends] if isinstance(backends, str) else list(backends)
+    backends = [backends] if isinstance(backends, str) else list(dict.fromkeys(backends))
+    if not (rtol >= 0 and atol >= 0):
+        raise CaffeportError(f"rtol and atol are 0 or more, got {rtol} and {atol}")
     for name in backends:
         if name not in BACKENDS:
             raise CaffeportError(
