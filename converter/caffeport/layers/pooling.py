@@ -158,13 +158,23 @@ class Pooling(LayerType):
         return g.op("Div", onnx_sum(g, square, window), g.op("Max", total, g.const(np.finfo(np.float32).tiny)))
 
 
+def _padded(g, name, near, far, window, value=0.0):
+    """A Pad of height and width; where it reaches a whole kernel, one more is padded and sliced off again.
+
+    ONNX Runtime up to 1.23 merges a Pad into the pooling after it, and then refuses pads of a kernel or more.
+    """
+    if far[0] < window.kernel[0] and far[1] < window.kernel[1]:
+        return g.pad(name, [0, 0, *near], [0, 0, *far], value)
+    return g.slice(g.pad(name, [0, 0, *near], [0, 0, far[0] + 1, far[1] + 1], value), [2, 3], [0, 0], [-1, -1])
+
+
 def onnx_max(g, x, window, with_mask=False):
     """[MaxPool, and the mask as float]; padding that MaxPool refuses (kernel or more) goes into a Pad."""
     far, near = window.far, window.pad
     height, width = x.shape[2], x.shape[3]
     name = x.name
     if far[0] >= window.kernel[0] or far[1] >= window.kernel[1]:
-        name = g.pad(name, [0, 0, *near], [0, 0, *far], FLOAT_MIN)
+        name = _padded(g, name, near, far, window, FLOAT_MIN)
         padded_width = width + near[1] + far[1]
         padded_height = height + near[0] + far[0]
         near_inside, pads = near, [0, 0, 0, 0]
@@ -189,7 +199,7 @@ def onnx_max(g, x, window, with_mask=False):
 
 def onnx_sum(g, name, window):
     """The sum over each window, pads counting as zero."""
-    padded = g.pad(name, [0, 0, *window.pad], [0, 0, *window.far])
+    padded = _padded(g, name, window.pad, window.far, window)
     mean = g.op("AveragePool", padded, kernel_shape=list(window.kernel), strides=list(window.stride))
     return g.mul(mean, float(math.prod(window.kernel)))
 
@@ -208,7 +218,7 @@ def onnx_average(g, x, window):
             name = g.slice(name, [2, 3], [0, 0], [size[i] + min(far[i], 0) for i in (0, 1)])
             far = [max(side, 0) for side in far]
         if any(window.pad) or any(far):
-            name = g.pad(name, [0, 0, *window.pad], [0, 0, *far])
+            name = _padded(g, name, window.pad, far, window)
         mean = g.op("AveragePool", name, **shape)
         rows, columns = window.divisors(size)
         area = np.outer(rows, columns)
@@ -218,14 +228,15 @@ def onnx_average(g, x, window):
             # A window with no pixel at all is 0 * inf = NaN, as Caffe's 0 / 0.
             return g.op("Mul", mean, g.const(math.prod(window.kernel) / area[None, None]))
     far = window.far
-    mean = g.op("AveragePool", g.pad(x.name, [0, 0, *window.pad], [0, 0, *far]), **shape)
+    mean = g.op("AveragePool", _padded(g, x.name, window.pad, far, window), **shape)
     if far == window.pad:
         return mean
     # The share of each window that lies in the padded image, from an image of ones of the same size.
     plane = g.slice(x.name, [0, 1], [0, 0], [1, 1])
     ones = g.op("Expand", g.const(1.0), g.op("Shape", plane))
     ones = g.pad(ones, [0, 0, *window.pad], [0, 0, *window.pad], 1.0)
-    ones = g.pad(ones, [0, 0, 0, 0], [0, 0, far[0] - window.pad[0], far[1] - window.pad[1]])
+    rest = (far[0] - window.pad[0], far[1] - window.pad[1])
+    ones = _padded(g, ones, (0, 0), rest, window)
     return g.op("Div", mean, g.op("AveragePool", ones, **shape))
 
 
