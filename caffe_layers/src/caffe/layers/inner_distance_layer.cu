@@ -1,0 +1,174 @@
+#include <vector>
+
+#include "caffe/layers/inner_distance_layer.hpp"
+#include "caffe/util/block_reduce.cuh"
+#include "caffe/util/distance_math.hpp"
+#include "caffe/util/math_functions.hpp"
+
+namespace caffe {
+
+// Side of the square of distances that a block of TILE * TILE threads makes.
+#define TILE 16
+
+// |row|^2, a block a row.
+template <typename Dtype>
+__global__ void RowSquares(const int rows, const int size, const Dtype* x, Dtype* squares) {
+  for (int i = blockIdx.x; i < rows; i += gridDim.x) {
+    Dtype sum = 0;
+    for (int k = threadIdx.x; k < size; k += blockDim.x) {
+      const Dtype value = x[static_cast<size_t>(i) * size + k];
+      sum += value * value;
+    }
+    sum = BlockSum(sum);
+    if (threadIdx.x == 0) {
+      squares[i] = sum;
+    }
+  }
+}
+
+// d holds -2 x.w and gets |x - w|^2.
+template <typename Dtype>
+__global__ void DistanceFromCross(const int nthreads, const int N, const int K, const Dtype* x, const Dtype* w,
+    const Dtype* x_squares, const Dtype* w_squares, Dtype* d) {
+  CUDA_KERNEL_LOOP(index, nthreads) {
+    const int i = index / N;
+    const int j = index % N;
+    d[index] = SquaredDistance(K, x + static_cast<size_t>(i) * K, w + static_cast<size_t>(j) * K,
+        x_squares[i] + w_squares[j], d[index]);
+  }
+}
+
+// A block makes TILE x TILE distances, TILE features at a time: every number is read from memory once a tile.
+template <typename Dtype>
+__global__ void AbsoluteDistances(const int M, const int N, const int K, const Dtype* x, const Dtype* w, Dtype* d) {
+  __shared__ Dtype x_tile[TILE][TILE + 1];
+  __shared__ Dtype w_tile[TILE][TILE + 1];
+  const int tiles = (N + TILE - 1) / TILE;
+  const int column = threadIdx.x % TILE;
+  const int row = threadIdx.x / TILE;
+  const int i0 = blockIdx.x / tiles * TILE;
+  const int j0 = blockIdx.x % tiles * TILE;
+  Dtype sum = 0;
+  for (int k0 = 0; k0 < K; k0 += TILE) {
+    const int k = k0 + column;
+    x_tile[row][column] = i0 + row < M && k < K ? x[static_cast<size_t>(i0 + row) * K + k] : Dtype(0);
+    w_tile[row][column] = j0 + row < N && k < K ? w[static_cast<size_t>(j0 + row) * K + k] : Dtype(0);
+    __syncthreads();
+    for (int t = 0; t < TILE; ++t) {
+      const Dtype apart = x_tile[row][t] - w_tile[column][t];
+      sum += apart < 0 ? -apart : apart;
+    }
+    __syncthreads();
+  }
+  if (i0 + row < M && j0 + column < N) {
+    d[static_cast<size_t>(i0 + row) * N + j0 + column] = sum;
+  }
+}
+
+// to (rows, size) = keep * to + the gradient of sum g |from - other| by `from`; g of row r and other row o lies at
+// r * row_step + o * other_step.
+template <typename Dtype>
+__global__ void AbsoluteGradients(const int nthreads, const int others, const int size, const bool exact,
+    const int row_step, const int other_step, const Dtype* g, const Dtype* from, const Dtype* other, const Dtype keep,
+    Dtype* to) {
+  CUDA_KERNEL_LOOP(index, nthreads) {
+    const int row = index / size;
+    const int k = index % size;
+    Dtype sum = 0;
+    for (int o = 0; o < others; ++o) {
+      const Dtype weight = g[static_cast<size_t>(row) * row_step + static_cast<size_t>(o) * other_step];
+      sum += AbsoluteGradient(exact, weight, from[index], other[static_cast<size_t>(o) * size + k]);
+    }
+    to[index] = keep == 0 ? sum : keep * to[index] + sum;
+  }
+}
+
+// to (rows, size) += factors (rows) * x (rows, size)
+template <typename Dtype>
+__global__ void AddScaledRows(const int nthreads, const int size, const Dtype* factors, const Dtype* x, Dtype* to) {
+  CUDA_KERNEL_LOOP(index, nthreads) {
+    to[index] += factors[index / size] * x[index];
+  }
+}
+
+template <typename Dtype>
+void InnerDistanceLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  if (normalize_) {
+    unit_rows_.Forward_gpu(this->phase_, this->layer_param_.inner_distance_param().normalize_eps(),
+        this->blobs_[0].get());
+  }
+  const Dtype* x = bottom[0]->gpu_data();
+  const Dtype* w = Weight(bottom).gpu_data();
+  Dtype* d = top[0]->mutable_gpu_data();
+  if (l1_) {
+    const int tiles = ((M_ + TILE - 1) / TILE) * ((N_ + TILE - 1) / TILE);
+    // NOLINT_NEXT_LINE(whitespace/operators)
+    AbsoluteDistances<Dtype><<<tiles, TILE * TILE>>>(M_, N_, K_, x, w, d);
+    CUDA_POST_KERNEL_CHECK;
+    return;
+  }
+  Dtype* x_squares = x_squares_.mutable_gpu_data();
+  Dtype* w_squares = w_squares_.mutable_gpu_data();
+  // NOLINT_NEXT_LINE(whitespace/operators)
+  RowSquares<Dtype><<<RowBlocks(M_), RowThreads(K_)>>>(M_, K_, x, x_squares);
+  CUDA_POST_KERNEL_CHECK;
+  // NOLINT_NEXT_LINE(whitespace/operators)
+  RowSquares<Dtype><<<RowBlocks(N_), RowThreads(K_)>>>(N_, K_, w, w_squares);
+  CUDA_POST_KERNEL_CHECK;
+  caffe_gpu_gemm<Dtype>(CblasNoTrans, CblasTrans, M_, N_, K_, Dtype(-2), x, w, Dtype(0), d);
+  const int count = M_ * N_;
+  // NOLINT_NEXT_LINE(whitespace/operators)
+  DistanceFromCross<Dtype><<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(count, N_, K_, x, w, x_squares,
+      w_squares, d);
+  CUDA_POST_KERNEL_CHECK;
+}
+
+template <typename Dtype>
+void InnerDistanceLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+    const vector<Blob<Dtype>*>& bottom) {
+  const Dtype* g = top[0]->gpu_diff();
+  const Dtype* x = bottom[0]->gpu_data();
+  const Dtype* w = Weight(bottom).gpu_data();
+  if (Blob<Dtype>* weight = WeightGradient(propagate_down, bottom)) {
+    Dtype* dw = weight->mutable_gpu_diff();
+    const Dtype keep = bottom.size() > 1 ? 0 : 1;  // a blob's gradients add up, a bottom's do not
+    const int count = N_ * K_;
+    if (l1_) {
+      // NOLINT_NEXT_LINE(whitespace/operators)
+      AbsoluteGradients<Dtype><<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(count, M_, K_, exact_gradient_,
+          1, N_, g, w, x, keep, dw);
+    } else {
+      caffe_gpu_gemm<Dtype>(CblasTrans, CblasNoTrans, N_, K_, M_, Dtype(-2), g, x, keep, dw);
+      Dtype* sums = w_squares_.mutable_gpu_diff();
+      caffe_gpu_gemv<Dtype>(CblasTrans, M_, N_, Dtype(2), g, ones_.gpu_data(), Dtype(0), sums);
+      // NOLINT_NEXT_LINE(whitespace/operators)
+      AddScaledRows<Dtype><<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(count, K_, sums, w, dw);
+    }
+    CUDA_POST_KERNEL_CHECK;
+  }
+  if (!propagate_down[0]) {
+    return;
+  }
+  Dtype* dx = bottom[0]->mutable_gpu_diff();
+  const int count = M_ * K_;
+  if (update_center_only_) {
+    caffe_gpu_set(count, Dtype(0), dx);
+    return;
+  }
+  if (l1_) {
+    // NOLINT_NEXT_LINE(whitespace/operators)
+    AbsoluteGradients<Dtype><<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(count, N_, K_, exact_gradient_,
+        N_, 1, g, x, w, Dtype(0), dx);
+  } else {
+    caffe_gpu_gemm<Dtype>(CblasNoTrans, CblasNoTrans, M_, K_, N_, Dtype(-2), g, w, Dtype(0), dx);
+    Dtype* sums = x_squares_.mutable_gpu_diff();
+    caffe_gpu_gemv<Dtype>(CblasNoTrans, M_, N_, Dtype(2), g, ones_.gpu_data(), Dtype(0), sums);
+    // NOLINT_NEXT_LINE(whitespace/operators)
+    AddScaledRows<Dtype><<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(count, K_, sums, x, dx);
+  }
+  CUDA_POST_KERNEL_CHECK;
+}
+
+INSTANTIATE_LAYER_GPU_FUNCS(InnerDistanceLayer);
+
+}  // namespace caffe
