@@ -1,0 +1,106 @@
+"""Make and refresh a transplanted copy of a Caffe tree, for a build beside the user's own tree.
+
+    python stage.py CAFFE_ROOT COPY
+
+The copy holds what a build needs (no data, models or .git). Run again, it writes only the files whose content has
+changed, so that make rebuilds only what depends on them, and it touches the top CMakeLists.txt when files came or
+went, so that CMake looks for sources anew. Standard library only.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+LIST = ".staged_files"
+"""In the copy: the files that staging put there; anything else is the build's."""
+
+LEFT_OUT = {".git", ".face_layers", "build", "distribute", "data", "models", "docker", "examples", "docs", "matlab"}
+"""Top-level folders that the libraries, tools and tests are built without."""
+
+GENERATED = ("__pycache__", "*.pyc", "*.o", "*.egg-info", "_caffe.so", "caffe_pb2.py", "caffe.pb.h", "caffe.pb.cc")
+"""What an earlier build may have left in the tree; another protobuf's headers there would be found first."""
+
+EMPTIED = ("examples", "docs", "matlab")
+"""Of these, the ones that a tree's CMakeLists.txt names: they get an empty one."""
+
+
+def wanted(name: str) -> bool:
+    return name not in LEFT_OUT and not name.startswith((".build_", "build-", "build_"))
+
+
+def copy_sources(root: Path, copy: Path) -> None:
+    for entry in sorted(root.iterdir()):
+        if not wanted(entry.name):
+            continue
+        if entry.is_dir():
+            ignored = shutil.ignore_patterns(*GENERATED)
+            shutil.copytree(str(entry), str(copy / entry.name), ignore=ignored)
+        else:
+            shutil.copy2(str(entry), str(copy / entry.name))
+    for name in EMPTIED:
+        (copy / name).mkdir()
+        (copy / name / "CMakeLists.txt").touch()
+
+
+def files_of(folder: Path) -> "list[str]":
+    found = []
+    for base, _, names in os.walk(str(folder)):
+        found += [os.path.relpath(os.path.join(base, name), str(folder)) for name in names]
+    return sorted(found)
+
+
+def same(left: Path, right: Path) -> bool:
+    return right.is_file() and left.read_bytes() == right.read_bytes()
+
+
+def refresh(made: Path, copy: Path) -> int:
+    """Bring ``copy`` to the content of ``made``; the number of files written or removed."""
+    now = files_of(made)
+    listed = copy / LIST
+    before = listed.read_text().splitlines() if listed.exists() else []
+    changed = 0
+    for name in now:
+        if not same(made / name, copy / name):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(str(made / name), str(copy / name))
+            shutil.copymode(str(made / name), str(copy / name))
+            changed += 1
+    for name in set(before) - set(now):
+        if (copy / name).exists():
+            (copy / name).unlink()
+            changed += 1
+    if before and before != now:
+        os.utime(str(copy / "CMakeLists.txt"))
+    listed.write_text("\n".join(now) + "\n")
+    return changed
+
+
+def main() -> int:
+    if len(sys.argv) != 3:
+        print("usage: stage.py CAFFE_ROOT COPY", file=sys.stderr)
+        return 2
+    root, copy = Path(sys.argv[1]), Path(sys.argv[2])
+    if not (root / "CMakeLists.txt").is_file():
+        print(f"{root}: no Caffe tree that CMake can build (CMakeLists.txt is missing)", file=sys.stderr)
+        return 2
+    copy.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=str(copy.parent)) as scratch:
+        made = Path(scratch) / "tree"
+        made.mkdir()
+        copy_sources(root, made)
+        transplant = Path(__file__).resolve().parent / "transplant.py"
+        result = subprocess.run([sys.executable, str(transplant), str(made)], stdout=subprocess.PIPE)
+        if result.returncode:
+            return result.returncode
+        report = result.stdout.decode(errors="replace").replace(str(made), str(copy))
+        changed = refresh(made, copy)
+    print(report, end="")
+    print(f"{copy}: {changed} files written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
