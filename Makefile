@@ -1,23 +1,27 @@
 # Two targets, each of which does all its own set-up on a fresh machine.
 #   make demo   convert the model in examples/digits and prove the result
-#   make test   lint, types and all tests
+#   make test   lint, types and all tests; the first time it builds two Caffe trees, some minutes each
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint caffe clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/digits/demo.py
 
-test: $(VENV)/installed-dev lint
+test: $(VENV)/installed-dev lint caffe
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Real Caffe with the layers of caffe_layers/, built once and kept outside the repository (tests/caffe_trees.py).
+caffe: $(VENV)/installed-dev
+	$(BIN)/python tests/caffe_trees.py
 
 # torch first: a later resolution may choose its CUDA build, which is several gigabytes.
 $(VENV)/installed: pyproject.toml constraints.txt

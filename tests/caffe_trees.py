@@ -1,0 +1,231 @@
+"""Real Caffe for the tests: two trees from the package registry, built with the face layers in them.
+
+``built("bvlc")`` is official BVLC Caffe, ``built("ssd")`` an SSD fork of it. The first call downloads the tree and
+builds it through the project's own CMakeLists.txt, which takes some minutes on two cores; the result is kept outside
+the repository, in $NORMFACE_CACHE or ~/.cache/normface, by the content of what went into it. A change of the layers
+rebuilds only what depends on it.
+
+What can't be built here (no compiler, Debian's development packages missing and not installable) skips the tests that
+need it, and says what is missing; with CI set in the environment it fails them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CACHE = Path(os.environ.get("NORMFACE_CACHE", "~/.cache/normface")).expanduser()
+
+VERSIONS = {"bvlc": "3.0.0", "ssd": "9.0.2"}
+"""Of the source archive ``brocolli-caffe``."""
+
+PACKAGES = (
+    "g++", "cmake", "make", "libboost-system-dev", "libboost-thread-dev", "libboost-filesystem-dev",
+    "libboost-regex-dev", "libboost-python-dev", "libgoogle-glog-dev", "libgflags-dev", "libprotobuf-dev",
+    "protobuf-compiler", "libhdf5-dev", "liblmdb-dev", "libopenblas-dev", "python3-dev", "python3-venv",
+)  # fmt: skip
+"""Debian's, that a build needs."""
+
+
+PYCAFFE_IMPORTS = ("numpy", "protobuf", "scikit-image", "six")
+
+UNITY = ("-DCMAKE_UNITY_BUILD=ON", "-DCMAKE_UNITY_BUILD_BATCH_SIZE=12")
+"""A dozen sources in one: most of the time goes into the headers that all of them read. These two trees allow it."""
+
+BUILT_FROM = {".cpp", ".cu", ".hpp", ".cuh", ".inc", ".proto", ".json", ".cmake", ".py"}
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A built tree. ``copy`` holds its sources with the layers, ``build`` its libraries and programs."""
+
+    name: str
+    folder: Path
+    interpreter: str
+    """The Python that pycaffe was built for."""
+
+    @property
+    def copy(self) -> Path:
+        return self.folder / "caffe"
+
+    @property
+    def build(self) -> Path:
+        return self.folder / "caffe-build"
+
+    @property
+    def pythonpath(self) -> str:
+        return str(self.copy / "python")
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": self.pythonpath, "GLOG_minloglevel": "2", "OPENBLAS_NUM_THREADS": "1"}
+
+
+class Missing(Exception):
+    """What a build needs and this machine lacks."""
+
+
+def require(name: str) -> Tree:
+    """The built tree; skips the test where it can't be built, and fails it in CI."""
+    try:
+        return built(name)
+    except Missing as missing:
+        if os.environ.get("CI"):
+            pytest.fail(f"real Caffe ({name}) can't be built here: {missing}")
+        pytest.skip(f"real Caffe ({name}) can't be built here: {missing}")
+
+
+@functools.cache
+def built(name: str) -> Tree:
+    """Raises Missing, and RuntimeError with the compiler's last lines where a build fails."""
+    with lock(name):
+        ensure_packages()
+        source = sources(name)
+        python = interpreter()
+        folder = CACHE / "caffe" / f"{name}-{digest_of(source.parent / 'archive.sha256', extra=python)[:12]}"
+        stamp = folder / "content"
+        content = layers_digest()
+        if not stamp.exists() or stamp.read_text() != content:
+            build(source, folder, python)
+            stamp.write_text(content)
+        return Tree(name, folder, python)
+
+
+@contextlib.contextmanager
+def lock(name: str):
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / f"{name}.lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def sources(name: str) -> Path:
+    """The tree as it was published; downloaded once."""
+    version = VERSIONS[name]
+    folder = CACHE / "sources" / f"brocolli-caffe-{version}"
+    tree = folder / "tree"
+    if not tree.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+        result = run([*command, "--dest", str(folder), f"brocolli-caffe=={version}"])
+        archives = list(folder.glob("*.tar.gz"))
+        if result.returncode or not archives:
+            raise Missing(f"the package brocolli-caffe {version} can't be downloaded: {tail(result.stdout, 3)}")
+        with tarfile.open(archives[0]) as archive:
+            archive.extractall(folder / "unpacked", filter="data")
+        (folder / "archive.sha256").write_text(hashlib.sha256(archives[0].read_bytes()).hexdigest())
+        next((folder / "unpacked").iterdir()).rename(tree)
+    return tree
+
+
+def ensure_packages() -> None:
+    missing = [package for package in PACKAGES if not installed(package)]
+    if not missing:
+        return
+    apt = shutil.which("apt-get")
+    if apt and os.geteuid() == 0:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        run([apt, "update", "-qq"], env=environment)
+        run([apt, "install", "-y", "-qq", "--no-install-recommends", *missing], env=environment)
+        missing = [package for package in missing if not installed(package)]
+    if missing:
+        raise Missing(f"install {' '.join(missing)}")
+
+
+def interpreter() -> str:
+    """A Python with what pycaffe imports, in the cache: a build outlives the checkout that made it.
+
+    Of this Python's version if Debian has Boost.Python for that, else of Debian's own.
+    """
+    version = f"{sys.version_info[0]}{sys.version_info[1]}"
+    ours = list(Path("/usr/lib").glob(f"*/libboost_python{version}.so"))
+    base = getattr(sys, "_base_executable", sys.executable) if ours else "/usr/bin/python3"
+    environment = CACHE / f"pycaffe-{version if ours else 'debian'}"
+    python = environment / "bin" / "python"
+    if not (environment / "complete").exists():
+        constraints = ["-c", str(REPOSITORY / "constraints.txt")] if ours else []
+        for command in (
+            [base, "-m", "venv", "--clear", str(environment)],
+            [str(python), "-m", "pip", "install", "--quiet", *constraints, *PYCAFFE_IMPORTS],
+        ):
+            result = run(command)
+            if result.returncode:
+                raise Missing(f"a Python for pycaffe: {tail(result.stdout, 3)}")
+        (environment / "complete").touch()
+    return str(python)
+
+
+def installed(package: str) -> bool:
+    if shutil.which("dpkg-query") is None:
+        raise Missing("only Debian's packages are known here, and this is no Debian")
+    result = run(["dpkg-query", "--show", "--showformat=${db:Status-Status}", package])
+    return result.stdout == "installed"
+
+
+def build(source: Path, folder: Path, python: str) -> None:
+    steps = [
+        ["cmake", "-S", str(REPOSITORY), "-B", str(folder), f"-DCAFFE_ROOT={source}", "-DCPU_ONLY=ON",
+         f"-DPYTHON_EXECUTABLE={python}", *UNITY],
+        ["cmake", "--build", str(folder), "--parallel", str(os.cpu_count())],
+    ]  # fmt: skip
+    print(f"building real Caffe ({folder.name}); its output goes to {folder}/build.log", file=sys.stderr, flush=True)
+    log = folder / "build.log"
+    folder.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as handle:
+        for step in steps:
+            handle.flush()
+            if subprocess.run(step, stdin=subprocess.DEVNULL, stdout=handle, stderr=subprocess.STDOUT).returncode:
+                problem = tail(log.read_text(errors="replace"), 40)
+                raise RuntimeError(f"{' '.join(step)} failed; all of it is in {log}:\n{problem}")
+
+
+def run(command: list[str], **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        errors="replace", check=False, **options,
+    )  # fmt: skip
+
+
+def tail(text: str, lines: int) -> str:
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def layers_digest() -> str:
+    """Of everything in the repository that goes into a build."""
+    layers = [path for path in sorted((REPOSITORY / "caffe_layers").rglob("*")) if path.suffix in BUILT_FROM]
+    tests = sorted((REPOSITORY / "tests" / "caffe_layers").glob("test_*_layer.cpp"))
+    return digest_of(REPOSITORY / "CMakeLists.txt", *layers, *tests)
+
+
+def digest_of(*paths: Path, extra: str = "") -> str:
+    digest = hashlib.sha256(extra.encode())
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def main() -> int:
+    """Build both trees ahead of the tests, which would otherwise wait for them in silence."""
+    for name in VERSIONS:
+        try:
+            print(f"real Caffe ({name}): {built(name).folder}", flush=True)
+        except Missing as missing:
+            print(f"real Caffe ({name}) can't be built here: {missing}", file=sys.stderr)
+            if os.environ.get("CI"):
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
