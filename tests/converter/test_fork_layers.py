@@ -252,6 +252,34 @@ MESSAGES = {"PriorBox": "prior_box", "DetectionOutput": "detection_output", "ROI
             "PSROIPooling": "psroi_pooling", "PixelShuffle": "pixel_shuffle"}  # fmt: skip
 
 
+# ChannelScale
+
+
+@pytest.mark.parametrize("do_forward", [True, False])
+@pytest.mark.parametrize("do_backward_feature", [True, False])
+@pytest.mark.parametrize("do_backward_scale", [True, False])
+def test_channel_scale_switches(tmp_path, do_forward, do_backward_feature, do_backward_scale):
+    """Each switch acts on its own part alone: y = x, dx = g, ds = 0."""
+    text = "".join(
+        f"{key}: {str(value).lower()} "
+        for key, value in (
+            ("do_forward", do_forward),
+            ("do_backward_feature", do_backward_feature),
+            ("do_backward_scale", do_backward_scale),
+        )
+    )
+    text = nets.layer("ChannelScale", "x s", "y", f"channel_scale_param {{ {text} }}")
+    model = nets.load(tmp_path, nets.inputs(x=(2, 3, 2, 2), s=(2, 2, 2)) + text).to_torch()
+    x, s, g = (torch.tensor(numbers(*shape)) for shape in ((2, 3, 2, 2), (2, 2, 2), (2, 3, 2, 2)))
+    x.requires_grad_(), s.requires_grad_()
+    y = model(x, s)
+    y.backward(g)
+    torch.testing.assert_close(y, x * s[:, None] if do_forward else x)
+    torch.testing.assert_close(x.grad, g * s[:, None] if do_backward_feature else g)
+    expected = (g * x).sum(1) if do_backward_scale else torch.zeros_like(s)
+    torch.testing.assert_close(torch.zeros_like(s) if s.grad is None else s.grad, expected)
+
+
 @pytest.mark.parametrize(
     ("kind", "shapes", "text", "match"), [(kind, *case) for kind, cases in REFUSED.items() for case in cases]
 )

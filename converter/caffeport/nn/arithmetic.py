@@ -50,14 +50,21 @@ class Axpy(nn.Module):
 
 
 class ChannelScale(nn.Module):
+    """x times a number for every image and position. As in the fork each switch acts on its own part alone.
+
+    Off, do_forward leaves y = x but not the gradients; do_backward_feature gives x the gradient of y as it is;
+    do_backward_scale gives the numbers none.
+    """
+
     def __init__(self, do_forward: bool, do_backward_feature: bool, do_backward_scale: bool) -> None:
         super().__init__()
         self.do_forward = do_forward
         self.do_backward_feature, self.do_backward_scale = do_backward_feature, do_backward_scale
 
     def forward(self, x: Tensor, scale: Tensor) -> Tensor:
-        if not self.do_forward:
-            return x
-        x = x if self.do_backward_feature else x.detach()
-        scale = scale if self.do_backward_scale else scale.detach()
-        return x * scale.reshape(x.shape[0], 1, *x.shape[2:])
+        scale = scale.reshape(x.shape[0], 1, *x.shape[2:])
+        feature = x if self.do_backward_feature else x.detach()
+        product = feature * (scale if self.do_backward_scale else scale.detach())
+        if not self.do_backward_feature:
+            product = product + (x - x.detach())  # a gradient of its own, and nothing else
+        return product if self.do_forward else x.detach() + (product - product.detach())
