@@ -1,0 +1,111 @@
+"""A Caffe tree as it was before the face layers came into it."""
+
+import os
+import re
+from pathlib import Path
+
+from . import proto_parser
+from .errors import Refused
+from .proto import File
+from .registry import FACTORY, LAYER, Registration, check_factory, registrations
+from .source_text import code_of, decode
+
+PROTO = "src/caffe/proto/caffe.proto"
+FILLER = "include/caffe/filler.hpp"
+HEADERS = "include/caffe/layers"
+SOURCES = "src/caffe/layers"
+CONFIG = "include/caffe/face_layers_config.hpp"
+CODE = (".cpp", ".cu", ".cc", ".cxx")
+
+
+def _give_up(error: OSError) -> None:
+    raise error
+
+
+class Tree:
+    """``before`` has what an earlier transplant replaced: path -> the content then, None where there was no file."""
+
+    def __init__(self, root: Path, before: "dict[str, bytes | None]") -> None:
+        self.root, self.before = root, before
+
+    def find(self, path: str) -> "bytes | None":
+        """A file's content; None where there is none."""
+        if path in self.before:
+            return self.before[path]
+        file = self.root / path
+        if not file.exists():
+            return None
+        if not file.is_file():
+            raise Refused(f"{file} is {'a folder' if file.is_dir() else 'no plain file'}; expected a file")
+        return file.read_bytes()
+
+    def text(self, path: str) -> str:
+        content = self.find(path)
+        if content is None:
+            raise Refused(f"{self.root} has no {path}; is it the top folder of a Caffe tree?")
+        return decode(content)
+
+    def check(self) -> None:
+        """Raises Refused for a tree that the face layers can't be put into."""
+        proto = self.proto()
+        if not (self.root / HEADERS).is_dir():
+            raise Refused(
+                f"{self.root} has no {HEADERS}: it is from before December 2015, when Caffe gave each layer a header;"
+                " merge a later BVLC Caffe first"
+            )
+        if not (self.root / SOURCES).is_dir():
+            raise Refused(f"{self.root} has no {SOURCES}; is it the top folder of a Caffe tree?")
+        if proto.syntax != "proto2":
+            raise Refused(
+                f'{PROTO} has the syntax {proto.syntax}; the face layers are written for "proto2", as in BVLC'
+            )
+        if proto.package != "caffe":
+            raise Refused(f'{PROTO} has the package "{proto.package}"; the face layers are written for "caffe"')
+        for name, older in (("LayerParameter", ", as before October 2014"), ("FillerParameter", "")):
+            message = proto.message(name)
+            field = message.field("type") if message else None
+            if field is None or field.type != "string":
+                raise Refused(
+                    f"{PROTO}: {name} has no field `optional string type`{older}; merge a later BVLC Caffe first"
+                )
+        check_factory(self.text(FACTORY), self.text(LAYER))
+        self.text(FILLER)
+
+    def proto(self) -> File:
+        return proto_parser.parse(self.text(PROTO), PROTO)
+
+    def sources(self) -> "list[str]":
+        """Paths of all C++ and CUDA files under src/."""
+        found = []
+        for folder, folders, names in os.walk(str(self.root / "src"), onerror=_give_up):
+            folders.sort()
+            relative = Path(folder).relative_to(self.root).as_posix()
+            files = [
+                name for name in sorted(names) if name.endswith(CODE) and os.path.isfile(os.path.join(folder, name))
+            ]
+            found += [f"{relative}/{name}" for name in files]
+        found += [path for path in self.before if path.startswith("src/") and path.endswith(CODE) and path not in found]
+        return [path for path in found if self.before.get(path, b"") is not None]
+
+    def registered(self) -> "dict[str, list[Registration]]":
+        """Every layer type, and where it is registered."""
+        result: dict[str, list[Registration]] = {}
+        for path in self.sources():
+            content = self.find(path)
+            for registration in (
+                registrations(decode(content), path) if content and b"REGISTER_LAYER_C" in content else []
+            ):
+                result.setdefault(registration.type, []).append(registration)
+        return result
+
+    def declares(self, header: str, class_name: str) -> bool:
+        content = self.find(header)
+        return (
+            content is not None
+            and re.search(rf"\bclass\s+(?:\w+\s+)?{class_name}\b", code_of(decode(content))) is not None
+        )
+
+    def includers(self, header: str) -> "list[str]":
+        """The C++ and CUDA files under src/ that include ``header`` of include/."""
+        name = header[len("include/") :].encode()
+        return [path for path in self.sources() if b'"' + name + b'"' in (self.find(path) or b"")]
