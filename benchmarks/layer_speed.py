@@ -31,8 +31,8 @@ def program() -> Path:
     tree = caffe_trees.built("bvlc")
     made = cache() / "layer_speed"
     source = Path(__file__).with_suffix(".cpp")
-    library = tree.build / "lib"
-    includes = [tree.copy / "include", tree.build / "include", tree.build, "/usr/include/hdf5/serial"]
+    library = tree.folder / "lib"
+    includes = [tree.copy / "include", tree.folder / "include", "/usr/include/hdf5/serial"]
     command = ["g++", "-std=c++14", "-O3", "-DCPU_ONLY", str(source), "-o", str(made)]
     command += [f"-I{folder}" for folder in includes]
     command += [f"-L{library}", f"-Wl,-rpath,{library}", "-lcaffe", str(library / "libcaffeproto.a"), "-lprotobuf"]

@@ -17,7 +17,7 @@ from pathlib import Path
 LIST = ".staged_files"
 """In the copy: the files that staging put there; anything else is the build's."""
 
-LEFT_OUT = {".git", ".face_layers", "build", "distribute", "data", "models", "docker", "examples", "docs", "matlab"}
+LEFT_OUT = {".git", "build", "distribute", "data", "models", "docker", "examples", "docs", "matlab"}
 """Top-level folders that the libraries, tools and tests are built without."""
 
 GENERATED = ("__pycache__", "*.pyc", "*.o", "*.egg-info", "_caffe.so", "caffe_pb2.py", "caffe.pb.h", "caffe.pb.cc")

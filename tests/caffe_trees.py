@@ -49,7 +49,7 @@ BUILT_FROM = {".cpp", ".cu", ".hpp", ".cuh", ".inc", ".proto", ".json", ".cmake"
 
 @dataclass(frozen=True)
 class Tree:
-    """A built tree. ``copy`` holds its sources with the layers, ``build`` its libraries and programs."""
+    """A built tree: ``copy`` has its sources with the layers; lib/, tools/ and test/ are beside that in ``folder``."""
 
     name: str
     folder: Path
@@ -59,10 +59,6 @@ class Tree:
     @property
     def copy(self) -> Path:
         return self.folder / "caffe"
-
-    @property
-    def build(self) -> Path:
-        return self.folder / "caffe-build"
 
     @property
     def pythonpath(self) -> str:

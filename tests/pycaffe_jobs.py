@@ -13,9 +13,8 @@ It knows nothing of this project, so that what it reports is Caffe's own.
 import sys
 from pathlib import Path
 
-import numpy as np
-
 import caffe
+import numpy as np
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 

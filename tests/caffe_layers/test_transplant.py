@@ -302,3 +302,17 @@ def test_a_real_layer_needs_no_other_that_a_tree_may_keep():
             needs = {headers.get(f"include/{name}") for name in re.findall(r'#include "(caffe/layers/.*)"', text)}
             needs |= {fields.get(name.replace("mutable_", "")) for name in re.findall(r"(\w+_param)\(\)", text)}
             assert needs <= {None, layer.type}, path
+
+
+def test_the_readme_names_every_layer_with_its_fields():
+    text = (trees.SOURCE / "README.md").read_text()
+    layers = Layers(trees.SOURCE, trees.TESTS)
+    rows = dict(re.findall(r"^\| `(\w+)` \| (`\w+ = \d+`.*?) \|", text, re.MULTILINE))
+    for layer in layers.layers:
+        messages = [layers.proto.message(name) for name in layer.messages]
+        fields = [field for message in messages if message for field in message.fields]
+        if layer.field:
+            (whole,) = [message for message in layers.proto.messages if message.name == "LayerParameter"]
+            fields = [field for field in whole.fields if field.name == layer.field]
+        assert rows.pop(layer.type) == ", ".join(f"`{field.name} = {field.number}`" for field in fields)
+    assert not rows
