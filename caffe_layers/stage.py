@@ -3,8 +3,7 @@
     python stage.py CAFFE_ROOT COPY
 
 The copy holds what a build needs (no data, models or .git). Run again, it writes only the files whose content has
-changed, so that make rebuilds only what depends on them, and it touches the top CMakeLists.txt when files came or
-went, so that CMake looks for sources anew. Standard library only.
+changed, so that make rebuilds only what depends on them. Standard library only.
 """
 
 import os
@@ -18,13 +17,10 @@ LIST = ".staged_files"
 """In the copy: the files that staging put there; anything else is the build's."""
 
 LEFT_OUT = {".git", "build", "distribute", "data", "models", "docker", "examples", "docs", "matlab"}
-"""Top-level folders that the libraries, tools and tests are built without."""
+"""Top-level folders that the libraries, the tool and the tests are built without."""
 
 GENERATED = ("__pycache__", "*.pyc", "*.o", "*.egg-info", "_caffe.so", "caffe_pb2.py", "caffe.pb.h", "caffe.pb.cc")
 """What an earlier build may have left in the tree; another protobuf's headers there would be found first."""
-
-EMPTIED = ("examples", "docs", "matlab")
-"""Of these, the ones that a tree's CMakeLists.txt names: they get an empty one."""
 
 
 def wanted(name: str) -> bool:
@@ -33,16 +29,13 @@ def wanted(name: str) -> bool:
 
 def copy_sources(root: Path, copy: Path) -> None:
     for entry in sorted(root.iterdir()):
-        if not wanted(entry.name):
+        if not wanted(entry.name) or entry in copy.parents:  # the build folder may lie in the tree
             continue
         if entry.is_dir():
             ignored = shutil.ignore_patterns(*GENERATED)
             shutil.copytree(str(entry), str(copy / entry.name), ignore=ignored)
         else:
             shutil.copy2(str(entry), str(copy / entry.name))
-    for name in EMPTIED:
-        (copy / name).mkdir()
-        (copy / name / "CMakeLists.txt").touch()
 
 
 def files_of(folder: Path) -> "list[str]":
@@ -72,8 +65,6 @@ def refresh(made: Path, copy: Path) -> int:
         if (copy / name).exists():
             (copy / name).unlink()
             changed += 1
-    if before and before != now:
-        os.utime(str(copy / "CMakeLists.txt"))
     listed.write_text("\n".join(now) + "\n")
     return changed
 
@@ -82,9 +73,9 @@ def main() -> int:
     if len(sys.argv) != 3:
         print("usage: stage.py CAFFE_ROOT COPY", file=sys.stderr)
         return 2
-    root, copy = Path(sys.argv[1]), Path(sys.argv[2])
-    if not (root / "CMakeLists.txt").is_file():
-        print(f"{root}: no Caffe tree that CMake can build (CMakeLists.txt is missing)", file=sys.stderr)
+    root, copy = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
+    if not (root / "src/caffe/proto/caffe.proto").is_file():
+        print(f"{root} has no src/caffe/proto/caffe.proto; is it the top folder of a Caffe tree?", file=sys.stderr)
         return 2
     copy.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=str(copy.parent)) as scratch:
