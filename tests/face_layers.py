@@ -16,6 +16,7 @@ MESSAGES = {
     "GeneralTripletLoss": "general_triplet_loss_param",
     "MarginInnerProduct": "margin_inner_product_param",
     "LargeMarginInnerProduct": "largemargin_inner_product_param",
+    "LabelSpecificAdd": "label_specific_add_param",
     "LabelSpecificRescale": "label_specific_rescale_param",
     "LabelSpecificMargin": "label_specific_margin_param",
 }

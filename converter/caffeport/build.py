@@ -80,6 +80,7 @@ def load(
     net = build(message, stored, options)
     if stored is not None:
         attach(net, stored, allow_missing=options.allow_missing_weights)
+        net.weights_path = Path(stored.path)
     return net
 
 

@@ -125,12 +125,25 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", parents=[common], help="compare backends blob by blob")
     check.add_argument("net", metavar="NET", type=Path, help="the net's text (.prototxt)")
     check.add_argument("weights", metavar="WEIGHTS", type=Path, nargs="?", help="its weights (.caffemodel)")
-    check.add_argument("--backends", default="torch,onnx", help="of torch and onnx (default both)")
+    check.add_argument("--backends", default="torch,onnx", help="of torch, onnx and caffe (default torch,onnx)")
     check.add_argument("--reference", type=Path, metavar="BLOBS.npz", help="blobs that Caffe recorded")
     check.add_argument("--input", type=Path, metavar="F", help="inputs: .npz, .npy or a picture (default random)")
     check.add_argument("--rtol", type=float, default=1e-4, help="relative tolerance (default 1e-4)")
     check.add_argument("--atol", type=float, default=1e-5, help="absolute tolerance (default 1e-5)")
     check.add_argument("--seed", type=int, default=0, help="of random inputs")
+    check.add_argument("--training", action="store_true", help="run as in the TRAIN phase (torch and caffe)")
+    caffe = check.add_argument_group("your own Caffe", "for --backends torch,onnx,caffe")
+    caffe.add_argument(
+        "--caffe-python",
+        metavar="PYTHONPATH",
+        help="the folder that holds its package caffe: CAFFE_ROOT/python (default: the environment's CAFFE_PYTHON)",
+    )
+    caffe.add_argument(
+        "--caffe-interpreter", default=sys.executable, metavar="PYTHON", help="the Python it is built for (this one)"
+    )
+    caffe.add_argument(
+        "--caffe-timeout", type=float, default=600.0, metavar="S", help="seconds until it is stopped (default 600)"
+    )
     _add_preprocessing(check, " (for a picture given as --input)")
     check.add_argument("--json", action="store_true", help="print JSON")
     check.set_defaults(run=_check)
@@ -287,6 +300,10 @@ def _check(options: argparse.Namespace) -> int:
         rtol=options.rtol,
         atol=options.atol,
         seed=options.seed,
+        caffe_python=options.caffe_python,
+        caffe_interpreter=options.caffe_interpreter,
+        caffe_timeout=options.caffe_timeout,
+        training=options.training,
     )
     if options.json:
         print(report.to_json())
@@ -306,6 +323,8 @@ def _check(options: argparse.Namespace) -> int:
     ]
     headings = ("", "layer", "type", "blob", "shape", "compared", "max abs", "max rel")
     _print_table(headings, lines, whole={"", "shape", "max abs", "max rel"})
+    if report.caffe:
+        print(report.caffe)
     print(("ok: " if report.ok else "FAILED: ") + report.summary)
     return DONE if report.ok else FAILED
 

@@ -107,6 +107,7 @@ def _extra_input(input_class: type[LayerType], name: str, phase: Phase) -> Layer
     op = input_class(LayerContext(name, "Input", phase, {}, 0, 1))
     layer = Layer(name, "Input", op)
     layer.outputs = [Value(name, layer)]
+    layer.loss_weights = [0.0]
     return layer
 
 

@@ -123,6 +123,7 @@ class Net:
     def __init__(self, name: str, layers: list[Layer], message: Message, options: Options) -> None:
         self.name, self.layers, self.message, self.options = name, layers, message, options
         self.phase = options.phase
+        self.weights_path: Path | None = None  # the file that the weights were read from
         self.values = [value for layer in layers for value in layer.outputs]
         self.blobs = {value.name: value for value in self.values}
         seen: dict[str, int] = {}

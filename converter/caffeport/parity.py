@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .caffe_process import CaffeRun, forward, wanted_caffe
 from .errors import CaffeportError, did_you_mean, shape_text
-from .layers.base import Role
+from .layers.base import Phase, Role
 from .lazy import require
-from .net import Net, Value
+from .net import Layer, Net, Value
 
 BACKENDS = ("torch", "onnx")
+CAFFE = "caffe"
+KNOWN = (*BACKENDS, CAFFE)
 REFERENCE = "reference"
 
-Blobs = dict[str, np.ndarray]
+Blobs = Mapping[str, np.ndarray]
 
 
 @dataclass
@@ -45,12 +50,14 @@ class Row:
 @dataclass
 class Report:
     """``rows``: a row for each blob, in the order of the layers; ``exported``: for each output of the
-    ONNX file as it is exported by default (folded), where ONNX was checked."""
+    ONNX file as it is exported by default (folded), where ONNX was checked, and for weights that Caffe reads
+    otherwise from caffeport's .caffemodel; ``caffe``: what real Caffe ran, if it was asked."""
 
     rows: list[Row]
     exported: list[Row]
     rtol: float
     atol: float
+    caffe: str = ""
 
     @property
     def ok(self) -> bool:
@@ -76,7 +83,7 @@ class Report:
 
     def to_json(self) -> str:
         """The report as JSON text."""
-        content = {"ok": self.ok, "summary": self.summary, "rtol": self.rtol, "atol": self.atol}
+        content = {"ok": self.ok, "summary": self.summary, "rtol": self.rtol, "atol": self.atol, "caffe": self.caffe}
         rows = {"rows": [asdict(row) for row in self.rows], "exported": [asdict(row) for row in self.exported]}
         return json.dumps(content | rows, indent=2)
 
@@ -86,7 +93,7 @@ class Report:
             f"{row.max_abs:9.2e} {row.max_rel:9.2e}"
             for row in [*self.rows, *self.exported]
         ]
-        return "\n".join([*lines, self.summary])
+        return "\n".join([*lines, *([self.caffe] if self.caffe else []), self.summary])
 
 
 def check(
@@ -98,52 +105,88 @@ def check(
     rtol: float = 1e-4,
     atol: float = 1e-5,
     seed: int = 0,
+    caffe_python: str | Path | None = None,
+    caffe_interpreter: str | Path = sys.executable,
+    caffe_timeout: float = 600.0,
+    training: bool = False,
 ) -> Report:
     """Run the net in every backend and compare every blob.
 
     inputs: {blob: array}, or arrays in ``net.inputs`` order; by default those of ``reference``, else
         random ones (seeded). Any batch size that the net allows.
-    backends: of "torch" and "onnx" (ONNX Runtime).
+    backends: of "torch", "onnx" (ONNX Runtime) and "caffe" (your own, in a process of its own).
     reference: Caffe's recorded blobs, ``{blob: array}`` or an .npz of them (a "data/" prefix is dropped).
     rtol, atol: a number passes if |a - b| <= atol + rtol * max(|b|, rms(b)), b being the reference's
-        blob where it has one, else the first backend's; equal infinities and NaNs pass.
+        blob where it has one, else that of real Caffe, else the first backend's; equal infinities and NaNs pass.
+    caffe_python: what PYTHONPATH needs for ``import caffe``: the folder python/ of a built Caffe (several folders
+        are joined as in PYTHONPATH); by default the environment's CAFFE_PYTHON.
+    caffe_interpreter: the Python that this pycaffe is built for, with numpy and protobuf installed.
+    caffe_timeout: seconds after which a Caffe that has not ended is stopped.
+    training: run as in the TRAIN phase, in torch and Caffe; for a net loaded with phase="train". Blobs that
+        depend on random numbers (Dropout) are not compared.
 
-    The net runs as in the TEST phase. Raises CaffeportError for unknown backends and unfitting inputs.
+    Without ``training`` the net runs as in the TEST phase. Raises CaffeportError for unknown backends, unfitting
+    inputs, and a Caffe that cannot be started or refuses the net.
     """
     backends = [backends] if isinstance(backends, str) else list(dict.fromkeys(backends))
     if not (rtol >= 0 and atol >= 0):
         raise CaffeportError(f"rtol and atol are 0 or more, got {rtol} and {atol}")
     for name in backends:
-        if name not in BACKENDS:
-            raise CaffeportError(
-                f'unknown backend "{name}"{did_you_mean(name, BACKENDS)}; known: {", ".join(BACKENDS)}'
-            )
+        if name not in KNOWN:
+            raise CaffeportError(f'unknown backend "{name}"{did_you_mean(name, KNOWN)}; known: {", ".join(KNOWN)}')
+    if training and net.phase is not Phase.TRAIN:
+        raise CaffeportError('training needs the train net: load it with phase="train" (--phase train)')
+    if training and "onnx" in backends:
+        raise CaffeportError("ONNX has no training pass; compare torch and caffe (--backends torch,caffe)")
+    pycaffe = wanted_caffe(CAFFE in backends, caffe_python, caffe_interpreter, caffe_timeout)
     recorded = _reference(net, reference)
     if len(backends) + (recorded is not None) < 2:
         raise CaffeportError("check compares two things at least: give two backends, or one and a reference")
     fed = _inputs(net, inputs, recorded, seed)
     sources: dict[str, Blobs] = {REFERENCE: recorded} if recorded is not None else {}
     exported: Blobs = {}
-    if "torch" in backends:
-        sources["torch"] = run_torch(net, fed)
-    if "onnx" in backends:
-        sources["onnx"] = run_onnx(net, fed, _exportable(net), fold=False)
-        exported = run_onnx(net, fed, [value for value in net.output_values if value in _exportable(net)], fold=True)
-    rows = [_compare(value, sources, rtol, atol) for value in net.values if value.layer.op.role is not Role.DATA]
-    folded = []
-    for value in net.output_values:
-        if value.key in exported:
-            others = {k: blobs for k, blobs in sources.items() if k != "onnx"} or {"onnx": sources["onnx"]}
-            row = _compare(value, {**others, "onnx, folded": exported}, rtol, atol)
-            row.note = row.note or "exported file"
-            folded.append(row)
-    return Report(rows, folded, rtol, atol)
+    with contextlib.ExitStack() as stack:
+        ran = stack.enter_context(forward(net, fed, pycaffe, training=training)) if pycaffe else None
+        if ran:
+            sources[CAFFE] = ran.blobs
+        if "torch" in backends:
+            sources["torch"] = run_torch(net, fed, training)
+        if "onnx" in backends:
+            wanted = _exportable(net)
+            sources["onnx"] = run_onnx(net, fed, wanted, fold=False)
+            exported = run_onnx(net, fed, [value for value in net.output_values if value in wanted], fold=True)
+        random = _spoiled(net, lambda layer: layer.op.random) if training else set()
+        rows = [
+            _row(value, "random while training") if value in random else _compare(value, sources, rtol, atol)
+            for value in net.values
+            if value.layer.op.role is not Role.DATA
+        ]
+        folded = []
+        for value in net.output_values:
+            if value.key in exported:
+                others = {k: blobs for k, blobs in sources.items() if k != "onnx"} or {"onnx": sources["onnx"]}
+                row = _compare(value, {**others, "onnx, folded": exported}, rtol, atol)
+                row.note = row.note or "exported file"
+                folded.append(row)
+    return Report(rows, folded + _other_weights(ran), rtol, atol, ran.about if ran else "")
 
 
-def run_torch(net: Net, inputs: Blobs) -> Blobs:
-    """{value key: array} of a forward pass of the torch module, in eval mode."""
+def _other_weights(ran: CaffeRun | None) -> list[Row]:
+    """A row for each layer whose weights Caffe reads otherwise from the .caffemodel that caffeport writes."""
+    rows: dict[str, Row] = {}
+    for layer, index in ran.unlike if ran else []:
+        row = Row(
+            f"weights of {layer.name}", layer.name, layer.type, layer.specs[index].shape, CAFFE,
+            {"caffemodel": (np.inf, np.inf)}, np.inf, np.inf, False, "the .caffemodel that caffeport writes",
+        )  # fmt: skip
+        rows.setdefault(layer.name, row)
+    return list(rows.values())
+
+
+def run_torch(net: Net, inputs: Blobs, training: bool = False) -> Blobs:
+    """{value key: array} of a forward pass of the torch module, in eval mode or in training mode."""
     torch = require("torch")
-    module = net.to_torch().eval()
+    module = net.to_torch().train(training)
     with torch.no_grad():
         made = module.blobs(*(torch.from_numpy(inputs[name]) for name in net.inputs))
     return {key: tensor.numpy() for key, tensor in made.items()}
@@ -172,16 +215,26 @@ def run_onnx(net: Net, inputs: Blobs, wanted: list[Value], fold: bool) -> Blobs:
 
 
 def _exportable(net: Net) -> list[Value]:
-    """Values that depend on no loss or metric layer, and that ONNX can therefore compute."""
-    spoiled: set[Value] = set()
-    for layer in net.layers:
-        if layer.op.role in (Role.LOSS, Role.METRIC) or spoiled.intersection(layer.inputs):
-            spoiled.update(layer.outputs)
+    """Values that depend on no layer without an ONNX form (losses, metrics, margins)."""
+    spoiled = _spoiled(net, lambda layer: not layer.op.has_onnx())
     return [value for value in net.values if value.layer.op.role is not Role.DATA and value not in spoiled]
 
 
+def _spoiled(net: Net, by: Callable[[Layer], bool]) -> set[Value]:
+    """Values that depend on a layer of that kind."""
+    spoiled: set[Value] = set()
+    for layer in net.layers:
+        if by(layer) or spoiled.intersection(layer.inputs):
+            spoiled.update(layer.outputs)
+    return spoiled
+
+
+def _row(value: Value, note: str = "") -> Row:
+    return Row(value.key, value.layer.name, value.layer.type, value.shape, note=note)
+
+
 def _compare(value: Value, sources: Mapping[str, Blobs], rtol: float, atol: float) -> Row:
-    row = Row(value.key, value.layer.name, value.layer.type, value.shape)
+    row = _row(value)
     held = {name: blobs[value.key] for name, blobs in sources.items() if value.key in blobs}
     if len(held) < 2:
         row.note = f"{', '.join(held) or 'nobody'} only"

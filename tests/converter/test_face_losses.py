@@ -35,23 +35,37 @@ def test_center_loss(tmp_path, kind):
     same(dx.reshape(5, 6), 0.25 * slope / 5)
 
 
+@pytest.mark.parametrize("step", ["", "FORK", "PAPER"])
 @pytest.mark.parametrize("weight", [0.25, 3.0])
 @pytest.mark.parametrize("kind", ["L1", "L2"])
-def test_the_centers_step_ignores_the_loss_weight_and_counts_every_sample(tmp_path, kind, weight):
-    model = center_loss(tmp_path, f'distance_type: "{kind}"')
-    (weight * model(leaf(FEATURES.reshape(5, 2, 3)), torch.tensor(LABELS))).backward()
+def test_the_centers_step_ignores_the_loss_weight_and_counts_every_sample(tmp_path, kind, weight, step):
+    """Once in the paper, where its n samples share it; n times in the fork."""
+    model = center_loss(tmp_path, f'distance_type: "{kind}"' + (f" center_step: {step}" if step else ""))
+    x = leaf(FEATURES.reshape(5, 2, 3))
+    (weight * model(x, torch.tensor(LABELS))).backward()
     centers = model.out.centers.detach().numpy()
     expected = np.zeros_like(centers)
     for j in range(4):
         pull = centers[j] - FEATURES[j == LABELS]
-        expected[j] = len(pull) / (1 + len(pull)) * (np.sign(pull) if kind == "L1" else pull).sum(0)
+        times = 1 if step == "PAPER" else len(pull)
+        expected[j] = times / (1 + len(pull)) * (np.sign(pull) if kind == "L1" else pull).sum(0)
     same(model.out.centers.grad.numpy(), expected)
     assert not expected[1].any()
+    apart = FEATURES - centers[LABELS.astype(int)]
+    same(x.grad.numpy().reshape(5, 6), weight * (np.sign(apart) if kind == "L1" else apart) / 5)
 
 
+@pytest.mark.parametrize(
+    ("fields", "options"),
+    [
+        ("", {"exact_gradients": True}),
+        ("center_step: DERIVATIVE", {}),
+        ("center_step: PAPER", {"exact_gradients": True}),
+    ],
+)
 @pytest.mark.parametrize("kind", ["L1", "L2"])
-def test_center_loss_exact_gradients(tmp_path, kind):
-    model = center_loss(tmp_path, f'distance_type: "{kind}"', exact_gradients=True)
+def test_center_loss_exact_gradients(tmp_path, kind, fields, options):
+    model = center_loss(tmp_path, f'distance_type: "{kind}" {fields}', **options)
     assert is_derivative(model, FEATURES.reshape(5, 2, 3), LABELS)
 
 
@@ -136,9 +150,14 @@ def test_max_negative_only_meets_the_label_as_class_0():
     assert (gradient[2] < 0).sum() == 0
 
 
+# Asked for in the layer's text, or for the whole net.
+EXACT = pytest.mark.parametrize(("field", "options"), [(" exact_gradient: true", {}), ("", {"exact_gradients": True})])
+
+
+@EXACT
 @pytest.mark.parametrize("given", [g for g in CONTRASTIVE_CASES if "normalize_negative" not in g], ids=text)
-def test_general_contrastive_loss_exact_gradients(tmp_path, given):
-    model = build(tmp_path, "GeneralContrastiveLoss", text(given), (6, 5), "out means", exact_gradients=True)
+def test_general_contrastive_loss_exact_gradients(tmp_path, given, field, options):
+    model = build(tmp_path, "GeneralContrastiveLoss", text(given) + field, (6, 5), "out means", **options)
     assert is_derivative(model, DISTANCES, CLASSES)
     same(run(model, DISTANCES, CLASSES)[0]["out"], contrastive(DISTANCES, CLASSES, **given)[0])
 
@@ -212,8 +231,9 @@ def test_general_triplet_loss(tmp_path, given):
     same(gradient, 0.5 * slope)
 
 
+@EXACT
 @pytest.mark.parametrize("given", TRIPLET_CASES, ids=text)
-def test_general_triplet_loss_exact_gradients(tmp_path, given):
-    model = build(tmp_path, "GeneralTripletLoss", text(given), (6, 5), exact_gradients=True)
+def test_general_triplet_loss_exact_gradients(tmp_path, given, field, options):
+    model = build(tmp_path, "GeneralTripletLoss", text(given) + field, (6, 5), **options)
     assert is_derivative(model, DISTANCES, CLASSES)
     same(run(model, DISTANCES, CLASSES)[0]["out"], triplet(DISTANCES, CLASSES, **given)[0])

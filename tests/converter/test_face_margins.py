@@ -104,6 +104,13 @@ def test_margin_exact_gradients(tmp_path, kind, margin):
 
 
 @pytest.mark.parametrize("margin", MARGINS)
+def test_margin_inner_product_has_the_derivative_if_its_text_says_so(tmp_path, margin):
+    model = margin_layer(tmp_path, "MarginInnerProduct", margin, "base: 0.5 exact_gradient: true")
+    x, labels = at_all_angles(model)
+    assert is_derivative(model, x.reshape(8, 3, 2), labels)
+
+
+@pytest.mark.parametrize("margin", MARGINS)
 def test_large_margins_own_gradient_is_the_derivative(tmp_path, margin):
     model = margin_layer(tmp_path, "LargeMarginInnerProduct", margin)
     x, labels = at_all_angles(model)
@@ -135,7 +142,7 @@ def test_a_zero_vector_has_finite_scores_and_gradients(tmp_path, kind, exact):
     assert x.grad.isfinite().all() and model.out.weight.grad.isfinite().all()
 
 
-# ---------------------------------------------------------------- LabelSpecificRescale, LabelSpecificMargin
+# ---------------------------------------------------------------- LabelSpecificAdd, -Rescale, -Margin
 
 SCORES = np.random.default_rng(7).uniform(-0.95, 0.95, (6, 5))
 SCORES[[0, 1], [0, 4]] = -0.5, 0.5  # for_ip tells these labels apart
@@ -201,8 +208,9 @@ def at_angle(scores, labels, degrees):
     return out
 
 
-def fixed_margin(tmp_path, degrees, **options):
-    net = nets.load(tmp_path, one_layer("LabelSpecificMargin", shape=(6, 5), tops="out size"), phase="train", **options)
+def fixed_margin(tmp_path, degrees, fields="", phase="train", **options):
+    text = one_layer("LabelSpecificMargin", fields, shape=(6, 5), tops="out size")
+    net = nets.load(tmp_path, text, phase=phase, **options)
     return net.with_weights({"out": [np.array([degrees], np.float32)]}).to_torch().double()
 
 
@@ -221,6 +229,45 @@ def test_label_specific_margin_has_the_forks_gradient(tmp_path):
 
 def test_label_specific_margin_exact_gradients(tmp_path):
     assert is_derivative(fixed_margin(tmp_path, 20.0, exact_gradients=True), SCORES, CLASSES)
+    assert is_derivative(fixed_margin(tmp_path, 20.0, "exact_gradient: true"), SCORES, CLASSES)
+
+
+def test_margin_on_test_acts_in_the_test_phase_too_with_the_blobs_margin(tmp_path):
+    model = fixed_margin(tmp_path, 20.0, "margin_base: 3 margin_on_test: true", phase="test")
+    for _ in range(2):  # no schedule, and nothing is counted
+        out, size, _ = outer(model, SCORES, CLASSES, G)
+        assert size == 20
+        same(out, at_angle(SCORES, CLASSES, 20))
+    assert model.out.iteration == 0
+    model = fixed_margin(tmp_path, 20.0, "margin_max: 15 margin_on_test: true", phase="test")
+    out, size, _ = outer(model, SCORES, CLASSES, G)
+    assert size == 15
+    assert model.out.margin.item() == 20  # TEST stores nothing
+    same(out, at_angle(SCORES, CLASSES, 15))
+
+
+def added(scores, labels, bias):
+    out = scores.copy()
+    for i, y in enumerate(labels.astype(int)):
+        out[i, y] += bias if scores[i, y] > -bias else 0
+    return out
+
+
+def test_transform_test_acts_in_the_test_phase_too_with_the_plain_bias(tmp_path):
+    schedule = "bias: -0.375 bias_base: -0.125 bias_gamma: 0.25 bias_min: -1 bias_max: 1 transform_test: true"
+    model = build(tmp_path, "LabelSpecificAdd", schedule, (6, 5), "out size")
+    for t in range(3):
+        out, size, dx = outer(model, SCORES, CLASSES, G)
+        same(size, -0.125 + 0.25 * t)
+        same(out, added(SCORES, CLASSES, size))
+        same(dx, G)
+    out, size, dx = outer(model.eval(), SCORES, CLASSES, G)
+    assert size == -0.375 and model.out.iteration == 3
+    same(out, added(SCORES, CLASSES, -0.375))
+    same(dx, G)
+    assert (out != SCORES).any()
+    model = build(tmp_path, "LabelSpecificAdd", "bias: -0.375", (6, 5), "out size", phase="test")
+    same(outer(model, SCORES, CLASSES, G)[0], SCORES)
 
 
 @pytest.mark.parametrize("exact", [False, True])

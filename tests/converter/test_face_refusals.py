@@ -45,9 +45,17 @@ def test_onnx_refuses(tmp_path, kind):
         net.to_onnx(tmp_path / "net.onnx")
 
 
-def test_onnx_refuses_to_rescale_in_the_test_phase(tmp_path):
-    with pytest.raises(caffeport.ExportError, match="with rescale_test it needs labels"):
-        nets.load(tmp_path, one_layer("LabelSpecificRescale", "rescale_test: true")).to_onnx(tmp_path / "net.onnx")
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        ("LabelSpecificRescale", "rescale_test"),
+        ("LabelSpecificMargin", "margin_on_test"),
+        ("LabelSpecificAdd", "transform_test"),
+    ],
+)
+def test_onnx_refuses_what_acts_in_the_test_phase(tmp_path, kind, field):
+    with pytest.raises(caffeport.ExportError, match=f"with {field} it needs labels"):
+        nets.load(tmp_path, one_layer(kind, f"{field}: true")).to_onnx(tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in EVERY if kind.startswith("LabelSpecific")])
@@ -76,7 +84,6 @@ def test_a_deployed_net_passes_scores_through(tmp_path, kind):
         ("LabelSpecificMargin", "type: SOFT", "type SOFT is not supported"),
         ("LabelSpecificMargin", "auto_tune: true", "auto_tune is not supported"),
         ("LabelSpecificMargin", "reset_margin: true", "reset_margin is not supported"),
-        ("LabelSpecificMargin", "margin_on_test: true", "margin_on_test is not supported"),
     ],
 )
 def test_what_the_layers_refuse(tmp_path, kind, fields, problem):
@@ -88,6 +95,13 @@ def test_what_the_layers_refuse(tmp_path, kind, fields, problem):
     ("kind", "fields"),
     [("GeneralContrastiveLoss", "normalize_negative: 1"), ("GeneralTripletLoss", "positive_weight: 2")],
 )
-def test_exact_gradients_refuse_what_acts_on_the_gradient_only(tmp_path, kind, fields):
+@pytest.mark.parametrize(("extra", "options"), [("", {"exact_gradients": True}), ("exact_gradient: true", {})])
+def test_exact_gradients_refuse_what_acts_on_the_gradient_only(tmp_path, kind, fields, extra, options):
     with pytest.raises(caffeport.NetError, match=f"{fields.partition(':')[0]} changes the gradient only"):
-        build(tmp_path, kind, fields, exact_gradients=True)
+        build(tmp_path, kind, f"{fields} {extra}", **options)
+
+
+def test_normalize_refuses_an_eps_with_which_zero_vectors_are_nan(tmp_path):
+    text = nets.inputs(data=(2, 3)) + nets.layer("Normalize", "data", "n", "normalize_param { eps: 0 }")
+    with pytest.raises(caffeport.NetError, match=r'layer "n" \(Normalize\): expected an eps above 0.*got 0'):
+        nets.load(tmp_path, text)

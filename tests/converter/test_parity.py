@@ -96,6 +96,22 @@ def test_losses_are_compared_with_a_reference_in_torch_only(tmp_path):
     assert not net.check(reference=blobs | {"loss": np.array(loss + 0.01)}).ok
 
 
+def test_a_fragment_whose_input_is_given_by_its_shape(tmp_path):
+    net = nets.load(tmp_path, nets.inner_product("somewhere", "fc", 3), input_shapes={"somewhere": (2, 5)})
+    assert [row.blob for row in net.check().rows] == ["fc"]
+    assert net.check().ok
+
+
+def test_a_layer_that_needs_labels_is_left_to_torch(tmp_path):
+    margin = 'margin_inner_product_param { num_output: 4 weight_filler { type: "xavier" } }'
+    text = nets.inputs(data=(2, 5), label=(2,)) + nets.layer("TanH", "data", "x")
+    text += nets.layer("MarginInnerProduct", "x label", "m", margin) + nets.layer("Softmax", "m", "p")
+    text += nets.layer("LabelSpecificAdd", "x label", "a", "label_specific_add_param { transform_test: true }")
+    text += nets.layer("LabelSpecificRescale", "x label", "r weight")
+    report = nets.load(tmp_path, text).check()
+    assert report.ok and [row.note for row in report.rows] == ["", *["torch only"] * 5]
+
+
 def test_random_inputs_suit_the_layers(tmp_path):
     """Labels, indices and flags must be such that the layer can run."""
     text = nets.inputs(data=(4, 3), index=(4,), words=(4, 2), x=(5, 2, 4), cont=(5, 2), flags=(4,))

@@ -343,6 +343,7 @@ class Dropout(LayerType):
     """x * mask / (1 - ratio) while training, x otherwise"""
 
     schemas = {"dropout_param": DropoutParameter}
+    random = True
 
     def setup(self) -> None:
         if not 0 <= self.p.dropout_ratio < 1:

@@ -108,6 +108,7 @@ class LayerType:
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
     role: ClassVar[Role] = Role.INFERENCE
     onnx_support: ClassVar[str] = "yes"  # as the table of layers tells it
+    random = False  # whether a training pass depends on random numbers
 
     def __init__(self, context: LayerContext) -> None:
         self.context = context
@@ -166,6 +167,10 @@ class LayerType:
         g.refuse("it has no ONNX form")
 
     # What some subclasses override.
+
+    def has_onnx(self) -> bool:
+        """Whether this layer, with its parameters, has an ONNX form."""
+        return not self.onnx_support.startswith("no")
 
     def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
         """Multiply-adds of one forward pass; 0 for everything but the layers with big weights."""

@@ -9,16 +9,22 @@ import numpy as np
 
 from ..fillers import FillerParameter
 from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
-from .inner_product import NORMALIZE_EPS, unit_rows
+from .inner_product import NORMALIZE_EPS, onnx_unit_rows
+
+
+def wants_derivative(layer: LayerType) -> bool:
+    """Whether the layer's gradient is to be the derivative: asked for in its text, or of the whole net by load()."""
+    return bool(layer.context.options.get("exact_gradients") or getattr(layer.p, "exact_gradient", False))
 
 
 @dataclass
 class NormalizeParameter:
-    """Of the NormFace fork (happynear/caffe-windows)."""
+    """Of the NormFace fork (happynear/caffe-windows); eps is this project's own."""
 
     normalize_type: str = "L2"
     fix_gradient: bool = False
     bp_norm: bool = False
+    eps: float = NORMALIZE_EPS
 
 
 @dataclass
@@ -35,7 +41,7 @@ class NormalizeBBoxParameter:
 class Normalize(LayerType):
     """Two layers of one name, told apart by their message or, without one, by a stored blob.
 
-    NormFace (normalize_param, no blob): over axis 1, L2: x / sqrt(sum x^2 + 1e-6), L1: x / (sum |x| + 1e-6);
+    NormFace (normalize_param, no blob): over axis 1, L2: x / sqrt(sum x^2 + eps), L1: x / (sum |x| + eps), eps 1e-6;
     the top has four axes, (N, C, 1, 1) for a 2-D bottom; a second top is the norm (N, 1, H, W), whose
     gradient counts only with bp_norm. fix_gradient leaves the gradient undivided by the norm.
 
@@ -53,6 +59,8 @@ class Normalize(LayerType):
         self.ssd = self.message("norm_param")
         if self.p.normalize_type not in ("L1", "L2"):
             self.fail(f'expected normalize_type "L1" or "L2", got "{self.p.normalize_type}"')
+        if not self.p.eps > 0:
+            self.fail(f"expected an eps above 0, which zero vectors need, got {self.p.eps:g}")
         if self.is_ssd and self.context.num_tops != 1:
             self.fail("SSD's form (norm_param) has one top")
 
@@ -77,16 +85,16 @@ class Normalize(LayerType):
         if self.is_ssd:
             return nn.SSDNormalize(self.ssd.across_spatial, self.ssd.eps)
         p = self.p
-        return nn.Normalize(p.normalize_type, NORMALIZE_EPS, p.fix_gradient, p.bp_norm, self.context.num_tops == 2)
+        return nn.Normalize(p.normalize_type, p.eps, p.fix_gradient, p.bp_norm, self.context.num_tops == 2)
 
     def onnx(self, g, *x):
         if self.is_ssd:
             return self._onnx_ssd(g, x[0])
         name = g.unsqueeze(x[0].name, range(x[0].rank, 4))
         if self.p.normalize_type == "L2":
-            norm = g.op("Sqrt", g.add(g.reduce("ReduceSumSquare", name, [1]), NORMALIZE_EPS))
+            norm = g.op("Sqrt", g.add(g.reduce("ReduceSumSquare", name, [1]), self.p.eps))
         else:
-            norm = g.add(g.reduce("ReduceL1", name, [1]), NORMALIZE_EPS)
+            norm = g.add(g.reduce("ReduceL1", name, [1]), self.p.eps)
         return [g.op("Div", name, norm), norm][: self.context.num_tops]
 
     def _onnx_ssd(self, g, x):
@@ -107,6 +115,8 @@ class InnerDistanceParameter:
     distance_type: str = "L2"
     normalize: bool = False
     update_center_only: bool = False
+    normalize_eps: float = NORMALIZE_EPS
+    exact_gradient: bool = False
 
 
 @layer_type("InnerDistance")
@@ -114,8 +124,9 @@ class InnerDistance(LayerType):
     """Distances of every x to every row w of the weight: sum (x - w)^2 ("L2", squared) or sum |x - w| ("L1").
 
     The weight (num_output, K) is learned, or the second bottom. ``normalize`` divides its rows by their
-    length as InnerProduct's does. The fork's gradient of L1 is wrong (see nn.face.ForkL1Distance); it is
-    repeated unless the net is loaded with exact_gradients.
+    length as InnerProduct's does. With update_center_only the weight gets a gradient and x none. The fork's
+    gradient of L1 is wrong (see nn.face.ForkL1Distance); it is repeated unless the text says exact_gradient or
+    the net is loaded with exact_gradients.
     """
 
     schemas = {"inner_distance_param": InnerDistanceParameter}
@@ -124,8 +135,6 @@ class InnerDistance(LayerType):
     def setup(self) -> None:
         if self.p.distance_type not in ("L1", "L2"):
             self.fail(f'expected distance_type "L1" or "L2", got "{self.p.distance_type}"')
-        if self.p.update_center_only:
-            self.fail("update_center_only is not supported")
         if self.context.num_bottoms == 1 and self.p.num_output < 1:
             self.fail(f"expected a num_output of 1 or more, got {self.p.num_output}")
 
@@ -148,9 +157,10 @@ class InnerDistance(LayerType):
         return count(tops[0]) * self.sizes(bottoms)[1]
 
     def module(self, bottoms: list[Shape]) -> Any:
-        eps = NORMALIZE_EPS if self.p.normalize and len(bottoms) == 1 else None
-        exact = bool(self.context.options.get("exact_gradients"))
-        return nn.InnerDistance(self.p.distance_type, self.axis(self.p.axis, len(bottoms[0])), eps, exact)
+        p = self.p
+        eps = p.normalize_eps if p.normalize and len(bottoms) == 1 else None
+        axis = self.axis(p.axis, len(bottoms[0]))
+        return nn.InnerDistance(p.distance_type, axis, eps, p.update_center_only, wants_derivative(self))
 
     def onnx(self, g, *x):
         axis, size, outputs = self.sizes([bottom.shape for bottom in x])
@@ -158,7 +168,7 @@ class InnerDistance(LayerType):
         if len(x) > 1:
             weight = x[1].name if x[1].rank == 2 else g.op("Reshape", x[1].name, g.ints([outputs, size]))
         else:
-            weight = g.blob(0, None, unit_rows, "unit") if self.p.normalize else g.blob(0)
+            weight = onnx_unit_rows(g, (outputs, size), self.p.normalize_eps) if self.p.normalize else g.blob(0)
         if self.p.distance_type == "L1":
             apart = g.op("Sub", g.unsqueeze(flat, [1]), g.unsqueeze(weight, [0]))
             made = g.reduce("ReduceL1", apart, [2], keepdims=False)
@@ -218,8 +228,14 @@ class LabelSpecific(LayerType):
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
         return random.integers(0, 2, shape) if index == 1 else None
 
+    def acts_in_test(self) -> bool:
+        return bool(self.in_test and getattr(self.p, self.in_test))
+
+    def has_onnx(self) -> bool:
+        return not self.acts_in_test() and self.context.num_tops == 1
+
     def onnx(self, g, *x):
-        if self.in_test and getattr(self.p, self.in_test):
+        if self.acts_in_test():
             g.refuse(f"with {self.in_test} it needs labels")
         if self.context.num_tops > 1:
             g.refuse("its second top is for training")
@@ -244,15 +260,17 @@ class LabelSpecificAdd(LabelSpecific):
 
     With bias_base the bias is bias_base + (1 + bias_gamma t)^bias_power - 1 within bias_min and bias_max,
     t the training passes from ``iteration`` on, the first one being ``iteration`` itself. A second top
-    gives the bias. Acts in the TRAIN phase only: the fork ands transform_test with it.
+    gives the bias. Acts in the TRAIN phase only. transform_test (the fork has the field, without effect): acts in
+    the TEST phase too, with ``bias``.
     """
 
     schemas = {"label_specific_add_param": LabelSpecificAddParameter}
     tops = (1, 2)
+    in_test = "transform_test"
 
     def module(self, bottoms: list[Shape]) -> Any:
         p = self.p
         anneal = None
         if p.bias_base is not None:
             anneal = (p.bias_base, p.bias_gamma, p.bias_power, p.bias_min, p.bias_max)
-        return nn.LabelSpecificAdd(p.bias, anneal, p.iteration, self.context.num_tops == 2)
+        return nn.LabelSpecificAdd(p.bias, anneal, p.iteration, self.context.num_tops == 2, p.transform_test)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from ..fillers import FillerParameter
 from .base import BlobSpec, Shape, count, layer_type, nn
+from .face import wants_derivative
 from .loss import Loss
 
 
@@ -16,7 +18,7 @@ class FaceLoss(Loss):
     """(x, N labels) -> loss; what the losses below share."""
 
     def setup(self) -> None:
-        self.exact = bool(self.context.options.get("exact_gradients", False))
+        self.exact = wants_derivative(self)
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         if len(bottoms[0]) < 2 or count(bottoms[1]) != bottoms[0][0]:
@@ -33,12 +35,21 @@ class FaceLoss(Loss):
                 self.fail(f"expected a {name} of 0 or more, got {getattr(self.p, name)}")
 
 
+class CenterStep(enum.Enum):
+    """The gradient of a center, of p = sum (c - f) over its n samples ("L1": of the signs)."""
+
+    FORK = 0  # n / (1 + n) p
+    PAPER = 1  # p / (1 + n)
+    DERIVATIVE = 2
+
+
 @dataclass
 class CenterLossParameter:
     num_output: int = 0
     center_filler: FillerParameter = field(default_factory=FillerParameter)
     axis: int = 1
     distance_type: str = "L2"
+    center_step: CenterStep = CenterStep.FORK
 
 
 @layer_type("CenterLoss")
@@ -47,7 +58,8 @@ class CenterLoss(FaceLoss):
 
     Wen et al. 2016. A center's gradient is n / (1 + n) sum (c - f) over its n samples (the sign of c - f for
     "L1"), without the loss_weight: the fork adds sum / (1 + n) once for each of them, where the paper and
-    caffe-face (ydwen) have it once. With exact_gradients it is the derivative.
+    caffe-face (ydwen) have it once, which center_step PAPER gives. With DERIVATIVE, or exact_gradients, it is the
+    derivative.
     """
 
     schemas = {"center_loss_param": CenterLossParameter}
@@ -72,7 +84,8 @@ class CenterLoss(FaceLoss):
         return random.integers(0, min(2, self.p.num_output), shape) if index == 1 else None
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.CenterLoss(self.p.distance_type, self.exact)
+        step = CenterStep.DERIVATIVE if self.exact else self.p.center_step
+        return nn.CenterLoss(self.p.distance_type, step.name)
 
 
 @dataclass
@@ -91,6 +104,7 @@ class GeneralContrastiveParameter:
     exp_negative_weight: bool = False
     add_intra_mae: bool = False
     max_negative_margin: float = 1.2
+    exact_gradient: bool = False
 
 
 @layer_type("GeneralContrastiveLoss")
@@ -108,7 +122,8 @@ class GeneralContrastiveLoss(FaceLoss):
     of them), and with add_intra_mae that running mean.
 
     The fork's gradient of the positive is w+ for m+ < d_y < thresh, whereas clip's slope ends at m+ + thresh,
-    and always w+ where positive_first leaves out the negatives; exact_gradients gives the derivative.
+    and always w+ where positive_first leaves out the negatives; exact_gradient (in the text, or exact_gradients
+    for the whole net) gives the derivative.
     """
 
     schemas = {"general_contrastive_loss_param": GeneralContrastiveParameter}
@@ -120,7 +135,7 @@ class GeneralContrastiveLoss(FaceLoss):
         if self.p.square:
             self.fail("square is not supported (the fork has the field but no code for it)")
         if self.exact and self.p.normalize_negative is not None:
-            self.fail("normalize_negative changes the gradient only; it does not go with exact_gradients")
+            self.fail("normalize_negative changes the gradient only; it does not go with exact gradients")
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         return [*super().top_shapes(bottoms), (3,) if self.p.add_intra_mae else (2,)][: self.context.num_tops]
@@ -138,6 +153,7 @@ class GeneralTripletParameter:
     positive_upper_bound: float = 1.0
     positive_weight: float = 1.0
     negative_weight: float = 1.0
+    exact_gradient: bool = False
 
 
 @layer_type("GeneralTripletLoss")
@@ -149,7 +165,7 @@ class GeneralTripletLoss(FaceLoss):
 
     The fork's gradient is -w- at every d_j of the sum, but w+ only once at d_y: if the row has a term, if
     positive_first has left them out, or always with add_center_loss. Those two parameters have no part in
-    the loss; exact_gradients gives its derivative without them.
+    the loss; exact_gradient (in the text, or exact_gradients for the whole net) gives its derivative without them.
     """
 
     schemas = {"general_triplet_loss_param": GeneralTripletParameter}
@@ -159,7 +175,7 @@ class GeneralTripletLoss(FaceLoss):
         super().setup()
         self.not_negative("positive_weight", "negative_weight")
         if self.exact and self.p.positive_weight != 1:
-            self.fail("positive_weight changes the gradient only; it does not go with exact_gradients")
+            self.fail("positive_weight changes the gradient only; it does not go with exact gradients")
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         return [*super().top_shapes(bottoms), (2,)][: self.context.num_tops]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..fillers import FillerParameter
 from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
-from .face import LabelSpecific
+from .face import LabelSpecific, wants_derivative
 
 
 class Margin(enum.Enum):
@@ -21,9 +21,7 @@ class Margin(enum.Enum):
 
 
 @dataclass
-class MarginInnerProductParameter:
-    """Of both layers: LargeMarginInnerProductParameter has the same fields."""
-
+class LargeMarginInnerProductParameter:
     num_output: int = 0
     type: Margin = Margin.SINGLE
     weight_filler: FillerParameter = field(default_factory=FillerParameter)
@@ -33,6 +31,11 @@ class MarginInnerProductParameter:
     power: float = 1.0
     iteration: int = 0
     lambda_min: float = 0.0
+
+
+@dataclass
+class MarginInnerProductParameter(LargeMarginInnerProductParameter):
+    exact_gradient: bool = False
 
 
 @layer_type("MarginInnerProduct")
@@ -45,7 +48,8 @@ class MarginInnerProduct(LayerType):
 
     The fork stores the unit rows as the weight at every pass; here the weight stays and its gradient is that
     of the rows. In the fork this is g^T x, without the margin, and the two parts of |x| psi's gradient in x
-    are scaled to coefficients of length 1; exact_gradients gives the derivative.
+    are scaled to coefficients of length 1; exact_gradient (in the text, or exact_gradients for the whole net)
+    gives the derivative.
     """
 
     schemas = {"margin_inner_product_param": MarginInnerProductParameter}
@@ -57,7 +61,7 @@ class MarginInnerProduct(LayerType):
     def setup(self) -> None:
         if self.p.num_output < 1:
             self.fail(f"expected a num_output of 1 or more, got {self.p.num_output}")
-        self.exact = bool(self.context.options.get("exact_gradients", False))
+        self.exact = wants_derivative(self)
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         axis = self.axis(self.p.axis, len(bottoms[0]))
@@ -95,7 +99,7 @@ class LargeMarginInnerProduct(MarginInnerProduct):
     psi and lambda as in MarginInnerProduct; the weight is not normalised. The fork's gradient is the derivative.
     """
 
-    schemas = {"largemargin_inner_product_param": MarginInnerProductParameter}
+    schemas = {"largemargin_inner_product_param": LargeMarginInnerProductParameter}
     unit = False
 
 
@@ -162,18 +166,21 @@ class LabelSpecificMarginParameter:
     margin_on_test: bool = False
     auto_tune: bool = False
     type: MarginKind = MarginKind.HARD
+    exact_gradient: bool = False
 
 
 @layer_type("LabelSpecificMargin")
 class LabelSpecificMargin(LabelSpecific):
-    """cos(theta + m) = x_y cos m - sqrt(1 - x_y^2 + 1e-12) sin m for the label's class y, m in degrees; TRAIN only.
+    """cos(theta + m) = x_y cos m - sqrt(1 - x_y^2 + 1e-12) sin m for the label's class y, m in degrees; only in TRAIN.
 
     m is the layer's blob (1,). With margin_base it is margin_base + (1 + gamma t)^power - 1 at training pass t,
     the first one being ``iteration``; margin_max bounds it either way. A second top gives m. (The default
-    gamma 1 and power 1 add a degree a pass.)
+    gamma 1 and power 1 add a degree a pass.) margin_on_test, for which the fork has no code: acts in the TEST
+    phase too, with the m of the blob.
 
-    The fork's gradient is cos m - cot(theta) sin m; the derivative, with exact_gradients, has a plus. Numbers
-    are those of its CPU code; on a GPU it also cuts x_y to +-0.9999 and the gradient to [0, 2].
+    The fork's gradient is cos m - cot(theta) sin m; the derivative, with exact_gradient (in the text, or
+    exact_gradients for the whole net), has a plus. Numbers are those of its CPU code; on a GPU it also cuts x_y to
+    +-0.9999 and the gradient to [0, 2].
     """
 
     schemas = {"label_specific_margin_param": LabelSpecificMarginParameter}
@@ -183,7 +190,7 @@ class LabelSpecificMargin(LabelSpecific):
     def setup(self) -> None:
         if self.p.type is MarginKind.SOFT:
             self.fail("type SOFT is not supported (the fork has it on GPU only)")
-        for name in ("auto_tune", "reset_margin", "margin_on_test"):
+        for name in ("auto_tune", "reset_margin"):
             if getattr(self.p, name):
                 self.fail(f"{name} is not supported (the fork's CPU code has the field but does nothing with it)")
 
@@ -192,7 +199,7 @@ class LabelSpecificMargin(LabelSpecific):
 
     def module(self, bottoms: list[Shape]) -> Any:
         p = self.p
-        exact = bool(self.context.options.get("exact_gradients", False))
         return nn.LabelSpecificMargin(
-            p.margin_base, p.margin_max, p.gamma, p.power, p.iteration, exact, self.context.num_tops
-        )
+            p.margin_base, p.margin_max, p.gamma, p.power, p.iteration, p.margin_on_test,
+            wants_derivative(self), self.context.num_tops,
+        )  # fmt: skip

@@ -11,7 +11,7 @@ from ..fillers import FillerParameter
 from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
 
 NORMALIZE_EPS = 1e-6
-"""Under the root: w / sqrt(sum w^2 + eps), as the NormFace fork's CPU code has it."""
+"""Under the root: w / sqrt(sum w^2 + eps), as the NormFace fork's CPU code has it; normalize_eps sets another."""
 
 
 @dataclass
@@ -23,12 +23,22 @@ class InnerProductParameter:
     axis: int = 1
     transpose: bool = False
     normalize: bool = False  # NormFace: weight rows of unit length
+    normalize_eps: float = NORMALIZE_EPS
 
 
-def unit_rows(weight: np.ndarray) -> np.ndarray:
-    """Rows divided by sqrt(sum of squares + NORMALIZE_EPS)."""
-    norm = np.sqrt((weight.astype(np.float64) ** 2).sum(axis=1, keepdims=True) + NORMALIZE_EPS)
+def unit_rows(weight: np.ndarray, eps: float) -> np.ndarray:
+    """Rows divided by sqrt(sum of squares + eps)."""
+    norm = np.sqrt((weight.astype(np.float64) ** 2).sum(axis=1, keepdims=True) + eps)
     return (weight / norm).astype(np.float32)
+
+
+def onnx_unit_rows(g, shape: Shape, eps: float, transposed: bool = False) -> str:
+    """The layer's weight (blob 0) with its rows, or columns, of unit length; shared by layers of the same eps."""
+
+    def change(weight: np.ndarray) -> np.ndarray:
+        return unit_rows(weight.T, eps).T if transposed else unit_rows(weight, eps)
+
+    return g.blob(0, shape, change, "unit" if eps == NORMALIZE_EPS else f"unit_{eps:g}")
 
 
 @layer_type("InnerProduct")
@@ -37,7 +47,7 @@ class InnerProduct(LayerType):
 
     W is (num_output, K), or (K, num_output) with ``transpose``. In the NormFace fork a second bottom is
     the weight (its first axis the outputs) and a third the bias; ``normalize`` acts on a learned
-    weight only.
+    weight only: each row of W is divided by sqrt(sum w^2 + normalize_eps).
     """
 
     schemas = {"inner_product_param": InnerProductParameter}
@@ -78,7 +88,7 @@ class InnerProduct(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         names = [spec.name for spec in self.blob_specs(bottoms)]
         shapes = {spec.name: spec.shape for spec in self.blob_specs(bottoms)}
-        eps = NORMALIZE_EPS if self.p.normalize and len(bottoms) == 1 else None
+        eps = self.p.normalize_eps if self.p.normalize and len(bottoms) == 1 else None
         return nn.InnerProduct(names, shapes, self.axis(self.p.axis, len(bottoms[0])), self.p.transpose, eps)
 
     def onnx(self, g, *x):
@@ -100,8 +110,8 @@ class InnerProduct(LayerType):
             return [weight, *bias], trans_b
         if self.p.normalize:
             shape = (size, outputs) if self.p.transpose else (outputs, size)
-            rows = unit_rows if not self.p.transpose else lambda w: unit_rows(w.T).T
-            return [g.blob(0, shape, rows, "unit"), *([g.blob(1)] if self.p.bias_term else [])], trans_b
+            weight = onnx_unit_rows(g, shape, self.p.normalize_eps, self.p.transpose)
+            return [weight, *([g.blob(1)] if self.p.bias_term else [])], trans_b
         return g.blobs(), trans_b
 
     def can_absorb(self, top: Shape) -> bool:

@@ -107,6 +107,7 @@ class Pooling(LayerType):
             self.fail("expected either kernel_size, or kernel_h and kernel_w")
         if self.context.num_tops == 2 and p.pool is not PoolMethod.MAX:
             self.fail("a second top (the mask) is for MAX pooling only")
+        self.random = p.pool is PoolMethod.STOCHASTIC
 
     def window(self, bottom: Shape) -> PoolWindow:
         p = self.p

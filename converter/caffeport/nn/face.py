@@ -87,12 +87,15 @@ class InnerDistance(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, kind: str, axis: int, eps: float | None, exact_gradients: bool) -> None:
+    def __init__(self, kind: str, axis: int, eps: float | None, weight_only: bool, exact_gradients: bool) -> None:
         super().__init__()
-        self.kind, self.axis, self.eps, self.exact_gradients = kind, axis, eps, exact_gradients
+        self.kind, self.axis, self.eps = kind, axis, eps
+        self.weight_only, self.exact_gradients = weight_only, exact_gradients
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         x = x.flatten(self.axis)
+        if self.weight_only:
+            x = x.detach()
         w = self.weight if weight is None else weight.reshape(weight.shape[0], -1)
         if self.eps is not None:
             w = unit_rows(w, self.eps)
@@ -118,24 +121,31 @@ class Flip(nn.Module):
 
 
 class LabelSpecificAdd(nn.Module):
-    """``anneal``: (base, gamma, power, least, most) of a bias that changes with ``iteration``, or None."""
+    """``anneal``: (base, gamma, power, least, most) of a bias that in training changes with ``iteration``, or None."""
 
     def __init__(
-        self, bias: float, anneal: tuple[float, float, float, float, float] | None, iteration: int, with_bias: bool
-    ) -> None:
+        self, bias: float, anneal: tuple[float, float, float, float, float] | None, iteration: int, with_bias: bool,
+        in_test: bool,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.bias, self.anneal, self.iteration, self.with_bias = bias, anneal, iteration, with_bias
+        self.bias, self.anneal, self.iteration = bias, anneal, iteration
+        self.with_bias, self.in_test = with_bias, in_test
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
-        y = self._shifted(x, label) if self.training else x
-        return [y, x.new_full((1,), self.bias)] if self.with_bias else y
+        bias = self._next_bias()
+        y = self._shifted(x, label, bias) if self.training or self.in_test else x
+        return [y, x.new_full((1,), bias)] if self.with_bias else y
 
-    def _shifted(self, x: Tensor, label: Tensor) -> Tensor:
-        if self.anneal is not None:
-            base, gamma, power, least, most = self.anneal
-            self.bias = min(max(base + (1 + gamma * self.iteration) ** power - 1, least), most)
-            self.iteration += 1
+    def _next_bias(self) -> float:
+        if self.anneal is None or not self.training:
+            return self.bias
+        base, gamma, power, least, most = self.anneal
+        bias = min(max(base + (1 + gamma * self.iteration) ** power - 1, least), most)
+        self.iteration += 1
+        return bias
+
+    def _shifted(self, x: Tensor, label: Tensor, bias: float) -> Tensor:
         index = label.reshape(-1, 1, *[1] * (x.dim() - 2)).long()
         target = x.gather(1, index.expand(-1, 1, *x.shape[2:]))
-        shift = torch.where(target > -self.bias, self.bias, 0.0).to(x.dtype).detach()
+        shift = torch.where(target > -bias, bias, 0.0).to(x.dtype).detach()
         return x.scatter_add(1, index.expand_as(shift), shift)

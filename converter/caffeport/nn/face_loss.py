@@ -45,12 +45,12 @@ def one_per_row(like: Tensor, columns: Tensor) -> Tensor:
 
 
 class _CenterStep(torch.autograd.Function):
-    """The loss as it is; the centers' gradient is the fork's step, whatever gradient comes in."""
+    """The loss as it is; the centers' gradient is the fork's or the paper's step, whatever gradient comes in."""
 
     @staticmethod
-    def forward(ctx, loss: Tensor, centers: Tensor, pull: Tensor, labels: Tensor) -> Tensor:
+    def forward(ctx, loss: Tensor, centers: Tensor, pull: Tensor, labels: Tensor, once: bool) -> Tensor:
         ctx.save_for_backward(pull, labels)
-        ctx.classes = centers.shape[0]
+        ctx.classes, ctx.once = centers.shape[0], once
         return loss.view_as(loss)
 
     @staticmethod
@@ -58,28 +58,33 @@ class _CenterStep(torch.autograd.Function):
         pull, labels = ctx.saved_tensors
         sums = pull.new_zeros(ctx.classes, pull.shape[1]).index_add(0, labels, pull)
         n = pull.new_zeros(ctx.classes, 1).index_add(0, labels, torch.ones_like(pull[:, :1]))
-        return gradient, sums * (n / (1 + n)), None, None
+        return gradient, sums * ((1 if ctx.once else n) / (1 + n)), None, None, None
 
 
 class CenterLoss(nn.Module):
+    """``step``: FORK, PAPER or DERIVATIVE, see layers.face_loss.CenterStep."""
+
     centers: Tensor  # (C, D)
 
-    def __init__(self, kind: str, exact: bool) -> None:
+    def __init__(self, kind: str, step: str) -> None:
         super().__init__()
-        self.kind, self.exact = kind, exact
+        self.kind, self.step = kind, step
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         labels = label.reshape(-1).long()
         centers = self.centers.index_select(0, labels)
-        apart = x.flatten(1) - (centers if self.exact else centers.detach())
+        exact = self.step == "DERIVATIVE"
+        apart = x.flatten(1) - (centers if exact else centers.detach())
         if self.kind == "L1":
             loss, slope = apart.abs().sum() / len(apart), apart.sign()
         else:
             loss, slope = apart.square().sum() / (2 * len(apart)), apart
-        return loss if self.exact else _CenterStep.apply(loss, self.centers, -slope.detach(), labels)
+        if exact:
+            return loss
+        return _CenterStep.apply(loss, self.centers, -slope.detach(), labels, self.step == "PAPER")
 
     def extra_repr(self) -> str:
-        return self.kind
+        return f"{self.kind}, center_step={self.step}"
 
 
 class GeneralContrastiveLoss(nn.Module):

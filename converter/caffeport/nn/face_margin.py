@@ -142,31 +142,33 @@ class LabelSpecificMargin(nn.Module):
     margin: Tensor
 
     def __init__(
-        self, base: float | None, most: float | None, gamma: float, power: float, iteration: int, exact: bool, tops: int
-    ) -> None:
+        self, base: float | None, most: float | None, gamma: float, power: float, iteration: int, in_test: bool,
+        exact: bool, tops: int,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.base, self.most, self.gamma, self.power = base, most, gamma, power
-        self.iteration, self.exact, self.tops = iteration, exact, tops
+        self.iteration, self.in_test, self.exact, self.tops = iteration, in_test, exact, tops
 
     @torch.no_grad()
-    def _next_margin(self) -> None:
-        if self.base is not None:
+    def _next_margin(self) -> Tensor:
+        if self.training and self.base is not None:
             self.margin.fill_(self.base + annealed(1.0, self.gamma, -self.power, self.iteration) - 1)
             self.iteration += 1  # after its use, unlike in the other layers
-        if self.most is not None:
-            self.margin.clamp_(max=self.most)
+        margin = self.margin if self.most is None else self.margin.clamp(max=self.most)
+        if self.training:
+            self.margin.copy_(margin)
+        return margin
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
-        y = x
-        if self.training:
-            self._next_margin()
+        y, margin = x, self._next_margin()
+        if self.training or self.in_test:
             scores, labels = x.flatten(1), label_column(label)
             cosine = scores.gather(1, labels)
             sine = torch.sqrt((1 - cosine**2).clamp_min(0) + SINE_EPS)  # rounding may take a cosine beyond 1
-            angle = torch.deg2rad(self.margin.to(x.dtype))
+            angle = torch.deg2rad(margin.to(x.dtype))
             target = cosine * angle.cos() - sine * angle.sin()
             if not self.exact:
                 # The derivative has a plus: cos m + cot(theta) sin m.
                 target = given_gradient(cosine, target, angle.cos() - cosine / sine * angle.sin())
             y = scores.scatter(1, labels, target).reshape(x.shape)
-        return [y, self.margin.to(x.dtype, copy=True)] if self.tops > 1 else y
+        return [y, margin.to(x.dtype, copy=True)] if self.tops > 1 else y

@@ -1,0 +1,2 @@
+#pragma once
+// Caffe includes this and uses nothing of it.

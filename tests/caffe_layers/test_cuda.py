@@ -1,0 +1,102 @@
+"""CUDA without a GPU: the same .cu files run on the host, and compile for the architectures that people have.
+
+cuda/README.md says what the emulation is. What is built here is kept in the cache of tests/caffe_trees.py, by content.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import caffe_trees
+import pytest
+
+LAYERS = caffe_trees.REPOSITORY / "caffe_layers"
+KERNELS = sorted(str(path.relative_to(LAYERS)) for path in LAYERS.rglob("*.cu"))
+EMULATION = Path(__file__).with_name("cuda")
+ARCHITECTURES = (75, 80, 86, 89, 90)
+MATH_HEADERS = ("nvidia-cublas", "nvidia-curand")
+"""Registry packages that have cuBLAS's and cuRAND's headers; nvcc brings the others."""
+
+
+def test_kernels_in_emulation(pycaffe):
+    """The typed tests of every layer on an emulated device, its threads in three orders."""
+    folder = caffe_trees.CACHE / "emulated-cuda"
+    tree = (f"-DCAFFE_TREE={pycaffe.copy}", f"-DCAFFE_BUILD={pycaffe.folder}")
+    both = ("--parallel", str(os.cpu_count()))
+    commands = [
+        ["cmake", "-S", str(EMULATION), "-B", str(folder), *tree],
+        ["cmake", "--build", str(folder), *both],
+        ["ctest", "--test-dir", str(folder), "--output-on-failure", "-L", "emulated", *both],
+    ]
+    for command in commands:
+        result = caffe_trees.run(command)
+        assert result.returncode == 0, caffe_trees.tail(result.stdout, 60)
+    assert set(re.findall(r"emulated\.(\w+) \.* +Passed", result.stdout)) == {"forward", "reverse", "1"}
+
+
+@pytest.fixture(scope="module")
+def nvcc() -> str:
+    found = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+    if found is None:
+        pytest.skip("nvcc is not installed: the kernels are not compiled for real devices")
+    return found
+
+
+@pytest.fixture(scope="module")
+def math_headers() -> Path:
+    """A folder with the headers of cuBLAS and cuRAND."""
+    target = caffe_trees.CACHE / "cuda-math"
+    if not (target / "complete").exists():
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(target),
+            *MATH_HEADERS,
+        ]
+        result = caffe_trees.run(command)
+        assert result.returncode == 0, caffe_trees.tail(result.stdout, 5)
+        for library in target.rglob("*.so*"):  # hundreds of megabytes that nobody links to
+            library.unlink()
+        (target / "complete").touch()
+    return next(target.rglob("cublas_v2.h")).parent
+
+
+@pytest.fixture(scope="module")
+def compiled(nvcc, math_headers, pycaffe) -> dict[str, subprocess.CompletedProcess[str]]:
+    """nvcc's answer for every .cu; one that compiled, with all it includes of ours, is not compiled again."""
+    headers = [path for suffix in ("*.hpp", "*.cuh") for path in sorted((LAYERS / "include").rglob(suffix))]
+    compiler = caffe_trees.run([nvcc, "--version"]).stdout
+    flags = ["-std=c++17", "-c", "-o", os.devnull, "-DUSE_LMDB", "-DUSE_HDF5"]
+    flags += [f"-gencode=arch=compute_{number},code=sm_{number}" for number in ARCHITECTURES]
+    includes = [pycaffe.copy / "include", pycaffe.folder / "include", math_headers, "/usr/include/x86_64-linux-gnu"]
+    flags += [f"-I{folder}" for folder in includes]
+
+    def compile_one(kernel: str) -> subprocess.CompletedProcess[str]:
+        key = caffe_trees.digest_of(LAYERS / kernel, *headers, extra=compiler + str(flags))
+        done = caffe_trees.CACHE / "compiled-cuda" / key
+        if done.exists():
+            return subprocess.CompletedProcess([], 0, "")
+        result = caffe_trees.run([nvcc, *flags, str(LAYERS / kernel)])
+        if result.returncode == 0:
+            done.parent.mkdir(parents=True, exist_ok=True)
+            done.touch()
+        return result
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(KERNELS, pool.map(compile_one, KERNELS), strict=True))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_compiles_for_devices(compiled, kernel):
+    assert compiled[kernel].returncode == 0, caffe_trees.tail(compiled[kernel].stdout, 30)
