@@ -326,6 +326,18 @@ TEST_F(EmulationDeathTest, HostAndDevicePointersAreToldApart) {
   EXPECT_EQ(Count(4), out.get());
 }
 
+struct View {
+  float* data;
+};
+
+__global__ void FillView(View view) { view.data[1] = 1; }
+
+TEST_F(EmulationDeathTest, PointersWithinArgumentsAreRefused) {
+  Device<float> out(Count(4));
+  const View view = {out.data()};
+  EXPECT_DEATH((FillView<<<1, 1>>>(view)), "a kernel, by a pointer that was no argument .*: 12.\n.*in kernel FillView");
+}
+
 // ---- Within a warp
 
 __global__ void Shuffles(int* out) {

@@ -1,27 +1,17 @@
-// The threads of a block as fibers on one core: a thread runs until it waits for others.
-//
-// Which thread goes on when several could is the order, EMULATED_CUDA_ORDER: "forward" (the default: the first one, so
-// that the first warp runs as far ahead as the barriers let it), "reverse" (the last one), or a number, the seed of
-// random choices: of a warp, which then runs ahead for a while, and every time of a thread within it. (A choice among
-// all threads every time would keep the warps in step, and show little.) The blocks of a grid run one after another,
-// in the same order.
+// The threads of a block as fibers on one core: a thread runs until it waits for others; order.hpp says who goes on.
 
 #include <cxxabi.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <ucontext.h>
 
 #include <algorithm>
-#include <numeric>
-#include <utility>
 #include <string>
 #include <vector>
 
 #include "emulated_cuda/device.hpp"
+#include "fiber.hpp"
 #include "internal.hpp"
+#include "order.hpp"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -29,122 +19,7 @@ dim3 blockDim, gridDim;
 namespace emulated_cuda {
 namespace {
 
-const int kMaxThreads = 1024;
-const int kWarp = 32;
 const size_t kMaxShared = 48 << 10;
-const size_t kStack = 128 << 10;
-
-/// A set of the numbers below kMaxThreads.
-class ThreadSet {
- public:
-  /// To all numbers below `count`.
-  void fill(int count) {
-    for (int w = 0; w < kMaxThreads / 64; ++w, count -= 64) {
-      words_[w] = count >= 64 ? ~uint64_t(0) : count > 0 ? (uint64_t(1) << count) - 1 : 0;
-    }
-  }
-  void add(int i) { words_[i / 64] |= uint64_t(1) << i % 64; }
-  void remove(int i) { words_[i / 64] &= ~(uint64_t(1) << i % 64); }
-  /// The first member that is not below i, or -1.
-  int next(int i) const {
-    uint64_t word = words_[i / 64] & (~uint64_t(0) << i % 64);
-    for (int w = i / 64;;) {
-      if (word) {
-        return w * 64 + __builtin_ctzll(word);
-      }
-      if (++w == kMaxThreads / 64) {
-        return -1;
-      }
-      word = words_[w];
-    }
-  }
-  unsigned warp(int w) const { return static_cast<unsigned>(words_[w / 2] >> w % 2 * 32); }
-  int last() const {
-    for (int w = kMaxThreads / 64 - 1; w >= 0; --w) {
-      if (words_[w]) {
-        return w * 64 + 63 - __builtin_clzll(words_[w]);
-      }
-    }
-    return -1;
-  }
-
- private:
-  uint64_t words_[kMaxThreads / 64];
-};
-
-class Order {
- public:
-  static Order& get() {
-    static Order order;
-    return order;
-  }
-
-  void set(const char* text) {
-    char* end = nullptr;
-    state_ = strtoull(text, &end, 10);
-    kind_ = *text == '\0' || strcmp(text, "forward") == 0 ? FORWARD : strcmp(text, "reverse") == 0 ? REVERSE : RANDOM;
-    if (kind_ == RANDOM && *end) {
-      fail("EMULATED_CUDA_ORDER: expected forward, reverse or a number, got %s", text);
-    }
-  }
-
-  /// The thread that goes on, of those in the set, which are below `count`; -1 if there is none.
-  int choose(const ThreadSet& set, int count) {
-    if (kind_ != RANDOM) {
-      return kind_ == FORWARD ? set.next(0) : set.last();
-    }
-    const int warps = (count + kWarp - 1) / kWarp;
-    if (static_cast<int>(ranking_.size()) != warps || random() % 256 == 0) {
-      ranking_ = permutation(warps);
-    }
-    for (const unsigned warp : ranking_) {
-      if (const unsigned lanes = set.warp(warp)) {
-        const int start = random() % kWarp;
-        const unsigned behind = lanes >> start;
-        return warp * kWarp + (behind ? start + __builtin_ctz(behind) : __builtin_ctz(lanes));
-      }
-    }
-    return -1;
-  }
-
-  std::vector<unsigned> permutation(unsigned count) {
-    std::vector<unsigned> all(count);
-    std::iota(all.begin(), all.end(), 0);
-    if (kind_ == REVERSE) {
-      std::reverse(all.begin(), all.end());
-    } else if (kind_ == RANDOM) {
-      for (unsigned i = count; i > 1; --i) {
-        std::swap(all[i - 1], all[random() % i]);
-      }
-    }
-    return all;
-  }
-
- private:
-  enum Kind { FORWARD, REVERSE, RANDOM };
-
-  Order() {
-    const char* text = getenv("EMULATED_CUDA_ORDER");
-    set(text ? text : "");
-  }
-
-  uint64_t random() {  // splitmix64
-    uint64_t z = (state_ += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-  }
-
-  Kind kind_;
-  uint64_t state_;
-  std::vector<unsigned> ranking_;  // of the warps
-};
-
-struct Fiber {
-  jmp_buf environment;
-  ucontext_t start;
-  bool started;
-};
 
 enum State { READY, AT_BARRIER, AT_COLLECTIVE, RETURNED };
 
@@ -210,21 +85,6 @@ std::string standing() {
   return text;
 }
 
-void __attribute__((noinline)) resume(Fiber* fiber) {
-  if (fiber->started) {
-    _longjmp(fiber->environment, 1);
-  }
-  fiber->started = true;
-  setcontext(&fiber->start);
-  abort();
-}
-
-void __attribute__((noinline)) switch_fiber(Fiber* from, Fiber* to) {
-  if (_setjmp(from->environment) == 0) {
-    resume(to);
-  }
-}
-
 /// Makes a thread that can go on the current one; false if all have returned.
 bool next_thread() {
   const int i = Order::get().choose(ready, thread_count);
@@ -242,25 +102,9 @@ bool next_thread() {
 
 void fiber_main();
 
-Fiber* __attribute__((noinline)) new_fiber() {
-  const size_t page = 4096;
-  void* memory = mmap(nullptr, page + kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-      0);
-  if (memory == MAP_FAILED || mprotect(memory, page, PROT_NONE) != 0) {
-    fail("no memory for the stacks of threads");
-  }
-  Fiber* fiber = new Fiber();
-  getcontext(&fiber->start);
-  fiber->start.uc_stack.ss_sp = static_cast<char*>(memory) + page;
-  fiber->start.uc_stack.ss_size = kStack;
-  fiber->start.uc_link = nullptr;
-  makecontext(&fiber->start, fiber_main, 0);
-  return fiber;
-}
-
 Fiber* take_fiber() {
   if (free_fibers.empty()) {
-    return new_fiber();
+    return new_fiber(fiber_main);
   }
   Fiber* fiber = free_fibers.back();
   free_fibers.pop_back();
@@ -471,7 +315,6 @@ bool can_run(const Launch& launch) {
 }
 
 void run(const Launch& launch, void (*thread)(const void*), const void* held) {
-  const DeviceAccess access;
   emulated_cuda::launch = &launch;
   thread_function = thread;
   held_arguments = held;

@@ -32,17 +32,15 @@ void gemm(cublasOperation_t transa, cublasOperation_t transb, int m, int n, int 
 }
 
 template <typename Number>
-void check_matrix(const char* what, const Number* matrix, int rows, int columns, int leading) {
-  if (rows > 0 && columns > 0) {
-    check_device(what, matrix, sizeof(Number) * (static_cast<size_t>(columns - 1) * leading + rows));
-  }
+Number* matrix_memory(const char* what, Number* matrix, int rows, int columns, int leading) {
+  const bool empty = rows <= 0 || columns <= 0;
+  return device_memory(what, matrix,
+      empty ? 0 : sizeof(Number) * (static_cast<size_t>(columns - 1) * leading + rows));
 }
 
 template <typename Number>
-void check_vector(const char* what, const Number* vector, int n, int step) {
-  if (n > 0) {
-    check_device(what, vector, sizeof(Number) * (static_cast<size_t>(n - 1) * std::abs(step) + 1));
-  }
+Number* vector_memory(const char* what, Number* vector, int n, int step) {
+  return device_memory(what, vector, n <= 0 ? 0 : sizeof(Number) * (static_cast<size_t>(n - 1) * std::abs(step) + 1));
 }
 
 template <typename Number>
@@ -54,10 +52,9 @@ cublasStatus_t matrix_product(cublasOperation_t transa, cublasOperation_t transb
   }
   check_host("gemm's alpha", alpha);
   check_host("gemm's beta", beta);
-  check_matrix("gemm's A", a, a_rows, transa == CUBLAS_OP_N ? k : m, lda);
-  check_matrix("gemm's B", b, b_rows, transb == CUBLAS_OP_N ? n : k, ldb);
-  check_matrix("gemm's C", c, m, n, ldc);
-  DeviceAccess access;
+  a = matrix_memory("gemm's A", a, a_rows, transa == CUBLAS_OP_N ? k : m, lda);
+  b = matrix_memory("gemm's B", b, b_rows, transb == CUBLAS_OP_N ? n : k, ldb);
+  c = matrix_memory("gemm's C", c, m, n, ldc);
   if (*beta == 0) {  // then C is not read
     for (int j = 0; j < n; ++j) {
       std::fill(c + static_cast<size_t>(j) * ldc, c + static_cast<size_t>(j) * ldc + m, Number(0));
@@ -91,10 +88,9 @@ cublasStatus_t matrix_vector(cublasOperation_t trans, int m, int n, const Number
   const int inner = plain ? n : m, outer = plain ? m : n;
   check_host("gemv's alpha", alpha);
   check_host("gemv's beta", beta);
-  check_matrix("gemv's A", a, m, n, lda);
-  check_vector("gemv's x", x, inner, incx);
-  check_vector("gemv's y", y, outer, incy);
-  DeviceAccess access;
+  a = matrix_memory("gemv's A", a, m, n, lda);
+  x = vector_memory("gemv's x", x, inner, incx);
+  y = vector_memory("gemv's y", y, outer, incy);
   for (int i = 0; i < outer; ++i) {
     double sum = 0;
     for (int j = 0; j < inner; ++j) {
@@ -145,9 +141,8 @@ cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
   cublasStatus_t cublas##letter##axpy(cublasHandle_t, int n, const Number* alpha, const Number* x, int incx,        \
       Number* y, int incy) {                                                                                        \
     check_host("axpy's alpha", alpha);                                                                              \
-    check_vector("axpy's x", x, n, incx);                                                                           \
-    check_vector("axpy's y", y, n, incy);                                                                           \
-    DeviceAccess access;                                                                                            \
+    x = vector_memory("axpy's x", x, n, incx);                                                                      \
+    y = vector_memory("axpy's y", y, n, incy);                                                                      \
     for (int i = 0; i < n; ++i) {                                                                                   \
       y[static_cast<size_t>(i) * incy] += *alpha * x[static_cast<size_t>(i) * incx];                                \
     }                                                                                                               \
@@ -155,17 +150,15 @@ cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
   }                                                                                                                 \
   cublasStatus_t cublas##letter##scal(cublasHandle_t, int n, const Number* alpha, Number* x, int incx) {            \
     check_host("scal's alpha", alpha);                                                                              \
-    check_vector("scal's x", x, n, incx);                                                                           \
-    DeviceAccess access;                                                                                            \
+    x = vector_memory("scal's x", x, n, incx);                                                                      \
     for (int i = 0; i < n; ++i) {                                                                                   \
       x[static_cast<size_t>(i) * incx] *= *alpha;                                                                   \
     }                                                                                                               \
     return CUBLAS_STATUS_SUCCESS;                                                                                   \
   }                                                                                                                 \
   cublasStatus_t cublas##letter##copy(cublasHandle_t, int n, const Number* x, int incx, Number* y, int incy) {      \
-    check_vector("copy's x", x, n, incx);                                                                           \
-    check_vector("copy's y", y, n, incy);                                                                           \
-    DeviceAccess access;                                                                                            \
+    x = vector_memory("copy's x", x, n, incx);                                                                      \
+    y = vector_memory("copy's y", y, n, incy);                                                                      \
     for (int i = 0; i < n; ++i) {                                                                                   \
       y[static_cast<size_t>(i) * incy] = x[static_cast<size_t>(i) * incx];                                          \
     }                                                                                                               \
@@ -174,9 +167,8 @@ cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
   cublasStatus_t cublas##letter##dot(cublasHandle_t, int n, const Number* x, int incx, const Number* y, int incy,   \
       Number* result) {                                                                                             \
     check_host("dot's result", result);                                                                             \
-    check_vector("dot's x", x, n, incx);                                                                            \
-    check_vector("dot's y", y, n, incy);                                                                            \
-    DeviceAccess access;                                                                                            \
+    x = vector_memory("dot's x", x, n, incx);                                                                       \
+    y = vector_memory("dot's y", y, n, incy);                                                                       \
     double sum = 0;                                                                                                 \
     for (int i = 0; i < n; ++i) {                                                                                   \
       sum += static_cast<double>(x[static_cast<size_t>(i) * incx]) * y[static_cast<size_t>(i) * incy];              \
@@ -186,8 +178,7 @@ cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
   }                                                                                                                 \
   cublasStatus_t cublas##letter##asum(cublasHandle_t, int n, const Number* x, int incx, Number* result) {           \
     check_host("asum's result", result);                                                                            \
-    check_vector("asum's x", x, n, incx);                                                                           \
-    DeviceAccess access;                                                                                            \
+    x = vector_memory("asum's x", x, n, incx);                                                                      \
     double sum = 0;                                                                                                 \
     for (int i = 0; i < n; ++i) {                                                                                   \
       sum += std::abs(x[static_cast<size_t>(i) * incx]);                                                            \

@@ -16,8 +16,7 @@ namespace {
 template <typename Number, typename Distribution>
 curandStatus_t generate(const char* what, curandGenerator_t generator, Number* out, size_t count,
     Distribution distribution) {
-  check_device(what, out, count * sizeof(Number));
-  DeviceAccess access;
+  out = device_memory(what, out, count * sizeof(Number));
   for (size_t i = 0; i < count; ++i) {
     out[i] = distribution(generator->engine);
   }

@@ -19,20 +19,17 @@ std::string where();
 /// What cudaGetLastError will say, unless it has something to say already.
 cudaError_t set_error(cudaError_t error);
 
-/// Device memory can be read and written while one of these lives; at other times touching it stops the program.
-class DeviceAccess {
- public:
-  DeviceAccess();
-  ~DeviceAccess();
-  DeviceAccess(const DeviceAccess&) = delete;
-};
-
 bool is_device(const void* pointer);
-/// Stops the program unless all of it lies in one allocation; `what` says whose.
-void check_device(const char* what, const void* pointer, std::size_t size);
+/// Where the memory is that `pointer`, a device's, stands for; stops the program unless all of it lies in one allocation.
+/// `what` says whose it is.
+void* device_memory(const char* what, const void* pointer, std::size_t size);
+template <typename Number>
+Number* device_memory(const char* what, Number* pointer, std::size_t size) {
+  return static_cast<Number*>(device_memory(what, static_cast<const void*>(pointer), size));
+}
 /// Stops the program if `pointer` is device memory.
 void check_host(const char* what, const void* pointer);
-/// Stops the program if something wrote beside an allocation; with device access only.
+/// Stops the program if something wrote beside an allocation.
 void check_guards(const char* what);
 
 /// Fills with what reads as a NaN in float and double, and as a number far out of any range in int.

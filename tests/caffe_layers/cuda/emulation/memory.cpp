@@ -1,4 +1,6 @@
-// Device memory: a range of its own of the address space, which the host cannot touch but through these functions.
+// Device memory. What cudaMalloc gives out are addresses in a range that nobody can read or write, so that host code which
+// uses one stops. The memory they stand for lies in a second range, as far from the first for every address; kernels and
+// libraries get that: see check_argument and device_memory.
 
 #include <execinfo.h>
 #include <signal.h>
@@ -22,7 +24,8 @@ const size_t kReserved = size_t(1) << 36;  // of the address space; memory is ta
 const size_t kAlignment = 256;
 const size_t kGuard = 256;  // before and behind every allocation
 const uint32_t kPoison = 0xfff1c0deu;
-const size_t kPage = 4096;
+
+void catch_segmentation_faults();
 
 class Device {
  public:
@@ -34,8 +37,11 @@ class Device {
 
   bool contains(const void* pointer) const {
     const char* p = static_cast<const char*>(pointer);
-    return p >= base_ && p < base_ + kReserved;
+    return p >= addresses_ && p < addresses_ + kReserved;
   }
+
+  /// The memory of an address.
+  void* memory(const void* pointer) const { return base_ + (static_cast<const char*>(pointer) - addresses_); }
 
   void* allocate(size_t size) {
     const size_t whole = kGuard + (size + kAlignment - 1) / kAlignment * kAlignment + kGuard;
@@ -55,17 +61,14 @@ class Device {
         return nullptr;
       }
       top_ += whole;
-      // So that the kernel keeps the used part apart from the rest: joining and parting them takes its time.
-      madvise(base_, used(), MADV_DODUMP);
-      protect_used();
     }
     allocations_[at + kGuard] = Allocation{size, whole};
     poison(base_ + at, whole);
-    return base_ + at + kGuard;
+    return addresses_ + at + kGuard;
   }
 
   bool release(void* pointer) {
-    const std::map<size_t, Allocation>::iterator found = allocations_.find(static_cast<char*>(pointer) - base_);
+    const std::map<size_t, Allocation>::iterator found = allocations_.find(static_cast<char*>(pointer) - addresses_);
     if (!contains(pointer) || found == allocations_.end()) {
       return false;
     }
@@ -94,7 +97,7 @@ class Device {
     if (!contains(pointer)) {
       return -1;
     }
-    const size_t at = static_cast<const char*>(pointer) - base_;
+    const size_t at = static_cast<const char*>(pointer) - addresses_;
     std::map<size_t, Allocation>::const_iterator found = allocations_.upper_bound(at);
     if (found == allocations_.begin()) {
       return -1;
@@ -128,43 +131,27 @@ class Device {
     return false;
   }
 
-  void open() {
-    if (users_++ == 0) {
-      protect_used();
-    }
-  }
-  void close() {
-    if (--users_ == 0) {
-      protect_used();
-    }
-  }
-
  private:
   struct Allocation {
     size_t size, whole;
   };
 
-  Device() : top_(0), users_(0) {
-    void* range = mmap(nullptr, kReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (range == MAP_FAILED) {
-      fail("cannot reserve %zu bytes of the address space", kReserved);
+  Device() : top_(0) {
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void* addresses = mmap(nullptr, kReserved, PROT_NONE, flags, -1, 0);
+    void* memory = mmap(nullptr, kReserved, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (addresses == MAP_FAILED || memory == MAP_FAILED) {
+      fail("cannot reserve twice %zu bytes of the address space", kReserved);
     }
-    base_ = static_cast<char*>(range);
-    madvise(range, kReserved, MADV_DONTDUMP);
+    addresses_ = static_cast<char*>(addresses);
+    base_ = static_cast<char*>(memory);
     poison(pattern_, sizeof(pattern_));
+    catch_segmentation_faults();
   }
 
-  size_t used() const { return (top_ + kPage - 1) / kPage * kPage; }
-
-  void protect_used() {
-    if (top_ > 0 && mprotect(base_, used(), users_ > 0 ? PROT_READ | PROT_WRITE : PROT_NONE) != 0) {
-      fail("mprotect failed");
-    }
-  }
-
+  char* addresses_;
   char* base_;
   size_t top_;
-  int users_;
   std::map<size_t, Allocation> allocations_;  // by the place of their first byte
   std::map<size_t, size_t> holes_;
   char pattern_[2 * kGuard + kAlignment + sizeof(kPoison)];
@@ -174,9 +161,10 @@ struct sigaction previous_action;
 
 void on_segmentation_fault(int, siginfo_t* info, void*) {
   const std::string place = where();
-  if (Device::get().contains(info->si_addr) && place.empty()) {
-    fprintf(stderr, "emulated CUDA: host code touches device memory at %p (bytes left in its allocation: %td)\n",
-        info->si_addr, Device::get().left(info->si_addr));
+  if (Device::get().contains(info->si_addr)) {
+    fprintf(stderr, "emulated CUDA: %s touches device memory at %p (bytes left in its allocation: %td)%s\n",
+        place.empty() ? "host code" : "a kernel, by a pointer that was no argument of its own,", info->si_addr,
+        Device::get().left(info->si_addr), place.c_str());
   } else if (!place.empty()) {
     fprintf(stderr, "emulated CUDA: no memory at %p%s\n", info->si_addr, place.c_str());
   } else {
@@ -189,11 +177,6 @@ void on_segmentation_fault(int, siginfo_t* info, void*) {
 }
 
 void catch_segmentation_faults() {
-  static bool done = false;
-  if (done) {
-    return;
-  }
-  done = true;
   static char stack[1 << 16];  // a kernel's own may be what is full
   stack_t alternative = {};
   alternative.ss_sp = stack;
@@ -211,31 +194,26 @@ cudaError_t copy(void* to, const void* from, size_t size, cudaMemcpyKind kind) {
       from_device != (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice))) {
     return set_error(cudaErrorInvalidValue);
   }
+  if (size == 0) {
+    return cudaSuccess;
+  }
   if (to_device) {
-    check_device("cudaMemcpy's target", to, size);
+    to = device_memory("cudaMemcpy's target", to, size);
   }
   if (from_device) {
-    check_device("cudaMemcpy's source", from, size);
+    from = device_memory("cudaMemcpy's source", from, size);
   }
-  DeviceAccess access;
   memmove(to, from, size);
   return cudaSuccess;
 }
 
 }  // namespace
 
-DeviceAccess::DeviceAccess() {
-  catch_segmentation_faults();
-  Device::get().open();
-}
-
-DeviceAccess::~DeviceAccess() { Device::get().close(); }
-
 bool is_device(const void* pointer) { return Device::get().contains(pointer); }
 
-void check_device(const char* what, const void* pointer, size_t size) {
+void* device_memory(const char* what, const void* pointer, size_t size) {
   if (size == 0) {
-    return;
+    return nullptr;
   }
   if (!is_device(pointer)) {
     fail("%s (%p) is not device memory", what, pointer);
@@ -247,6 +225,7 @@ void check_device(const char* what, const void* pointer, size_t size) {
   if (static_cast<size_t>(left) < size) {
     fail("%s (%p) should have %zu bytes, and its allocation ends after %td", what, pointer, size, left);
   }
+  return Device::get().memory(pointer);
 }
 
 void check_host(const char* what, const void* pointer) {
@@ -255,9 +234,9 @@ void check_host(const char* what, const void* pointer) {
   }
 }
 
-void check_argument(const Launch& launch, int number, const void* pointer) {
+void* check_argument(const Launch& launch, int number, const void* pointer) {
   if (pointer == nullptr) {
-    return;
+    return nullptr;
   }
   if (!is_device(pointer)) {
     fail("argument %d of kernel %s, launched at %s:%d, is a pointer to host memory (%p)", number, launch.kernel,
@@ -267,6 +246,7 @@ void check_argument(const Launch& launch, int number, const void* pointer) {
     fail("argument %d of kernel %s, launched at %s:%d, points to device memory that is not allocated (%p)", number,
         launch.kernel, launch.place.file, launch.place.line, pointer);
   }
+  return Device::get().memory(pointer);
 }
 
 void check_guards(const char* what) {
@@ -288,7 +268,6 @@ void poison(void* start, size_t size) {
 }  // namespace emulated_cuda
 
 using emulated_cuda::Device;
-using emulated_cuda::DeviceAccess;
 using emulated_cuda::set_error;
 
 cudaError_t cudaMalloc(void** pointer, size_t size) {
@@ -296,7 +275,6 @@ cudaError_t cudaMalloc(void** pointer, size_t size) {
   if (size == 0) {
     return cudaSuccess;
   }
-  DeviceAccess access;
   *pointer = Device::get().allocate(size);
   return *pointer ? cudaSuccess : set_error(cudaErrorMemoryAllocation);
 }
@@ -305,7 +283,6 @@ cudaError_t cudaFree(void* pointer) {
   if (!pointer) {
     return cudaSuccess;
   }
-  DeviceAccess access;
   emulated_cuda::check_guards("something before cudaFree");
   return Device::get().release(pointer) ? cudaSuccess : set_error(cudaErrorInvalidValue);
 }
@@ -325,9 +302,10 @@ cudaError_t cudaFreeHost(void* pointer) {
 }
 
 cudaError_t cudaMemset(void* pointer, int value, size_t size) {
-  emulated_cuda::check_device("cudaMemset's target", pointer, size);
-  DeviceAccess access;
-  memset(pointer, value, size);
+  void* memory = emulated_cuda::device_memory("cudaMemset's target", pointer, size);
+  if (size > 0) {
+    memset(memory, value, size);
+  }
   return cudaSuccess;
 }
 

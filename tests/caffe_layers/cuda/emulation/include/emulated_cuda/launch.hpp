@@ -34,15 +34,20 @@ struct Launch {
 
 /// False, with the error for cudaGetLastError, for what no device would run.
 bool can_run(const Launch& launch);
-/// Stops the program unless `pointer` is NULL or points into device memory.
-void check_argument(const Launch& launch, int number, const void* pointer);
+/// Where the memory is that `pointer` stands for; stops the program unless it is NULL or points into device memory.
+void* check_argument(const Launch& launch, int number, const void* pointer);
 /// Calls thread(held) for every thread of every block.
 void run(const Launch& launch, void (*thread)(const void* held), const void* held);
 
+/// What a kernel gets for an argument: a pointer to where device memory really is, anything else as it is.
 template <typename Argument>
-void check_argument_of_type(const Launch& launch, int number, const Argument& argument) {
+Argument on_device(const Launch& launch, int* number, const Argument& argument) {
+  ++*number;
   if constexpr (std::is_pointer_v<Argument> && !std::is_function_v<std::remove_pointer_t<Argument>>) {
-    check_argument(launch, number, const_cast<const void*>(static_cast<const volatile void*>(argument)));
+    return static_cast<Argument>(
+        check_argument(launch, *number, const_cast<const void*>(static_cast<const volatile void*>(argument))));
+  } else {
+    return argument;
   }
 }
 
@@ -52,11 +57,10 @@ void check_and_run(const Launch& launch, const Function& function, const Argumen
     return;
   }
   int number = 0;
-  (check_argument_of_type(launch, ++number, arguments), ...);
-  const std::tuple<const Function&, const Arguments&...> held(function, arguments...);
+  const std::tuple<Function, Arguments...> held{function, on_device(launch, &number, arguments)...};
   run(launch, [](const void* held) {
     std::apply([](const Function& function, const Arguments&... arguments) { function(arguments...); },
-        *static_cast<const std::tuple<const Function&, const Arguments&...>*>(held));
+        *static_cast<const std::tuple<Function, Arguments...>*>(held));
   }, &held);
 }
 
@@ -110,7 +114,7 @@ class Tag {
   unsigned long block_ = 0;
 };
 
-/// "forward", "reverse" or a number: see block.cpp. Until it is called, EMULATED_CUDA_ORDER counts.
+/// "forward", "reverse" or a number: see order.hpp. Until it is called, EMULATED_CUDA_ORDER counts.
 void set_order(const char* order);
 
 /// The memory of extern __shared__ variables.
