@@ -169,7 +169,15 @@ def installed(package: str) -> bool:
     return result.stdout == "installed"
 
 
+def forget_other_checkout(source: Path, folder: Path) -> None:
+    """CMake refuses a build folder that was configured from elsewhere; the cache outlives a checkout."""
+    cached = folder / "CMakeCache.txt"
+    if cached.exists() and f"CMAKE_HOME_DIRECTORY:INTERNAL={source}\n" not in cached.read_text(errors="replace"):
+        cached.unlink()
+
+
 def build(source: Path, folder: Path, python: str) -> None:
+    forget_other_checkout(REPOSITORY, folder)
     steps = [
         ["cmake", "-S", str(REPOSITORY), "-B", str(folder), f"-DCAFFE_ROOT={source}", "-DCPU_ONLY=ON",
          f"-DPYTHON_EXECUTABLE={python}", *UNITY],

@@ -27,6 +27,7 @@ MATH_HEADERS = ("nvidia-cublas", "nvidia-curand")
 def test_kernels_in_emulation(pycaffe):
     """The typed tests of every layer on an emulated device, its threads in three orders."""
     folder = caffe_trees.CACHE / "emulated-cuda"
+    caffe_trees.forget_other_checkout(EMULATION, folder)
     tree = (f"-DCAFFE_TREE={pycaffe.copy}", f"-DCAFFE_BUILD={pycaffe.folder}")
     both = ("--parallel", str(os.cpu_count()))
     commands = [

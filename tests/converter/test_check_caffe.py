@@ -291,11 +291,17 @@ def test_ctrl_c_leaves_nothing_behind(files, caffe, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_CAFFE", "hang@running")
     monkeypatch.setenv("TMPDIR", tempfile.tempdir)
     arguments = ["check", *files, "--backends", "onnx,caffe", "--caffe-python", caffe]
-    process = subprocess.Popen([sys.executable, "-m", "caffeport.cli", *arguments], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "caffeport.cli", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore the signal, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     log = tmp_path / "asked.json"
     wait_for(lambda: log.exists() and log.read_text())
     process.send_signal(signal.SIGINT)
-    assert process.communicate()[1] == "caffeport: error: interrupted\n"
+    assert process.communicate(timeout=60)[1] == "caffeport: error: interrupted\n"
     assert process.returncode == 130
     assert gone(int(log.read_text()))
 
