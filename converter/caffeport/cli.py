@@ -5,74 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from .errors import CaffeportError, CaffeportWarning, shape_text
+from .command import DONE, FAILED, OneLineParser, Version, print_table, run
+from .errors import CaffeportError, shape_text
 
-DONE, FAILED, BAD_INPUT = 0, 1, 2
+PROGRAM = "caffeport"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code: 0 done, 1 a check failed, 2 bad usage or input."""
-    options = parser().parse_args(arguments)
-    warnings.showwarning = _show_warning
-    warnings.simplefilter("always", CaffeportWarning)
-    if options.debug:
-        return options.run(options)
-    try:
-        return options.run(options)
-    except CaffeportError as error:
-        _complain(str(error))
-    except MemoryError:
-        _complain("not enough memory for this net")
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        return 130
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
-    except Exception as error:
-        _complain(f"unexpected {type(error).__name__}: {error}; --debug shows where")
-    return BAD_INPUT
-
-
-def _complain(problem: str) -> None:
-    print(f"caffeport: error: {' '.join(problem.split())}", file=sys.stderr)
-
-
-def _show_warning(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
-    if issubclass(category, CaffeportWarning):
-        print(f"caffeport: note: {message}", file=sys.stderr)
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """Bad usage gets one line too; argparse would print the whole usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        _complain(f"{message}; see {self.prog} --help")
-        sys.exit(BAD_INPUT)
-
-
-class _Version(argparse.Action):
-    """Looks the version up only when it is asked for; that import takes time."""
-
-    def __call__(self, *arguments: Any, **options: Any) -> NoReturn:
-        from importlib.metadata import version
-
-        print(f"caffeport (normface {version('normface')})")
-        sys.exit(DONE)
+    return run(PROGRAM, parser().parse_args(arguments))
 
 
 def parser() -> argparse.ArgumentParser:
     main_parser = OneLineParser(
-        prog="caffeport", description="Convert Caffe models to PyTorch and ONNX, and prove the conversion blob by blob."
+        prog=PROGRAM, description="Convert Caffe models to PyTorch and ONNX, and prove the conversion blob by blob."
     )
-    main_parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    main_parser.add_argument("--version", action=Version, nargs=0, help="show the version and exit")
     common = OneLineParser(add_help=False)
     common.add_argument(
         "--phase", choices=("test", "train"), default="test", help="which layers to keep (default test)"
@@ -238,7 +191,7 @@ def _show(options: argparse.Namespace) -> int:
         for row in rows
     ]
     headings = ("layer", "type", "bottoms", "tops", "blobs", "parameters", "multiply-adds")
-    _print_table(headings, lines, whole={"parameters", "multiply-adds"})
+    print_table(headings, lines, whole={"parameters", "multiply-adds"})
     print(f"{net.name or '(no name)'}: {len(rows)} layers, {totals['parameters']:,} parameters, ", end="")
     print(
         f"{totals['multiply_adds']:,} multiply-adds; inputs {', '.join(net.inputs)}; outputs {', '.join(net.outputs)}"
@@ -322,7 +275,7 @@ def _check(options: argparse.Namespace) -> int:
         for row in [*report.rows, *report.exported]
     ]
     headings = ("", "layer", "type", "blob", "shape", "compared", "max abs", "max rel")
-    _print_table(headings, lines, whole={"", "shape", "max abs", "max rel"})
+    print_table(headings, lines, whole={"", "shape", "max abs", "max rel"})
     if report.caffe:
         print(report.caffe)
     print(("ok: " if report.ok else "FAILED: ") + report.summary)
@@ -339,33 +292,6 @@ def _check_input(net: Any, options: argparse.Namespace) -> Any:
     from .picture import read_picture
 
     return read_picture(net, options.input, _mean(options.mean), options.scale, options.rgb)
-
-
-def _print_table(headings: Sequence[str], lines: list[tuple[str, ...]], whole: set[str]) -> None:
-    """Columns in ``whole`` (numbers, verdicts) are never cut; names give way on a narrow terminal."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    widths = [max(len(cell) for cell in column) for column in zip(headings, *lines, strict=True)]
-    console = Console(width=None if sys.stdout.isatty() else sum(widths) + 2 * len(widths))
-    # Off a terminal a line is as long as it has to be, so that other programs find one row a line.
-    excess = sum(widths) + 2 * (len(widths) - 1) - console.width
-    while excess > 0:
-        names = [i for i, heading in enumerate(headings) if heading not in whole and widths[i] > 8]
-        if not names:  # rather wrapped by the terminal than cut
-            console = Console(width=sum(widths) + 2 * len(widths))
-            break
-        widths[max(names, key=lambda i: widths[i])] -= 1
-        excess -= 1
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, width in zip(headings, widths, strict=True):
-        justify = "right" if heading in whole and heading else "left"
-        table.add_column(heading, justify=justify, no_wrap=True, overflow="ellipsis", width=width)
-    for line in lines:
-        style = "red" if line[0] == "DIFFERS" else ""
-        table.add_row(*(Text(cell, style=style) for cell in line))
-    console.print(table)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The subcommands of ``normface``: arguments in, the library called, results printed. No work is done here."""
