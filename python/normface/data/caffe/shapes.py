@@ -1,0 +1,43 @@
+"""The shapes that a net's data layers will give, before the net is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from caffeport import prototxt
+from caffeport.connect import connect, split
+from caffeport.layers.base import LayerType, Phase
+from caffeport.net_fields import NetState
+from caffeport.options import Options
+from caffeport.prototxt import Message
+from caffeport.upgrade import upgrade
+
+from .source import Place, Shape
+from .sources import SOURCES
+
+
+def input_shapes(
+    net: str | Path | Message,
+    phase: str = "train",
+    stages: Sequence[str] = (),
+    level: int = 0,
+    custom_layers: Sequence[type[LayerType]] = (),
+) -> dict[str, Shape]:
+    """{top: shape} of the data layers that read from disk, as Caffe sets them from the first record or picture.
+
+    net: the net's text, or its path. The result is for ``caffeport.load(..., input_shapes=...)``; without it a text
+    that leaves the size to its database is loaded by guesses. Raises DataError where the data are not there.
+    """
+    message = upgrade(net if isinstance(net, Message) else prototxt.load(net))
+    chosen = {"train": Phase.TRAIN, "test": Phase.TEST}[phase.lower()]
+    options = Options(chosen, tuple(stages), level, tuple(custom_layers), {}, False, True, {}, 0)
+    fields, texts = split(message, options)
+    state = NetState(chosen, level or fields.state.level, [*fields.state.stage, *stages])
+    layers, _ = connect(message, texts, state, None, options)
+    place = Place(Path(message.source).parent, chosen, 0)
+    shapes: dict[str, Shape] = {}
+    for layer in layers:
+        if layer.type in SOURCES:
+            shapes.update(zip(layer.tops, SOURCES[layer.type](layer, place).shapes(), strict=True))
+    return shapes

@@ -1,0 +1,74 @@
+"""From a picture file's bytes to pixels, the way OpenCV (hence Caffe) sees them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+import numpy as np
+from caffeport.lazy import require
+
+from ..errors import DataError
+from .headers import read_header
+
+MAX_PIXELS = 200_000_000
+"""A picture that declares more is refused before it is decoded. 200 megapixels are 600 MB of BGR."""
+
+FORMATS = "JPEG, PNG, BMP, WebP, GIF, TIFF or PNM"
+
+
+def decode(raw: bytes, name: str, color: bool | None = True) -> np.ndarray:
+    """Pixels of an encoded picture, uint8: (H, W, 3) in BGR, or (H, W, 1) with ``color=False``.
+
+    Grey pictures become three equal channels and colour ones grey as asked; EXIF's orientation is applied;
+    16 bits become 8; CMYK is converted; of an animation the first picture counts; transparency is dropped, so that a
+    hidden colour shows as it is stored. All of that is what cv2.imread, and so Caffe's ImageData, does.
+    ``color=None`` takes 1, 3 or 4 channels as the file has them, unrotated, as Caffe does with encoded Datums.
+
+    Raises DataError that names the picture for bytes that are no picture, are damaged, or declare more than
+    MAX_PIXELS; also for a file without its end (an interrupted download), which OpenCV 4 fills with grey.
+    """
+    raw = bytes(raw)
+    if not raw:
+        raise DataError(f"{name}: is empty; expected a picture")
+    header = read_header(raw)
+    if header is None:
+        raise DataError(f"{name}: is no {FORMATS} picture{_what_else(raw)}")
+    if header.problem:
+        raise DataError(f"{name}: {header.problem} ({header.format} of {len(raw)} bytes); fetch or make it again")
+    if header.width * header.height > MAX_PIXELS:
+        size = f"{header.width} x {header.height} pixels"
+        raise DataError(f"{name}: declares {size}; at most {MAX_PIXELS // 10**6} million are read")
+    cv2 = _quiet_opencv()
+    flag = {True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE, None: cv2.IMREAD_UNCHANGED}[color]
+    try:
+        picture = cv2.imdecode(np.frombuffer(raw, np.uint8), flag)
+    except cv2.error as error:
+        raise DataError(f"{name}: cannot be decoded ({str(error).strip().splitlines()[-1]})") from error
+    if picture is None or not picture.size:
+        raise DataError(f"{name}: is damaged, or a {header.format} of a kind that OpenCV cannot decode")
+    if picture.dtype != np.uint8:
+        raise DataError(f"{name}: has {picture.dtype} pixels; expected 8 bits a channel")
+    return picture[:, :, None] if picture.ndim == 2 else picture
+
+
+@functools.cache
+def _quiet_opencv() -> Any:
+    """cv2. Its own lines about a damaged picture are turned off: the error says it. OPENCV_LOG_LEVEL keeps them."""
+    cv2 = require("cv2")
+    where = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # OpenCV 4, 5
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        where.setLogLevel(0)
+    return cv2
+
+
+def _what_else(raw: bytes) -> str:
+    """What people put among pictures, for the message."""
+    if raw[4:8] == b"ftyp":
+        return " (HEIC, AVIF or a film; convert it to JPEG)"
+    if raw.lstrip()[:1] == b"<":
+        return " (it is HTML, SVG or XML: perhaps a web page saved in its place)"
+    if raw.startswith(b"version https://git-lfs"):
+        return " (it is a Git LFS pointer: run git lfs pull)"
+    return ""

@@ -1,0 +1,121 @@
+"""Pictures in folders: one folder an identity, or a folder of pictures without labels."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ..errors import DataError, NormfaceWarning
+from .pictures import Pictures
+from .reading import MAX_PICTURE, read_file
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm", ".pbm", ".pnm"}
+)
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+
+
+class FolderPictures(Pictures):
+    """The pictures below a folder. Names are paths from it, sorted by their bytes, folder by folder.
+
+    Where all pictures lie in folders, each folder is an identity; pictures in folders of a folder (a person's
+    videos) belong to the outermost, and folders that all pictures share (``images/``) do not count. A folder with
+    pictures right in it and none in folders has no labels. Hidden files and folders are passed over.
+    """
+
+    def __init__(self, path: Path, color: bool | None = True, labelled: bool = True) -> None:
+        names, strays = split_pictures(_walk(path))
+        chosen, identities, outside = assign(names, labelled)
+        super().__init__(path, chosen, color)
+        self.strays = (*outside, *strays)
+        tell_strays(path, outside, strays)
+        if identities:
+            self.take_folders(identities)
+
+    def title(self, index: int) -> str:
+        return str(self.path / self.names[index])
+
+    def raw(self, index: int) -> bytes:
+        return read_file(self.path / self.names[index], MAX_PICTURE)
+
+
+class OnePicture(Pictures):
+    """A single picture file."""
+
+    def __init__(self, path: Path, color: bool | None = True) -> None:
+        super().__init__(path, [path.name], color)
+
+    def title(self, index: int) -> str:
+        return str(self.path)
+
+    def raw(self, index: int) -> bytes:
+        return read_file(self.path, MAX_PICTURE)
+
+
+def split_pictures(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """(pictures by their suffix, other files), both sorted by the bytes of their path's parts; hidden ones left out."""
+    pictures, strays = [], []
+    for name in names:
+        parts = name.split("/")
+        if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+            continue
+        if os.path.splitext(name)[1].lower() in SUFFIXES:
+            pictures.append(name)
+        elif parts[-1].lower() not in _SYSTEM_FILES:
+            strays.append(name)
+    return sorted(pictures, key=_parts), sorted(strays, key=_parts)
+
+
+def assign(names: Sequence[str], labelled: bool) -> tuple[list[str], list[str], list[str]]:
+    """(pictures, the identity of each or [], pictures outside of the identities' folders) of sorted ``names``.
+
+    Without ``labelled`` every picture is taken, and none has an identity.
+    """
+    parts = [name.split("/") for name in names]
+    shared = 0
+    while parts and all(len(p) > shared + 2 and p[shared] == parts[0][shared] for p in parts):
+        shared += 1
+    inside = [len(p) > shared + 1 for p in parts]
+    if not labelled or not any(inside):
+        return list(names), [], []
+    chosen = [name for name, is_inside in zip(names, inside, strict=True) if is_inside]
+    identities = [p[shared] for p, is_inside in zip(parts, inside, strict=True) if is_inside]
+    return chosen, identities, [name for name, is_inside in zip(names, inside, strict=True) if not is_inside]
+
+
+def tell_strays(path: Path, outside: Sequence[str], strays: Sequence[str]) -> None:
+    if outside:
+        problem = f"pictures lie outside of the identities' folders and are left out (first: {outside[0]})"
+        warnings.warn(f"{path}: {len(outside)} {problem}", NormfaceWarning, stacklevel=5)
+    if strays:
+        problem = f"files are no pictures by their names and are left out (first: {strays[0]})"
+        warnings.warn(f"{path}: {len(strays)} {problem}", NormfaceWarning, stacklevel=5)
+
+
+def _parts(name: str) -> list[bytes]:
+    return [os.fsencode(part) for part in name.split("/")]
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Every file below ``root``, as a relative path; links are followed, and a folder within itself is met once."""
+    waiting, seen = [""], set()
+    while waiting:
+        folder = waiting.pop()
+        where = os.path.join(root, folder)
+        try:
+            status = os.stat(where)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(where) as entries:
+                for entry in entries:
+                    name = f"{folder}/{entry.name}" if folder else entry.name
+                    if entry.is_dir():
+                        if not entry.name.startswith("."):
+                            waiting.append(name)
+                    elif entry.is_file():
+                        yield name
+        except OSError as error:
+            raise DataError(f"{where}: cannot be listed: {error.strerror or error}") from error

@@ -1,0 +1,139 @@
+"""What a picture's headers tell: its format, its size, and whether the file was cut short.
+
+Read before any decoder runs, because decoders allocate what a header declares (a file of a kilobyte can
+declare gigabytes), and because OpenCV fills the missing half of a JPEG with grey and says nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_JPEG_SIZES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
+_JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length: TEM, RST0 to RST7
+_JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # what ends a scan: neither a stuffed 0xff nor a restart
+_PNM = re.compile(rb"P([1-6])(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})\s")
+_PNG_CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
+_TIFF_NUMBERS = {1: "B", 3: "H", 4: "I"}
+
+_CUT = "is cut short"
+
+
+@dataclass(frozen=True)
+class Header:
+    """``width`` and ``height`` are 0 where the header does not say; ``problem`` is "" for a file that looks whole."""
+
+    format: str
+    width: int
+    height: int
+    problem: str = ""
+
+
+def read_header(raw: bytes) -> Header | None:
+    """The header of a JPEG, PNG, BMP, WebP, GIF, TIFF or PNM; None for anything else."""
+    for magic, reader in _READERS:
+        if raw.startswith(magic):
+            try:
+                return reader(raw)
+            except (struct.error, IndexError):  # it ends within its header
+                return Header("picture", 0, 0, _CUT)
+    return None
+
+
+def _jpeg(raw: bytes) -> Header:
+    """Segments one after another; scans are searched for the marker that ends them."""
+    position, width, height = 2, 0, 0
+    while position + 4 <= len(raw):
+        if raw[position] != 0xFF:  # rubbish between segments, which decoders pass over as well
+            position = raw.find(b"\xff", position)
+            if position < 0:
+                break
+            continue
+        marker = raw[position + 1]
+        if marker == 0xFF:
+            position += 1
+        elif marker == _JPEG_END:
+            return Header("JPEG", width, height)
+        elif marker in _JPEG_ALONE or marker == 0:
+            position += 2
+        else:
+            if marker in _JPEG_SIZES:
+                height, width = struct.unpack_from(">HH", raw, position + 5)
+            position += 2 + max(2, struct.unpack_from(">H", raw, position + 2)[0])
+            if marker == _JPEG_SCAN:
+                found = _MARKER.search(raw, position)
+                position = found.start() if found else len(raw)
+    whole = raw[position : position + 2] == b"\xff\xd9"
+    return Header("JPEG", width, height, "" if whole else _CUT)
+
+
+def _png(raw: bytes) -> Header:
+    width, height = struct.unpack_from(">II", raw, 16)
+    position = 8
+    while position + 12 <= len(raw):
+        length, kind = struct.unpack_from(">I4s", raw, position)
+        end = position + 8 + length
+        if kind in _PNG_CRITICAL and end + 4 <= len(raw):
+            if zlib.crc32(raw[position + 4 : end]) != struct.unpack_from(">I", raw, end)[0]:
+                return Header("PNG", width, height, f"is damaged (wrong checksum of its {kind.decode()} at byte {end})")
+            if kind == b"IEND":
+                return Header("PNG", width, height)
+        position = end + 4
+    return Header("PNG", width, height, _CUT)
+
+
+def _bmp(raw: bytes) -> Header:
+    old = struct.unpack_from("<I", raw, 14)[0] == 12
+    width, height = struct.unpack_from("<HH" if old else "<ii", raw, 18)
+    return Header("BMP", abs(width), abs(height))
+
+
+def _gif(raw: bytes) -> Header:
+    return Header("GIF", *struct.unpack_from("<HH", raw, 6))
+
+
+def _webp(raw: bytes) -> Header | None:
+    size, form, chunk = struct.unpack_from("<I4s4s", raw, 4)
+    if form != b"WEBP":
+        return None
+    if chunk == b"VP8X":
+        width = int.from_bytes(raw[24:27], "little") + 1
+        height = int.from_bytes(raw[27:30], "little") + 1
+    elif chunk == b"VP8L":
+        bits = struct.unpack_from("<I", raw, 21)[0]
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    else:
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", raw, 26))
+    return Header("WebP", width, height, "" if len(raw) >= size + 8 else _CUT)
+
+
+def _tiff(raw: bytes) -> Header:
+    order = "<" if raw.startswith(b"II") else ">"
+    directory = struct.unpack_from(order + "I", raw, 4)[0]
+    sides = {256: 0, 257: 0}
+    for entry in range(struct.unpack_from(order + "H", raw, directory)[0]):
+        tag, kind = struct.unpack_from(order + "HH", raw, directory + 2 + 12 * entry)
+        if tag in sides and kind in _TIFF_NUMBERS:
+            sides[tag] = struct.unpack_from(order + _TIFF_NUMBERS[kind], raw, directory + 10 + 12 * entry)[0]
+    return Header("TIFF", sides[256], sides[257])
+
+
+def _pnm(raw: bytes) -> Header | None:
+    found = _PNM.match(raw)
+    return Header("PNM", int(found[2]), int(found[3])) if found else None
+
+
+_READERS: tuple[tuple[bytes, Callable[[bytes], Header | None]], ...] = (
+    (b"\xff\xd8\xff", _jpeg),
+    (b"\x89PNG\r\n\x1a\n", _png),
+    (b"BM", _bmp),
+    (b"RIFF", _webp),
+    (b"GIF8", _gif),
+    (b"II*\x00", _tiff),
+    (b"MM\x00*", _tiff),
+    (b"P", _pnm),
+)

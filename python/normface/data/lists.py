@@ -1,0 +1,96 @@
+"""Caffe's list files: a picture's path and its label on each line."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from .folders import SUFFIXES
+from .pictures import Pictures
+from .reading import MAX_PICTURE, read_file
+
+_LABEL = re.compile(r"[+-]?\d{1,18}")
+
+
+class ListPictures(Pictures):
+    """The pictures that a list names, in its order: ``path label`` on each line, or just ``path`` on all.
+
+    The label follows the last blank, so that paths may hold blanks. With ``root`` paths are appended to it, as
+    Caffe does with its root_folder; else those that are not absolute are looked up beside the list, or, if the
+    first is not there, from the working directory.
+    """
+
+    def __init__(self, path: Path, root: str | Path | None = None, color: bool | None = True) -> None:
+        names, labels = read_list(path)
+        super().__init__(path, names, color)
+        self._given = root is not None
+        self.root = str(root) if root is not None else _root(path, names[0])
+        if root is not None and not Path(root).is_dir():
+            raise DataError(f"{root}: is no folder; expected the root of the paths in {path}")
+        if labels is not None:
+            self.take_labels(labels)
+
+    def title(self, index: int) -> str:
+        return self._file(index)
+
+    def raw(self, index: int) -> bytes:
+        return read_file(self._file(index), MAX_PICTURE)
+
+    def _file(self, index: int) -> str:
+        name = self.names[index]
+        return os.path.join(self.root, name.lstrip("/") if self._given else name)
+
+
+def read_list(path: Path) -> tuple[list[str], np.ndarray | None]:
+    """(paths, labels int64 or None) of a list file. Raises DataError that names the line."""
+    lines = list_lines(path)
+    names: list[str] = []
+    labels: list[int] = []
+    for number, line in lines:
+        head, _, last = line.replace("\t", " ").rpartition(" ")
+        if labels or not names:  # the first line settles whether there are labels
+            if head and _LABEL.fullmatch(last):
+                names.append(line[: len(head)].rstrip())
+                labels.append(int(last))
+                continue
+            if labels:
+                raise DataError(f'{path}:{number}: expected "path label" as on the lines before, got "{_short(line)}"')
+        if head and _LABEL.fullmatch(last):
+            raise DataError(f'{path}:{number}: has a label ("{last}"), but the lines before have none')
+        if _suffix(head) in SUFFIXES and _suffix(line) not in SUFFIXES:
+            raise DataError(f'{path}:{number}: has the label "{_short(last)}"; expected a whole number')
+        names.append(line)
+    return names, np.array(labels, np.int64) if labels else None
+
+
+def list_lines(path: Path) -> list[tuple[int, str]]:
+    """(line number, text) of every line that is not blank. Raises DataError for a file that is no text."""
+    if b"\0" in read_file(path, start=65536):
+        raise DataError(
+            f"{path}: is no text, and no format known here; expected a folder, a list file, an LMDB, a .rec or a .zip"
+        )
+    lines = os.fsdecode(read_file(path)).removeprefix("\ufeff").split("\n")
+    found = [(number, line.strip("\r\t ")) for number, line in enumerate(lines, 1)]
+    found = [(number, line) for number, line in found if line]
+    if not found:
+        raise DataError(f"{path}: is empty; expected a picture's path and its label on each line")
+    return found
+
+
+def _root(path: Path, first: str) -> str:
+    if os.path.isabs(first):
+        return ""
+    beside = path.parent
+    return "" if not (beside / first).exists() and Path(first).exists() else str(beside)
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= 80 else line[:77] + "..."

@@ -1,0 +1,186 @@
+"""InsightFace's packed data sets: MXNet's RecordIO (``.rec``), with its index (``.idx``) if there is one.
+
+A record is a word 0xced7230a, a word with 3 bits of a flag and 29 of a length, and the payload, padded to four
+bytes. A payload that holds the magic word itself, aligned, is cut there into parts (flag 1 first, 2 middle, 3 last;
+0 is a whole record), between which the word is put back. A payload starts with MXNet's IRHeader: flag (uint32),
+label (float32), id and id2 (uint64); flag > 0 says that so many float32 labels follow, of which the first counts.
+Then comes the encoded picture. Formats: dmlc-core's recordio.h and MXNet's recordio.py.
+
+InsightFace's record 0 holds two labels a, b and no picture: pictures are records 1 to a - 1, and the records a to
+b - 1 describe identities.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from ..errors import DataError
+from .pictures import Pictures
+from .reading import read_file
+
+MAGIC = 0xCED7230A
+
+_MAGIC_BYTES = struct.pack("<I", MAGIC)
+_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+_START = np.dtype(
+    [("magic", "<u4"), ("length", "<u4"), ("flag", "<u4"), ("label", "<f4"), ("ids", "<u8", 2), ("first", "<f4")]
+)
+"""A record's first 36 bytes; ``first`` is a label only if ``flag`` > 0."""
+
+_HEADER = 24  # bytes of IRHeader
+_EXACT = 2.0**24  # from here on float32 skips whole numbers
+_LENGTH_BITS = 29
+_AT_ONCE = 65536  # records whose starts are looked at together
+
+
+class RecordPictures(Pictures):
+    """The pictures of a ``.rec``. Names are the index's keys, or the records' numbers where there is no index."""
+
+    def __init__(self, path: Path, color: bool | None = True) -> None:
+        index = path.with_suffix(".idx")
+        size = path.stat().st_size
+        keys, offsets = _read_index(index, path, size) if index.exists() else _scan(path)
+        starts = _read_starts(path, keys, offsets, size)
+        labels = np.where(starts["flag"] > 0, starts["first"], starts["label"]).astype(np.float64)
+        chosen = _pictures_of(path, keys, starts, labels)
+        keys, labels, self._offsets = keys[chosen], labels[chosen], offsets[chosen]
+        super().__init__(path, [str(key) for key in keys.tolist()], color)
+        wrong = np.flatnonzero(~(labels == np.floor(labels)) | (np.abs(labels) >= 2**31))
+        if len(wrong):
+            raise DataError(f"{self.title(int(wrong[0]))}: has the label {labels[wrong[0]]}; expected a whole number")
+        self.take_labels(labels.astype(np.int64))
+
+    def title(self, index: int) -> str:
+        return f"{self.path}: record {self.names[index]}"
+
+    def raw(self, index: int) -> bytes:
+        try:
+            with open(self.path, "rb") as stream:  # a handle of its own: threads and forks share no position
+                payload = _read_record(stream, int(self._offsets[index]), self.title(index))
+        except OSError as error:
+            raise DataError(f"{self.title(index)}: {error.strerror or error}") from error
+        flag = int.from_bytes(payload[:4], "little")
+        return payload[_HEADER + 4 * flag :]
+
+
+def _pictures_of(path: Path, keys: np.ndarray, starts: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which records are pictures (N,): all, or those that InsightFace's record 0 tells."""
+    zero = np.flatnonzero(keys == 0)
+    if len(zero) and starts["flag"][zero[0]] and starts["length"][zero[0]] == _HEADER + 4 * starts["flag"][zero[0]]:
+        end = labels[zero[0]]
+        chosen = (keys > 0) & (keys < end)
+        if end >= _EXACT:  # too large for float32, which stores it; but descriptions hold no picture
+            chosen = (keys > 0) & (starts["length"] > _HEADER + 4 * starts["flag"].astype(np.int64))
+        if not chosen.any():
+            raise DataError(f"{path}: record 0 says that pictures are records 1 to {end - 1:.0f}, and there are none")
+        return chosen
+    return np.ones(len(keys), bool)
+
+
+def _read_index(index: Path, path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(keys, offsets) of an index file, ``key TAB offset`` on each line, sorted by key."""
+    try:
+        table = np.array(read_file(index).split(), dtype=np.int64).reshape(-1, 2)
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{index}: is no RecordIO index; expected a key and an offset on each line") from error
+    if not len(table):
+        raise DataError(f"{index}: is empty; without it {path.name} would be read from start to end")
+    keys, offsets = table[np.argsort(table[:, 0], kind="stable")].T
+    twice = np.flatnonzero(keys[1:] == keys[:-1])
+    if len(twice):
+        raise DataError(f"{index}: has the key {keys[twice[0]]} twice")
+    outside = np.flatnonzero((offsets < 0) | (offsets + 8 > size))
+    if len(outside):
+        where = f"record {keys[outside[0]]} to byte {offsets[outside[0]]}"
+        raise DataError(f"{index}: puts {where}, and {path.name} has {size} bytes; do the two belong together?")
+    return keys, np.ascontiguousarray(offsets)
+
+
+def _scan(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(numbers, offsets) of all records, found by walking the file."""
+    offsets: list[int] = []
+    with open(path, "rb") as stream:
+        if not path.stat().st_size:
+            raise DataError(f"{path}: is empty; expected RecordIO")
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            position, end, within = 0, len(data), False
+            while position < end:
+                start = position
+                length, kind = _word(data[position : position + 8], f"{path}: at byte {position}")
+                if within != (kind in (_MIDDLE, _LAST)):
+                    raise DataError(f"{path}: the parts of record {len(offsets)} are out of order, at byte {position}")
+                position += 8 + length
+                if position > end:
+                    raise DataError(f"{path}: is cut short in record {len(offsets)}; fetch it again")
+                position += -length % 4
+                if not within:
+                    offsets.append(start)
+                within = kind in (_FIRST, _MIDDLE)
+    if within:
+        raise DataError(f"{path}: is cut short in record {len(offsets) - 1}; fetch it again")
+    return np.arange(len(offsets)), np.array(offsets, np.int64)
+
+
+def _read_starts(path: Path, keys: np.ndarray, offsets: np.ndarray, size: int) -> np.ndarray:
+    """The first bytes of every record (N,), checked: what is wrong with any of them shows now, not in an hour."""
+    data = np.memmap(path, np.uint8, "r")
+    starts = np.empty(len(offsets), _START)
+    reach = np.arange(_START.itemsize)
+    for begin in range(0, len(offsets), _AT_ONCE):
+        wanted = np.minimum(offsets[begin : begin + _AT_ONCE, None] + reach, size - 1)
+        starts[begin : begin + len(wanted)] = data[wanted].view(_START).reshape(-1)
+    kinds = starts["length"] >> _LENGTH_BITS
+    starts["length"] &= (1 << _LENGTH_BITS) - 1
+    ends = offsets + 8 + starts["length"]
+    # A magic word within the IRHeader itself; then the parts have to be joined to see it.
+    for i in np.flatnonzero((starts["magic"] == MAGIC) & (kinds == _FIRST) & (starts["length"] < _HEADER + 4)):
+        with open(path, "rb") as stream:
+            payload = _read_record(stream, int(offsets[i]), f"{path}: record {keys[i]}")
+        head = struct.pack("<II", MAGIC, len(payload)) + payload[: _HEADER + 4]
+        starts[i] = np.frombuffer(head.ljust(_START.itemsize, b"\0"), _START)[0]
+        kinds[i] = _WHOLE
+    needed = _HEADER + 4 * starts["flag"].astype(np.int64)
+    for wrong, problem in (
+        (starts["magic"] != MAGIC, "does not start with RecordIO's magic word; does the .idx belong to it?"),
+        ((kinds != _WHOLE) & (kinds != _FIRST), "starts in the middle of a record; does the .idx belong to it?"),
+        (ends > size, "is cut short; fetch the file again"),
+        ((kinds == _WHOLE) & (starts["length"] < needed), "is too short for a picture and its labels"),
+    ):
+        if wrong.any():
+            raise DataError(f"{path}: record {keys[np.argmax(wrong)]} {problem}")
+    return starts
+
+
+def _read_record(stream: IO[bytes], offset: int, title: str) -> bytes:
+    """The payload of the record at ``offset``, its parts joined."""
+    stream.seek(offset)
+    parts: list[bytes] = []
+    kind = _WHOLE
+    while not parts or kind in (_FIRST, _MIDDLE):
+        length, kind = _word(stream.read(8), title)
+        if bool(parts) != (kind in (_MIDDLE, _LAST)):
+            raise DataError(f"{title}: its parts are out of order")
+        part = stream.read(length)
+        if len(part) < length:
+            raise DataError(f"{title}: is cut short; fetch the file again")
+        stream.read(-length % 4)
+        parts.append(part)
+    payload = _MAGIC_BYTES.join(parts)
+    if len(payload) < _HEADER:
+        raise DataError(f"{title}: is too short for a picture's record")
+    return payload
+
+
+def _word(raw: bytes, title: str) -> tuple[int, int]:
+    """(length, flag) of a record's first eight bytes."""
+    if len(raw) < 8:
+        raise DataError(f"{title}: the file ends within a record; fetch it again")
+    magic, word = struct.unpack("<II", raw)
+    if magic != MAGIC:
+        raise DataError(f"{title}: expected RecordIO's magic word {MAGIC:#x}, got {magic:#x}")
+    return word & ((1 << _LENGTH_BITS) - 1), word >> _LENGTH_BITS

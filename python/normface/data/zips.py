@@ -1,0 +1,86 @@
+"""Pictures in a zip file, read where they lie: nothing is unpacked."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DataError
+from .folders import assign, split_pictures, tell_strays
+from .pictures import Pictures
+from .reading import MAX_PICTURE, read_at
+
+_ENCRYPTED = 1
+_LOCAL_HEADER = 30
+_OTHER_METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 99: "AES"}
+
+
+@dataclass(frozen=True)
+class _Member:
+    header: int  # where its local header stands
+    packed: int
+    size: int
+    method: int
+    crc: int
+    flags: int
+
+
+class ZipPictures(Pictures):
+    """As FolderPictures, of the folders within a zip (stored or deflated)."""
+
+    def __init__(self, path: Path, color: bool | None = True, labelled: bool = True) -> None:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = {
+                    info.filename.replace("\\", "/"): _Member(
+                        info.header_offset,
+                        info.compress_size,
+                        info.file_size,
+                        info.compress_type,
+                        info.CRC,
+                        info.flag_bits,
+                    )
+                    for info in archive.infolist()
+                    if not info.is_dir()
+                }
+        except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, IndexError, struct.error) as error:
+            raise DataError(f"{path}: is no zip file, or is damaged ({error})") from error
+        names, strays = split_pictures(members)
+        chosen, identities, outside = assign(names, labelled)
+        super().__init__(path, chosen, color)
+        self.strays = (*outside, *strays)
+        tell_strays(path, outside, strays)
+        if identities:
+            self.take_folders(identities)
+        self._members = [members[name] for name in self.names]
+        for name, member in zip(self.names, self._members, strict=True):
+            self._check(name, member)
+
+    def _check(self, name: str, member: _Member) -> None:
+        if member.flags & _ENCRYPTED:
+            raise DataError(f"{self.path}: {name} is encrypted; pack the pictures again without a password")
+        if member.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            way = _OTHER_METHODS.get(member.method, f"method {member.method}")
+            raise DataError(f"{self.path}: {name} is packed by {way}; pack the pictures again, stored or deflated")
+        if max(member.size, member.packed) > MAX_PICTURE:
+            problem = f"{name} declares {max(member.size, member.packed)} bytes; at most {MAX_PICTURE} are read"
+            raise DataError(f"{self.path}: {problem}")
+
+    def raw(self, index: int) -> bytes:
+        member = self._members[index]
+        header = read_at(self.path, member.header, _LOCAL_HEADER, self.title(index))
+        if not header.startswith(b"PK\x03\x04"):
+            raise DataError(f"{self.title(index)}: is not where the zip's directory says; pack it again")
+        start = member.header + _LOCAL_HEADER + sum(struct.unpack_from("<HH", header, 26))  # name and extra field
+        raw = packed = read_at(self.path, start, member.packed, self.title(index))
+        if member.method == zipfile.ZIP_DEFLATED:
+            try:
+                raw = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, member.size + 1)
+            except zlib.error as error:
+                raise DataError(f"{self.title(index)}: is damaged ({error})") from error
+        if len(raw) != member.size or zlib.crc32(raw) != member.crc:
+            raise DataError(f"{self.title(index)}: is damaged (its size or checksum differs from the zip's directory)")
+        return raw
