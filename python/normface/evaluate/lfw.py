@@ -1,0 +1,92 @@
+"""LFW's view 2: pairs.txt, and its ten folds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ProtocolError
+from . import roc
+from .folds import FoldResult, verify_in_folds
+from .names import Picture, PictureRows
+from .protocols import FoldProtocol, protocol_named
+from .textfile import read_lines
+
+
+@dataclass(frozen=True)
+class PairList:
+    """P pairs: their pictures, whether each is one person's, and the fold (from 1) it belongs to."""
+
+    left: list[Picture]
+    right: list[Picture]
+    same: np.ndarray
+    fold: np.ndarray
+    source: str = "the pairs"
+    """What messages call it."""
+
+
+def read_pairs(path: str | Path) -> PairList:
+    """Read pairs.txt: a line "folds n", then for each fold n lines "name i j" and n lines "name i name j".
+
+    Raises ProtocolError that names file and line.
+    """
+    path = Path(path)
+    lines = read_lines(path)
+    number, fields = next(lines, (1, []))
+    if not (len(fields) == 2 and all(field.isdecimal() for field in fields) and min(map(int, fields)) > 0):
+        raise ProtocolError(
+            f'{path}:{number}: expected "folds pairs" such as "10 300", got "{" ".join(fields)}"; '
+            "LFW's view 2 is pairs.txt"
+        )
+    folds, each = map(int, fields)
+    left: list[Picture] = []
+    right: list[Picture] = []
+    same: list[bool] = []
+    for number, fields in lines:
+        numbers = fields[1::2] if len(fields) == 4 else fields[1:]
+        if len(fields) not in (3, 4) or not all(field.isdecimal() for field in numbers):
+            raise ProtocolError(
+                f'{path}:{number}: expected "name i j" or "name i name j", got "{" ".join(fields)[:80]}"'
+            )
+        genuine = len(same) % (2 * each) < each
+        if genuine != (len(fields) == 3):
+            expected = "one person" if genuine else "two people"
+            raise ProtocolError(f"{path}:{number}: expected a pair of {expected} here: each fold is {each} of either")
+        left.append((fields[0], int(numbers[0])))
+        right.append((fields[0] if genuine else fields[2], int(numbers[1])))
+        same.append(genuine)
+    if len(same) != folds * 2 * each:
+        raise ProtocolError(f"{path}: has {len(same)} pairs; its first line says {folds} x 2 x {each}")
+    return PairList(left, right, np.array(same), np.arange(len(same)) // (2 * each) + 1, str(path))
+
+
+def rows_of(pairs: PairList, names: Sequence[str]) -> np.ndarray:
+    """(2P,): the left and then the right pictures' places in ``names``; ProtocolError that lists missing ones."""
+    return PictureRows(names).find([*pairs.left, *pairs.right], pairs.source)
+
+
+def evaluate_lfw(
+    features: np.ndarray,
+    names: Sequence[str],
+    pairs: str | Path | PairList,
+    protocol: str | FoldProtocol = "plain",
+    *,
+    pca: float | int | None = None,
+    metric: str | None = None,
+    fars: Sequence[float] = roc.FARS,
+) -> FoldResult:
+    """Features (N, D) of pictures with these names, by a protocol of PROTOCOLS; pca and metric replace its own.
+
+    Raises ProtocolError where a picture of the pairs has no features; others are not looked at.
+    """
+    chosen = protocol_named(protocol) if isinstance(protocol, str) else protocol
+    listed = pairs if isinstance(pairs, PairList) else read_pairs(pairs)
+    left, right = rows_of(listed, names).reshape(2, -1)
+    features = np.asarray(features)
+    result = verify_in_folds(
+        features[left], features[right], listed.same, listed.fold, chosen.with_options(pca=pca, metric=metric), fars
+    )
+    return replace(result, names=([names[row] for row in left], [names[row] for row in right]))

@@ -1,0 +1,97 @@
+"""From a decoded picture to a net's input: size, channel order, (x - mean) * scale, and what published nets want.
+
+A picture is uint8 (H, W, C) with C 3 (BGR, as OpenCV decodes) or 1, numbers from 0 to 255.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from caffeport.lazy import LazyModule
+
+from .errors import DataError, NormfaceError, did_you_mean
+
+cv2 = LazyModule("cv2")
+
+FITS = ("exact", "pad", "resize")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """(x - mean) * scale on pixels 0 to 255 brought to the net's size.
+
+    mean: one number or one a channel, in the net's channel order.
+    rgb: the net takes RGB; the default is Caffe's BGR.
+    fit: "exact" refuses a picture of another size; "pad" centres it on black; "resize" stretches it (bilinear).
+    size: (H, W) that the net takes, for models that take any.
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    scale: float = 1.0
+    rgb: bool = False
+    fit: str = "exact"
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.fit not in FITS:
+            raise NormfaceError(f'fit "{self.fit}" is unknown{did_you_mean(self.fit, FITS)}; known: {", ".join(FITS)}')
+        if not np.isfinite([*self.mean, self.scale]).all() or self.scale == 0:
+            raise NormfaceError(f"mean and scale are to be finite, scale not 0; got mean {self.mean}, {self.scale}")
+        if self.size is not None and not (len(self.size) == 2 and min(self.size) >= 1):
+            raise NormfaceError(f"size is height and width, 1 or more each; got {self.size}")
+
+    def with_options(self, **options: object) -> Preprocessing:
+        """A copy in which every option that is not None replaces the field of its name."""
+        return replace(self, **{name: value for name, value in options.items() if value is not None})
+
+    def fitted(self, picture: np.ndarray, size: tuple[int, int], name: str = "a picture") -> np.ndarray:
+        """uint8 (H, W, C) of ``size`` (H, W). Raises DataError that names the picture where it does not fit."""
+        height, width = size
+        if picture.shape[:2] == size:
+            return picture
+        if self.fit == "resize":
+            return cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width, -1)
+        top, left = height - picture.shape[0], width - picture.shape[1]
+        have = f"{picture.shape[0]}x{picture.shape[1]}"
+        if self.fit == "exact":
+            raise DataError(
+                f"{name}: is {have} (HxW), and the net takes {height}x{width}; "
+                "align the faces to that size, or choose --fit pad (black borders) or resize"
+            )
+        if top < 0 or left < 0:
+            raise DataError(f"{name}: is {have} (HxW), too large to be padded to {height}x{width}; choose --fit resize")
+        rows, columns = (top // 2, top - top // 2), (left // 2, left - left // 2)
+        return np.pad(picture, (rows, columns, (0, 0)))
+
+    def batch(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """Pictures of one size, (H, W, C) uint8 each, as float32 (N, C, H, W)."""
+        stacked = np.stack(pictures)
+        if self.rgb:
+            stacked = stacked[..., ::-1]
+        made = np.ascontiguousarray(stacked.transpose(0, 3, 1, 2), np.float32)
+        if self.mean != (0.0,):
+            mean = np.asarray(self.mean, np.float32)
+            if mean.size not in (1, made.shape[1]):
+                raise NormfaceError(f"mean has {mean.size} numbers, and the pictures have {made.shape[1]} channels")
+            made -= mean.reshape(-1, 1, 1)
+        if self.scale != 1.0:
+            made *= np.float32(self.scale)
+        return made
+
+
+PRESETS = {
+    "center-face": Preprocessing((127.5,), 1 / 128, size=(112, 96)),
+    "normface": Preprocessing((128.0,), 1 / 128, size=(112, 96)),
+    "sphereface": Preprocessing((127.5,), 1 / 128, size=(112, 96)),
+    "mobilefacenet": Preprocessing((127.5,), 1 / 128, rgb=True, fit="pad", size=(112, 112)),
+}
+"""Of published face nets: all take 112x96 faces in BGR but MobileFaceNet, which takes 112x112 in RGB."""
+
+
+def preset(name: str) -> Preprocessing:
+    """The preset of that name; raises NormfaceError that lists them."""
+    if name not in PRESETS:
+        raise NormfaceError(f'preset "{name}" is unknown{did_you_mean(name, PRESETS)}; known: {", ".join(PRESETS)}')
+    return PRESETS[name]
