@@ -20,8 +20,11 @@ RIVALS: dict[str, list[list[str]]] = {
     # Its generated protobuf code needs protobuf < 3.21, and onnx 1.18 needs a newer one. np.float, which it
     # uses, went with numpy 1.24. Without its dependencies because netron, a viewer, takes no part in converting.
     "caffe-onnx": [["--no-deps", "caffe-onnx==0.1.2"], ["onnx<1.18", "protobuf<3.21", "numpy<1.24"]],
+    "faceie": [["faceie==0.0.5"]],
     # OpenCV 5 has dropped its Caffe importer.
     "opencv": [["opencv-python-headless<5", "numpy"]],
+    # torch first, in the build that this project's benchmarks run with: both sides use the same kernels.
+    "pytorch-metric-learning": [["torch==2.13.0"], ["pytorch-metric-learning==2.9.0"]],
 }
 """Name -> arguments of one ``pip install`` after another."""
 
