@@ -39,6 +39,10 @@ target_include_directories(caffe PUBLIC "${CAFFE_COPY}/include" PRIVATE "${CAFFE
 target_compile_definitions(caffe PUBLIC ${caffe_definitions} PRIVATE CAFFE_VERSION=${CAFFE_VERSION})
 target_compile_options(caffe PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-w>)  # the tree's warnings are its own
 target_link_libraries(caffe PUBLIC caffeproto caffe_dependencies)
+if(NOT CPU_ONLY)
+  set_property(SOURCE "${CAFFE_COPY}/src/caffe/common.cpp" APPEND PROPERTY
+    COMPILE_OPTIONS -include "${CMAKE_SOURCE_DIR}/caffe_layers/cmake/cuda13_device_properties.hpp")
+endif()
 
 # ---[ tools/caffe
 add_executable(caffe_tool "${CAFFE_COPY}/tools/caffe.cpp")

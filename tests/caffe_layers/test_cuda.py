@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import pytest
 LAYERS = caffe_trees.REPOSITORY / "caffe_layers"
 KERNELS = sorted(str(path.relative_to(LAYERS)) for path in LAYERS.rglob("*.cu"))
 EMULATION = Path(__file__).with_name("cuda")
+DEVICE_TESTS = tuple(EMULATION / name for name in ("test_block_reduce.cu", "test_real_sizes.cpp"))
+DEVICE_PROPERTIES = LAYERS / "cmake" / "cuda13_device_properties.hpp"
 ARCHITECTURES = (75, 80, 86, 89, 90)
 MATH_HEADERS = ("nvidia-cublas", "nvidia-curand")
 """Registry packages that have cuBLAS's and cuRAND's headers; nvcc brings the others."""
@@ -74,30 +77,53 @@ def math_headers() -> Path:
 
 
 @pytest.fixture(scope="module")
-def compiled(nvcc, math_headers, pycaffe) -> dict[str, subprocess.CompletedProcess[str]]:
-    """nvcc's answer for every .cu; one that compiled, with all it includes of ours, is not compiled again."""
+def compile_all(nvcc, math_headers, pycaffe) -> Callable[..., dict[Path, subprocess.CompletedProcess[str]]]:
+    """compile_all(sources, *flags): nvcc's answers; what compiled, with all it includes of ours, is not done again."""
     headers = [path for suffix in ("*.hpp", "*.cuh") for path in sorted((LAYERS / "include").rglob(suffix))]
     compiler = caffe_trees.run([nvcc, "--version"]).stdout
-    flags = ["-std=c++17", "-c", "-o", os.devnull, "-DUSE_LMDB", "-DUSE_HDF5"]
-    flags += [f"-gencode=arch=compute_{number},code=sm_{number}" for number in ARCHITECTURES]
+    always = ["-std=c++17", "-c", "-o", os.devnull, "-DUSE_LMDB", "-DUSE_HDF5"]
     includes = [pycaffe.copy / "include", pycaffe.folder / "include", math_headers, "/usr/include/x86_64-linux-gnu"]
-    flags += [f"-I{folder}" for folder in includes]
+    always += [f"-I{folder}" for folder in includes]
 
-    def compile_one(kernel: str) -> subprocess.CompletedProcess[str]:
-        key = caffe_trees.digest_of(LAYERS / kernel, *headers, extra=compiler + str(flags))
+    def compile_one(source: Path, flags: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+        key = caffe_trees.digest_of(source, DEVICE_PROPERTIES, *headers, extra=compiler + str((always, flags)))
         done = caffe_trees.CACHE / "compiled-cuda" / key
         if done.exists():
             return subprocess.CompletedProcess([], 0, "")
-        result = caffe_trees.run([nvcc, *flags, str(LAYERS / kernel)])
+        result = caffe_trees.run([nvcc, *always, *flags, str(source)])
         if result.returncode == 0:
             done.parent.mkdir(parents=True, exist_ok=True)
             done.touch()
         return result
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(zip(KERNELS, pool.map(compile_one, KERNELS), strict=True))
+    def compile_sources(sources: Sequence[Path], *flags: str) -> dict[Path, subprocess.CompletedProcess[str]]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return dict(zip(sources, pool.map(lambda source: compile_one(source, flags), sources), strict=True))
+
+    return compile_sources
+
+
+@pytest.fixture(scope="module")
+def compiled(compile_all) -> dict[Path, subprocess.CompletedProcess[str]]:
+    flags = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in ARCHITECTURES]
+    return compile_all([LAYERS / kernel for kernel in KERNELS], *flags)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_compiles_for_devices(compiled, kernel):
-    assert compiled[kernel].returncode == 0, caffe_trees.tail(compiled[kernel].stdout, 30)
+    result = compiled[LAYERS / kernel]
+    assert result.returncode == 0, caffe_trees.tail(result.stdout, 30)
+
+
+def test_device_tests_compile(compile_all, pycaffe):
+    """The tests that only a GPU can run."""
+    for result in compile_all(DEVICE_TESTS, f"-I{pycaffe.copy / 'src'}", "-DGTEST_USE_OWN_TR1_TUPLE").values():
+        assert result.returncode == 0, caffe_trees.tail(result.stdout, 30)
+
+
+def test_tree_of_earlier_cuda_compiles(compile_all, pycaffe):
+    """Caffe prints fields of cudaDeviceProp that CUDA 13 has no more; the build gives them back."""
+    source = pycaffe.copy / "src" / "caffe" / "common.cpp"
+    assert "prop.clockRate" in source.read_text()
+    result = compile_all([source], "-include", str(DEVICE_PROPERTIES))[source]
+    assert result.returncode == 0, caffe_trees.tail(result.stdout, 30)

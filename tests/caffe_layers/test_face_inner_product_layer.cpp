@@ -23,6 +23,7 @@ class FaceInnerProductLayerTest : public MultiDeviceTest<TypeParam> {
 
  protected:
   FaceInnerProductLayerTest() {
+    Caffe::set_random_seed(1701);
     Fill(&x_, 5, 6, 1, 1);
     Fill(&w_, 4, 6, 1, 1);
     Fill(&b_, 1, 1, 1, 4);

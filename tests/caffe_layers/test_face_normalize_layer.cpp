@@ -21,6 +21,7 @@ class FaceNormalizeLayerTest : public MultiDeviceTest<TypeParam> {
 
  protected:
   FaceNormalizeLayerTest() : bottom_(new Blob<Dtype>()), top_(new Blob<Dtype>()), norm_(new Blob<Dtype>()) {
+    Caffe::set_random_seed(1701);
     bottom_vec_.push_back(bottom_.get());
     top_vec_.push_back(top_.get());
   }

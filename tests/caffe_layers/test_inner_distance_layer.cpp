@@ -20,6 +20,7 @@ class InnerDistanceLayerTest : public MultiDeviceTest<TypeParam> {
 
  protected:
   InnerDistanceLayerTest() {
+    Caffe::set_random_seed(1701);
     Fill(&x_, 5, 6);
     Fill(&w_, 4, 6);
     bottom_vec_.push_back(&x_);
