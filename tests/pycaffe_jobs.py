@@ -5,6 +5,9 @@ Every FOLDER/NAME.job.npz is a job and gives NAME.result.npz. Keys of a job: ``k
   Result: ``data/BLOB``, ``diff/BLOB``, ``blob/LAYER/I``, ``blob_diff/LAYER/I``.
 - "train": as many iterations as the inputs have. ``solver`` (text without its net); ``input/BLOB`` (T, ...);
   ``weight/LAYER/I``. Result: ``loss/BLOB`` (T, ...) of every output, ``blob/LAYER/I`` at the end.
+  In place of inputs ``memory/data`` and ``memory/label``: all samples of ``steps`` iterations, one after another, for
+  the net's MemoryData layer; an iteration takes iter_size batches of them. ``snapshot``: also write one at the end,
+  ``PREFIX_iter_T.caffemodel`` and ``.solverstate``, and with ``restore`` start from such a state.
 - "published": "train", with what the text lacks put in: its data layers and undefined bottoms become inputs of the
   shapes of ``input/BLOB``. Undefined bottoms without one are an error. Without a loss (a deploy net): one forward pass.
 It knows nothing of this project, so that what it reports is Caffe's own.
@@ -65,13 +68,19 @@ def train(job, scratch):
     solver = caffe.get_solver(str(solver_path))
     set_weights(solver.net, job)
     inputs = group(job, "input")
+    if "memory/data" in job:
+        solver.net.set_input_arrays(job["memory/data"], job["memory/label"])
+    if "restore" in job:
+        solver.restore(str(job["restore"]))
     losses = {name: [] for name in solver.net.outputs}
-    for step in range(len(next(iter(inputs.values())))):
+    for step in range(int(job["steps"]) if "steps" in job else len(next(iter(inputs.values())))):
         for name, array in inputs.items():
             solver.net.blobs[name].data[...] = array[step]
         solver.step(1)
         for name, values in losses.items():
             values.append(solver.net.blobs[name].data.copy())
+    if "snapshot" in job:
+        solver.snapshot()
     result = {"loss/" + name: np.array(values) for name, values in losses.items()}
     weights(solver.net, result, "blob")
     return result

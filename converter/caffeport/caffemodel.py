@@ -99,7 +99,7 @@ def read(path: str | Path) -> Caffemodel:
     Raises CaffemodelError for a file that is truncated, corrupt, or something else altogether.
     """
     path = Path(path)
-    data = _mapped(path)
+    data = mapped(path)
     if data[:6] == b"\x89HDF\r\n":
         from .hdf5 import read_hdf5
 
@@ -114,7 +114,7 @@ def read(path: str | Path) -> Caffemodel:
         raise
 
 
-def _mapped(path: Path) -> mmap.mmap:
+def mapped(path: Path) -> mmap.mmap:
     """The file's bytes, which stay on disk."""
     try:
         status = path.stat()
@@ -305,7 +305,7 @@ def _unpacked(data: wire.Buffer, tag: int, start: int, end: int, stride: int) ->
 
 def read_binaryproto(path: str | Path) -> np.ndarray:
     """The one blob of a ``.binaryproto`` (a mean image, an infogain matrix), in its shape."""
-    data = _mapped(Path(path))
+    data = mapped(Path(path))
     reader = _Reader(str(path), data)
     try:
         blob = reader.blob("the blob", 0, len(data))
@@ -314,6 +314,11 @@ def read_binaryproto(path: str | Path) -> np.ndarray:
     if not math.prod(blob.shape):
         raise CaffemodelError(f"{path}: holds no numbers; expected a binaryproto")
     return blob.array()
+
+
+def read_blob(data: wire.Buffer, start: int, end: int, path: str, title: str) -> Blob:
+    """The BlobProto between ``start`` and ``end``; ``path`` and ``title`` name it in errors."""
+    return _Reader(path, data).blob(title, start, end)
 
 
 def write(
@@ -326,7 +331,7 @@ def write(
             start = wire.delimited(_LAYER_NAME, layer_name.encode()) + wire.delimited(_LAYER_TYPE, layer_type.encode())
             start += b"".join(wire.delimited(_LAYER_BOTTOM, bottom.encode()) for bottom in bottoms)
             start += b"".join(wire.delimited(_LAYER_TOP, top.encode()) for top in tops)
-            heads = [_blob_header(array.shape) for array in arrays]
+            heads = [blob_header(array.shape) for array in arrays]
             blobs = [
                 wire.header(_LAYER_BLOBS, len(head) + array.size * 4) + head
                 for head, array in zip(heads, arrays, strict=True)
@@ -338,7 +343,8 @@ def write(
                 write_numbers(stream, array)
 
 
-def _blob_header(shape: Sequence[int]) -> bytes:
+def blob_header(shape: Sequence[int]) -> bytes:
+    """A BlobProto up to its numbers (files.write_numbers), which end it."""
     dims = b"".join(wire.varint(dim) for dim in shape)
     shape_field = wire.delimited(_SHAPE, wire.delimited(1, dims)) if dims else b""
     return shape_field + wire.header(_DATA, 4 * math.prod(shape))

@@ -66,7 +66,7 @@ def connect(
             layers.append(_extra_input(known["Input"], name, state.phase))
             current[name] = layers[-1].outputs[0]
         op = _layer_op(text, fields, known, schemas, state.phase, shapes, options)
-        layer = Layer(fields.name, fields.type, op, [current[name] for name in fields.bottom])
+        layer = Layer(fields.name, fields.type, op, [current[name] for name in fields.bottom], text=text)
         for value in layer.inputs:
             if layer not in value.consumers:
                 value.consumers.append(layer)
@@ -83,6 +83,7 @@ def connect(
         layer.outputs = [Value(name, layer) for name in tops]
         current.update(zip(tops, layer.outputs, strict=True))
         layer.loss_weights = _loss_weights(text, fields, op, len(tops))
+        layer.propagate_down = _propagate_down(text, fields)
         layers.append(layer)
         wanted[layer] = fields
     return layers, wanted
@@ -180,3 +181,12 @@ def _loss_weights(text: Message, fields: LayerFields, op: LayerType, tops: int) 
             f'{text.where()}: layer "{fields.name}" has {tops} tops but {len(fields.loss_weight)} loss_weight entries'
         )
     return list(fields.loss_weight)
+
+
+def _propagate_down(text: Message, fields: LayerFields) -> list[bool]:
+    if len(fields.propagate_down) not in (0, len(fields.bottom)):
+        raise NetError(
+            f'{text.where()}: layer "{fields.name}" has {len(fields.bottom)} bottoms but '
+            f"{len(fields.propagate_down)} propagate_down entries"
+        )
+    return list(fields.propagate_down)

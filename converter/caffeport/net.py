@@ -92,6 +92,8 @@ class Layer:
     params: list[Param] = field(default_factory=list)
     specs: list[BlobSpec] = field(default_factory=list)  # as this layer sees its params (PERMISSIVE sharing)
     loss_weights: list[float] = field(default_factory=list)
+    propagate_down: list[bool] = field(default_factory=list)  # of each input: may its gradient pass on? Empty: yes
+    text: Message | None = None  # its message in the net's text; None for an input that only input_shapes names
 
     @property
     def bottoms(self) -> list[str]:

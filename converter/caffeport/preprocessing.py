@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,9 @@ import numpy as np
 
 from .errors import CaffeportError, shape_text
 from .net import Net, Shape
+
+METADATA_KEY = "caffeport.preprocessing"
+"""Of the entry in an ONNX file's metadata that says what the model does to its picture first."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,13 @@ class Preprocessing:
         if rgb and shape[1] != 3:
             raise CaffeportError(f"rgb needs an input of 3 channels, and {shape_text(shape)} has {shape[1]}")
         return Preprocessing(images[0], _mean(mean, shape), 1.0 if scale is None else float(scale), rgb)
+
+    def to_json(self) -> str:
+        """What is done, for the model's metadata: {"rgb", "scale", and "mean" where it is a few numbers}."""
+        content: dict[str, Any] = {"rgb": self.rgb, "scale": self.scale}
+        if self.mean is None or self.mean.shape[1:] == (1, 1):
+            content["mean"] = [] if self.mean is None else self.mean.reshape(-1).tolist()
+        return json.dumps(content)
 
     def apply_torch(self, inputs: Sequence[Any]) -> list[Any]:
         import torch

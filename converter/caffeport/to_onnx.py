@@ -23,7 +23,7 @@ from .layers.base import Role
 from .lazy import LazyModule
 from .net import Layer, Net, Value
 from .onnx_emitter import OPSETS, Emitter, Initializer, NeedsStaticShape, Node, Subgraph, Tensor
-from .preprocessing import Preprocessing
+from .preprocessing import METADATA_KEY, Preprocessing
 from .walk import needed_layers, wanted_values
 
 onnx: Any = LazyModule("onnx")
@@ -70,8 +70,17 @@ def export(
 class Graph:
     """An emitted graph: nodes, constants, initializers, inputs and outputs."""
 
-    def __init__(self, name: str, emitter: Emitter, inputs: list[Tensor], outputs: list[Tensor], axes: Axes) -> None:
+    def __init__(
+        self,
+        name: str,
+        emitter: Emitter,
+        inputs: list[Tensor],
+        outputs: list[Tensor],
+        axes: Axes,
+        preprocessing: Preprocessing | None = None,
+    ) -> None:
         self.name, self.emitter, self.inputs, self.outputs, self.axes = name, emitter, inputs, outputs, axes
+        self.preprocessing = preprocessing
         used = {name for node in emitter.nodes for name in _reads(node)} | {output.name for output in outputs}
         self.initializers = [entry for name, entry in emitter.initializers.items() if name in used]
 
@@ -193,7 +202,7 @@ def _emit(
         if tensor.name != value.key:  # a layer that passes its bottom on (Dropout, Split), or a bare weight
             g.nodes.append(Node("Identity", [tensor.name], [value.key], {}, f"{value.key}/Identity"))
         outputs.append(Tensor(value.key, value.shape, axes.of(value)))
-    return Graph(net.name or "caffe", g, inputs, outputs, axes)
+    return Graph(net.name or "caffe", g, inputs, outputs, axes, preprocessing)
 
 
 def _rename(nodes: list[Node], names: dict[str, str]) -> None:
@@ -268,7 +277,10 @@ def _model(graph: Graph) -> Any:
     opset = h.make_opsetid("", graph.emitter.opset)
     # The oldest IR version that knows the opset, so that old runtimes can read the file.
     version = h.find_min_ir_version_for([opset])
-    return h.make_model(body, opset_imports=[opset], ir_version=version, producer_name="caffeport")
+    model = h.make_model(body, opset_imports=[opset], ir_version=version, producer_name="caffeport")
+    if graph.preprocessing is not None:  # so that a reader knows that it takes pixels as they are
+        h.set_model_props(model, {METADATA_KEY: graph.preprocessing.to_json()})
+    return model
 
 
 def _used_constants(graph: Graph) -> dict[str, np.ndarray]:

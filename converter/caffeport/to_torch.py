@@ -61,18 +61,22 @@ class CaffeModule(nn.Module):
         self._outputs = [index[value] for value in wanted]
         layers = [layer for layer in layers if layer.op.role is not Role.DATA]
         last_use = {index[value]: step for step, layer in enumerate(layers) for value in layer.inputs}
-        # For each layer: the path of its module, where its inputs are, where its outputs go, and what
-        # nobody needs afterwards. Modules are looked up when they run, so that they can be replaced.
-        self._plan: list[tuple[tuple[str, ...], list[int], list[int], list[int]]] = []
+        # For each layer: the path of its module, where its inputs are, where its outputs go, what nobody needs
+        # afterwards, and of which inputs the gradient stops (propagate_down: false), by their place.
+        # Modules are looked up when they run, so that they can be replaced.
+        self._plan: list[tuple[tuple[str, ...], list[int], list[int], list[int], set[int]]] = []
         shared: dict[int, nn.Parameter | Tensor] = {}
         taken: set[str] = set()
         for step, layer in enumerate(layers):
             path = _free_path(layer, taken)
-            _place(self, path, _module(layer, shared))
+            module = _module(layer, shared)
+            module.full_precision = layer.op.full_precision  # for who trains in mixed precision
+            _place(self, path, module)
             inputs = [index[value] for value in layer.inputs]
             outputs = [index[value] for value in layer.outputs]
             dead = [i for i in {*inputs, *outputs} if last_use.get(i, step) == step and i not in self._outputs]
-            self._plan.append((path, inputs, outputs, dead))
+            stops = {i for i, passes in enumerate(layer.propagate_down) if not passes}
+            self._plan.append((path, inputs, outputs, dead, stops))
 
     def forward(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:
         values = self._run(inputs, keep=False)
@@ -100,11 +104,14 @@ class CaffeModule(nn.Module):
         if self.preprocessing is not None:
             inputs = self.preprocessing.apply_torch(inputs)
         values = dict(zip(self._inputs, inputs, strict=True))
-        for path, bottoms, tops, dead in self._plan:
+        for path, bottoms, tops, dead, stops in self._plan:
             module: nn.Module = self
             for part in path:
                 module = module._modules[part]
-            made = module(*[values[i] for i in bottoms])
+            read = [values[i] for i in bottoms]
+            if stops:
+                read = [x.detach() if place in stops else x for place, x in enumerate(read)]
+            made = module(*read)
             if isinstance(made, Tensor):
                 values[tops[0]] = made
             else:

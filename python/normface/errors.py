@@ -17,6 +17,10 @@ class TrainingError(NormfaceError):
     """Training cannot go on or start: a setting that does not fit, a loss that is no number."""
 
 
+class DivergedError(TrainingError):
+    """The loss is no number any more; the message says at which iteration. The weights are those before it."""
+
+
 class ProtocolError(NormfaceError):
     """A protocol file (pairs, splits, trials) or scores that do not make the protocol."""
 
@@ -29,6 +33,7 @@ __all__ = [
     "CaffeportError",
     "CaffeportWarning",
     "DataError",
+    "DivergedError",
     "MissingDependencyError",
     "NormfaceError",
     "NormfaceWarning",

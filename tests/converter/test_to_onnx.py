@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import caffeport
 import nets
 import numpy as np
@@ -262,3 +264,14 @@ def test_an_interrupted_export_leaves_the_old_file(tmp_path, monkeypatch):
         net.to_onnx(tmp_path / "n.onnx", fold=False)
     assert (tmp_path / "n.onnx").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
+
+
+def test_the_file_tells_its_preprocessing(tmp_path):
+    net = nets.load(tmp_path, nets.SMALL)
+    net.to_onnx(tmp_path / "plain.onnx")
+    net.to_onnx(tmp_path / "pixels.onnx", mean=[104, 117, 123], scale=0.5, rgb=True)
+    plain, pixels = (onnx.load(tmp_path / name).metadata_props for name in ("plain.onnx", "pixels.onnx"))
+    assert not plain
+    assert {entry.key: json.loads(entry.value) for entry in pixels} == {
+        "caffeport.preprocessing": {"rgb": True, "scale": 0.5, "mean": [104, 117, 123]}
+    }

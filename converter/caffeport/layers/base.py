@@ -109,6 +109,7 @@ class LayerType:
     role: ClassVar[Role] = Role.INFERENCE
     onnx_support: ClassVar[str] = "yes"  # as the table of layers tells it
     random = False  # whether a training pass depends on random numbers
+    full_precision = False  # whether mixed precision has to leave it in float32: sums, margins, small differences
 
     def __init__(self, context: LayerContext) -> None:
         self.context = context

@@ -49,6 +49,7 @@ class Normalize(LayerType):
     """
 
     schemas = {"normalize_param": NormalizeParameter, "norm_param": NormalizeBBoxParameter}
+    full_precision = True
     tops = (1, 2)
 
     def setup(self) -> None:
@@ -130,6 +131,7 @@ class InnerDistance(LayerType):
     """
 
     schemas = {"inner_distance_param": InnerDistanceParameter}
+    full_precision = True
     bottoms = (1, 2)
 
     def setup(self) -> None:
@@ -217,6 +219,7 @@ class LabelSpecific(LayerType):
 
     bottoms = (2, 2)
     onnx_support = "passes scores through"
+    full_precision = True
     in_test = ""  # the parameter that makes it act in the TEST phase too
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:

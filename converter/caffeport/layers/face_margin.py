@@ -53,6 +53,7 @@ class MarginInnerProduct(LayerType):
     """
 
     schemas = {"margin_inner_product_param": MarginInnerProductParameter}
+    full_precision = True
     bottoms = (2, 2)
     tops = (1, 2)
     onnx_support = "no (training)"

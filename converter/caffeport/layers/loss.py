@@ -18,6 +18,7 @@ class Loss(LayerType):
     """A scalar from predictions and labels; its first top has loss_weight 1 unless the text says otherwise."""
 
     role = Role.LOSS
+    full_precision = True
     onnx_support = "no (training)"
     bottoms = (2, 2)
 

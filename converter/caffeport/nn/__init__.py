@@ -2,6 +2,10 @@
 
 A module is built without weights; ``to_torch`` puts each blob into the attribute that the layer's
 BlobSpec names, as a parameter or, for statistics, a buffer.
+
+Two things that a trainer has to know, and no forward pass does for it:
+- ``overwrite_blobs()``, where a module has it, is what Caffe's layer does to its stored blobs before a training pass;
+- ``running_state`` names attributes (numbers, tensors) that change in training and are no blobs.
 """
 
 from .activation import (

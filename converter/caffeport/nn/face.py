@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .inner_product import unit_rows
+from .inner_product import store_unit_rows, unit_rows
 
 
 class _ScaleGradient(torch.autograd.Function):
@@ -86,6 +86,7 @@ class InnerDistance(nn.Module):
     """Squared L2, or L1, distances to the rows of the weight (learned, or the second bottom)."""
 
     weight: Tensor
+    stored = False  # as InnerProduct's
 
     def __init__(self, kind: str, axis: int, eps: float | None, weight_only: bool, exact_gradients: bool) -> None:
         super().__init__()
@@ -97,8 +98,9 @@ class InnerDistance(nn.Module):
         if self.weight_only:
             x = x.detach()
         w = self.weight if weight is None else weight.reshape(weight.shape[0], -1)
-        if self.eps is not None:
+        if self.eps is not None and not self.stored:
             w = unit_rows(w, self.eps)
+        self.stored = False
         if self.kind == "L1":
             flat = x.reshape(-1, x.shape[-1])
             distances = torch.cdist(flat, w, p=1.0) if self.exact_gradients else ForkL1Distance.apply(flat, w)
@@ -106,6 +108,12 @@ class InnerDistance(nn.Module):
         squares = (x * x).sum(-1, keepdim=True) + (w * w).sum(1)
         # Rounding may take a distance of 0 below it.
         return (squares - 2 * (x @ w.t())).clamp_min(0)
+
+    def overwrite_blobs(self) -> None:
+        """As InnerProduct's; a weight from the second bottom is no blob of this layer."""
+        if self.eps is not None and "weight" in self._parameters:
+            store_unit_rows(self.weight, self.eps)
+            self.stored = True
 
     def extra_repr(self) -> str:
         return self.kind
@@ -122,6 +130,8 @@ class Flip(nn.Module):
 
 class LabelSpecificAdd(nn.Module):
     """``anneal``: (base, gamma, power, least, most) of a bias that in training changes with ``iteration``, or None."""
+
+    running_state = ("iteration",)
 
     def __init__(
         self, bias: float, anneal: tuple[float, float, float, float, float] | None, iteration: int, with_bias: bool,

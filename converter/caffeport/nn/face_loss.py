@@ -90,6 +90,8 @@ class CenterLoss(nn.Module):
 class GeneralContrastiveLoss(nn.Module):
     """``intra_mae`` is the running mean of the positive distances that add_intra_mae adds to the margin."""
 
+    running_state = ("intra_mae",)
+
     def __init__(self, p: GeneralContrastiveParameter, tops: int, exact: bool) -> None:
         super().__init__()
         self.p, self.tops, self.exact = p, tops, exact

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .face_loss import given_gradient, label_column
-from .inner_product import unit_rows
+from .inner_product import store_unit_rows, unit_rows
 
 COSINE_EPS = 1e-9
 """Added to |x| |w|, as the fork's L-Softmax has it; its SphereFace has none and divides by 0."""
@@ -52,6 +52,8 @@ class MarginInnerProduct(nn.Module):
     """
 
     weight: Tensor  # (C, K)
+    running_state = ("iteration",)
+    stored = False  # as InnerProduct's
 
     def __init__(
         self, m: int, axis: int, base: float, gamma: float, power: float, lambda_min: float, iteration: int,
@@ -69,8 +71,11 @@ class MarginInnerProduct(nn.Module):
         decay = max(annealed(self.base, self.gamma, self.power, self.iteration), self.lambda_min)
         flat = x.flatten(self.axis).reshape(-1, self.weight.shape[1])
         weight = self.weight
-        if self.unit:
-            weight = _unit_rows(weight) if self.exact else unit_rows(weight, UNIT_EPS)
+        if self.unit and self.exact:  # of stored rows too: the derivative goes through the division
+            weight = _unit_rows(weight)
+        elif self.unit and not self.stored:
+            weight = unit_rows(weight, UNIT_EPS)
+        self.stored = False
         scores = F.linear(flat, weight)
         if self.m > 1:
             labels = label_column(label)
@@ -94,6 +99,12 @@ class MarginInnerProduct(nn.Module):
         step = (a * w + b * x) / torch.sqrt(a**2 + b**2)
         return dot + given_gradient(x, target - dot, (step - w) / (1 + decay))
 
+    def overwrite_blobs(self) -> None:
+        """As InnerProduct's."""
+        if self.unit:
+            store_unit_rows(self.weight, UNIT_EPS)
+            self.stored = True
+
     def extra_repr(self) -> str:
         return f"m={self.m}, {'unit rows, ' if self.unit else ''}iteration={self.iteration}"
 
@@ -104,6 +115,8 @@ def _unit_rows(weight: Tensor) -> Tensor:
 
 class LabelSpecificRescale(nn.Module):
     """``base`` None: positive_weight is fixed; else it is base (1 + gamma t)^-power within the bounds."""
+
+    running_state = ("iteration",)
 
     def __init__(
         self, positive_weight: float, negative_weight: float, rescale_test: bool, for_ip: bool, bias_fix: bool,
@@ -140,6 +153,7 @@ class LabelSpecificMargin(nn.Module):
     """``margin`` (1,) in degrees is a buffer: the blob, which a schedule (``base`` not None) overwrites in training."""
 
     margin: Tensor
+    running_state = ("iteration",)
 
     def __init__(
         self, base: float | None, most: float | None, gamma: float, power: float, iteration: int, in_test: bool,

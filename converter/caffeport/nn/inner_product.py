@@ -17,8 +17,16 @@ def unit_rows(weight: Tensor, eps: float) -> Tensor:
     return weight + (unit - weight).detach()
 
 
+@torch.no_grad()
+def store_unit_rows(weight: Tensor, eps: float, transpose: bool = False) -> None:
+    """Overwrite ``weight`` with its rows (columns with ``transpose``) of unit length."""
+    weight.div_(torch.sqrt((weight * weight).sum(0 if transpose else 1, keepdim=True) + eps))
+
+
 class InnerProduct(nn.Module):
     """``eps`` (under the root) normalises the rows of the learned weight; None leaves them."""
+
+    stored = False  # whether the weight is its unit rows by now, so that the next forward pass takes it as it is
 
     def __init__(
         self, names: list[str], shapes: dict[str, tuple[int, ...]], axis: int, transpose: bool, eps: float | None
@@ -32,13 +40,20 @@ class InnerProduct(nn.Module):
         x = x.flatten(self.axis)
         if weight is None:
             w = self.weight.t() if self.transpose else self.weight
-            if self.eps is not None:
+            if self.eps is not None and not self.stored:
                 w = unit_rows(w, self.eps)
+            self.stored = False
         elif self.transpose:
             w = weight.reshape(x.shape[-1], -1).t()
         else:
             w = weight.reshape(-1, x.shape[-1])
         return F.linear(x, w, self.bias if bias is None else bias.reshape(-1))
+
+    def overwrite_blobs(self) -> None:
+        """What the fork's layer does to its blobs at every training pass: the weight becomes its unit rows."""
+        if self.eps is not None:
+            store_unit_rows(self.weight, self.eps, self.transpose)
+            self.stored = True
 
     def extra_repr(self) -> str:
         text = "weight from the second bottom" if self.weight is None else str(tuple(self.weight.shape))

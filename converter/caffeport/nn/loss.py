@@ -46,8 +46,12 @@ class _ClassLoss(nn.Module):
 
 
 class SoftmaxWithLoss(_ClassLoss):
+    MOST = -math.log(1.17549435e-38)
+    """Caffe takes the logarithm of FLT_MIN at least: a loss of 87.3 has diverged. The gradient knows no such bound."""
+
     def per_position(self, scores: Tensor, labels: Tensor, matrix: Tensor | None) -> Tensor:
-        return -F.log_softmax(scores, 1).gather(1, labels[:, None])[:, 0]
+        losses = -F.log_softmax(scores, 1).gather(1, labels[:, None])[:, 0]
+        return losses - (losses.detach() - self.MOST).clamp_min(0)
 
 
 class InfogainLoss(_ClassLoss):

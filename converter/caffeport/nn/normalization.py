@@ -82,6 +82,12 @@ class Scale(nn.Module):
         y = x * scale
         return y + self.bias.reshape(self.spread) if self.bias_term else y
 
+    @torch.no_grad()
+    def overwrite_blobs(self) -> None:
+        """What the fork's layer does at every training pass: the blob is kept within its bounds."""
+        if self.bounds is not None and "weight" in self._parameters:
+            self.weight.clamp_(*self.bounds)
+
 
 class Bias(nn.Module):
     bias: Tensor

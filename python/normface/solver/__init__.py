@@ -1,0 +1,17 @@
+"""Caffe's solvers in PyTorch: a ``solver.prototxt`` as it stands, with Caffe's arithmetic.
+
+parameters.py   the solver's text
+policies.py     the learning rate of an iteration
+updates.py      what a gradient does to the weights: one function a solver type
+nets.py         the nets that the solver names, with their weights
+solver.py       Solver: an iteration, the snapshots
+batches.py      what step() is given, as tensors
+precision.py    devices, mixed precision
+randomness.py   dropout's numbers
+state.py        the .solverstate file, Caffe's own with what else a run has to know
+training.py     the whole run from the data layers: tests, snapshots, with display.py, log.py and interrupts.py
+"""
+
+from .solver import Solver
+
+__all__ = ["Solver"]

@@ -1,0 +1,220 @@
+"""The text of a solver, with Caffe's names and defaults. Source: BVLC/caffe, caffe.proto's SolverParameter."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from caffeport import PrototxtError, prototxt
+from caffeport.errors import did_you_mean
+from caffeport.layers.base import Phase
+from caffeport.prototxt import Message
+from caffeport.schema import decode, field_types
+
+from ..errors import TrainingError
+from .policies import POLICIES
+
+TYPES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
+_NETS = ("net", "net_param", "train_net", "train_net_param")
+_INLINE_NETS = ("net_param", "train_net_param", "test_net_param")
+
+
+class SolverType(enum.Enum):
+    """The old field ``solver_type``; the names are TYPES in capitals."""
+
+    SGD = 0
+    NESTEROV = 1
+    ADAGRAD = 2
+    RMSPROP = 3
+    ADADELTA = 4
+    ADAM = 5
+
+
+class SnapshotFormat(enum.Enum):
+    HDF5 = 0
+    BINARYPROTO = 1
+
+
+class SolverMode(enum.Enum):
+    CPU = 0
+    GPU = 1
+
+
+@dataclass
+class NetStateChange:
+    """What train_state and test_state put over the net's own state; ``phase`` None leaves it."""
+
+    phase: Phase | None = None
+    level: int = 0
+    stage: list[str] = field(default_factory=list)
+
+
+@dataclass
+class SolverParameter:
+    """Caffe's fields. Without a meaning here: solver_mode, device_id (``device=`` says where), debug_info,
+    layer_wise_reduce, snapshot_diff."""
+
+    net: str = ""
+    train_net: str = ""
+    test_net: list[str] = field(default_factory=list)
+    train_state: NetStateChange = field(default_factory=NetStateChange)
+    test_state: list[NetStateChange] = field(default_factory=list)
+    test_iter: list[int] = field(default_factory=list)
+    test_interval: int = 0
+    test_compute_loss: bool = False
+    test_initialization: bool = True
+    base_lr: float = 0.0
+    display: int = 0
+    average_loss: int = 1
+    max_iter: int = 0
+    iter_size: int = 1
+    lr_policy: str = ""
+    gamma: float = 0.0
+    power: float = 0.0
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    regularization_type: str = "L2"
+    stepsize: int = 0
+    stepvalue: list[int] = field(default_factory=list)
+    clip_gradients: float = -1.0
+    snapshot: int = 0
+    snapshot_prefix: str = ""
+    snapshot_diff: bool = False
+    snapshot_format: SnapshotFormat = SnapshotFormat.BINARYPROTO
+    solver_mode: SolverMode = SolverMode.GPU
+    device_id: int = 0
+    random_seed: int = -1
+    type: str = ""
+    solver_type: SolverType | None = None
+    delta: float = 1e-8
+    momentum2: float = 0.999
+    rms_decay: float = 0.99
+    debug_info: bool = False
+    snapshot_after_train: bool = True
+    layer_wise_reduce: bool = True
+    weights: list[str] = field(default_factory=list)
+
+
+@dataclass
+class SolverText:
+    """A solver file: its fields, and the nets that it holds inline."""
+
+    path: Path
+    fields: SolverParameter
+    net_param: Message | None = None
+    train_net_param: Message | None = None
+    test_net_param: list[Message] = field(default_factory=list)
+
+
+def read(path: str | Path, *, own_net: bool = False) -> SolverText:
+    """Read and check a solver file.
+
+    own_net: the net comes from elsewhere, so the text need not name one.
+
+    Raises PrototxtError with file:line:column for what is no solver text, TrainingError for settings that no
+    solver can run with; where Caffe stops with a failed check, this stops too.
+    """
+    message = prototxt.load(path)
+    inline: dict[str, list[Message]] = {name: [] for name in _INLINE_NETS}
+    known = field_types(SolverParameter)
+    for entry in message.fields:
+        if entry.name in inline:
+            if not isinstance(entry.value, Message):
+                raise PrototxtError(f'{message.where(entry)}: "{entry.name}" expects a message {{ ... }}')
+            inline[entry.name].append(entry.value)
+        elif entry.name in ("layer", "layers"):
+            where = message.where(entry)
+            raise PrototxtError(f'{where}: "{entry.name}" belongs to a net; expected the text of a solver')
+        elif entry.name not in known:
+            near = did_you_mean(entry.name, [*known, *inline])
+            raise PrototxtError(f'{message.where(entry)}: a solver has no field "{entry.name}"{near}')
+    own = Message([entry for entry in message.fields if entry.name not in inline], message.source)
+    text = SolverText(Path(path), decode(own, SolverParameter, title="a solver"))
+    for name in ("net_param", "train_net_param"):
+        if len(inline[name]) > 1:
+            raise PrototxtError(f'{path}: "{name}" is given twice')
+    text.net_param = next(iter(inline["net_param"]), None)
+    text.train_net_param = next(iter(inline["train_net_param"]), None)
+    text.test_net_param = inline["test_net_param"]
+    _check_nets(text, message, own_net)
+    _settle_type(text)
+    _settle_prefix(text)
+    _check_numbers(text)
+    return text
+
+
+def _check_nets(text: SolverText, message: Message, own_net: bool) -> None:
+    fields = text.fields
+    given = [name for name in _NETS if message.has(name)]
+    if len(given) != 1 and not own_net:
+        found = " and ".join(given) or "none"
+        raise TrainingError(f"{text.path}: expected one of {', '.join(_NETS)}, got {found}")
+    named = len(fields.test_net) + len(text.test_net_param)
+    generic = own_net or bool(fields.net) or text.net_param is not None
+    if len(fields.test_iter) < named or (not generic and len(fields.test_iter) != named):
+        expected = f"{named} or more" if generic else str(named)
+        raise TrainingError(
+            f"{text.path}: expected a test_iter for every test net ({expected}), got {len(fields.test_iter)}"
+        )
+    if fields.test_state and len(fields.test_state) != len(fields.test_iter):
+        raise TrainingError(
+            f"{text.path}: expected no test_state or one for each of the {len(fields.test_iter)} test nets, "
+            f"got {len(fields.test_state)}"
+        )
+    if fields.test_iter and fields.test_interval < 1:
+        raise TrainingError(f"{text.path}: test_iter needs a test_interval of 1 or more, got {fields.test_interval}")
+
+
+def _settle_type(text: SolverText) -> None:
+    fields = text.fields
+    if fields.solver_type is not None:
+        if fields.type:
+            raise TrainingError(f'{text.path}: give "type" or the old "solver_type", not both')
+        fields.type = next(name for name in TYPES if name.upper() == fields.solver_type.name)
+    fields.type = fields.type or "SGD"
+    if fields.type not in TYPES:
+        near = did_you_mean(fields.type, TYPES)
+        raise TrainingError(f'{text.path}: unknown solver type "{fields.type}"{near}; known: {", ".join(TYPES)}')
+
+
+def _settle_prefix(text: SolverText) -> None:
+    """As Caffe: without a prefix the solver's own name; of a folder, that name within it."""
+    fields = text.fields
+    if not fields.snapshot_prefix:
+        fields.snapshot_prefix = str(text.path.with_suffix(""))
+    elif Path(fields.snapshot_prefix).is_dir():
+        fields.snapshot_prefix = str(Path(fields.snapshot_prefix) / text.path.stem)
+
+
+def _check_numbers(text: SolverText) -> None:
+    fields = text.fields
+
+    def expect(holds: bool, what: str, found: object) -> None:
+        if not holds:
+            raise TrainingError(f"{text.path}: expected {what}, got {found}")
+
+    policy = fields.lr_policy
+    if policy not in POLICIES:
+        near = did_you_mean(policy, POLICIES)
+        raise TrainingError(f'{text.path}: unknown lr_policy "{policy}"{near}; known: {", ".join(POLICIES)}')
+    if policy in ("step", "sigmoid"):
+        expect(fields.stepsize > 0, f"a stepsize of 1 or more for lr_policy {policy}", fields.stepsize)
+    if policy in ("step", "exp", "inv", "multistep", "sigmoid"):
+        expect(fields.gamma >= 0, f"a gamma of 0 or more for lr_policy {policy}", fields.gamma)
+    if policy == "poly":
+        expect(fields.max_iter > 0, "a max_iter of 1 or more for lr_policy poly", fields.max_iter)
+    if fields.type in ("AdaGrad", "RMSProp"):
+        expect(fields.momentum == 0, f"momentum 0 for type {fields.type}, which has none", fields.momentum)
+    if fields.type == "RMSProp":
+        expect(0 <= fields.rms_decay < 1, "rms_decay in [0, 1)", fields.rms_decay)
+    if fields.weight_decay:
+        found = fields.regularization_type
+        expect(found in ("L1", "L2"), 'regularization_type "L1" or "L2"', f'"{found}"')
+    for name in ("iter_size", "average_loss"):
+        expect(getattr(fields, name) >= 1, f"{name} of 1 or more", getattr(fields, name))
+    for name in ("display", "snapshot", "max_iter", "test_interval"):
+        expect(getattr(fields, name) >= 0, f"{name} of 0 or more", getattr(fields, name))
+    expect(all(count >= 1 for count in fields.test_iter), "test_iter of 1 or more", fields.test_iter)
+    if fields.snapshot_format is SnapshotFormat.HDF5:
+        raise TrainingError(f"{text.path}: snapshot_format HDF5 is not written here; take BINARYPROTO, Caffe's default")
