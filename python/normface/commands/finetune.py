@@ -1,0 +1,147 @@
+"""``normface finetune``: flags and config.toml to the recipe, and its result to the screen."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from contextlib import closing
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any
+
+from caffeport.command import DONE, FAILED, INTERRUPTED, complain, print_table
+
+from ..finetune.config import Config, flag
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="F.toml", type=Path, help="settings from a file; flags win over it")
+    groups: dict[str, Any] = {}
+    for entry in fields(Config):
+        name = entry.metadata["group"]
+        if name not in groups:
+            groups[name] = parser.add_argument_group(name)
+        _add(groups[name], entry)
+    groups["preprocessing"].add_argument(
+        "--pad", dest="fit", action="store_const", const="pad", help="the same as --fit pad"
+    )
+    out = groups["output"]
+    out.add_argument("--resume", action="store_true", help="go on with the run in --out, to the same numbers")
+    out.add_argument("--overwrite", action="store_true", help="replace an earlier run in --out")
+    out.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _add(group: Any, entry: Field[Any]) -> None:
+    """A flag of text; its value is read where TOML's is, so that all problems are told together."""
+    about = entry.metadata
+    default = entry.default if entry.default is not MISSING else None
+    told = about["help"]
+    if default not in (None, "", False, ()):
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        told += f" (default {'on' if default is True else shown})"
+    told = told.replace("%", "%%")
+    if about["kind"] == "flag":
+        group.add_argument(flag(entry.name), action=argparse.BooleanOptionalAction, default=None, help=told)
+        return
+    metavar = about.get("metavar") or ("{" + ",".join(about["choices"]) + "}" if "choices" in about else "N")
+    more: dict[str, Any] = {"nargs": "+"} if about["kind"] == "numbers" else {}
+    if about["kind"] == "table":
+        more = {"action": "extend", "nargs": "+"}
+    flags = [flag(entry.name)] + (["--loss-option"] if entry.name == "loss_options" else [])
+    group.add_argument(*flags, metavar=metavar, help=told, **more)
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..finetune import config_file, output
+    from ..finetune.checkpoint import Diverged
+    from ..finetune.recipe import finetune
+    from ..finetune.result import INTERRUPTED as INTERRUPTED_RUN
+
+    given = {entry.name: getattr(options, entry.name) for entry in fields(Config)}
+    given = {name: value for name, value in given.items() if value is not None}
+    stored: dict[str, Any] = {}
+    if options.config is not None:
+        stored = config_file.read(options.config)
+    elif options.resume and "out" in given and (Path(given["out"]) / output.CONFIG).is_file():
+        stored = config_file.read(Path(given["out"]) / output.CONFIG)
+    config = Config.from_settings({**stored, **given})
+    try:
+        with closing(_Stop()) as should_stop:
+            result = finetune(config, resume=options.resume, overwrite=options.overwrite, should_stop=should_stop)
+    except Diverged as error:
+        complain("normface", f"{error}; {_ADVICE}")
+        return FAILED
+    if not result.leads:
+        return DONE
+    _print(result, as_json=options.json)
+    if result.stopped == INTERRUPTED_RUN:
+        complain("normface", f"interrupted after step {result.steps}; --resume --out {config.out} goes on")
+        return INTERRUPTED
+    if result.diverged:
+        complain("normface", f"{result.diverged}; {config.out} holds the last good model; {_ADVICE}")
+    return DONE if result.ok else FAILED
+
+
+_ADVICE = "a lower --lr or --head-lr-mult, --clip-norm, or a longer --warmup may help"
+
+
+def _print(result: Any, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result.summary(), indent=2))
+        return
+    headings, lines = result.table()
+    if lines:
+        print_table(headings, lines, whole={"before", "after"})
+    held = result.held_out
+    if held["identities"]:
+        print(
+            f"{held['pictures']} pictures of {held['identities']} held-out people: "
+            f"{held['genuine_pairs']:,} genuine and {held['impostor_pairs']:,} impostor pairs"
+        )
+    if not result.proofs:
+        return
+    best = f"the model of step {result.best_step}" if result.best_step else "the last model"
+    why = f" (stopped: {result.stopped})" if result.stopped else ""
+    print(
+        f"{result.steps} of {result.planned_steps} steps{why}, {result.pictures} pictures of {result.identities} people"
+    )
+    if result.left_out:
+        print(f"{len(result.left_out)} pictures were left out")
+    if result.before and result.after and (result.after.tar, result.after.auc) < (result.before.tar, result.before.auc):
+        print("no step verifies the held-out people better than the model it started from")
+    print(f"{best} is in {result.out}:")
+    rows = [
+        ("ok" if p.ok else "DIFFERS", p.file, p.how, "" if p.max_abs is None else f"{p.max_abs:.1e}")
+        for p in result.proofs
+    ]
+    if rows:
+        print_table(("", "loaded again", "run by", "max abs"), rows, whole={"", "max abs"})
+
+
+class _Stop:
+    """Answers whether Ctrl-C or SIGTERM came. Listens from the first question on: before, and the second time, the
+    signals do what they always do."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[int, Any] | None = None
+
+    def __call__(self) -> bool:
+        if self._before is None:
+            self._before = {}
+            if threading.current_thread() is threading.main_thread():  # elsewhere signals are somebody else's matter
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    self._before[number] = signal.signal(number, self._handle)
+        return self._asked
+
+    def _handle(self, number: int, frame: Any) -> None:
+        self._asked = True
+        self.close()
+        print("\nstopping after this step, with a checkpoint; once more stops at once", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        for number, handler in (self._before or {}).items():
+            signal.signal(number, handler)

@@ -1,0 +1,196 @@
+"""Checkpoints: all that a killed run needs to go on to the same numbers, and the best model so far.
+
+torch's file format, read with ``weights_only``, so that a file from elsewhere can hold tensors and nothing that runs.
+Where the run stands in the data and in the schedule follows from its step alone (see sampling and schedule).
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from caffeport.files import replacing
+
+from ..errors import TrainingError
+from .config import Config, flag
+from .validation import Score
+
+if TYPE_CHECKING:
+    from .run import Run
+
+CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
+VERSION = 1
+
+MAY_CHANGE = frozenset(
+    {"out", "readers", "device", "on_bad_picture", "log_every", "checkpoint_every", "validate_every", "patience"}
+    | {"tensorboard", "figure", "normalize", "feature_cache"}
+)
+"""Settings that leave the training's numbers as they are; a resumed run may have others."""
+
+
+@dataclass
+class Position:
+    """Where the run stands; kept beside the weights.
+
+    best: the best score after a step of training, which ``before`` is not. rows: one a line of metrics.csv.
+    loss_sum, loss_count: of the steps since the last line.
+    """
+
+    step: int = 0
+    before: Score | None = None
+    best: Score | None = None
+    best_step: int | None = None
+    worse_in_a_row: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    loss_sum: float = 0.0
+    loss_count: int = 0
+
+    def count(self, loss: float) -> None:
+        """One more step is done."""
+        self.step += 1
+        self.loss_sum += loss
+        self.loss_count += 1
+
+    def mean_loss(self) -> float:
+        """Of the steps since this was asked the last time."""
+        mean = self.loss_sum / self.loss_count
+        self.loss_sum, self.loss_count = 0.0, 0
+        return mean
+
+    def judge(self, score: Score) -> bool:
+        """Whether the model of this step is the best so far."""
+        if score.better_than(self.best):
+            self.best, self.best_step, self.worse_in_a_row = score, self.step, 0
+            return True
+        self.worse_in_a_row += 1
+        return False
+
+    def out_of_patience(self, patience: int | None) -> str:
+        """Why to stop, or nothing."""
+        over = patience is not None and self.worse_in_a_row >= patience
+        return f"no better for {patience} validations" if over else ""
+
+
+class Checkpoints:
+    """Of one run, in its folder; only the leading process of several writes.
+
+    optimizer: torch's own, not yet wrapped by Fabric, which keeps it.
+    """
+
+    def __init__(self, folder: Path, run: Run, optimizer: torch.optim.Optimizer, fabric: Any) -> None:
+        self._folder, self._leads = folder, fabric.is_global_zero
+        self._parts: dict[str, Any] = {"trunk": run.trunk, "loss": run.loss, "optimizer": optimizer}
+        if getattr(fabric.strategy.precision, "scaler", None) is not None:
+            self._parts["scaler"] = fabric.strategy.precision.scaler
+        self._identity = _identity(run)
+
+    def broken(self) -> str:
+        """The name of a weight that is NaN or infinite, or nothing; such weights are not to be saved."""
+        tensors = [*self._parts["trunk"].state_dict().items(), *self._parts["loss"].state_dict().items()]
+        return next((n for n, t in tensors if t.is_floating_point() and not torch.isfinite(t).all()), "")
+
+    def save(self, position: Position) -> None:
+        """Everything a killed run needs to go on."""
+        content = {name: part.state_dict() for name, part in self._parts.items()}
+        random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if _cuda() else []}
+        self._write(CHECKPOINT, content | {"position": asdict(position), "random": random})
+
+    def save_best(self) -> None:
+        """The weights alone."""
+        self._write(BEST, {name: self._parts[name].state_dict() for name in ("trunk", "loss")})
+
+    def restore(self) -> Position:
+        """Everything as it was. Raises TrainingError where the checkpoint belongs to another run."""
+        path = self._folder / CHECKPOINT
+        content = self._read(path)
+        if content.get("identity") != self._identity:
+            raise TrainingError(
+                f"{path}: the pictures or the weights changed since it was written; "
+                "--overwrite starts anew, or use another --out"
+            )
+        try:
+            for name, part in self._parts.items():
+                part.load_state_dict(content[name])
+            torch.set_rng_state(content["random"]["cpu"])
+            if _cuda() and len(content["random"]["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(content["random"]["cuda"])
+            scores = {key: Score(**content["position"][key]) for key in ("before", "best") if content["position"][key]}
+            return Position(**(content["position"] | scores))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            words = " ".join(str(error).split())[:200]
+            raise TrainingError(f"{path}: does not fit this run: {words}; --overwrite starts anew") from error
+
+    def restore_best(self, problem: str = "") -> None:
+        """The best weights, or the last checkpoint's where none were the best.
+
+        Raises Diverged, for ``problem``, where there are neither.
+        """
+        path = next((p for p in (self._folder / BEST, self._folder / CHECKPOINT) if p.is_file()), None)
+        if path is None:
+            raise Diverged(f"{problem}, before the first checkpoint; nothing is exported")
+        content = self._read(path)
+        try:
+            for name in ("trunk", "loss"):
+                self._parts[name].load_state_dict(content[name])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise TrainingError(f"{path}: does not fit this run; --overwrite starts anew") from error
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        if self._leads:
+            with replacing(self._folder / name) as stream:
+                torch.save({"version": VERSION, "identity": self._identity, **content}, stream)
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except OSError as error:
+            raise TrainingError(f"{path}: {error.strerror or error}") from error
+        except Exception as error:  # torch raises whatever reading a zip and a pickle meets
+            raise TrainingError(f"{path}: is damaged, or no checkpoint; --overwrite starts anew") from error
+        if not isinstance(content, dict) or content.get("version") != VERSION:
+            raise TrainingError(f"{path}: is no checkpoint of this version; --overwrite starts anew")
+        return content
+
+
+class Diverged(TrainingError):
+    """The loss or a weight became NaN or infinite before there was a checkpoint."""
+
+
+def check_same_run(before: Config, config: Config) -> None:
+    """Raises TrainingError that lists the settings of config.toml that a resumed run may not change, but does."""
+    old = before.settings()
+    changed = [
+        f"{flag(name)} was {old[name]}, now {value}"
+        for name, value in config.settings().items()
+        if name not in MAY_CHANGE and not _same(name, old[name], value)
+    ]
+    if changed:
+        raise TrainingError(
+            f"--resume goes on with the run as it was begun, but {'; '.join(changed)}; "
+            "leave these out, or start anew with another --out"
+        )
+
+
+def _same(name: str, old: Any, new: Any) -> bool:
+    kind = Config.__dataclass_fields__[name].metadata["kind"]
+    if kind == "path" and old and new:
+        return Path(old).resolve() == Path(new).resolve()
+    return old == new
+
+
+def _identity(run: Run) -> str:
+    """A mark of the pictures' names and labels and of the weights file: a checkpoint belongs to them."""
+    mark = zlib.crc32("\n".join(run.pictures.names).encode("utf-8", "surrogatepass"))
+    mark = zlib.crc32(np.ascontiguousarray(run.pictures.labels).tobytes(), mark)
+    with open(run.config.weights, "rb") as stream:
+        while piece := stream.read(1 << 20):
+            mark = zlib.crc32(piece, mark)
+    return f"{mark:08x}"
+
+
+def _cuda() -> bool:
+    return torch.cuda.is_available()

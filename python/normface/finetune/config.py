@@ -1,0 +1,346 @@
+"""What a finetuning run is told: one dataclass, of which the flags, config.toml and every check are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import CaffeportError, TrainingError, did_you_mean
+from ..preprocessing import FITS, PRESETS
+
+PRECISIONS = ("32", "bf16-mixed", "16-mixed")
+
+
+def _setting(kind: str, default: Any, group: str, text: str, **more: Any) -> Any:
+    metadata = {"kind": kind, "group": group, "help": text, **more}
+    if kind == "table":
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of a run. Flags are these names with dashes, TOML keys are these names.
+
+    A number below 1 for ``warmup`` and ``milestones`` is a share of the run, else a count of steps. A step is one
+    update of the weights, from ``accumulate`` batches.
+    """
+
+    net: str = _setting("path", "", "model", "the net's text: deploy or train_test prototxt", metavar="NET")
+    weights: str = _setting("path", "", "model", "its .caffemodel", metavar="WEIGHTS")
+    embedding: str = _setting("text", "", "model", "blob of the feature; the net is cut there", metavar="BLOB")
+    new_embedding: str | None = _setting(
+        "text", None, "model", "new layers behind it: 256-64 is InnerProduct, PReLU, InnerProduct", metavar="SIZES"
+    )
+    freeze_backbone: bool = _setting("flag", False, "model", "train only what follows --embedding; features are kept")
+    freeze_to: str | None = _setting(
+        "text", None, "model", "freeze the net up to this blob, whose features are computed once", metavar="BLOB"
+    )
+    feature_cache: str | None = _setting(
+        "folder", None, "model", "folder that keeps the frozen part's features for other runs", metavar="DIR"
+    )
+    batch_norm: str = _setting(
+        "choice", "frozen", "model", "BatchNorm's statistics: as loaded, or trained on", choices=("frozen", "train")
+    )
+    head: str | None = _setting("path", None, "model", "start from the head.safetensors of an earlier run", metavar="F")
+    head_init: str = _setting(
+        "choice",
+        "class-means",
+        "model",
+        "start of the class weights: each class's mean feature, or random",
+        choices=("class-means", "random"),
+    )
+
+    data: str = _setting(
+        "path", "", "data", "folder an identity, list file, LMDB, .rec or .zip of folders", metavar="DATA"
+    )
+    root: str | None = _setting("path", None, "data", "folder that a list file's paths start from", metavar="DIR")
+    val: str | None = _setting("path", None, "data", "other pictures to validate on, of other people", metavar="DATA")
+    val_root: str | None = _setting("path", None, "data", "the same as --root, of --val", metavar="DIR")
+    val_share: float = _setting("number", 0.1, "data", "share of the identities held out to validate on, 0: none")
+    val_pictures: int = _setting("count", 2000, "data", "most pictures to validate on; all their pairs are compared")
+    val_far: float = _setting("number", 1e-3, "data", "false accept rate at which true accepts are counted")
+    on_bad_picture: str = _setting(
+        "choice", "stop", "data", "an unreadable picture ends the run, or is left out", choices=("stop", "skip")
+    )
+    mirror: bool = _setting("flag", True, "data", "mirror every other picture at random")
+    sampling: str = _setting(
+        "choice", "plain", "data", "every picture equally often, or every identity", choices=("plain", "balanced")
+    )
+    per_identity: int = _setting("count", 2, "data", "pictures of an identity in a balanced batch", metavar="K")
+    readers: int = _setting("count", 2, "data", "threads that read pictures")
+
+    preset: str | None = _setting(
+        "choice",
+        None,
+        "preprocessing",
+        "of a published net; the flags below replace parts of it",
+        choices=tuple(PRESETS),
+    )
+    mean: tuple[float, ...] | None = _setting("numbers", None, "preprocessing", "one number, or one a channel")
+    scale: float | None = _setting("number", None, "preprocessing", "factor after the mean")
+    rgb: bool | None = _setting("flag", None, "preprocessing", "the net takes RGB, not BGR")
+    fit: str | None = _setting(
+        "choice", None, "preprocessing", "a picture of another size: refuse, black borders, resize", choices=FITS
+    )
+
+    loss: str = _setting("text", "normalized-softmax", "loss", "one loss, or a sum: softmax+0.01*c-contrastive")
+    loss_options: Mapping[str, Any] = _setting(
+        "table", {}, "loss", "an option of the loss, KEY=VALUE (repeatable): margin=0.35", metavar="KEY=VALUE"
+    )
+
+    epochs: float = _setting("number", 10.0, "training", "passes over the data")
+    steps: int | None = _setting("count", None, "training", "updates of the weights, instead of --epochs")
+    batch_size: int = _setting("count", 64, "training", "pictures of a batch, over all devices")
+    accumulate: int = _setting("count", 1, "training", "batches whose gradients make one step")
+    optimizer: str = _setting("choice", "sgd", "training", "SGD with momentum, or AdamW", choices=("sgd", "adamw"))
+    lr: float = _setting("number", 1e-3, "training", "learning rate of the net")
+    head_lr_mult: float = _setting("number", 10.0, "training", "times --lr: the class weights' learning rate")
+    scale_lr_mult: float = _setting("number", 10.0, "training", "times --lr: that of a learned scale")
+    center_lr: float = _setting("number", 0.5, "training", "constant learning rate of the center loss's centers (SGD)")
+    new_lr_mult: float = _setting("number", 1.0, "training", "times --lr: that of --new-embedding's layers")
+    net_multipliers: bool = _setting("flag", True, "training", "keep to lr_mult and decay_mult of the net's text")
+    momentum: float = _setting("number", 0.9, "training", "of SGD; beta1 of AdamW")
+    weight_decay: float = _setting("number", 5e-4, "training", "L2 of SGD, decoupled in AdamW; never on a scale")
+    schedule: str = _setting(
+        "choice", "cosine", "training", "learning rate over time", choices=("cosine", "step", "constant")
+    )
+    warmup: float = _setting("number", 0.05, "training", "linear start: a share of the run, or steps from 1 on")
+    milestones: tuple[float, ...] = _setting(
+        "numbers", (0.5, 0.75), "training", "where schedule step lowers the rate: shares of the run, or steps"
+    )
+    gamma: float = _setting("number", 0.1, "training", "factor at a milestone")
+    clip_norm: float | None = _setting("number", None, "training", "largest norm of the gradient")
+    seed: int = _setting("count", 0, "training", "of everything random")
+
+    precision: str = _setting("choice", "32", "machine", "of the arithmetic", choices=PRECISIONS)
+    device: str = _setting("choice", "auto", "machine", "where it runs", choices=("auto", "cpu", "cuda"))
+    devices: int = _setting("count", 1, "machine", "of that kind in this machine")
+    nodes: int = _setting("count", 1, "machine", "machines, all started with this command")
+
+    validate_every: int | None = _setting("count", None, "records", "steps between validations (one epoch)")
+    checkpoint_every: int | None = _setting("count", None, "records", "steps between checkpoints (as validations)")
+    patience: int | None = _setting("count", None, "records", "stop after so many validations without a better one")
+    log_every: int = _setting("count", 10, "records", "steps between lines of metrics.csv")
+    tensorboard: bool = _setting("flag", True, "records", "write TensorBoard's files, where it is installed")
+    figure: bool = _setting("flag", True, "records", "draw curves.png, where matplotlib is installed")
+
+    out: str = _setting("folder", "", "output", "folder for all that is written", metavar="DIR")
+    normalize: bool = _setting("flag", False, "output", "the exported nets end with the feature at unit length")
+
+    @classmethod
+    def from_settings(cls, given: Mapping[str, Any]) -> Config:
+        """From flags (text) or TOML (typed). Raises TrainingError that lists every problem at once."""
+        known = {entry.name: entry for entry in fields(cls)}
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for key, raw in given.items():
+            name = key.replace("-", "_")
+            if name not in known:
+                problems.append(f'"{key}" is no setting{did_you_mean(name, known)}')
+            elif raw is not None:
+                try:
+                    values[name] = _READERS[known[name].metadata["kind"]](raw, known[name].metadata)
+                except ValueError as error:
+                    problems.append(f"{flag(name)}: {error}")
+        config = cls(**values)
+        _complain(problems + config.problems(skip={key.replace("-", "_") for key in given} - set(values)))
+        return config
+
+    def check(self) -> None:
+        """Raises TrainingError that lists every problem at once."""
+        _complain(self.problems())
+
+    def settings(self) -> dict[str, Any]:
+        """{name: value} of all that is set, in the order of the fields."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+    def problems(self, skip: Collection[str] = ()) -> list[str]:
+        """What does not fit, in words; settings in ``skip`` have been complained about."""
+        found = [f"{flag(name)} is needed" for name in _NEEDED if not getattr(self, name) and name not in skip]
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            is_path = entry.metadata["kind"] == "path"
+            if is_path and value and entry.name not in skip and not Path(value).exists():
+                found.append(f"{flag(entry.name)} {value}: no such file or folder")
+        rules: list[tuple[str, bool, str]] = [
+            ("val_share", 0 <= self.val_share < 1, "a share from 0 to below 1"),
+            ("val_far", 0 < self.val_far < 1, "a rate between 0 and 1"),
+            ("val_pictures", self.val_pictures >= 4, "4 or more"),
+            ("epochs", self.epochs > 0, "above 0"),
+            ("lr", self.lr > 0, "above 0"),
+            ("head_lr_mult", self.head_lr_mult >= 0, "0 or more"),
+            ("scale_lr_mult", self.scale_lr_mult >= 0, "0 or more"),
+            ("center_lr", self.center_lr >= 0, "0 or more"),
+            ("new_lr_mult", self.new_lr_mult >= 0, "0 or more"),
+            ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
+            ("weight_decay", self.weight_decay >= 0, "0 or more"),
+            ("warmup", self.warmup >= 0, "0 or more"),
+            ("milestones", all(at > 0 for at in self.milestones), "numbers above 0"),
+            ("gamma", self.gamma > 0, "above 0"),
+            ("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0"),
+            ("scale", self.scale is None or self.scale != 0, "another number than 0"),
+            *((name, getattr(self, name) is None or getattr(self, name) >= 1, "1 or more") for name in _COUNTS),
+            ("new_embedding", not self.new_embedding or bool(self.new_sizes), "sizes with dashes between, as 256-64"),
+        ]
+        found += [
+            f"{flag(name)} {getattr(self, name)}: expected {wanted}"
+            for name, fine, wanted in rules
+            if not fine and name not in skip
+        ]
+        if self.patience is not None and self.val is None and self.val_share == 0:
+            found.append("--patience needs people to validate on: --val or --val-share")
+        if self.freeze_backbone and self.freeze_to:
+            found.append("--freeze-backbone is --freeze-to of the --embedding blob; give one of them")
+        if self.sampling == "balanced" and self.per_identity >= 1 and self.batch_size % self.per_identity:
+            found.append(f"--batch-size {self.batch_size} is no multiple of --per-identity {self.per_identity}")
+        if self.devices * self.nodes > 0 and self.batch_size % (self.devices * self.nodes):
+            found.append(f"--batch-size {self.batch_size} is no multiple of the {self.devices * self.nodes} devices")
+        if not {"loss", "loss_options"} & set(skip):
+            found += self._loss_problems()
+        return found + self._machine_problems()
+
+    def _loss_problems(self) -> list[str]:
+        """Of making the loss; the number of classes is known only once the pictures are."""
+        import torch
+
+        from .. import losses
+
+        try:
+            with torch.random.fork_rng(devices=[]):
+                loss = losses.make(self.loss, 100_000, 2, **self.loss_options)
+        except CaffeportError as error:
+            return [f"--loss: {error}"]
+        except (TypeError, ValueError) as error:
+            return [f"--loss-options: {error}"]
+        if self.precision == "16-mixed" and any(
+            getattr(m, "center_step", "") in ("paper", "fork") for m in loss.modules()
+        ):
+            # The gradient is divided by the scaler's factor, which these centers' step never had.
+            return ["--precision 16-mixed does not go with the center loss's own step; choose bf16-mixed or 32"]
+        return []
+
+    def _machine_problems(self) -> list[str]:
+        import torch
+
+        found = []
+        has_cuda = torch.cuda.is_available()
+        if self.device == "cuda" and not has_cuda:
+            found.append("--device cuda: this PyTorch finds no CUDA device; leave --device out or choose cpu")
+        if self.precision == "16-mixed" and (self.device == "cpu" or not has_cuda):
+            found.append("--precision 16-mixed needs a CUDA device; on the CPU choose bf16-mixed or 32")
+        return found
+
+    @property
+    def new_sizes(self) -> list[int]:
+        """Of the new layers; empty where there are none, or where the text is no list of sizes."""
+        parts = (self.new_embedding or "").split("-")
+        return [int(part) for part in parts] if all(p.isdigit() and int(p) > 0 for p in parts) else []
+
+    @property
+    def frozen_blob(self) -> str | None:
+        return self.embedding if self.freeze_backbone else self.freeze_to
+
+
+_NEEDED = ("net", "weights", "data", "embedding", "out")
+_COUNTS = (
+    *("per_identity", "readers", "steps", "batch_size", "accumulate", "devices", "nodes"),
+    *("validate_every", "checkpoint_every", "patience", "log_every"),
+)
+
+
+def _complain(problems: list[str]) -> None:
+    if problems:
+        count = f"{len(problems)} problems: " if len(problems) > 1 else ""
+        raise TrainingError(count + "; ".join(problems))
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _read_text(raw: Any, about: Mapping[str, Any]) -> str:
+    if isinstance(raw, (list, tuple)) and len(raw) == 1:
+        (raw,) = raw
+    if not isinstance(raw, (str, Path)) or not str(raw):
+        raise ValueError(f"expected text, got {raw!r}")
+    return str(raw)
+
+
+def _read_choice(raw: Any, about: Mapping[str, Any]) -> str:
+    choices = about["choices"]
+    text = str(raw)  # TOML's precision = 32 is a number
+    if text not in choices:
+        raise ValueError(f'"{raw}" is unknown{did_you_mean(text, choices)}; expected {", ".join(choices)}')
+    return text
+
+
+def _read_number(raw: Any, about: Mapping[str, Any]) -> float:
+    try:
+        number = float(raw) if not isinstance(raw, bool) else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"expected a number, got {raw!r}")
+    return number
+
+
+def _read_count(raw: Any, about: Mapping[str, Any]) -> int:
+    number = _read_number(raw, about)
+    if number != int(number) or number < 0 or number >= 2**63:
+        raise ValueError(f"expected a whole number, got {raw!r}")
+    return int(number)
+
+
+def _read_numbers(raw: Any, about: Mapping[str, Any]) -> tuple[float, ...]:
+    parts = raw if isinstance(raw, (list, tuple)) else [raw]
+    words = [word for part in parts for word in (part.split(",") if isinstance(part, str) else [part]) if word != ""]
+    if not words:
+        raise ValueError("expected one number or more")
+    return tuple(_read_number(word, about) for word in words)
+
+
+def _read_flag(raw: Any, about: Mapping[str, Any]) -> bool:
+    if not isinstance(raw, bool):
+        raise ValueError(f"expected true or false, got {raw!r}")
+    return raw
+
+
+def _read_table(raw: Any, about: Mapping[str, Any]) -> dict[str, Any]:
+    """{option: value} from a TOML table or from words KEY=VALUE."""
+    if isinstance(raw, Mapping):
+        return dict(raw)
+    table: dict[str, Any] = {}
+    for word in raw if isinstance(raw, (list, tuple)) else [raw]:
+        key, equals, value = str(word).partition("=")
+        if not key or not equals or not value:
+            raise ValueError(f"expected KEY=VALUE, got {word!r}")
+        table[key.replace("-", "_")] = _literal(value)
+    return table
+
+
+def _literal(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
+
+
+_READERS: dict[str, Callable[[Any, Mapping[str, Any]], Any]] = {
+    "path": _read_text,
+    "folder": _read_text,
+    "text": _read_text,
+    "choice": _read_choice,
+    "number": _read_number,
+    "count": _read_count,
+    "numbers": _read_numbers,
+    "flag": _read_flag,
+    "table": _read_table,
+}

@@ -1,0 +1,62 @@
+"""The run as one picture: loss, scale, and verification of people never seen, over the steps."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from caffeport.files import replacing_path
+
+FILE = "curves.png"
+VERIFICATION = "verification of held-out people"
+PANELS = {"training loss": "loss", "scale": "scale", VERIFICATION: "tar"}
+"""Title -> the column without which the panel is left out."""
+
+
+def draw(rows: Sequence[Mapping[str, float]], folder: Path, *, title: str, far: float, best_step: int | None) -> bool:
+    """Write curves.png; False where matplotlib is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return False
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = [name for name, needs in PANELS.items() if _points(rows, needs)[0]]
+    if not panels:
+        return True
+    figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=11)
+    for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        if name == VERIFICATION:
+            _draw_verification(axes, rows, far, best_step)
+        else:
+            axes.plot(*_points(rows, PANELS[name]), color="tab:orange" if name == "scale" else "tab:blue")
+            if name != "scale":
+                axes.set_ylim(bottom=min(0.0, *_points(rows, PANELS[name])[1]))
+        axes.set_title(name)
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+    with replacing_path(folder / FILE) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+    return True
+
+
+def _draw_verification(axes: Any, rows: Sequence[Mapping[str, float]], far: float, best_step: int | None) -> None:
+    for label, name, color in (
+        (f"true accepts at FAR {100 * far:g} %", "tar", "tab:green"),
+        ("accuracy", "accuracy", "tab:gray"),
+    ):
+        steps, values = _points(rows, name)
+        marker = "o" if len(steps) < 40 else None
+        axes.plot(steps, [100 * value for value in values], marker=marker, ms=3, color=color, label=label)
+    if best_step is not None:
+        axes.axvline(best_step, color="black", lw=0.8, ls=":", label="best")
+    axes.legend(fontsize=8)
+    axes.set_ylabel("%")
+
+
+def _points(rows: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
+    found = [(row["step"], row[name]) for row in rows if name in row]
+    return [step for step, _ in found], [value for _, value in found]

@@ -1,0 +1,110 @@
+"""The tuned model in every form, and the proof that each file, loaded again, computes what was trained."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import caffeport
+import numpy as np
+import torch
+from caffeport.files import replacing_path
+from caffeport.parity import difference
+from caffeport.to_safetensors import save_safetensors
+from torch import Tensor, nn
+
+from . import parts
+from .backbone import Backbone
+
+DEPLOY, CAFFEMODEL, ONNX, SAFETENSORS, HEAD = (
+    "deploy.prototxt",
+    "model.caffemodel",
+    "model.onnx",
+    "model.safetensors",
+    "head.safetensors",
+)
+RTOL, ATOL = 1e-4, 1e-5
+"""As ``caffeport check`` compares: |a - b| <= atol + rtol * max(|b|, rms(b))."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """``max_abs``: largest difference of the feature from the trained module's; None where it could not be run."""
+
+    file: str
+    how: str
+    max_abs: float | None
+    ok: bool
+
+
+def write(backbone: Backbone, trunk: nn.Module, loss: nn.Module, folder: Path, normalize: bool) -> caffeport.Net:
+    """Write all five files; returns the net as exported.
+
+    normalize: the feature ends at unit length, by NormFace's Normalize (of this project's Caffe layers) in the
+    ``.caffemodel``'s text and by standard operators in ONNX.
+    """
+    net = backbone.tuned(trunk.state_dict())
+    if normalize:
+        top = parts.free_name(net, f"{backbone.embedding}_unit")
+        net = parts.continued(net, parts.unit_length(backbone.embedding, top))
+    net.save(folder / CAFFEMODEL, prototxt=folder / DEPLOY)
+    net.to_onnx(folder / ONNX)
+    save_safetensors(net, folder / SAFETENSORS)
+    save_head(loss, folder / HEAD)
+    return net
+
+
+def prove(
+    backbone: Backbone, frozen: nn.Module | None, trunk: nn.Module, folder: Path, normalize: bool, pictures: np.ndarray
+) -> list[Proof]:
+    """Load every file again and run it on ``pictures`` (N, C, H, W), as prepared for the net. On the CPU."""
+    with torch.no_grad():
+        inputs = torch.from_numpy(pictures)
+        expected = trunk.cpu().eval()(frozen.cpu().eval().net(inputs) if frozen is not None else inputs)
+        if normalize:
+            expected = nn.functional.normalize(expected)
+    net = caffeport.load(folder / DEPLOY, folder / CAFFEMODEL)
+    again = net.to_torch()
+    proofs = [_proof(f"{DEPLOY} + {CAFFEMODEL}", "torch", expected, _run(again, inputs))]
+    again.load_state_dict(_load_tensors(folder / SAFETENSORS))
+    proofs.append(_proof(SAFETENSORS, "torch", expected, _run(again, inputs)))
+    if importlib.util.find_spec("onnxruntime") is None:
+        proofs.append(Proof(ONNX, "not run: ONNX Runtime is not installed", None, True))
+        return proofs
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(folder / ONNX), providers=["CPUExecutionProvider"])
+    (name,) = (one.name for one in session.get_inputs())
+    proofs.append(_proof(ONNX, "ONNX Runtime", expected, torch.from_numpy(session.run(None, {name: pictures})[0])))
+    report = caffeport.check(net, [pictures], rtol=RTOL, atol=ATOL)
+    worst = max((row.max_abs for row in report.rows if row.errors), default=0.0)
+    proofs.append(Proof("every blob", "torch against ONNX Runtime", worst, report.ok))
+    return proofs
+
+
+def save_head(loss: nn.Module, path: Path) -> None:
+    """The loss's class weights, scale and the rest, so that another training can start from them."""
+    from safetensors.torch import save_file
+
+    # Losses of a sum may share one weight; the format wants every entry to own its numbers.
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in loss.state_dict().items()}
+    with replacing_path(path) as temporary:
+        save_file(state, str(temporary), metadata={"format": "pt"})
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(str(path))
+
+
+def _run(module: nn.Module, inputs: Tensor) -> Tensor:
+    with torch.no_grad():
+        return module.eval()(inputs)
+
+
+def _proof(file: str, how: str, expected: Tensor, found: Tensor) -> Proof:
+    flat = found.flatten(1).float().numpy()
+    max_abs, _, ok = difference(flat, expected.float().numpy(), RTOL, ATOL)
+    return Proof(file, how, float(max_abs), bool(ok))

@@ -1,0 +1,108 @@
+"""What the net is fed with: pictures, read in threads ahead of their use."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data import Pictures
+from ..errors import DataError, NormfaceWarning
+from .backbone import Backbone
+from .sampling import Chosen
+
+
+class Source(Protocol):
+    """Inputs of the trained part."""
+
+    def load(self, chosen: Chosen) -> tuple[Tensor, np.ndarray]:
+        """Inputs (n, ...) of the chosen pictures, and which of them could be read, (B,) bool of which n are true."""
+        ...
+
+
+class PictureSource:
+    """Reads ``places`` of ``pictures`` (all by default) and prepares them as the net wants them."""
+
+    def __init__(
+        self, pictures: Pictures, backbone: Backbone, on_bad_picture: str, places: np.ndarray | None = None
+    ) -> None:
+        self.pictures, self._backbone, self._stops = pictures, backbone, on_bad_picture == "stop"
+        self.places = np.arange(len(pictures)) if places is None else places
+        self.bad: dict[int, str] = {}
+        """{number of the picture: why it was left out}"""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def load(self, chosen: Chosen) -> tuple[Tensor, np.ndarray]:
+        read: list[np.ndarray] = []
+        kept = np.zeros(len(chosen[0]), bool)
+        for number, (place, mirrored) in enumerate(zip(*chosen, strict=True)):
+            index = int(self.places[place])
+            try:
+                if index in self.bad:
+                    continue
+                picture = self._prepared(index)
+            except DataError as error:
+                if self._stops:
+                    raise DataError(f"{error}; --on-bad-picture skip leaves such pictures out") from error
+                self.bad[index] = str(error)
+                if len(self.bad) == len(self.places):
+                    raise DataError(f"{self.pictures.path}: not one picture could be read; {error}") from error
+                continue
+            kept[number] = True
+            read.append(picture[:, ::-1] if mirrored else picture)
+        if not read:
+            return torch.empty(0), kept
+        return torch.from_numpy(self._backbone.preprocessing.batch(read)), kept
+
+    def _prepared(self, index: int) -> np.ndarray:
+        picture = self.pictures.read(index)
+        name = self.pictures.title(index)
+        picture = self._backbone.preprocessing.fitted(picture, self._backbone.size, name)
+        if picture.shape[2] != self._backbone.channels:
+            raise DataError(f"{name}: has {picture.shape[2]} channels, and the net takes {self._backbone.channels}")
+        return picture
+
+
+def in_order(pictures: int, batch_size: int, mirrored: bool = False) -> Iterator[Chosen]:
+    """Every picture once."""
+    for start in range(0, pictures, batch_size):
+        places = np.arange(start, min(start + batch_size, pictures))
+        yield places, np.full(len(places), mirrored)
+
+
+def ahead(source: Source, batches: Iterable[Chosen], readers: int) -> Iterator[tuple[Chosen, Tensor, np.ndarray]]:
+    """(chosen, inputs, kept) of every batch, in order; the next ones are read meanwhile, by ``readers`` threads.
+
+    A picture that was left out is told once, with its path.
+    """
+    waiting: deque[tuple[Chosen, Future[tuple[Tensor, np.ndarray]]]] = deque()
+    told = set(getattr(source, "bad", ()))
+    with ThreadPoolExecutor(readers, thread_name_prefix="pictures") as pool:
+
+        def ready() -> tuple[Chosen, Tensor, np.ndarray]:
+            chosen, future = waiting.popleft()
+            inputs, kept = future.result()
+            for index, reason in list(getattr(source, "bad", {}).items()):
+                if index not in told:
+                    told.add(index)
+                    warnings.warn(f"left out: {reason}", NormfaceWarning, stacklevel=3)
+            return chosen, inputs, kept
+
+        try:
+            for chosen in batches:
+                waiting.append((chosen, pool.submit(source.load, chosen)))
+                if len(waiting) > 2 * readers:
+                    yield ready()
+            while waiting:
+                yield ready()
+        finally:  # whoever stops early does not wait for what is not begun
+            for _, future in waiting:
+                future.cancel()

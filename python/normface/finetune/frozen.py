@@ -1,0 +1,117 @@
+"""The frozen part of a net: its features of all pictures, computed once, kept in memory and, if wanted, on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from caffeport.files import replacing_path
+from torch import Tensor
+
+from ..errors import DataError, TrainingError
+from .backbone import Backbone, Trunk
+from .fabric import progress_of
+from .feeding import PictureSource, ahead, in_order
+from .sampling import Chosen
+
+MOST_BYTES = 16 << 30
+"""What takes more memory is refused before it is computed."""
+
+
+class FeatureSource:
+    """Features (N, 1 or 2, ...): of the pictures, and of their mirror images where mirroring is on."""
+
+    def __init__(self, features: Tensor, kept: np.ndarray) -> None:
+        self._features, self._kept = features, kept
+
+    def load(self, chosen: Chosen) -> tuple[Tensor, np.ndarray]:
+        places, mirrored = chosen
+        kept = self._kept[places]
+        return self._features[places[kept], mirrored[kept].astype(np.int64)], kept
+
+
+def frozen_source(
+    frozen: Trunk, source: PictureSource, backbone: Backbone, *, mirror: bool, batch_size: int, readers: int,
+    cache: str | None, fabric: Any,
+) -> FeatureSource:  # fmt: skip
+    """The frozen part run over every picture once, or read from the folder ``cache``.
+
+    Raises DataError where the features would not fit into memory.
+    """
+    path = Path(cache) / f"{_mark(backbone, source, mirror)}.safetensors" if cache is not None else None
+    if path is not None and path.is_file():
+        return FeatureSource(_read(path, len(source)), np.ones(len(source), bool))
+    features, kept = _computed(frozen, source, 2 if mirror else 1, batch_size, readers, fabric)
+    if path is not None and kept.all() and fabric.is_global_zero:
+        _write(path, features)
+    return FeatureSource(features, kept)
+
+
+def _computed(
+    frozen: Trunk, source: PictureSource, ways: int, batch_size: int, readers: int, fabric: Any
+) -> tuple[Tensor, np.ndarray]:
+    features: Tensor | None = None
+    kept_all = np.zeros(len(source), bool)
+    frozen = frozen.to(fabric.device)
+    with progress_of(fabric, "features of the frozen part", ways * len(source)) as bar:
+        for way in range(ways):
+            for chosen, inputs, kept in ahead(source, in_order(len(source), batch_size, bool(way)), readers):
+                if kept.any():
+                    with torch.no_grad():
+                        made = frozen.net(inputs.to(fabric.device)).cpu()
+                    if features is None:
+                        features = _room(len(source), ways, tuple(made.shape[1:]))
+                    features[torch.from_numpy(chosen[0][kept]), way] = made
+                kept_all[chosen[0]] = kept
+                bar.advance(len(kept))
+    if features is None:
+        raise DataError(f"{source.pictures.path}: not one picture could be read")
+    return features, kept_all
+
+
+def _room(pictures: int, ways: int, shape: tuple[int, ...]) -> Tensor:
+    size = 4 * pictures * ways * int(np.prod(shape))
+    if size > MOST_BYTES:
+        raise DataError(
+            f"the frozen part's features would take {size / 2**30:.0f} GB of memory; freeze up to a later, "
+            "smaller blob (--freeze-to), or leave mirroring out (--no-mirror)"
+        )
+    return torch.zeros((pictures, ways, *shape))
+
+
+def _mark(backbone: Backbone, source: PictureSource, mirror: bool) -> str:
+    """What the features depend on, in short: the frozen net, the preprocessing, and which pictures of which source."""
+    assert backbone.frozen is not None
+    mark = hashlib.sha256(str(backbone.frozen.message).encode())
+    for param in backbone.frozen.params:
+        mark.update(np.ascontiguousarray(param.data).tobytes())
+    names = "\n".join(source.pictures.names[place] for place in source.places)
+    told = (str(source.pictures.path.resolve()), names, repr(backbone.preprocessing), backbone.size, mirror)
+    mark.update(repr(told).encode("utf-8", "surrogatepass"))
+    return mark.hexdigest()[:20]
+
+
+def _read(path: Path, pictures: int) -> Tensor:
+    from safetensors.torch import load_file
+
+    try:
+        features = load_file(str(path))["features"]
+    except Exception as error:  # safetensors has an exception of its own, which older versions do not export
+        raise TrainingError(f"{path}: is damaged; remove it, and the features are computed again") from error
+    if len(features) != pictures:
+        raise TrainingError(f"{path}: has features of {len(features)} pictures, expected {pictures}; remove it")
+    return features
+
+
+def _write(path: Path, features: Tensor) -> None:
+    from safetensors.torch import save_file
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"--feature-cache {path.parent}: {error.strerror or error}") from error
+    with replacing_path(path) as temporary:
+        save_file({"features": features}, str(temporary))

@@ -1,0 +1,57 @@
+"""The folder of a run: new, an earlier run's to go on with, or one to replace."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from ..errors import TrainingError
+from . import checkpoint, config_file, curves, export
+from .config import Config
+from .records import CSV
+
+CONFIG, METRICS, TENSORBOARD = "config.toml", "metrics.json", "tensorboard"
+WRITTEN = (
+    *(CONFIG, METRICS, CSV, checkpoint.CHECKPOINT, checkpoint.BEST, curves.FILE),
+    *(export.DEPLOY, export.CAFFEMODEL, export.ONNX, export.SAFETENSORS, export.HEAD),
+)
+"""All files that a run writes, beside TensorBoard's."""
+
+
+def check_folder(config: Config, *, resume: bool, overwrite: bool) -> Path:
+    """The folder ``out``, untouched. Raises TrainingError where it is in use, or cannot be written."""
+    folder = Path(config.out)
+    if resume and overwrite:
+        raise TrainingError("--resume goes on with what --overwrite removes; give one of them")
+    try:
+        held = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+    except OSError as error:
+        raise TrainingError(f"--out {folder}: {error.strerror or error}; expected a folder") from error
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise TrainingError(f"--out {folder}: {nearest} is no folder that can be written to")
+    if resume and (folder / CONFIG).is_file():
+        checkpoint.check_same_run(Config.from_settings(config_file.read(folder / CONFIG)), config)
+    elif held and not (overwrite or resume):
+        raise TrainingError(
+            f"--out {folder}: holds {held[0]}"
+            + (f" and {len(held) - 1} more" if len(held) > 1 else "")
+            + "; choose another folder, --resume to go on with that run, or --overwrite to replace it"
+        )
+    return folder
+
+
+def open_folder(folder: Path, *, clear: bool) -> None:
+    """Make the folder. What a killed run had half-written goes; with ``clear`` all its files, and nothing else."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in WRITTEN:
+            for part in folder.glob(f".{name}.*.part"):
+                part.unlink(missing_ok=True)
+        if clear:
+            for name in WRITTEN:
+                (folder / name).unlink(missing_ok=True)
+            shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+    except OSError as error:
+        raise TrainingError(f"--out {folder}: cannot be written: {error.strerror or error}") from error

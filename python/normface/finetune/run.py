@@ -1,0 +1,236 @@
+"""From the settings to all that a run needs: pictures split into people, net, loss, sources. Nothing is written yet."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import losses
+from ..data import Pictures, open_pictures
+from ..errors import DataError, NormfaceWarning, TrainingError
+from ..losses import CenterLoss, FaceLoss
+from . import backbone as backbones
+from .backbone import Backbone, Trunk
+from .config import Config
+from .fabric import progress_of
+from .feeding import PictureSource, Source
+from .frozen import frozen_source
+from .sampling import Sampler, fewer, hold_out
+from .validation import Validation, embed
+
+
+@dataclass
+class Run:
+    """What trains on what. ``labels`` (N,): of the training pictures, 0 to C-1; ``source`` feeds them."""
+
+    config: Config
+    pictures: Pictures
+    backbone: Backbone
+    trunk: Trunk
+    frozen: Trunk | None
+    loss: nn.Module
+    source: Source
+    labels: np.ndarray
+    picture_source: PictureSource
+    sampler: Sampler
+    validation: Validation | None
+    validation_source: PictureSource | None
+
+    @property
+    def steps(self) -> int:
+        if self.config.steps is not None:
+            return self.config.steps
+        return max(1, round(self.config.epochs * self.steps_per_epoch))
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return self.sampler.batches_per_epoch / self.config.accumulate
+
+    @property
+    def classes(self) -> int:
+        return int(self.labels.max()) + 1
+
+
+def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
+    """Open and build everything. Raises one-line errors for all that cannot be trained on.
+
+    resumes: class weights are not started, since a checkpoint brings them.
+    """
+    backbone = backbones.load(config)
+    color = backbone.channels == 3
+    pictures = _labelled(open_pictures(config.data, config.root, color=color))
+    training, held_out = np.arange(len(pictures)), np.empty(0, np.int64)
+    if config.val is None:
+        training, held_out = hold_out(pictures.labels, config.val_share, config.seed)
+    labels = np.unique(pictures.labels[training], return_inverse=True)[1].reshape(-1)
+    _look_at(config, pictures, labels, len(held_out))
+    picture_source = PictureSource(pictures, backbone, config.on_bad_picture, training)
+    torch.manual_seed(config.seed)  # of the loss's class weights, and of Dropout from then on
+    loss = losses.make(config.loss, int(labels.max()) + 1, backbone.width, **config.loss_options)
+    trunk = backbone.trunk(config.batch_norm).to(fabric.device)
+    frozen = backbone.frozen_module()
+    source, validation_source, validation = _sources(config, backbone, frozen, picture_source, held_out, fabric)
+    sampler = Sampler(
+        labels,
+        config.batch_size,
+        seed=config.seed,
+        mirror=config.mirror,
+        balanced=config.sampling == "balanced",
+        per_identity=config.per_identity,
+    )
+    run = Run(
+        config=config,
+        pictures=pictures,
+        backbone=backbone,
+        trunk=trunk,
+        frozen=frozen,
+        loss=loss.to(fabric.device),
+        source=source,
+        labels=labels,
+        picture_source=picture_source,
+        sampler=sampler,
+        validation=validation,
+        validation_source=validation_source,
+    )
+    if not resumes:
+        _start_head(run, fabric)
+    return run
+
+
+def _labelled(pictures: Pictures) -> Pictures:
+    if pictures.labels is None:
+        raise DataError(
+            f"{pictures.path}: has no labels; expected a folder for each identity, or a list file with labels"
+        )
+    return pictures
+
+
+def _look_at(config: Config, pictures: Pictures, labels: np.ndarray, held_out: int) -> None:
+    counts = np.bincount(labels)
+    if len(counts) < 2:
+        raise DataError(
+            f"{pictures.path}: {len(pictures)} pictures of {len(pictures.identities)} identity; "
+            "training tells people apart, so it needs two at least"
+        )
+    single = int(np.count_nonzero(counts == 1))
+    if single:
+        first = pictures.identities[int(pictures.labels[_first_of_single(pictures.labels)])]
+        warnings.warn(
+            f"{single} of {len(counts)} identities have one picture only, such as {first}; they train all the same",
+            NormfaceWarning,
+            stacklevel=3,
+        )
+    if len(labels) < config.batch_size:
+        warnings.warn(
+            f"{len(labels)} pictures to train on are fewer than a batch of {config.batch_size}: "
+            "some come more than once in it",
+            NormfaceWarning,
+            stacklevel=3,
+        )
+    if config.sampling == "balanced" and len(counts) < config.batch_size // config.per_identity:
+        warnings.warn(
+            f"a balanced batch has {config.batch_size // config.per_identity} identities, more than the "
+            f"{len(counts)} there are: some come more than once in it",
+            NormfaceWarning,
+            stacklevel=3,
+        )
+    if config.val is None and config.val_share > 0 and not held_out:
+        warnings.warn(
+            "too few identities with two pictures to hold any out: trained without validation; "
+            "--val names other pictures for it",
+            NormfaceWarning,
+            stacklevel=3,
+        )
+
+
+def _first_of_single(labels: np.ndarray) -> int:
+    return int(np.flatnonzero(np.bincount(labels)[labels] == 1)[0])
+
+
+def _sources(
+    config: Config,
+    backbone: Backbone,
+    frozen: Trunk | None,
+    picture_source: PictureSource,
+    held_out: np.ndarray,
+    fabric: Any,
+) -> tuple[Source, PictureSource | None, Validation | None]:
+    """What feeds the training and the validation, through the frozen part where there is one."""
+    val_source = None
+    if config.val is not None:
+        others = _labelled(open_pictures(config.val, config.val_root, color=backbone.channels == 3))
+        shared = set(others.identities) & set(picture_source.pictures.identities)
+        if shared and not all(name.isdigit() for name in shared):
+            warnings.warn(
+                f"{len(shared)} identities of --val are trained on as well, such as {min(shared)}: "
+                "it will look better than it is",
+                NormfaceWarning,
+                stacklevel=3,
+            )
+        places = fewer(others.labels, config.val_pictures, config.seed)
+        val_source = PictureSource(others, backbone, config.on_bad_picture, places)
+    elif len(held_out):
+        own = np.unique(picture_source.pictures.labels[held_out], return_inverse=True)[1].reshape(-1)
+        places = held_out[fewer(own, config.val_pictures, config.seed)]
+        val_source = PictureSource(picture_source.pictures, backbone, config.on_bad_picture, places)
+
+    def through(source: PictureSource, mirror: bool) -> Source:
+        if frozen is None:
+            return source
+        options = {"batch_size": config.batch_size, "readers": config.readers, "cache": config.feature_cache}
+        return frozen_source(frozen, source, backbone, mirror=mirror, fabric=fabric, **options)
+
+    validation = None
+    if val_source is not None:
+        labels = np.unique(val_source.pictures.labels[val_source.places], return_inverse=True)[1].reshape(-1)
+        validation = Validation(through(val_source, False), labels, config.val_far, config.batch_size, config.readers)
+    return through(picture_source, config.mirror), val_source, validation
+
+
+def _start_head(run: Run, fabric: Any) -> None:
+    """Class weights of an earlier run, or each class's mean feature, instead of random ones."""
+    config = run.config
+    if config.head is not None:
+        _load_head(config.head, run.loss)
+    elif config.head_init == "class-means":
+        with progress_of(fabric, "mean features of the classes", len(run.labels)) as bar:
+            size, readers = config.batch_size, config.readers
+            features, kept = embed(run.trunk, run.source, len(run.labels), size, readers, fabric.device, bar)
+        labels = torch.from_numpy(run.labels[kept])
+        means = _means(features, labels, run.classes)
+        directions = nn.functional.normalize(_means(nn.functional.normalize(features), labels, run.classes))
+        seen = torch.bincount(labels, minlength=run.classes) > 0  # unless all its pictures were left out
+        with torch.no_grad():
+            for loss in run.loss.modules():
+                if isinstance(loss, CenterLoss):
+                    loss.weight[seen] = means[seen].to(loss.weight)
+                elif isinstance(loss, FaceLoss):  # of the length that this loss starts with
+                    loss.weight[seen] = (directions[seen].to(loss.weight)) * loss.weight.norm(dim=1).mean()
+
+
+def _means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Of each class's rows, (C, D); zeros where it has none."""
+    counts = torch.bincount(labels, minlength=classes).clamp_min(1)
+    return torch.zeros(classes, features.shape[1]).index_add_(0, labels, features) / counts[:, None]
+
+
+def _load_head(path: str | Path, loss: nn.Module) -> None:
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(str(path))
+    except OSError as error:
+        raise TrainingError(f"{path}: {error.strerror or error}") from error
+    except Exception as error:  # safetensors has an exception of its own, which older versions do not export
+        raise TrainingError(f"{path}: is no safetensors file: {error}") from error
+    try:
+        loss.load_state_dict(state)
+    except RuntimeError as error:
+        words = " ".join(str(error).split())
+        raise TrainingError(f"{path}: does not fit this loss and these identities: {words[:300]}") from error

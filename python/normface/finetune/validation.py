@@ -1,0 +1,96 @@
+"""Verification of people that training never sees: every pair of their pictures, by the cosine of the features."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import TrainingError
+from ..evaluate.roc import verification
+from .backbone import Trunk
+from .feeding import Source, ahead, in_order
+
+
+@dataclass(frozen=True)
+class Score:
+    """tar: share of genuine pairs accepted at the false accept rate; the rest as normface.evaluate.roc defines it."""
+
+    tar: float
+    accuracy: float
+    auc: float
+    eer: float
+
+    def better_than(self, other: Score | None) -> bool:
+        """More true accepts; where they tie, as they often do on few people, the larger area under the ROC."""
+        return other is None or (self.tar, self.auc) > (other.tar, other.auc)
+
+
+class NotFinite(TrainingError):
+    """The model computes NaN or infinity."""
+
+
+class Validation:
+    """``labels`` (N,) belong to the pictures of ``source``; ``far`` is the false accept rate.
+
+    Raises TrainingError where the pictures make no genuine pair, or none of different people.
+    """
+
+    def __init__(self, source: Source, labels: np.ndarray, far: float, batch_size: int, readers: int) -> None:
+        self.source, self.labels, self.far = source, labels, far
+        self._batch_size, self._readers = batch_size, readers
+        counts = np.bincount(labels)
+        self.pictures, self.identities = len(labels), int(np.count_nonzero(counts))
+        self.genuine = int(sum(math.comb(int(count), 2) for count in counts))
+        self.impostor = math.comb(len(labels), 2) - self.genuine
+        if not self.genuine or not self.impostor:
+            raise TrainingError(
+                f"validation needs two pictures of one person and pictures of two people; got {self.pictures} pictures "
+                f"of {self.identities} identities (--val-share 0 trains without)"
+            )
+
+    def run(self, trunk: Trunk, device: torch.device) -> Score:
+        """The score of the model as it is, in float32 and without mirroring. Leaves the trunk in its mode."""
+        features, kept = self.features(trunk, device)
+        return score(features, self.labels[kept], self.far)
+
+    def features(self, trunk: Trunk, device: torch.device) -> tuple[Tensor, np.ndarray]:
+        return embed(trunk, self.source, len(self.labels), self._batch_size, self._readers, device)
+
+
+def embed(
+    trunk: Trunk, source: Source, pictures: int, batch_size: int, readers: int, device: torch.device, bar: Any = None
+) -> tuple[Tensor, np.ndarray]:
+    """(features (n, D) on the CPU, which pictures they belong to (N,) bool), in eval mode, float32."""
+    mode = trunk.training
+    trunk.eval()
+    made: list[Tensor] = []
+    kept_all = np.zeros(pictures, bool)
+    try:
+        with torch.no_grad():
+            for chosen, inputs, kept in ahead(source, in_order(pictures, batch_size), readers):
+                kept_all[chosen[0]] = kept
+                if kept.any():
+                    made.append(trunk(inputs.to(device)).float().cpu())
+                if bar is not None:
+                    bar.advance(len(kept))
+    finally:
+        trunk.train(mode)
+    if not made:
+        raise TrainingError("not one of the pictures could be read")
+    return torch.cat(made), kept_all
+
+
+def score(features: Tensor, labels: np.ndarray, far: float) -> Score:
+    """Of all pairs i < j: s = <x_i, x_j> / (|x_i| |x_j|), a zero vector scoring 0."""
+    if not torch.isfinite(features).all():
+        raise NotFinite("the features of the validation pictures are no numbers (NaN or infinite)")
+    units = torch.nn.functional.normalize(features.float())
+    first, second = np.triu_indices(len(labels), 1)
+    scores = (units @ units.T).numpy()[first, second]
+    found = verification(scores, labels[first] == labels[second], fars=(far,))
+    return Score(found.tar[far], found.accuracy, found.auc, found.eer)
