@@ -1,0 +1,50 @@
+"""normface compare A.jpg B.jpg --model M: one person or two."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from caffeport.command import DONE
+
+from . import photo_options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", metavar="A", type=Path, help="a photo")
+    parser.add_argument("b", metavar="B", type=Path, help="another")
+    photo_options.add_arguments(parser)
+    group = parser.add_argument_group("the verdict")
+    group.add_argument("--far", type=float, default=1e-3, help="false accepts tolerated (default 0.001)")
+    group.add_argument("--threshold", type=float, metavar="COSINE", help="your own instead")
+    group.add_argument(
+        "--calibration", type=Path, metavar="F.json", help="thresholds that normface evaluate measured (results.json)"
+    )
+    parser.add_argument("--draw", type=Path, metavar="F.png", help="both faces as the net saw them, with the verdict")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..recognise import threshold_for
+    from ..recognise.verdict import checked_drawing, compare, draw
+
+    if options.draw is not None:
+        checked_drawing(options.draw)
+    threshold = threshold_for(
+        options.far,
+        cosine=options.threshold,
+        calibration=options.calibration,
+        preset=options.preset,
+        mirror=options.mirror,
+    )
+    reader = photo_options.reader(options)
+    a, b = reader.read(options.a), reader.read(options.b)
+    verdict = compare(a, b, threshold)
+    if options.draw is not None:
+        draw(options.draw, verdict)
+    if options.json:
+        print(json.dumps(verdict.to_dict(), indent=2))
+        return DONE
+    print(verdict.words)
+    return DONE

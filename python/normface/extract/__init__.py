@@ -1,0 +1,11 @@
+"""Features of pictures, by a converted Caffe model or any ONNX file.
+
+extractor = Extractor("deploy.prototxt", "face.caffemodel", preset="center-face", mirror="sum")
+features = extractor.features(normface.data.open_pictures("faces/"))
+"""
+
+from .extractor import Extractor
+from .features import Features, load_features, save_features
+from .mirror import MERGES
+
+__all__ = ["MERGES", "Extractor", "Features", "load_features", "save_features"]

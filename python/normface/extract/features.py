@@ -1,0 +1,171 @@
+"""Features with the names of their pictures, in a file: ``.npz`` (NumPy) or ``.parquet``."""
+
+from __future__ import annotations
+
+import json
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from caffeport.files import replacing
+
+from ..errors import DataError, NormfaceError, shape_text
+from . import parquet
+
+SUFFIXES = (".npz", ".parquet")
+
+
+@dataclass
+class Features:
+    """features: float32 (N, D); names: N pictures. labels: int64 (N,), identities: the labels' names, where known."""
+
+    features: np.ndarray
+    names: list[str]
+    labels: np.ndarray | None = None
+    identities: list[str] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)  # how they were made
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def identity(self, row: int) -> str | None:
+        """Whose face it is, where that is known."""
+        if self.labels is None or self.identities is None:
+            return None
+        return self.identities[int(self.labels[row])]
+
+
+def checked_target(path: str | Path) -> Path:
+    """The path, or NormfaceError where features cannot be written to such a file; asked before the work is done."""
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise NormfaceError(f"{path}: features are written as {' or '.join(SUFFIXES)}; choose one of these endings")
+    if path.suffix.lower() == ".parquet":
+        parquet.pyarrow()
+    if path.is_dir():
+        raise NormfaceError(f"{path}: is a folder; name the file to write")
+    if not path.parent.is_dir():
+        raise NormfaceError(f"{path}: the folder {path.parent} does not exist")
+    return path
+
+
+def save_features(path: str | Path, features: Features) -> None:
+    """Write the file whole or not at all; the same features give the same bytes."""
+    path = checked_target(path)
+    if path.suffix.lower() == ".parquet":
+        parquet.save(path, features)
+        return
+    arrays: dict[str, Any] = {"features": features.features, "names": np.array(features.names, np.str_)}
+    if features.labels is not None:
+        arrays["labels"] = np.asarray(features.labels, np.int64)
+    if features.identities is not None:
+        arrays["identities"] = np.array(features.identities, np.str_)
+    arrays["settings"] = np.array(json.dumps(features.settings))
+    with replacing(path) as stream:
+        np.savez(stream, **arrays)
+
+
+def load_features(path: str | Path) -> Features:
+    """Read what save_features wrote, or any .npz with "features" (N, D) and "names" (N,); no pickle is executed.
+
+    Raises DataError that names the file and what is wrong with it: damage, shapes that do not fit, no numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; normface extract makes one")
+    stored = parquet.load(path) if path.suffix.lower() == ".parquet" else _load_npz(path)
+    for name in ("features", "names"):
+        if name not in stored:
+            raise DataError(f'{path}: has no "{name}"; it has {", ".join(stored) or "nothing"}')
+    names = _texts(path, stored, "names")
+    features = np.asarray(stored["features"])
+    if features.ndim != 2 or len(features) != len(names) or features.dtype.kind != "f" or not features.size:
+        raise DataError(
+            f"{path}: features are {shape_text(features.shape)} {features.dtype} for {len(names)} names; "
+            "expected floating point (N, D) for N names"
+        )
+    with np.errstate(over="ignore"):  # shows as infinity below
+        features = np.asarray(features, np.float32)
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        raise DataError(f"{path}: the features of {names[int(np.argmin(finite))]} are not finite")
+    labels, identities = _people(path, stored, len(names))
+    return Features(features, names, labels, identities, _settings(path, stored))
+
+
+def _load_npz(path: Path) -> dict[str, Any]:
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise DataError(f"{path}: holds one array; expected an .npz with features and names")
+        with archive:
+            known = [name for name in _ARRAYS if name in archive.files]
+            return {name: archive[name] for name in known} or dict.fromkeys(archive.files)
+    except _DAMAGED as error:
+        words = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: is no features file (.npz with features and names): {words}") from error
+
+
+_ARRAYS = ("features", "names", "labels", "identities", "settings")
+_DAMAGED = (
+    ValueError,  # also a pickled object
+    TypeError,
+    OSError,
+    EOFError,
+    KeyError,
+    MemoryError,  # an array that declares more than there is
+    NotImplementedError,  # a way of packing that this Python lacks
+    RuntimeError,  # an encrypted member
+    SyntaxError,  # in the header of an array
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
+
+
+def _texts(path: Path, stored: Mapping[str, Any], name: str) -> list[str]:
+    texts = np.asarray(stored[name])
+    if texts.ndim == 1 and texts.dtype.kind == "U":
+        return texts.tolist()
+    if texts.ndim == 1 and texts.dtype.kind == "S":
+        return [text.decode("utf-8", "replace") for text in texts.tolist()]
+    raise DataError(f"{path}: {name} are {shape_text(texts.shape)} {texts.dtype}; expected a list of texts")
+
+
+def _people(path: Path, stored: Mapping[str, Any], count: int) -> tuple[np.ndarray | None, list[str] | None]:
+    """(labels, identities), as far as the file has them."""
+    if stored.get("labels") is None:
+        return None, None
+    labels = np.asarray(stored["labels"])
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{path}: labels are {shape_text(labels.shape)} {labels.dtype}; expected a whole number for each of the "
+            f"{count} names"
+        )
+    labels = labels.astype(np.int64)
+    if stored.get("identities") is None:
+        return labels, None
+    identities = _texts(path, stored, "identities")
+    if labels.min() < 0 or labels.max() >= len(identities):
+        told = f"labels from {labels.min()} to {labels.max()} for {len(identities)} identities"
+        raise DataError(f"{path}: has {told}; expected 0 to {len(identities) - 1}")
+    return labels, identities
+
+
+def _settings(path: Path, stored: Mapping[str, Any]) -> dict[str, Any]:
+    if stored.get("settings") is None:
+        return {}
+    try:
+        settings = json.loads(str(stored["settings"]))
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise DataError(f"{path}: its settings are no JSON object")
+    return settings

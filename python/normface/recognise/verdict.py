@@ -1,0 +1,90 @@
+"""Whether two photos show one person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from caffeport.files import replacing
+from caffeport.lazy import LazyModule
+
+from ..errors import NormfaceError
+from .photo import PhotoFace
+from .threshold import Threshold
+
+cv2 = LazyModule("cv2")
+HEIGHT, FRAME, CAPTION = 224, 6, 44  # pixels of the drawing
+
+
+@dataclass(frozen=True)
+class Verdict:
+    a: PhotoFace
+    b: PhotoFace
+    cosine: float
+    threshold: Threshold
+
+    @property
+    def same(self) -> bool:
+        return self.cosine >= self.threshold.cosine
+
+    @property
+    def words(self) -> str:
+        rate = f" (false accepts {self.threshold.far:g}, {self.threshold.source})" if self.threshold.far else ""
+        sign = ">=" if self.same else "<"
+        what = "same person" if self.same else "different people"
+        return f"{what}: cosine {self.cosine:.3f} {sign} {self.threshold.cosine:.3f}{rate}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "same": self.same,
+            "cosine": self.cosine,
+            "threshold": self.threshold.cosine,
+            "far": self.threshold.far,
+            "threshold_source": self.threshold.source,
+            "photos": [
+                {"path": face.path, "box": None if face.box is None else face.box.tolist(), "other_faces": face.others}
+                for face in (self.a, self.b)
+            ],
+        }
+
+
+def compare(a: PhotoFace, b: PhotoFace, threshold: Threshold) -> Verdict:
+    """By the cosine of the two features, 0 where one of them is zero."""
+    norms = float(np.linalg.norm(a.feature) * np.linalg.norm(b.feature))
+    cosine = float(a.feature @ b.feature) / norms if norms else 0.0
+    return Verdict(a, b, min(1.0, max(-1.0, cosine)), threshold)
+
+
+def checked_drawing(path: str | Path) -> Path:
+    """The path, or NormfaceError where ``draw`` cannot write there; asked before the work is done."""
+    path = Path(path)
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise NormfaceError(f"{path}: a picture is written as .png or .jpg; choose one of these endings")
+    if not path.parent.is_dir():
+        raise NormfaceError(f"{path}: the folder {path.parent} does not exist")
+    return path
+
+
+def draw(path: str | Path, verdict: Verdict) -> None:
+    """Both faces side by side as the net saw them, framed in green for one person and in red for two."""
+    path = checked_drawing(path)
+    colour = (80, 160, 0) if verdict.same else (40, 40, 200)
+    framed = []
+    for face in (verdict.a.aligned, verdict.b.aligned):
+        width = max(round(face.shape[1] * HEIGHT / face.shape[0]), 1)
+        large = cv2.resize(face, (width, HEIGHT))
+        framed.append(cv2.copyMakeBorder(large, *[FRAME] * 4, cv2.BORDER_CONSTANT, value=colour))
+    row = np.concatenate(framed, axis=1)
+    caption = np.full((CAPTION, row.shape[1], 3), 255, np.uint8)
+    sign = ">=" if verdict.same else "<"
+    words = (
+        f"{'same' if verdict.same else 'different'}: cosine {verdict.cosine:.3f} {sign} {verdict.threshold.cosine:.3f}"
+    )
+    cv2.putText(caption, words, (8, 29), cv2.FONT_HERSHEY_SIMPLEX, 0.55, colour, 1, cv2.LINE_AA)
+    done, coded = cv2.imencode(path.suffix, np.concatenate([row, caption]))
+    if not done:
+        raise NormfaceError(f"{path}: OpenCV cannot write such a picture")
+    with replacing(path) as stream:
+        stream.write(coded.tobytes())
