@@ -14,6 +14,7 @@ from caffeport.parity import difference
 from caffeport.to_safetensors import save_safetensors
 from torch import Tensor, nn
 
+from ..extract.own_preprocessing import note_in_onnx
 from . import parts
 from .backbone import Backbone
 
@@ -50,6 +51,7 @@ def write(backbone: Backbone, trunk: nn.Module, loss: nn.Module, folder: Path, n
         net = parts.continued(net, parts.unit_length(backbone.embedding, top))
     net.save(folder / CAFFEMODEL, prototxt=folder / DEPLOY)
     net.to_onnx(folder / ONNX)
+    note_in_onnx(folder / ONNX, backbone.preprocessing)
     save_safetensors(net, folder / SAFETENSORS)
     save_head(loss, folder / HEAD)
     return net
