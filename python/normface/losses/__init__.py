@@ -1,0 +1,38 @@
+"""Losses that face models are trained with: ``loss(embeddings (N, D), labels (N,))`` is a scalar.
+
+    loss = normface.losses.NormalizedSoftmaxLoss(num_classes, embedding_size)
+    loss = normface.losses.SoftmaxLoss(C, D) + 0.01 * normface.losses.CContrastiveLoss(C, D)
+    loss = normface.losses.make("softmax+0.01*c-contrastive", C, D)
+
+A loss is a module that owns its class weights ``weight`` (C, D); ``logits(embeddings)`` are the classes' scores
+without a margin. Its own options are keywords, and what they mean is in its docstring.
+"""
+
+from .additive_margin import AMSoftmaxLoss, ArcFaceLoss
+from .agents import CContrastiveLoss, CTripletLoss
+from .base import FaceLoss, Loss
+from .center import CenterLoss
+from .multiplied_angle import LargeMarginSoftmaxLoss, SphereFaceLoss
+from .names import LOSSES, make, parse
+from .softmax import L2SoftmaxLoss, NormalizedSoftmaxLoss, PositiveScaleSoftmaxLoss, SoftmaxLoss
+from .weighted_sum import WeightedSum
+
+__all__ = [
+    "LOSSES",
+    "AMSoftmaxLoss",
+    "ArcFaceLoss",
+    "CContrastiveLoss",
+    "CTripletLoss",
+    "CenterLoss",
+    "FaceLoss",
+    "L2SoftmaxLoss",
+    "LargeMarginSoftmaxLoss",
+    "Loss",
+    "NormalizedSoftmaxLoss",
+    "PositiveScaleSoftmaxLoss",
+    "SoftmaxLoss",
+    "SphereFaceLoss",
+    "WeightedSum",
+    "make",
+    "parse",
+]

@@ -1,0 +1,68 @@
+"""The center loss of caffe-face."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import TrainingError
+from ..heads import squared_distances, xavier_
+from .base import FaceLoss
+
+STEPS = ("paper", "fork", "derivative")
+
+
+class CenterLoss(FaceLoss):
+    """1/(2N) sum_i |x_i - c_{y_i}|^2: center loss (Wen et al. 2016), equation 2, over N as in caffe-face.
+
+    ``weight`` (C, D) holds the centers c. It keeps features of a class together but not classes apart, so it comes
+    in a sum: ``SoftmaxLoss(C, D) + 0.008 * CenterLoss(C, D)``.
+
+    center_step: the centers' gradient, of p_j = sum (c_j - x_i) over the n_j samples of class j:
+        "paper": p_j / (1 + n_j), equation 4; whatever multiplies the loss, a GradScaler's factor too, has no part
+            in it, so the optimiser's learning rate is the paper's alpha (0.5);
+        "fork": n_j / (1 + n_j) p_j, as happynear/caffe-windows computes it; otherwise the same;
+        "derivative": p_j / N times whatever multiplies the loss.
+    """
+
+    def __init__(
+        self, num_classes: int, embedding_size: int, *, center_step: str = "paper",
+        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(num_classes, embedding_size, xavier_, device, dtype)
+        if center_step not in STEPS:
+            raise TrainingError(f"CenterLoss: expected a center_step of {', '.join(STEPS)}, got {center_step!r}")
+        self.center_step = center_step
+
+    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+        if self.center_step == "derivative":
+            return (x - weight.index_select(0, labels)).square().sum() / (2 * len(x))
+        apart = x - weight.detach().index_select(0, labels)
+        loss = apart.square().sum() / (2 * len(x))
+        return _CenterStep.apply(loss, weight, -apart.detach(), labels, self.center_step == "paper")
+
+    def scores(self, x: Tensor, weight: Tensor) -> Tensor:
+        return -squared_distances(x, weight)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, center_step={self.center_step}"
+
+
+class _CenterStep(torch.autograd.Function):
+    """The loss as it is; the centers' gradient is a step of its own, whatever gradient comes in."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, centers: Tensor, pull: Tensor, labels: Tensor, once: bool) -> Tensor:
+        ctx.save_for_backward(pull, labels)
+        ctx.classes, ctx.once = len(centers), once
+        return loss.view_as(loss)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        pull, labels = ctx.saved_tensors
+        counts = pull.new_zeros(ctx.classes).index_add(0, labels, torch.ones_like(pull[:, 0]))
+        sums = torch.zeros(ctx.classes, pull.shape[1], dtype=pull.dtype, device=pull.device)
+        sums.index_add_(0, labels, pull)
+        return gradient, sums * ((1 if ctx.once else counts) / (1 + counts))[:, None], None, None, None

@@ -1,0 +1,120 @@
+"""Softmax losses whose label's angle counts m times: L-Softmax and SphereFace.
+
+psi(theta) = (-1)^k cos(m theta) - 2k for theta in [k pi / m, (k+1) pi / m] falls from 1 to 1 - 2m over
+[0, pi]. It is caffeport's, a polynomial of the cosine without arccos: nothing is infinite at cos = +-1.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from caffeport.nn.face_loss import given_gradient
+from caffeport.nn.face_margin import psi
+from torch import Tensor
+
+from ..errors import TrainingError
+from ..heads import UNIT_EPS, unit, unit_ball_, xavier_
+from .annealing import Annealing
+from .base import FaceLoss
+
+LENGTH_EPS = 1e-9
+"""Added to the product of lengths that a cosine is divided by, as in the fork's L-Softmax."""
+
+
+class LargeMarginSoftmaxLoss(FaceLoss):
+    """Softmax loss on W x, the label's score being |W_y| |x| psi(theta): L-Softmax (Liu et al. 2016).
+
+    The label's score is (|W_y| |x| psi + lambda W_y x) / (1 + lambda), lambda falling as in Annealing; the default
+    schedule is SphereFace's. margin: m, 1 to 4. Weights and features keep their lengths.
+    ``annealing.iteration`` counts.
+    """
+
+    def __init__(
+        self, num_classes: int, embedding_size: int, margin: int = 4, *,
+        base: float = 1000.0, gamma: float = 0.12, power: float = 1.0, lambda_min: float = 5.0,
+        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(num_classes, embedding_size, xavier_, device, dtype)
+        self.margin = checked_multiple(self, margin)
+        self.annealing = Annealing(base, gamma, power, lambda_min, device)
+
+    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+        return self.annealing.counting(F.cross_entropy(self.margin_scores(x, weight, labels), labels))
+
+    def margin_scores(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+        """What the softmax gets, (N, C): Caffe's LargeMarginInnerProduct."""
+        scores, column = self.scores(x, weight), labels[:, None]
+        dot = scores.gather(1, column)
+        length = row_lengths(x) * row_lengths(weight.index_select(0, labels))
+        target = length * psi(dot / (length + LENGTH_EPS), self.margin)[0]
+        decay = self.annealing.current(x.dtype)
+        return scores.scatter(1, column, (target + decay * dot) / (1 + decay))
+
+    def scores(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x @ weight.t()
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, m = {self.margin}"
+
+
+class SphereFaceLoss(FaceLoss):
+    """Softmax loss on |x| cos(x, W_j), the label's being |x| psi(theta): SphereFace (Liu et al. 2017), equation 7.
+
+    The label's score is |x| (psi + lambda cos) / (1 + lambda), lambda falling as in Annealing with the published
+    base 1000, gamma 0.12, power 1, lambda_min 5. margin: m, 1 to 4. ``annealing.iteration`` counts. eps: under the
+    root of a weight's length.
+
+    exact_gradient: False takes the published code's gradient, which is not the derivative: the two parts of
+    |x| psi's gradient in x are scaled to coefficients of length 1, and the unit weight rows pass theirs on as if
+    they were the weights, the label's without its margin.
+    """
+
+    def __init__(
+        self, num_classes: int, embedding_size: int, margin: int = 4, *,
+        base: float = 1000.0, gamma: float = 0.12, power: float = 1.0, lambda_min: float = 5.0,
+        exact_gradient: bool = True, eps: float = UNIT_EPS,
+        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(num_classes, embedding_size, unit_ball_, device, dtype)
+        self.margin = checked_multiple(self, margin)
+        self.annealing = Annealing(base, gamma, power, lambda_min, device)
+        self.exact_gradient, self.eps = exact_gradient, eps
+
+    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+        return self.annealing.counting(F.cross_entropy(self.margin_scores(x, weight, labels), labels))
+
+    def margin_scores(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+        """What the softmax gets, (N, C): Caffe's MarginInnerProduct."""
+        rows, column = unit(weight, self.eps), labels[:, None]
+        if not self.exact_gradient:
+            rows = weight + (rows - weight).detach()
+        scores = x @ rows.t()
+        dot = scores.gather(1, column)
+        length = row_lengths(x)
+        cosine = dot / (length + LENGTH_EPS)
+        multiplied, slope = psi(cosine, self.margin)
+        decay = self.annealing.current(x.dtype)
+        target = (length * multiplied + decay * dot) / (1 + decay)
+        if not self.exact_gradient and self.margin > 1:
+            along_w, along_x = slope, (multiplied - cosine * slope) / (length + LENGTH_EPS)
+            w = rows.index_select(0, labels)
+            step = (along_w * w + along_x * x) / torch.sqrt(along_w.square() + along_x.square())
+            target = dot + given_gradient(x, target - dot, (step - w) / (1 + decay))
+        return scores.scatter(1, column, target)
+
+    def scores(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x @ unit(weight, self.eps).t()
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, m = {self.margin}" + ("" if self.exact_gradient else ", published gradient")
+
+
+def row_lengths(x: Tensor) -> Tensor:
+    """|x_i|, (N, 1); its gradient at a row of zeros is 0."""
+    return torch.linalg.vector_norm(x, dim=1, keepdim=True)
+
+
+def checked_multiple(loss: FaceLoss, margin: int) -> int:
+    if isinstance(margin, bool) or margin not in (1, 2, 3, 4):
+        raise TrainingError(f"{type(loss).__name__}: expected a margin of 1, 2, 3 or 4, got {margin!r}")
+    return int(margin)
