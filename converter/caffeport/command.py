@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from .errors import CaffeportError, CaffeportWarning
 
@@ -90,7 +90,7 @@ def print_table(headings: Sequence[str], lines: list[tuple[str, ...]], whole: se
         excess -= 1
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading, width in zip(headings, widths, strict=True):
-        justify = "right" if heading in whole and heading else "left"
+        justify: Literal["left", "right"] = "right" if heading in whole and heading else "left"
         table.add_column(heading, justify=justify, no_wrap=True, overflow="ellipsis", width=width)
     for line in lines:
         style = "red" if line[0] == "DIFFERS" else ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from caffeport.lazy import LazyModule
@@ -42,7 +43,7 @@ class Preprocessing:
         if self.size is not None and not (len(self.size) == 2 and min(self.size) >= 1):
             raise NormfaceError(f"size is height and width, 1 or more each; got {self.size}")
 
-    def with_options(self, **options: object) -> Preprocessing:
+    def with_options(self, **options: Any) -> Preprocessing:
         """A copy in which every option that is not None replaces the field of its name."""
         return replace(self, **{name: value for name, value in options.items() if value is not None})
 
