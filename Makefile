@@ -1,5 +1,5 @@
 # Two targets, each of which does all its own set-up on a fresh machine.
-#   make demo   convert the model in examples/digits and prove the result
+#   make demo   a Caffe model of digits: convert, prove, finetune, verify unseen digits, export, load again
 #   make test   lint, types and all tests; the first time it builds two Caffe trees, some minutes each
 PYTHON ?= python3
 VENV   ?= .venv

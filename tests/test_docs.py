@@ -50,5 +50,9 @@ def test_the_demo_runs(tmp_path, monkeypatch, capsys):
 
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(ROOT / "examples/digits/demo.py"), run_name="__main__")
-    assert "ok: 14 of 14 blobs compared" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert shown.count("ok: 14 of 14 blobs compared") == 2  # of the model, and of the finetuned one
     assert (tmp_path / "out/digits/digits.onnx").stat().st_size > 200_000
+    assert (tmp_path / "out/digits/tuned/model.caffemodel").stat().st_size > 200_000
+    before, after = map(float, re.search(r"true accepts at FAR 1 % +([0-9.]+)% +([0-9.]+)%", shown).groups())
+    assert before == pytest.approx(15.1, abs=0.2) and 16 < after < 22  # examples/digits/README.md has five seeds

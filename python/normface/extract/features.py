@@ -108,7 +108,9 @@ def _load_npz(path: Path) -> dict[str, Any]:
             known = [name for name in _ARRAYS if name in archive.files]
             return {name: archive[name] for name in known} or dict.fromkeys(archive.files)
     except _DAMAGED as error:
-        words = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # NumPy takes every foreign file for a pickle, and advises to load it as one.
+        foreign = "If you trust the file" in str(error)
+        words = "it is no archive" if foreign else (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path}: is no features file (.npz with features and names): {words}") from error
 
 

@@ -1,0 +1,1 @@
+"""Where the texts of prototxt/ come from: layers make backbones and heads, and these the files."""
