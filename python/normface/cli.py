@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "verification protocols: lfw, blufr, ytf, bin",
     "compare": "whether two photos show one person",
     "search": "the faces of a gallery that are nearest to a photo's",
+    "experiment": "the slides' claims, each measured and drawn: NAME, all, gallery or list",
 }
 """Name -> help. The module of that name has ``add_arguments(parser)`` and ``run(options) -> exit code``."""
 
