@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from ..data import open_pictures
 from ..errors import TrainingError
@@ -35,7 +36,7 @@ def first_trial(options: Options, folder: Path) -> tuple[Shown, Shown]:
     trial = config.trials[0]
 
     def part(indices: np.ndarray) -> Shown:
-        sides = [torch.from_numpy(side.unit()[rows[indices]]).float() for side in (front, mirrored)]
+        sides = [F.normalize(torch.from_numpy(side.features[rows[indices]])) for side in (front, mirrored)]
         _, labels = np.unique(config.labels[indices], return_inverse=True)
         return Shown(*(side * math.sqrt(side.shape[1]) for side in sides), torch.from_numpy(labels))
 
