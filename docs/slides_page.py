@@ -26,7 +26,8 @@ INTRODUCTION = """# The slides, live
 
 What NormFace claims about normalised losses, in the order of its slides; each claim as an experiment that anyone can
 run on a laptop's CPU. The same seed gives the same numbers on the same machine; times are those of a busy two-core
-one. A claim that does not hold at the size that was run says so.
+one, and short where another experiment had trained the same nets before. A claim that does not hold at the size that
+was run says so.
 
     pip install 'normface[experiments]'
     normface experiment list
