@@ -25,7 +25,7 @@ MOST_BYTES = 1_500_000
 INTRODUCTION = """# The slides, live
 
 What NormFace claims about normalised losses, in the order of its slides; each claim as an experiment that anyone can
-run on a laptop's CPU. The same seed gives the same numbers on the same machine; times are those of a busy two-core
+run on a laptop's CPU. The same seed gives the same numbers on the same machine; times are those of a two-core
 one, and short where another experiment had trained the same nets before. A claim that does not hold at the size that
 was run says so.
 
