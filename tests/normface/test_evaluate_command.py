@@ -7,11 +7,11 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import command_line
 import cv2
 import numpy as np
 import onnx
 import pytest
-from normface.cli import main
 from normface.evaluate import evaluate_lfw
 
 LFW = Path(__file__).parents[3] / "shared" / "lfw"
@@ -20,21 +20,11 @@ PEOPLE, EACH = 24, 3
 
 
 def said(capsys, *arguments) -> tuple[int, str, str]:
-    """(exit code, standard output, standard error)."""
-    try:
-        code = main(["evaluate", *map(str, arguments)])
-    except SystemExit as stopped:
-        code = stopped.code
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
+    return command_line.said(capsys, "evaluate", *arguments)
 
 
 def refused(capsys, *arguments) -> str:
-    code, out, error = said(capsys, *arguments)
-    assert (code, out) == (2, "")
-    assert error.startswith("normface: error: ")
-    assert error.count("\n") == 1
-    return error
+    return command_line.refused(capsys, "evaluate", *arguments)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import command_line
 import cv2
 import numpy as np
 import pytest
@@ -41,12 +42,7 @@ def net(tmp_path):
 
 
 def said(capsys, *arguments) -> tuple[int, str, str]:
-    try:
-        code = main(["extract", *map(str, arguments)])
-    except SystemExit as stopped:
-        code = stopped.code
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
+    return command_line.said(capsys, "extract", *arguments)
 
 
 def refused(capsys, *arguments) -> str:

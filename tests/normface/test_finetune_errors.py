@@ -25,13 +25,7 @@ from normface.finetune import Config, finetune, output
 from normface.finetune import config_file as files
 from normface.finetune.fabric import make_fabric
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,7 @@ from normface.finetune import Config, finetune
 SAME = ("model.caffemodel", "head.safetensors", "model.onnx", "metrics.csv")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from command_line import refused, said
 from linear_faces import HEIGHT, WIDTH, linear_faces
-from normface.cli import main
 
 SHARED = Path(__file__).parents[3] / "shared"
 LFW, MODELS = SHARED / "lfw", SHARED / "models"
@@ -21,23 +21,6 @@ MOBILEFACENET = (
     MODELS / "mobilefacenet" / "mobilefacenet_deploy.prototxt",
     MODELS / "mobilefacenet" / "mobilefacenet.caffemodel",
 )
-
-
-def said(capsys, *arguments) -> tuple[int, str, str]:
-    try:
-        code = main([*map(str, arguments)])
-    except SystemExit as stopped:
-        code = stopped.code
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
-
-
-def refused(capsys, *arguments) -> str:
-    code, out, error = said(capsys, *arguments)
-    assert (code, out) == (2, "")
-    assert error.startswith("normface: error: ")
-    assert error.count("\n") == 1
-    return error
 
 
 @pytest.fixture
