@@ -17,22 +17,29 @@ SUFFIXES = frozenset(
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 
 
-class FolderPictures(Pictures):
-    """The pictures below a folder. Names are paths from it, sorted by their bytes, folder by folder.
+class PictureTree(Pictures):
+    """The pictures among files in folders. Names are paths, sorted by their bytes, folder by folder.
 
     Where all pictures lie in folders, each folder is an identity; pictures in folders of a folder (a person's
     videos) belong to the outermost, and folders that all pictures share (``images/``) do not count. A folder with
     pictures right in it and none in folders has no labels. Hidden files and folders are passed over.
     """
 
-    def __init__(self, path: Path, color: bool | None = True, labelled: bool = True) -> None:
-        names, strays = split_pictures(_walk(path))
+    def __init__(self, path: Path, files: Iterable[str], color: bool | None, labelled: bool) -> None:
+        names, strays = split_pictures(files)
         chosen, identities, outside = assign(names, labelled)
         super().__init__(path, chosen, color)
         self.strays = (*outside, *strays)
         tell_strays(path, outside, strays)
         if identities:
             self.take_folders(identities)
+
+
+class FolderPictures(PictureTree):
+    """The pictures below a folder."""
+
+    def __init__(self, path: Path, color: bool | None = True, labelled: bool = True) -> None:
+        super().__init__(path, _walk(path), color, labelled)
 
     def title(self, index: int) -> str:
         return str(self.path / self.names[index])
@@ -88,10 +95,10 @@ def assign(names: Sequence[str], labelled: bool) -> tuple[list[str], list[str], 
 def tell_strays(path: Path, outside: Sequence[str], strays: Sequence[str]) -> None:
     if outside:
         problem = f"pictures lie outside of the identities' folders and are left out (first: {outside[0]})"
-        warnings.warn(f"{path}: {len(outside)} {problem}", NormfaceWarning, stacklevel=5)
+        warnings.warn(f"{path}: {len(outside)} {problem}", NormfaceWarning, stacklevel=6)
     if strays:
         problem = f"files are no pictures by their names and are left out (first: {strays[0]})"
-        warnings.warn(f"{path}: {len(strays)} {problem}", NormfaceWarning, stacklevel=5)
+        warnings.warn(f"{path}: {len(strays)} {problem}", NormfaceWarning, stacklevel=6)
 
 
 def _parts(name: str) -> list[bytes]:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from .folders import assign, split_pictures, tell_strays
-from .pictures import Pictures
+from .folders import PictureTree
 from .reading import MAX_PICTURE, read_at
 
 _ENCRYPTED = 1
@@ -28,8 +27,8 @@ class _Member:
     flags: int
 
 
-class ZipPictures(Pictures):
-    """As FolderPictures, of the folders within a zip (stored or deflated)."""
+class ZipPictures(PictureTree):
+    """The pictures in the folders within a zip (stored or deflated)."""
 
     def __init__(self, path: Path, color: bool | None = True, labelled: bool = True) -> None:
         try:
@@ -48,13 +47,7 @@ class ZipPictures(Pictures):
                 }
         except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, IndexError, struct.error) as error:
             raise DataError(f"{path}: is no zip file, or is damaged ({error})") from error
-        names, strays = split_pictures(members)
-        chosen, identities, outside = assign(names, labelled)
-        super().__init__(path, chosen, color)
-        self.strays = (*outside, *strays)
-        tell_strays(path, outside, strays)
-        if identities:
-            self.take_folders(identities)
+        super().__init__(path, members, color, labelled)
         self._members = [members[name] for name in self.names]
         for name, member in zip(self.names, self._members, strict=True):
             self._check(name, member)
