@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ..data import Pictures
 from ..errors import DataError, NormfaceWarning
+from ..prefetch import prefetch
 from .backbone import Backbone
 from .sampling import Chosen
 
@@ -83,26 +83,15 @@ def ahead(source: Source, batches: Iterable[Chosen], readers: int) -> Iterator[t
 
     A picture that was left out is told once, with its path.
     """
-    waiting: deque[tuple[Chosen, Future[tuple[Tensor, np.ndarray]]]] = deque()
     told = set(getattr(source, "bad", ()))
-    with ThreadPoolExecutor(readers, thread_name_prefix="pictures") as pool:
 
-        def ready() -> tuple[Chosen, Tensor, np.ndarray]:
-            chosen, future = waiting.popleft()
-            inputs, kept = future.result()
+    def load(chosen: Chosen) -> tuple[Chosen, Tensor, np.ndarray]:
+        return chosen, *source.load(chosen)
+
+    with closing(prefetch(load, batches, threads=readers, ahead=2 * readers)) as loaded:
+        for batch in loaded:
             for index, reason in list(getattr(source, "bad", {}).items()):
                 if index not in told:
                     told.add(index)
-                    warnings.warn(f"left out: {reason}", NormfaceWarning, stacklevel=3)
-            return chosen, inputs, kept
-
-        try:
-            for chosen in batches:
-                waiting.append((chosen, pool.submit(source.load, chosen)))
-                if len(waiting) > 2 * readers:
-                    yield ready()
-            while waiting:
-                yield ready()
-        finally:  # whoever stops early does not wait for what is not begun
-            for _, future in waiting:
-                future.cancel()
+                    warnings.warn(f"left out: {reason}", NormfaceWarning, stacklevel=2)
+            yield batch
