@@ -176,7 +176,7 @@ SLOWLY = """
 import sys, time
 from normface.cli import main
 from normface.errors import DataError
-from normface.data.pictures import Pictures
+from normface.data.readers.base import Pictures
 from normface.extract import part
 part.SAVE_EVERY = 0.0
 read = Pictures.read

@@ -7,6 +7,6 @@ layers of a Caffe net.
 
 from .decoding import decode
 from .opening import open_pictures
-from .pictures import Pictures
+from .readers.base import Pictures
 
 __all__ = ["Pictures", "decode", "open_pictures"]

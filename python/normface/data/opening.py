@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import DataError
-from .databases import DATA_FILE, DatabasePictures, refuse_leveldb
-from .folders import SUFFIXES, FolderPictures, OnePicture
 from .headers import read_header
-from .lists import ListPictures
-from .lmdb_file import is_lmdb
-from .pictures import Pictures
+from .readers.base import Pictures
+from .readers.database import DATA_FILE, DatabasePictures, refuse_leveldb
+from .readers.folder import SUFFIXES, FolderPictures, OnePicture
+from .readers.list_file import ListPictures
+from .readers.lmdb_file import is_lmdb
+from .readers.recordio import MAGIC, RecordPictures
+from .readers.zip_file import ZipPictures
 from .reading import read_file
-from .recordio import MAGIC, RecordPictures
-from .zips import ZipPictures
 
 
 def open_pictures(

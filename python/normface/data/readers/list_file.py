@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from .folders import SUFFIXES
-from .pictures import Pictures
-from .reading import MAX_PICTURE, read_file
+from ...errors import DataError
+from ..reading import MAX_PICTURE, read_file
+from .base import Pictures
+from .folder import SUFFIXES
 
 _LABEL = re.compile(r"[+-]?\d{1,18}")
 

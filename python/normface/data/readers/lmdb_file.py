@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import DataError
+from ...errors import DataError
 
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _PAGE_HEADER = struct.Struct("<QHHHH")

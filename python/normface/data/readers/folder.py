@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..errors import DataError, NormfaceWarning
-from .pictures import Pictures
-from .reading import MAX_PICTURE, read_file
+from ...errors import DataError, NormfaceWarning
+from ..reading import MAX_PICTURE, read_file
+from .base import Pictures
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm", ".pbm", ".pnm"}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from caffeport import wire
 
-from ..errors import DataError
-from .decoding import MAX_PIXELS
+from ...errors import DataError
+from ..decoding import MAX_PIXELS
 
 _CHANNELS, _HEIGHT, _WIDTH, _DATA, _LABEL, _FLOATS, _ENCODED = range(1, 8)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError, NormfaceWarning
-from .decoding import decode
+from ...errors import DataError, NormfaceWarning
+from ..decoding import decode
 
 
 class Pictures:

@@ -19,9 +19,9 @@ from typing import IO
 
 import numpy as np
 
-from ..errors import DataError
-from .pictures import Pictures
-from .reading import read_file
+from ...errors import DataError
+from ..reading import read_file
+from .base import Pictures
 
 MAGIC = 0xCED7230A
 

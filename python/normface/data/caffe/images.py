@@ -11,9 +11,9 @@ from caffeport.lazy import require
 from caffeport.net import Layer
 
 from ...errors import DataError
-from ..databases import Database, refuse_leveldb
 from ..decoding import decode
-from ..lists import read_list
+from ..readers.database import Database, refuse_leveldb
+from ..readers.list_file import read_list
 from ..reading import MAX_PICTURE, read_file
 from .source import DRAWS, ORDER, SKIP, Place, Source
 from .transform import DRAWS as DRAWS_A_PICTURE

@@ -8,9 +8,9 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DataError
-from .folders import PictureTree
-from .reading import MAX_PICTURE, read_at
+from ...errors import DataError
+from ..reading import MAX_PICTURE, read_at
+from .folder import PictureTree
 
 _ENCRYPTED = 1
 _LOCAL_HEADER = 30

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from caffeport.lazy import require
 
-from ..errors import DataError
+from ...errors import DataError
+from ..decoding import decode
+from ..reading import read_at
+from .base import Pictures
 from .datum import Datum, datum_label, read_datum
-from .decoding import decode
 from .lmdb_file import records
-from .pictures import Pictures
-from .reading import read_at
 
 DATA_FILE = "data.mdb"
 
