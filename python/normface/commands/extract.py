@@ -26,13 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..data import open_pictures
+    from ..data import open_reader
     from ..extract.features import checked_target
     from ..extract.job import extract_to
 
     checked_target(options.out)
     extractor = model_options.extractor(options)
-    pictures = open_pictures(options.data, root=options.root, color=extractor.color)
+    pictures = open_reader(options.data, root=options.root, color=extractor.color)
     outcome = extract_to(options.out, extractor, pictures, bad=options.on_bad_picture)
     rows, width = outcome.features.features.shape
     if options.json:

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import DataError
 
 MAX_PICTURE = 256 << 20
-"""Bytes of an encoded picture; a file that is larger, or declares more, is refused unread."""
+"""Bytes of an encoded image; a file that is larger, or declares more, is refused unread."""
 
 
 def read_file(path: str | Path, most: int | None = None, start: int | None = None) -> bytes:
@@ -30,19 +30,6 @@ def read_file(path: str | Path, most: int | None = None, start: int | None = Non
             return stream.read() if start is None else stream.read(start)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def read_at(path: Path, position: int, size: int, title: str) -> bytes:
-    """``size`` bytes from ``position``, with a handle of its own: threads and forks share no position."""
-    try:
-        with open(path, "rb") as stream:
-            stream.seek(position)
-            raw = stream.read(size)
-    except OSError as error:
-        raise DataError(f"{title}: {error.strerror or error}") from error
-    if len(raw) != size:
-        raise DataError(f"{title}: is cut short; {path.name} has changed since it was opened")
-    return raw
 
 
 class MappedFile:
@@ -85,8 +72,9 @@ class MappedFile:
         """
         array = self.array
         assert self._map is not None
-        if position + size > min(self._map.size(), len(array)):
-            raise DataError(f"{title}: is cut short; {self.path.name} has changed since it was opened")
+        end = min(self._map.size(), len(array))
+        if position < 0 or position + size > end:
+            raise DataError(f"{title}: is cut short, {self.path.name} has {end} bytes; fetch or make it again")
         return array[position : position + size].copy().tobytes()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import Pictures
+from ..data import Reader
 from ..errors import DataError, NormfaceWarning
 from ..prefetch import prefetch
 from .backbone import Backbone
@@ -30,7 +30,7 @@ class PictureSource:
     """Reads ``places`` of ``pictures`` (all by default) and prepares them as the net wants them."""
 
     def __init__(
-        self, pictures: Pictures, backbone: Backbone, on_bad_picture: str, places: np.ndarray | None = None
+        self, pictures: Reader, backbone: Backbone, on_bad_picture: str, places: np.ndarray | None = None
     ) -> None:
         self.pictures, self._backbone, self._stops = pictures, backbone, on_bad_picture == "stop"
         self.places = np.arange(len(pictures)) if places is None else places

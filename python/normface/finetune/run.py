@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import losses
-from ..data import Pictures, open_pictures
+from ..data import Reader, open_reader
 from ..errors import DataError, NormfaceWarning, TrainingError
 from ..losses import CenterLoss, FaceLoss
 from . import backbone as backbones
@@ -30,7 +30,7 @@ class Run:
     """What trains on what. ``labels`` (N,): of the training pictures, 0 to C-1; ``source`` feeds them."""
 
     config: Config
-    pictures: Pictures
+    pictures: Reader
     backbone: Backbone
     trunk: Trunk
     frozen: Trunk | None
@@ -64,7 +64,7 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
     """
     backbone = backbones.load(config)
     color = backbone.channels == 3
-    pictures = _labelled(open_pictures(config.data, config.root, color=color))
+    pictures = _labelled(open_reader(config.data, config.root, color=color))
     training, held_out = np.arange(len(pictures)), np.empty(0, np.int64)
     if config.val is None:
         training, held_out = hold_out(pictures.labels, config.val_share, config.seed)
@@ -103,7 +103,7 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
     return run
 
 
-def _labelled(pictures: Pictures) -> Pictures:
+def _labelled(pictures: Reader) -> Reader:
     if pictures.labels is None:
         raise DataError(
             f"{pictures.path}: has no labels; expected a folder for each identity, or a list file with labels"
@@ -111,7 +111,7 @@ def _labelled(pictures: Pictures) -> Pictures:
     return pictures
 
 
-def _look_at(config: Config, pictures: Pictures, labels: np.ndarray, held_out: int) -> None:
+def _look_at(config: Config, pictures: Reader, labels: np.ndarray, held_out: int) -> None:
     counts = np.bincount(labels)
     if len(counts) < 2:
         raise DataError(
@@ -164,7 +164,7 @@ def _sources(
     """What feeds the training and the validation, through the frozen part where there is one."""
     val_source = None
     if config.val is not None:
-        others = _labelled(open_pictures(config.val, config.val_root, color=backbone.channels == 3))
+        others = _labelled(open_reader(config.val, config.val_root, color=backbone.channels == 3))
         shared = set(others.identities) & set(picture_source.pictures.identities)
         if shared and not all(name.isdigit() for name in shared):
             warnings.warn(

@@ -28,7 +28,7 @@ class Feed:
     prefetch: how many batches are made ahead, each in a thread of its own; 0 makes them when asked for.
 
     Every batch follows from the seed and its number alone, so the position is one number, the batches made ahead do
-    not count, and a restored feed goes on with the same pictures, crops and flips. Paths are looked up from the
+    not count, and a restored feed goes on with the same images, crops and flips. Paths are looked up from the
     working directory, as in Caffe, and where there is nothing from the folder of the net's text.
 
     Raises DataError, which names the layer or path, for sources that are missing, damaged or of no known kind; what

@@ -1,8 +1,7 @@
-"""Caffe's databases of pictures: an LMDB of Datums."""
+"""Caffe's databases of images: an LMDB of Datums."""
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 
 import numpy as np
@@ -10,88 +9,97 @@ from caffeport.lazy import require
 
 from ...errors import DataError
 from ..decoding import decode
-from ..reading import read_at
-from .base import Pictures
-from .datum import Datum, datum_label, read_datum
-from .lmdb_file import records
+from ..reading import MappedFile
+from .base import Reader
+from .datum import Datum, read_datum, shaped
+from .datum_table import scan_datums
+from .lmdb_file import find_records
 
 DATA_FILE = "data.mdb"
 
 
 class Database:
-    """An LMDB of Datums by number, in the keys' order. Keeps where the values lie, and opens the file anew to read."""
+    """An LMDB of Datums by number, in the keys' order; every process maps its file once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path / DATA_FILE if path.is_dir() else path
         refuse_leveldb(path)
-        if not self._file.exists():
+        self.file = MappedFile(path / DATA_FILE if path.is_dir() else path)
+        if not self.file.path.exists():
             raise DataError(f"{path}: is no LMDB (there is no {DATA_FILE} in it)")
-        keys, starts, sizes = [], [], []
-        for key, start, size in records(self._file):
-            keys.append(key)
-            starts.append(start)
-            sizes.append(size)
+        keys, self.starts, self.sizes = find_records(self.file)
         if not keys:
             raise DataError(f"{path}: is an LMDB without records")
         self.keys = [key.decode("utf-8", "backslashreplace") for key in keys]
-        self._starts, self._sizes = np.array(starts, np.int64), np.array(sizes, np.int64)
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def title(self, index: int) -> str:
+        """Return the record as a message names it."""
         return f"{self.path}: record {self.keys[index]}"
 
     def datum(self, index: int) -> Datum:
+        """Read a record and parse it. Raises DataError that names it."""
         title = self.title(index)
-        return read_datum(read_at(self._file, int(self._starts[index]), int(self._sizes[index]), title), title)
-
-    def labels(self) -> np.ndarray:
-        """int64 (N,). Touches no pixels, so that a database of gigabytes takes seconds."""
-        with (
-            open(self._file, "rb") as stream,
-            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
-            spans = zip(self._starts.tolist(), self._sizes.tolist(), strict=True)
-            return np.array([datum_label(data, s, s + n, self.title(i)) for i, (s, n) in enumerate(spans)], np.int64)
+        return read_datum(self.file.read(self.starts.item(index), self.sizes.item(index), title), title)
 
 
-class DatabasePictures(Pictures):
-    """The pictures of a Caffe LMDB; names are its keys. Bare Datums hold planes in BGR, as convert_imageset makes."""
+class DatabaseReader(Reader):
+    """The images of a Caffe LMDB; names are its keys. Bare Datums hold planes in BGR, as convert_imageset makes.
+
+    Where each image lies is found when the database is opened, so that reading one is a copy from the mapped file.
+    """
 
     def __init__(self, path: Path, color: bool | None = True) -> None:
         self._database = Database(path)
         super().__init__(path, self._database.keys, color)
-        self.take_labels(self._database.labels())
+        database = self._database
+        self._table = scan_datums(database.file.array, database.starts, database.sizes)
+        if self._table.damaged.any():
+            first = int(np.argmax(self._table.damaged))
+            database.datum(first)  # says what is wrong
+            raise DataError(f"{self.title(first)}: is no Datum, or is damaged")
+        self.take_labels(self._table.labels)
 
     def title(self, index: int) -> str:
         return self._database.title(index)
 
     def raw(self, index: int) -> bytes:
-        """The encoded bytes; DataError for a Datum that holds bare pixels."""
-        datum = self._database.datum(index)
-        if not datum.encoded:
+        """Return the encoded bytes. Raises DataError for a Datum that holds bare pixels."""
+        if not self._table.encoded.item(index):
             raise DataError(f"{self.title(index)}: holds bare pixels, no encoded picture")
-        return datum.data
+        return self._data(index)
 
     def read(self, index: int) -> np.ndarray:
-        datum, title = self._database.datum(index), self.title(index)
-        if datum.encoded:
-            return decode(datum.data, title, self.color)
-        if not datum.data and datum.floats.size:
-            raise DataError(f"{title}: holds float_data, which is no picture")
-        planes = datum.array(title)
+        title = self.title(index)
+        if self._table.encoded.item(index):
+            return decode(self._data(index), title, self.color)
+        planes = self._planes(index)
         if len(planes) not in (1, 3):
             raise DataError(f"{title}: has {len(planes)} channels; expected a picture of 1 or 3")
-        picture = np.ascontiguousarray(planes.transpose(1, 2, 0))
+        image = planes.transpose(1, 2, 0).copy()  # its own, and writable
         channels = len(planes) if self.color is None else 3 if self.color else 1
         if channels == len(planes):
-            return picture
+            return image
         if channels == 3:
-            return np.repeat(picture, 3, axis=2)
+            return np.repeat(image, 3, axis=2)
         cv2 = require("cv2")
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)[:, :, None]
+        return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:, :, None]
+
+    def _data(self, index: int) -> bytes:
+        """Copy the Datum's data, encoded or bare."""
+        start, size = self._table.starts.item(index), self._table.sizes.item(index)
+        return self._database.file.read(start, size, self.title(index))
+
+    def _planes(self, index: int) -> np.ndarray:
+        """Return the bare pixels (C, H, W)."""
+        title = self.title(index)
+        if self._table.floats.item(index):
+            datum = self._database.datum(index)
+            if not datum.data:
+                raise DataError(f"{title}: holds float_data, which is no picture")
+        return shaped(np.frombuffer(self._data(index), np.uint8), self._table.shapes[index].tolist(), title)
 
 
 def refuse_leveldb(path: Path) -> None:
