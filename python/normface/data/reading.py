@@ -5,8 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -37,45 +38,52 @@ class MappedFile:
 
     A mapping has no position, so that threads share it, and forked processes their parent's; a pickled copy maps the
     file anew where it arrives. Raises DataError that names the file where it is missing or empty.
+
+    ``read`` and ``copy`` look at the file's size every time, and raise DataError, which names ``title(*of)``, where it
+    ends before: touching a page that it has lost since it was mapped would end the process.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._map: mmap.mmap | None = None
-        self._array: np.ndarray | None = None
-
-    @property
-    def array(self) -> np.ndarray:
-        """All bytes, uint8 (N,), of the file as it was when it was mapped; reading them needs no copy."""
-        if self._array is None:
-            try:
-                with open(self.path, "rb") as stream:
-                    self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-            except (OSError, ValueError) as error:  # ValueError: it is empty
-                raise DataError(f"{self.path}: {getattr(error, 'strerror', None) or error}") from error
-            self._array = np.frombuffer(self._map, np.uint8)
-        return self._array
 
     @property
     def size(self) -> int:
-        """The length of the file in bytes, without mapping it."""
+        """The length of the file in bytes as it is now, which does not map it."""
         try:
             return os.stat(self.path).st_size
         except OSError as error:
             raise DataError(f"{self.path}: {error.strerror or error}") from error
 
-    def read(self, position: int, size: int, title: str) -> bytes:
-        """Return ``size`` bytes from ``position``. Raises DataError, which names ``title``, where the file ends before.
+    @property
+    def array(self) -> np.ndarray:
+        """All bytes, uint8 (N,), of the file as it was when it was mapped, uncopied."""
+        return np.frombuffer(self._map or self._mapped(), np.uint8)
 
-        Touching a page that a truncated file no longer has would end the process, hence the look at its size. NumPy
-        copies without Python's lock, so that other threads run while pages come from the disk.
-        """
-        array = self.array
-        assert self._map is not None
-        end = min(self._map.size(), len(array))
-        if position < 0 or position + size > end:
-            raise DataError(f"{title}: is cut short, {self.path.name} has {end} bytes; fetch or make it again")
-        return array[position : position + size].copy().tobytes()
+    def read(self, position: int, size: int, title: Callable[..., str], *of: Any) -> bytes:
+        """Return ``size`` bytes from ``position``, in the shortest time if they are in memory."""
+        data, end = self._map or self._mapped(), position + size
+        if not 0 <= position <= end <= data.size() or end > len(data):
+            self._cut_short(title(*of))
+        return data[position:end]
+
+    def copy(self, position: int, size: int, title: Callable[..., str], *of: Any) -> np.ndarray:
+        """Return ``size`` bytes, uint8; other threads run while they come from the disk, as NumPy gives up the GIL."""
+        data, end = self._map or self._mapped(), position + size
+        if not 0 <= position <= end <= data.size() or end > len(data):
+            self._cut_short(title(*of))
+        return np.frombuffer(data, np.uint8, size, position).copy() if size else np.empty(0, np.uint8)
+
+    def _mapped(self) -> mmap.mmap:
+        try:
+            with open(self.path, "rb") as stream:
+                self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # ValueError: it is empty
+            raise DataError(f"{self.path}: {getattr(error, 'strerror', None) or error}") from error
+        return self._map
+
+    def _cut_short(self, title: str) -> NoReturn:
+        raise DataError(f"{title}: is cut short, {self.path.name} has {self.size} bytes; fetch or make it again")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_map": None, "_array": None}
+        return {"path": self.path, "_map": None}

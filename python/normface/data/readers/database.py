@@ -41,8 +41,8 @@ class Database:
 
     def datum(self, index: int) -> Datum:
         """Read a record and parse it. Raises DataError that names it."""
-        title = self.title(index)
-        return read_datum(self.file.read(self.starts.item(index), self.sizes.item(index), title), title)
+        raw = self.file.copy(self.starts.item(index), self.sizes.item(index), self.title, index).tobytes()
+        return read_datum(raw, self.title(index))
 
 
 class DatabaseReader(Reader):
@@ -55,30 +55,32 @@ class DatabaseReader(Reader):
         self._database = Database(path)
         super().__init__(path, self._database.keys, color)
         database = self._database
-        self._table = scan_datums(database.file.array, database.starts, database.sizes)
-        if self._table.damaged.any():
-            first = int(np.argmax(self._table.damaged))
+        self._file = database.file
+        table = self._table = scan_datums(database.file.array, database.starts, database.sizes)
+        self._encoded, self._starts, self._sizes = table.encoded, table.starts, table.sizes
+        if table.damaged.any():
+            first = int(np.argmax(table.damaged))
             database.datum(first)  # says what is wrong
             raise DataError(f"{self.title(first)}: is no Datum, or is damaged")
-        self.take_labels(self._table.labels)
+        self.take_labels(table.labels)
 
     def title(self, index: int) -> str:
         return self._database.title(index)
 
     def raw(self, index: int) -> bytes:
         """Return the encoded bytes. Raises DataError for a Datum that holds bare pixels."""
-        if not self._table.encoded.item(index):
+        if not self._encoded.item(index):
             raise DataError(f"{self.title(index)}: holds bare pixels, no encoded picture")
-        return self._data(index)
+        return self._file.read(self._starts.item(index), self._sizes.item(index), self.title, index)
 
     def read(self, index: int) -> np.ndarray:
         title = self.title(index)
-        if self._table.encoded.item(index):
-            return decode(self._data(index), title, self.color)
+        if self._encoded.item(index):
+            return decode(self._copy(index).tobytes(), title, self.color)
         planes = self._planes(index)
         if len(planes) not in (1, 3):
             raise DataError(f"{title}: has {len(planes)} channels; expected a picture of 1 or 3")
-        image = planes.transpose(1, 2, 0).copy()  # its own, and writable
+        image = np.ascontiguousarray(planes.transpose(1, 2, 0))
         channels = len(planes) if self.color is None else 3 if self.color else 1
         if channels == len(planes):
             return image
@@ -87,10 +89,9 @@ class DatabaseReader(Reader):
         cv2 = require("cv2")
         return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:, :, None]
 
-    def _data(self, index: int) -> bytes:
-        """Copy the Datum's data, encoded or bare."""
-        start, size = self._table.starts.item(index), self._table.sizes.item(index)
-        return self._database.file.read(start, size, self.title(index))
+    def _copy(self, index: int) -> np.ndarray:
+        """Copy the Datum's data, encoded or bare, uint8."""
+        return self._file.copy(self._starts.item(index), self._sizes.item(index), self.title, index)
 
     def _planes(self, index: int) -> np.ndarray:
         """Return the bare pixels (C, H, W)."""
@@ -99,7 +100,7 @@ class DatabaseReader(Reader):
             datum = self._database.datum(index)
             if not datum.data:
                 raise DataError(f"{title}: holds float_data, which is no picture")
-        return shaped(np.frombuffer(self._data(index), np.uint8), self._table.shapes[index].tolist(), title)
+        return shaped(self._copy(index), self._table.shapes[index].tolist(), title)
 
 
 def refuse_leveldb(path: Path) -> None:

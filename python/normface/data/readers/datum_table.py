@@ -13,6 +13,8 @@ from caffeport import wire
 from .datum import CHANNELS, DATA, ENCODED, FLOATS, HEIGHT, LABEL, WIDTH
 
 _LONGEST = 10  # bytes of a varint
+_KNOWN = np.array([kind in (wire.VARINT, wire.FIXED64, wire.LENGTH, wire.FIXED32) for kind in range(8)])
+_FIXED = np.array([{wire.FIXED64: 8, wire.FIXED32: 4}.get(kind, 0) for kind in range(8)], np.uint64)
 _AT_ONCE = 65536  # messages that are walked together
 
 
@@ -59,10 +61,9 @@ def _scan(data: np.ndarray, starts: np.ndarray, sizes: np.ndarray, table: DatumT
     while len(rows := rows[~table.damaged[rows] & (messages.at[rows] < messages.ends[rows])]):
         tags = messages.varints(rows)
         kinds, numbers = tags & 7, tags >> 3
-        known = np.isin(kinds, (wire.VARINT, wire.FIXED64, wire.LENGTH, wire.FIXED32))
-        table.damaged[rows[~known | (numbers == 0)]] = True
+        table.damaged[rows[~_KNOWN[kinds] | (numbers == 0)]] = True
 
-        plain = kinds == wire.VARINT
+        plain = np.flatnonzero(kinds == wire.VARINT)
         values = messages.varints(rows[plain]).view(np.int64)
         for number, column in (
             (CHANNELS, table.shapes[:, 0]),
@@ -71,10 +72,10 @@ def _scan(data: np.ndarray, starts: np.ndarray, sizes: np.ndarray, table: DatumT
             (LABEL, table.labels),
             (ENCODED, table.encoded),
         ):
-            chosen = numbers[plain] == number
-            column[rows[plain][chosen]] = values[chosen]
+            chosen = np.flatnonzero(numbers[plain] == number)
+            column[rows[plain[chosen]]] = values[chosen]
 
-        lengths = np.where(kinds == wire.FIXED64, 8, np.where(kinds == wire.FIXED32, 4, 0)).astype(np.uint64)
+        lengths = _FIXED[kinds]
         long = kinds == wire.LENGTH
         lengths[long] = messages.varints(rows[long])
         chosen = long & (numbers == DATA)
@@ -93,19 +94,20 @@ class _Messages:
     def varints(self, rows: np.ndarray) -> np.ndarray:
         """Read a varint of each of ``rows``, uint64; one that its message ends in, or that is too long, is damage."""
         values = np.zeros(len(rows), np.uint64)
+        at, ends = self.at[rows], self.ends[rows]
         waiting = np.arange(len(rows))
         for position in range(_LONGEST):
-            inside = self.at[rows[waiting]] < self.ends[rows[waiting]]
+            inside = at[waiting] < ends[waiting]
             self._damaged[rows[waiting[~inside]]] = True
             waiting = waiting[inside]
-            at = self.at[rows[waiting]]
-            byte = self._data[at]
-            self.at[rows[waiting]] = at + 1
+            byte = self._data[at[waiting]]
+            at[waiting] += 1
             values[waiting] |= (byte & 0x7F).astype(np.uint64) << np.uint64(7 * position)
             waiting = waiting[byte >= 0x80]
             if not len(waiting):
-                return values
+                break
         self._damaged[rows[waiting]] = True
+        self.at[rows] = at
         return values
 
     def skip(self, rows: np.ndarray, lengths: np.ndarray) -> None:

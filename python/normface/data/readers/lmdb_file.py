@@ -58,6 +58,7 @@ def find_records(file: MappedFile) -> tuple[list[bytes], np.ndarray, np.ndarray]
 class _Tree:
     def __init__(self, file: MappedFile) -> None:
         self._path, self._data = file.path, file.array
+        self._words = self._data[: len(self._data) // 2 * 2].view("<u2")
         start = self._data[: _HEADER_SIZE + _META.size].tobytes()
         if not is_lmdb(start[:24]):
             raise DataError(f"{self._path}: is no LMDB (or one of a big-endian or 32-bit machine)")
@@ -80,7 +81,7 @@ class _Tree:
         pages, visits = np.array([self._root], np.uint64), 1
         for _ in range(_DEEPEST):
             starts = self._page_starts(pages, np.ones(len(pages), np.int64))
-            flags = self._numbers(starts + _FLAGS_AT, "<u2")
+            flags = self._words_at(starts + _FLAGS_AT)
             branches = flags & _BRANCH != 0
             wrong = flags & (_BRANCH | _LEAF) == 0
             if not wrong.any() and branches.any() != branches.all():
@@ -94,7 +95,7 @@ class _Tree:
             if visits > len(self._data) // self._page:
                 break
             nodes, _ = self._nodes(starts, counts)
-            low, high, top = (self._numbers(nodes + 2 * i, "<u2") for i in range(3))
+            low, high, top = (self._words_at(nodes + 2 * i) for i in range(3))
             pages = (low | high << 16 | top << 32).astype(np.uint64)
             if not len(pages):
                 self._damaged("a branch has no children")
@@ -117,7 +118,7 @@ class _Tree:
 
     def _records(self, nodes: np.ndarray, ends: np.ndarray) -> tuple[list[bytes], np.ndarray, np.ndarray]:
         """Return (keys, where the values start, their lengths) of leaves' nodes, whose pages end at ``ends``."""
-        low, high, flags, key_sizes = (self._numbers(nodes + 2 * i, "<u2") for i in range(4))
+        low, high, flags, key_sizes = (self._words_at(nodes + 2 * i) for i in range(4))
         if (flags & _OTHER_NODES).any():
             self._damaged("it holds named databases or duplicates, which Caffe's do not")
         sizes = low | high << 16
@@ -127,13 +128,11 @@ class _Tree:
         outside = ends - values < np.where(big, 8, sizes)
         if outside.any():
             self._damaged(f"a record leaves its page at byte {values[np.argmax(outside)]}")
-        spans = zip(key_starts.tolist(), values.tolist(), strict=True)
-        data = self._data.data
-        keys = [bytes(data[start:end]) for start, end in spans]
+        keys = self._bytes_at(key_starts, key_sizes)
         if big.any():
             pages = self._data[values[big, None] + np.arange(8)].view("<u8").reshape(-1)
             places = self._page_starts(pages, -(-(sizes[big] + _HEADER_SIZE) // self._page))
-            wrong = self._numbers(places + _FLAGS_AT, "<u2") & _OVERFLOW == 0
+            wrong = self._words_at(places + _FLAGS_AT) & _OVERFLOW == 0
             if wrong.any():
                 self._damaged(f"page {pages[np.argmax(wrong)]} holds no overflow")
             values[big] = places + _HEADER_SIZE
@@ -141,7 +140,7 @@ class _Tree:
 
     def _counts(self, starts: np.ndarray) -> np.ndarray:
         """How many nodes each page has."""
-        lower = self._numbers(starts + _LOWER_AT, "<u2")
+        lower = self._words_at(starts + _LOWER_AT)
         counts = (lower - _HEADER_SIZE) // 2
         # A node takes its own header and an offset; more would be one upon the other.
         most = (self._page - _HEADER_SIZE) // (_NODE_SIZE + 2)
@@ -154,8 +153,8 @@ class _Tree:
         """(where each page's ``counts`` nodes start, where the page of each ends), page by page."""
         pages = np.repeat(starts, counts)
         number = np.arange(len(pages)) - np.repeat(np.cumsum(counts) - counts, counts)
-        offsets = self._numbers(pages + _HEADER_SIZE + 2 * number, "<u2")
-        outside = (offsets < _HEADER_SIZE) | (offsets + _NODE_SIZE > self._page)
+        offsets = self._words_at(pages + _HEADER_SIZE + 2 * number)
+        outside = (offsets < _HEADER_SIZE) | (offsets + _NODE_SIZE > self._page) | (offsets % 2 == 1)
         if outside.any():
             self._damaged(f"a node lies outside of its page at byte {pages[np.argmax(outside)]}")
         return pages + offsets, pages + self._page
@@ -168,10 +167,15 @@ class _Tree:
             self._damaged(f"page {pages[np.argmax(outside)]} is beyond its end ({len(self._data)} bytes)")
         return pages.astype(np.int64) * self._page
 
-    def _numbers(self, places: np.ndarray, dtype: str) -> np.ndarray:
-        """The numbers that stand at these bytes, which lie within the file, as int64."""
-        size = np.dtype(dtype).itemsize
-        return self._data[places[:, None] + np.arange(size)].view(dtype).reshape(-1).astype(np.int64)
+    def _words_at(self, places: np.ndarray) -> np.ndarray:
+        """The u16 that stand at these even places, which lie within the file, as int64."""
+        return self._words[places >> 1].astype(np.int64)
+
+    def _bytes_at(self, starts: np.ndarray, sizes: np.ndarray) -> list[bytes]:
+        """``sizes`` bytes from each of ``starts``: copied together, and cut up then."""
+        ends = np.cumsum(sizes)
+        together = self._data[np.repeat(starts - (ends - sizes), sizes) + np.arange(int(sizes.sum()))].tobytes()
+        return [together[start:end] for start, end in zip((ends - sizes).tolist(), ends.tolist(), strict=True)]
 
     def _damaged(self, problem: str) -> NoReturn:
         raise DataError(f"{self._path}: is a damaged LMDB, or cut short: {problem}; copy or make it again")

@@ -154,10 +154,10 @@ def _read_record(file: MappedFile, position: int, title: str) -> bytes:
     parts: list[bytes] = []
     kind = _WHOLE
     while not parts or kind in (_FIRST, _MIDDLE):
-        length, kind = _word(file.read(position, 8, title), title)
+        length, kind = _word(file.read(position, 8, str, title), title)
         if bool(parts) != (kind in (_MIDDLE, _LAST)):
             raise DataError(f"{title}: its parts are out of order")
-        parts.append(file.read(position + 8, length, title))
+        parts.append(file.copy(position + 8, length, str, title).tobytes())
         position += 8 + length + -length % 4
     payload = _MAGIC_BYTES.join(parts)
     if len(payload) < _HEADER:

@@ -65,11 +65,11 @@ class ZipReader(TreeReader):
 
     def raw(self, index: int) -> bytes:
         member = self._members[index]
-        header = self._file.read(member.header, _LOCAL_HEADER, self.title(index))
+        header = self._file.read(member.header, _LOCAL_HEADER, self.title, index)
         if not header.startswith(b"PK\x03\x04"):
             raise DataError(f"{self.title(index)}: is not where the zip's directory says; pack it again")
         start = member.header + _LOCAL_HEADER + sum(struct.unpack_from("<HH", header, 26))  # name and extra field
-        raw = packed = self._file.read(start, member.packed, self.title(index))
+        raw = packed = self._file.copy(start, member.packed, self.title, index).tobytes()
         if member.method == zipfile.ZIP_DEFLATED:
             try:
                 raw = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, member.size + 1)
