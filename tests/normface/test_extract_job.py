@@ -144,7 +144,7 @@ class TestBadPictures:
     def test_none_can_be_read(self, call, tmp_path, capsys):
         for name in self.names:
             (tmp_path / "faces" / name).write_bytes(b"")
-        error = refused(capsys, *call, "--on-bad-picture", "skip")
+        error = refused(capsys, *call, "--on-bad-image", "skip")
         assert "none of the 12 pictures has a feature; the first: " in error
 
     def test_stop_after_an_interrupted_skip(self, net, tmp_path, monkeypatch):

@@ -16,6 +16,8 @@ from caffeport.command import DONE, FAILED, INTERRUPTED, complain, print_table
 
 from ..finetune.config import Config, flag
 
+_OTHER_NAMES = {"loss_options": ("--loss-option",), "on_bad_picture": ("--on-bad-image",)}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="F.toml", type=Path, help="settings from a file; flags win over it")
@@ -50,8 +52,7 @@ def _add(group: Any, entry: Field[Any]) -> None:
     more: dict[str, Any] = {"nargs": "+"} if about["kind"] == "numbers" else {}
     if about["kind"] == "table":
         more = {"action": "extend", "nargs": "+"}
-    flags = [flag(entry.name)] + (["--loss-option"] if entry.name == "loss_options" else [])
-    group.add_argument(*flags, metavar=metavar, help=told, **more)
+    group.add_argument(flag(entry.name), *_OTHER_NAMES.get(entry.name, ()), metavar=metavar, help=told, **more)
 
 
 def run(options: argparse.Namespace) -> int:
