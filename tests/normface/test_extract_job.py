@@ -176,14 +176,14 @@ SLOWLY = """
 import sys, time
 from normface.cli import main
 from normface.errors import DataError
-from normface.data.readers.base import Pictures
+from normface.data.readers import Reader
 from normface.extract import part
 part.SAVE_EVERY = 0.0
-read = Pictures.read
+read = Reader.read
 def slowly(self, index):
     time.sleep(0.05)
     return read(self, index)
-Pictures.read = slowly
+Reader.read = slowly
 sys.exit(main(sys.argv[1:]))
 """
 
