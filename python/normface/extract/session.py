@@ -161,7 +161,10 @@ def _providers(runtime: Any, device: str) -> list[str]:
     if device != "cuda":
         raise NormfaceError(f'device "{device}" is unknown; known: cpu, cuda')
     if "CUDAExecutionProvider" not in runtime.get_available_providers():
-        raise NormfaceError("device cuda: this ONNX Runtime has no CUDA; pip install 'normface[gpu]', or choose cpu")
+        raise NormfaceError(
+            "device cuda: this ONNX Runtime has no CUDA; pip uninstall onnxruntime, then "
+            "pip install onnxruntime-gpu, or choose cpu"
+        )
     return ["CUDAExecutionProvider", *CPU]
 
 

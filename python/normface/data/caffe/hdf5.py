@@ -94,7 +94,7 @@ class HDF5Data(Source):
         try:
             import h5py
         except ImportError as error:
-            advice = "HDF5Data needs h5py; install it: pip install 'normface[hdf5]'"
+            advice = "HDF5Data needs h5py; install it: pip install h5py"
             raise MissingDependencyError(f"{self.layer.title}: {advice}") from error
         try:
             with h5py.File(path, "r") as file:
