@@ -177,9 +177,7 @@ class Net:
                 return layer
         raise NetError(f'the net has no layer "{name}"{did_you_mean(name, (layer.name for layer in self.layers))}')
 
-    def infer(
-        self, input_shapes: Mapping[Value, Shape], layers: Sequence[Layer] | None = None
-    ) -> dict[Value, Shape]:
+    def infer(self, input_shapes: Mapping[Value, Shape], layers: Sequence[Layer] | None = None) -> dict[Value, Shape]:
         """Every Value's shape for other input shapes; raises NetError where they, or a blob, do not fit.
 
         layers: ask these alone, in the net's order, instead of all; they include what they depend on.

@@ -103,7 +103,7 @@ class Emitter:
         self._names.reserve(names)
 
     def keep_what_leads_to(self, outputs: Iterable[str]) -> set[str]:
-        """Drop every node, constant and weight that these names do not depend on. Returns all names that remain read."""
+        """Drop every node, constant and weight that these names do not depend on; return every name still read."""
         read = set(outputs)
         nodes = []
         for node in reversed(self.nodes):

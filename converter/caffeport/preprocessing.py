@@ -31,7 +31,7 @@ class Preprocessing:
 
     @staticmethod
     def of(net: Net, wanted: Sequence[Value], mean: Any, scale: float | None, rgb: bool) -> Preprocessing | None:
-        """Checked against the first 4-D input that the ``wanted`` Values depend on; None where nothing is to be done."""
+        """Checked against the first 4-D input that ``wanted`` depends on; None where nothing is to be done."""
         if mean is None and scale is None and not rgb:
             return None
         read = read_inputs(net, wanted)

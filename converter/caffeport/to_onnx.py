@@ -69,7 +69,7 @@ def export(
         raise ExportError(f"opset {opset} is not supported; expected {OPSETS.start} to {OPSETS.stop - 1}")
     wanted = wanted_values(net, outputs)
     if not wanted:
-        raise ExportError(f'net "{net.name}" has no output: every blob is read; name one to export up to, as outputs=[…]')
+        raise ExportError(f'net "{net.name}" has no output; name a blob to export up to (outputs=[...], --output BLOB)')
     preprocessing = Preprocessing.of(net, wanted, mean, scale, rgb)
     graph = trace(net, opset, dynamic_batch, fold, wanted, preprocessing)
     write(graph, Path(path), external_data)
@@ -207,7 +207,7 @@ def _named(nodes: list[Node], results: list[str], names: list[str]) -> list[str]
 
 
 def _output(g: Emitter, value: Value, held: str, name: str) -> str:
-    """Return the name of the Value as an output of the file, where it is to be ``name`` and ``held`` has its numbers."""
+    """Return the name of the Value as an output of the file; ``held`` has its numbers, and ``name`` is its own."""
     if held == name:
         return name
     if value.layer.op.role is Role.DATA:  # an input, prepared; its name is what the user feeds

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from caffeport.lazy import require
+from caffeport.walk import read_inputs, wanted_values
 
 from ..errors import NormfaceError, did_you_mean, shape_text
 from ..fast_prelu import with_fast_prelu
 from .own_preprocessing import OwnPreprocessing, of_metadata, of_transform
+from .unread_inputs import unread_inputs
 
 CPU = ["CPUExecutionProvider"]
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -38,12 +40,14 @@ class FeatureSession:
                 raise NormfaceError(f"{model}: holds its weights; leave {weights} out")
             self._session = self._open(runtime, Path(model), options, providers)
             self.own = of_metadata(self._session.get_modelmeta().custom_metadata_map, self.title)
+            self._output = self._feature_output(output)
+            self._unread = unread_inputs(Path(model), self._output) if len(self._session.get_inputs()) > 1 else {}
         else:
             with tempfile.TemporaryDirectory() as folder:
                 path = self._convert(Path(model), weights, output, Path(folder))
                 self._session = self._open(runtime, path, options, providers)
+            self._output, self._unread = self._session.get_outputs()[0].name, {}
         self._input = self._picture_input()
-        self._output = self._feature_output(output)
         batch, self.channels, *size = self._input.shape
         self.batch: int | None = batch if isinstance(batch, int) and batch > 0 else None
         self.size: tuple[int, int] | None = None
@@ -56,7 +60,8 @@ class FeatureSession:
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         try:
-            inputs = {self._input.name: batch.astype(TYPES[self._input.type], copy=False)}
+            inputs = {name: unread.zeros(len(batch)) for name, unread in self._unread.items()}
+            inputs[self._input.name] = batch.astype(TYPES[self._input.type], copy=False)
             features = self._session.run([self._output], inputs)[0]
         except Exception as error:  # ONNX Runtime has a class an error code, without a common one of its own
             told = f"{self.title}: ONNX Runtime cannot run it on {shape_text(batch.shape)}"
@@ -96,18 +101,19 @@ class FeatureSession:
                 f'{net_path}: has no blob "{output}"{did_you_mean(output, net.blobs)} (--output); '
                 f"its outputs are {', '.join(net.outputs)}"
             )
-        pictures = [value for value in net.input_values if len(value.shape) == 4]
+        if output is None and len(net.outputs) > 1:
+            self._refuse_several(net.outputs)
+        wanted = wanted_values(net, None if output is None else [output])
+        pictures = [value for value in read_inputs(net, wanted) if len(value.shape) == 4]
         if len(pictures) == 1:
             self.declared = (pictures[0].shape[2], pictures[0].shape[3])
             self.own = of_transform(net.preprocessing.get(pictures[0].name))
         path = folder / "model.onnx"
-        net.to_onnx(path, outputs=None if output is None else [output])
-        if len(net.inputs) > 1:
-            _drop_unread_inputs(path)
+        net.to_onnx(path, outputs=[value.name for value in wanted] or None)
         return path
 
     def _picture_input(self) -> Any:
-        inputs = self._session.get_inputs()
+        inputs = [one for one in self._session.get_inputs() if one.name not in self._unread]
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] not in (1, 3):
             told = ", ".join(f"{one.name} {shape_text(one.shape)}" for one in inputs) or "none"
             raise NormfaceError(f"{self.title}: needs one picture input (N, 1 or 3 channels, H, W), and has {told}")
@@ -120,31 +126,15 @@ class FeatureSession:
         if output is None and len(names) == 1:
             return names[0]
         if output is None:
-            raise NormfaceError(
-                f"{self.title}: has the outputs {', '.join(names)}; say which is the feature (--output)"
-            )
+            self._refuse_several(names)
         if output not in names:
             raise NormfaceError(
                 f'{self.title}: has no output "{output}"{did_you_mean(output, names)}; it has {", ".join(names)}'
             )
         return output
 
-
-def _drop_unread_inputs(path: Path) -> None:
-    """A training net has a label beside the picture, which the feature does not depend on."""
-    onnx = require("onnx")
-    model = onnx.load(str(path))
-    read = {name for node in model.graph.node for name in _reads(node)}
-    kept = [one for one in model.graph.input if one.name in read]
-    del model.graph.input[:]
-    model.graph.input.extend(kept)
-    onnx.save(model, str(path))
-
-
-def _reads(node: Any) -> list[str]:
-    """What a node reads, the graphs within it included."""
-    within = [inner for attribute in node.attribute for inner in attribute.g.node]
-    return [*node.input, *(name for inner in within for name in _reads(inner))]
+    def _refuse_several(self, names: list[str]) -> NoReturn:
+        raise NormfaceError(f"{self.title}: has the outputs {', '.join(names)}; say which is the feature (--output)")
 
 
 def _options(runtime: Any) -> Any:
