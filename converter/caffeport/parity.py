@@ -208,8 +208,7 @@ def run_onnx(net: Net, inputs: Blobs, wanted: list[Value], fold: bool) -> Blobs:
         write(graph, path)
         try:
             session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            names = {entry.name for entry in session.get_inputs()}
-            made = session.run(None, {name: array for name, array in inputs.items() if name in names})
+            made = session.run(None, {port.name: inputs[port.blob] for port in graph.inputs})
         except Exception as error:  # ONNX Runtime's own classes have no public base
             raise CaffeportError(f"ONNX Runtime: {str(error).splitlines()[0]}") from error
     return {value.key: array for value, array in zip(wanted, made, strict=True)}

@@ -85,9 +85,10 @@ class Exported(NamedTuple):
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of the file; an axis that is a name may have any size."""
+    """An input or output of the file, which is Caffe's ``blob``; an axis that is a name may have any size."""
 
     name: str
+    blob: str
     dims: list[int | str]
 
 
@@ -183,8 +184,8 @@ def _emit(
     return Graph(
         net.name or "caffe",
         g,
-        [Port(names[value], axes.dims(value)) for value in net.input_values if names[value] in read],
-        [Port(name, axes.dims(value)) for name, value in zip(outputs, wanted, strict=True)],
+        [Port(names[value], value.name, axes.dims(value)) for value in net.input_values if names[value] in read],
+        [Port(name, value.name, axes.dims(value)) for name, value in zip(outputs, wanted, strict=True)],
         preprocessing,
     )
 
