@@ -137,7 +137,7 @@ def trace(
             if not batch:
                 raise
             continue
-        if dynamic_batch and not batch:
+        if dynamic_batch and not batch and inputs:
             warnings.warn(
                 f"net {net.name!r}: a layer fixes the batch size, so the ONNX file is for the declared shapes",
                 CaffeportWarning,
