@@ -131,10 +131,8 @@ CLASHES = {
     + IN_PLACE
     + nets.layer("Eltwise", "data data@r", "e"),
     "a layer like the node of an output": nets.inputs(data=SHAPE)
-    + nets.layer("Dropout", "data", "a", name="d")
-    + nets.layer("Split", "data", "b", name="a")
-    + nets.layer("ReLU", "data", "c", name="a/Identity")
-    + nets.layer("Dropout", "c", "a/Identity", name="e"),
+    + nets.layer("Power", "data", "b", name="a")  # its one node is called a/Identity
+    + nets.layer("Dropout", "b", "a", name="d"),
     "an input like preprocessing": chain("graph/Mul", "graph/const", first="graph/Sub"),
     "layers of one name in place": nets.inputs(data=SHAPE)
     + "".join(nets.layer(kind, "data", "data", name="r") for kind in ("ReLU", "TanH", "Sigmoid")),
