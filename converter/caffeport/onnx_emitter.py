@@ -102,8 +102,8 @@ class Emitter:
         """Keep these names for the blobs that are called so."""
         self._names.reserve(names)
 
-    def keep_what_leads_to(self, outputs: Iterable[str]) -> set[str]:
-        """Drop every node, constant and weight that these names do not depend on; return every name still read."""
+    def keep_what_leads_to(self, outputs: Iterable[str]) -> None:
+        """Drop every node, constant and weight that these names do not depend on."""
         read = set(outputs)
         nodes = []
         for node in reversed(self.nodes):
@@ -113,7 +113,6 @@ class Emitter:
         self.nodes = nodes[::-1]
         self.constants = {name: array for name, array in self.constants.items() if name in read}
         self.initializers = {name: entry for name, entry in self.initializers.items() if name in read}
-        return read
 
     @property
     def layer_name(self) -> str:

@@ -53,8 +53,9 @@ def export(
 ) -> Exported:
     """Write the net as ONNX. Returns what the file's inputs and outputs are called.
 
-    They have the names of Caffe's blobs, and an input that no output depends on is left out. An output whose blob
-    has an input's name, because a layer works in place on that input, is called ``blob@layer``; see onnx_names.
+    They have the names of Caffe's blobs, and an input that no layer on the way to an output reads is left out. An
+    output whose blob has an input's name, because a layer works in place on that input, is called ``blob@layer``; see
+    onnx_names.
 
     opset: 13 to 21.
     dynamic_batch: leave the batch axis free, and height and width too where every layer allows it.
@@ -180,11 +181,11 @@ def _emit(
         held = _named(g.nodes[start:], results, [names[value] for value in values])
         tensors.update((value, tensor(value, name)) for value, name in zip(values, held, strict=True))
     outputs = [_output(g, value, tensors[value].name, names[value]) for value in wanted]
-    read = g.keep_what_leads_to(outputs)
+    g.keep_what_leads_to(outputs)
     return Graph(
         net.name or "caffe",
         g,
-        [Port(names[value], value.name, axes.dims(value)) for value in net.input_values if names[value] in read],
+        [Port(names[value], value.name, axes.dims(value)) for value in read_inputs(net, wanted)],
         [Port(name, value.name, axes.dims(value)) for name, value in zip(outputs, wanted, strict=True)],
         preprocessing,
     )

@@ -295,6 +295,14 @@ class TestModels:
         ):
             Extractor(path, mean=0)
 
+    def test_an_input_that_is_read_for_its_shape_alone(self, tmp_path):
+        crop = 'layer { name: "c" type: "Crop" bottom: "data" bottom: "like" top: "c" crop_param { axis: 2 } }'
+        text = nets.inputs(data=(1, 3, 6, 6), like=(1, 7, HEIGHT, WIDTH)) + crop
+        net = linear_faces(tmp_path, text=text + nets.inner_product("c", "fc", FEATURES))
+        picture = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
+        found = Extractor(net.prototxt, net.caffemodel, mean=0, size=(6, 6)).features_of([picture])
+        np.testing.assert_allclose(found, expected(net, [picture[:HEIGHT, :WIDTH]]), **TOLERANCE)
+
     def test_layers_in_place_on_the_picture(self, tmp_path):
         front = nets.inputs(data=(1, 3, HEIGHT, WIDTH))
         front += nets.layer("Power", "data", "data", "power_param { shift: -3 scale: 2 }", "p")

@@ -38,15 +38,12 @@ class FeatureSession:
         if Path(model).suffix.lower() == ".onnx":
             if weights is not None:
                 raise NormfaceError(f"{model}: holds its weights; leave {weights} out")
-            self._session = self._open(runtime, Path(model), options, providers)
+            self._open(runtime, Path(model), output, options, providers)
             self.own = of_metadata(self._session.get_modelmeta().custom_metadata_map, self.title)
-            self._output = self._feature_output(output)
-            self._unread = unread_inputs(Path(model), self._output) if len(self._session.get_inputs()) > 1 else {}
         else:
             with tempfile.TemporaryDirectory() as folder:
                 path = self._convert(Path(model), weights, output, Path(folder))
-                self._session = self._open(runtime, path, options, providers)
-            self._output, self._unread = self._session.get_outputs()[0].name, {}
+                self._open(runtime, path, None, options, providers)  # it has the one output that is wanted
         self._input = self._picture_input()
         batch, self.channels, *size = self._input.shape
         self.batch: int | None = batch if isinstance(batch, int) and batch > 0 else None
@@ -76,17 +73,19 @@ class FeatureSession:
             )
         return np.ascontiguousarray(features.reshape(len(batch), -1), np.float32)
 
-    def _open(self, runtime: Any, path: Path, options: Any, providers: list[str]) -> Any:
+    def _open(self, runtime: Any, path: Path, output: str | None, options: Any, providers: list[str]) -> None:
         if not path.is_file():
             raise NormfaceError(f"{path}: no such file")
         try:
             model = with_fast_prelu(path) if providers == CPU else str(path)
-            session = runtime.InferenceSession(model, options, providers=providers)
+            self._session = runtime.InferenceSession(model, options, providers=providers)
         except Exception as error:
             raise NormfaceError(f"{self.title}: ONNX Runtime cannot load it: {_first_line(error)}") from error
-        if session.get_providers()[0] != providers[0]:  # ONNX Runtime goes on with the CPU without a word
+        if self._session.get_providers()[0] != providers[0]:  # ONNX Runtime goes on with the CPU without a word
             raise NormfaceError("device cuda: ONNX Runtime cannot start CUDA (driver, cuDNN); see --device cpu")
-        return session
+        self._output = self._feature_output(output)
+        several = len(self._session.get_inputs()) > 1
+        self._unread = unread_inputs(path, self._output) if several else {}
 
     def _convert(self, net_path: Path, weights: str | Path | None, output: str | None, folder: Path) -> Path:
         import caffeport
