@@ -206,7 +206,7 @@ def test_the_gallery_holds_everything_and_fetches_nothing(tmp_path, stubs):
         (lambda text: "[]", "is not what an experiment writes"),
         (lambda text: text.replace('"holds": false', '"holds": "no"'), "is not what an experiment writes"),
         (lambda text: text.replace('"line.png"', '"../secret.png"'), "'../secret.png' is no figure's name"),
-        (lambda text: text.replace('"line.png"', '"lost.png"'), "lost.png: cannot be read"),
+        (lambda text: text.replace('"line.png"', '"lost.png"'), "lost.png: No such file"),
         (lambda text: text.replace('"experiment": "works"', '"experiment": "else"'), "is of the experiment 'else'"),
     ],
 )

@@ -139,7 +139,7 @@ GOOD = {"features": ROWS, "names": np.array(NAMES)}
         (saved(ROWS), r"holds one array; expected an \.npz"),
         (npz(features=ROWS, names=np.array([Bomb()] * 4)), r"is no features file .*allow_pickle"),
         (npz(features=np.array([Bomb()]), names=np.array(NAMES)), r"is no features file .*allow_pickle"),
-        (saved(np.array([Bomb()])), r"is no features file"),
+        (saved(np.array([Bomb()])), r"holds one array; expected an \.npz"),
         (with_member("features.npy", HUGE + b"\n"), r"is no features file"),
         (with_member("features.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': [[[[  "), r"is no features file"),
         (npz(other=ROWS), r'has no "features"; it has other'),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import mmap
+import os
 from pathlib import Path
 
 import numpy as np
 from caffeport.lazy import require
 
 from ..errors import DataError
+from ..reading import read_at
 from .datum import Datum, datum_label, read_datum
 from .decoding import decode
 from .lmdb_file import records
 from .pictures import Pictures
-from .reading import read_at
 
 DATA_FILE = "data.mdb"
 
@@ -23,9 +24,9 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path / DATA_FILE if path.is_dir() else path
+        self._file = path / DATA_FILE if os.path.isdir(path) else path
         refuse_leveldb(path)
-        if not self._file.exists():
+        if not os.path.exists(self._file):
             raise DataError(f"{path}: is no LMDB (there is no {DATA_FILE} in it)")
         keys, starts, sizes = [], [], []
         for key, start, size in records(self._file):
@@ -95,7 +96,7 @@ class DatabasePictures(Pictures):
 
 
 def refuse_leveldb(path: Path) -> None:
-    if path.is_dir() and (path / "CURRENT").exists() and not (path / DATA_FILE).exists():
+    if os.path.isdir(path) and os.path.exists(path / "CURRENT") and not os.path.exists(path / DATA_FILE):
         raise DataError(
             f"{path}: is a LevelDB, which is not read here; make an LMDB of it: convert_imageset --backend=lmdb, "
             "or copy its records (key, value) with Python's plyvel and lmdb packages"

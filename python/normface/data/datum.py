@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,24 +46,23 @@ def read_datum(raw: bytes, name: str) -> Datum:
     """Parse a Datum. Raises DataError, which names it, for bytes that are none."""
     numbers = {_CHANNELS: 0, _HEIGHT: 0, _WIDTH: 0, _LABEL: 0, _ENCODED: 0}
     data = b""
-    floats: list[bytes] = []
+    floats = bytearray()
     for number, kind, a, b in datum_fields(raw, name):
         if number in numbers and kind == wire.VARINT:
             numbers[number] = wire.signed(a)
         elif number == _DATA and kind == wire.LENGTH:
             data = raw[a:b]
         elif number == _FLOATS and kind in (wire.FIXED32, wire.LENGTH):
-            floats.append(raw[a:b])
-    joined = b"".join(floats)
-    if len(joined) % 4:
-        raise DataError(f"{name}: is a damaged Datum (its float_data has {len(joined)} bytes)")
+            floats += raw[a:b]
+    if len(floats) % 4:
+        raise DataError(f"{name}: is a damaged Datum (its float_data has {len(floats)} bytes)")
     return Datum(
         numbers[_CHANNELS],
         numbers[_HEIGHT],
         numbers[_WIDTH],
         data,
         numbers[_LABEL],
-        np.frombuffer(joined, "<f4"),
+        np.frombuffer(bytes(floats), "<f4"),
         bool(numbers[_ENCODED]),
     )
 
@@ -79,8 +79,8 @@ def datum_label(raw: wire.Buffer, start: int, end: int, name: str) -> int:
     return label
 
 
-def datum_fields(raw: bytes, name: str) -> list[tuple[int, int, int, int]]:
+def datum_fields(raw: bytes, name: str) -> Iterator[tuple[int, int, int, int]]:
     try:
-        return list(wire.fields(raw, 0, len(raw)))
+        yield from wire.fields(raw, 0, len(raw))
     except wire.WireError as error:
         raise DataError(f"{name}: is no Datum, or is damaged ({error})") from error

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..reading import MAX_PICTURE, read_file
 from .folders import SUFFIXES
 from .pictures import Pictures
-from .reading import MAX_PICTURE, read_file
 
 _LABEL = re.compile(r"[+-]?\d{1,18}")
 
@@ -29,7 +29,7 @@ class ListPictures(Pictures):
         super().__init__(path, names, color)
         self._given = root is not None
         self.root = str(root) if root is not None else _root(path, names[0])
-        if root is not None and not Path(root).is_dir():
+        if root is not None and not os.path.isdir(root):
             raise DataError(f"{root}: is no folder; expected the root of the paths in {path}")
         if labels is not None:
             self.take_labels(labels)
@@ -85,7 +85,7 @@ def _root(path: Path, first: str) -> str:
     if os.path.isabs(first):
         return ""
     beside = path.parent
-    return "" if not (beside / first).exists() and Path(first).exists() else str(beside)
+    return "" if not os.path.exists(beside / first) and os.path.exists(first) else str(beside)
 
 
 def _suffix(path: str) -> str:

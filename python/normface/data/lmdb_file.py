@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DataError
+from ..reading import opened
 
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _PAGE_HEADER = struct.Struct("<QHHHH")
@@ -38,14 +39,11 @@ def records(path: Path) -> Iterator[tuple[bytes, int, int]]:
 
     ``path`` is the data file. Raises DataError, which names it, for anything that is no whole LMDB.
     """
-    try:
-        with open(path, "rb") as stream:
-            if path.stat().st_size < 2 * 512:
-                raise DataError(f"{path}: is no LMDB ({path.stat().st_size} bytes)")
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                yield from _Tree(path, data).walk()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    with opened(path) as (stream, size):
+        if size < 2 * 512:
+            raise DataError(f"{path}: is no LMDB ({size} bytes)")
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            yield from _Tree(path, data).walk()
 
 
 class _Tree:
@@ -81,6 +79,7 @@ class _Tree:
             if not flags & (_BRANCH | _LEAF) or not 0 <= count <= self._page // 2 or lower > self._page:
                 self._damaged(f"page {number} is neither branch nor leaf")
             offsets = struct.unpack_from(f"<{count}H", self._data, start + _PAGE_HEADER.size)
+            self._check_room(number, start, offsets, leaf=not flags & _BRANCH)
             if flags & _BRANCH:
                 for offset in reversed(offsets):
                     low, high, top, _ = self._node(start, offset)
@@ -91,6 +90,17 @@ class _Tree:
                 found += 1
         if found != self._entries:
             self._damaged(f"it holds {found} records, and {self._entries} are declared")
+
+    def _check_room(self, number: int, start: int, offsets: tuple[int, ...], leaf: bool) -> None:
+        """Nodes do not overlap: a page cannot hold more than it is long, however often it refers to one."""
+        taken = _PAGE_HEADER.size + 2 * len(offsets)
+        for offset in offsets:
+            low, high, flags, key_size = self._node(start, offset)
+            taken += _NODE.size + key_size
+            if leaf:
+                taken += 8 if flags & _BIG else low | high << 16
+        if taken > self._page:
+            self._damaged(f"the nodes of page {number} take {taken} bytes of its {self._page}")
 
     def _record(self, start: int, offset: int) -> tuple[bytes, int, int]:
         low, high, flags, key_size = self._node(start, offset)

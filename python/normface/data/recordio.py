@@ -13,6 +13,7 @@ b - 1 describe identities.
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from pathlib import Path
 from typing import IO
@@ -20,8 +21,8 @@ from typing import IO
 import numpy as np
 
 from ..errors import DataError
+from ..reading import MAX_PICTURE, read_file
 from .pictures import Pictures
-from .reading import read_file
 
 MAGIC = 0xCED7230A
 
@@ -44,7 +45,7 @@ class RecordPictures(Pictures):
     def __init__(self, path: Path, color: bool | None = True) -> None:
         index = path.with_suffix(".idx")
         size = path.stat().st_size
-        keys, offsets = _read_index(index, path, size) if index.exists() else _scan(path)
+        keys, offsets = _read_index(index, path, size) if os.path.exists(index) else _scan(path)
         starts = _read_starts(path, keys, offsets, size)
         labels = np.where(starts["flag"] > 0, starts["first"], starts["label"]).astype(np.float64)
         chosen = _pictures_of(path, keys, starts, labels)
@@ -158,18 +159,21 @@ def _read_starts(path: Path, keys: np.ndarray, offsets: np.ndarray, size: int) -
 
 def _read_record(stream: IO[bytes], offset: int, title: str) -> bytes:
     """The payload of the record at ``offset``, its parts joined."""
-    stream.seek(offset)
+    end = stream.seek(0, 2)
+    position = stream.seek(offset)
     parts: list[bytes] = []
     kind = _WHOLE
     while not parts or kind in (_FIRST, _MIDDLE):
         length, kind = _word(stream.read(8), title)
         if bool(parts) != (kind in (_MIDDLE, _LAST)):
             raise DataError(f"{title}: its parts are out of order")
-        part = stream.read(length)
-        if len(part) < length:
+        position += 8 + length + -length % 4
+        if stream.tell() + length > end:  # a read of more than there is would set memory aside for it first
             raise DataError(f"{title}: is cut short; fetch the file again")
-        stream.read(-length % 4)
-        parts.append(part)
+        if position - offset > MAX_PICTURE:
+            raise DataError(f"{title}: has more than {MAX_PICTURE} bytes, the most that is read of a picture")
+        parts.append(stream.read(length))
+        stream.seek(position)
     payload = _MAGIC_BYTES.join(parts)
     if len(payload) < _HEADER:
         raise DataError(f"{title}: is too short for a picture's record")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
@@ -74,7 +75,7 @@ class FeatureSession:
         return np.ascontiguousarray(features.reshape(len(batch), -1), np.float32)
 
     def _open(self, runtime: Any, path: Path, output: str | None, options: Any, providers: list[str]) -> None:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise NormfaceError(f"{path}: no such file")
         try:
             model = with_fast_prelu(path) if providers == CPU else str(path)

@@ -12,9 +12,9 @@ from caffeport.lazy import LazyModule
 
 from ..align import SIZES, align_face, choose_faces
 from ..data import decode
-from ..data.reading import MAX_PICTURE, read_file
 from ..errors import DataError, NormfaceError, NormfaceWarning, did_you_mean
 from ..extract import Extractor
+from ..reading import MAX_PICTURE, read_file
 
 cv2 = LazyModule("cv2")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def checked_drawing(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise NormfaceError(f"{path}: a picture is written as .png or .jpg; choose one of these endings")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise NormfaceError(f"{path}: the folder {path.parent} does not exist")
     return path
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from caffeport.files import replacing
 
 from ..errors import TrainingError
+from ..reading import parsing, read_text
 
 SUFFIXES = (".csv", ".jsonl")
 
@@ -25,7 +27,7 @@ class Log:
         if path.suffix not in SUFFIXES:
             raise TrainingError(f"{path}: expected a log that ends in {' or '.join(SUFFIXES)}")
         self.path, self._columns = path, ["iteration", "phase", *columns]
-        kept = self._kept(start) if start and path.is_file() else []
+        kept = self._kept(start) if start and os.path.isfile(path) else []
         with replacing(path) as stream:
             if path.suffix == ".csv":
                 stream.write(self._csv(dict(zip(self._columns, self._columns, strict=True))))
@@ -42,15 +44,13 @@ class Log:
 
     def _kept(self, start: int) -> list[dict[str, Any]]:
         """The rows before ``start``; a test of iteration ``start`` itself comes again."""
-        try:
-            text = self.path.read_text()
+        text = read_text(self.path, error=TrainingError)
+        with parsing(self.path, "is no log of a run (name another file)", TrainingError):
             if self.path.suffix == ".csv":
                 rows: list[dict[str, Any]] = list(csv.DictReader(io.StringIO(text)))
             else:
                 rows = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
             return [row for row in rows if int(row["iteration"]) < start]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(f"{self.path}: is no log of a run ({error}); name another file") from error
 
     def _line(self, row: dict[str, Any]) -> bytes:
         return self._csv(row) if self.path.suffix == ".csv" else (json.dumps(row) + "\n").encode()
