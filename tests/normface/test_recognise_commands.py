@@ -72,7 +72,7 @@ class TestCompare:
         )
         assert code == 0
         assert out.startswith("same person: cosine ")
-        assert out.endswith(f">= -0.950 (false accepts 0.1, {tmp_path / 'results.json'})\n")
+        assert out.endswith(f">= -0.950 (false accepts 0.1, as {tmp_path / 'results.json'} says)\n")
 
     def test_errors(self, net, photos, tmp_path, capsys):
         a, b, _ = photos
@@ -167,8 +167,8 @@ def test_forty_pairs_of_lfw_get_the_right_verdict(lfw):
     from normface.recognise import FaceReader, threshold_for
     from normface.recognise.verdict import compare
 
-    threshold = threshold_for(1e-3, preset="mobilefacenet")
     extractor = Extractor(*MOBILEFACENET, preset="mobilefacenet", mirror="sum")
+    threshold = threshold_for(1e-3, extractor=extractor)
     reader = FaceReader(extractor, Detector(MODELS / "mtcnn", threads=1))
     verdicts = [compare(reader.read(a), reader.read(b), threshold).same for a, b, _ in lfw]
     assert verdicts == [same for *_, same in lfw] == [True] * 20 + [False] * 20

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..reading import MAX_PICTURE, read_file
+from ..reading import MAX_PICTURE, printable, read_file
 from .folders import SUFFIXES
 from .pictures import Pictures
 
+MAX_PATH, MAX_NAME = 4096, 255
+"""Bytes that Linux takes; what is longer is no path on any system."""
+_LABEL_ROOM = 64
 _LABEL = re.compile(r"[+-]?\d{1,18}")
 
 
@@ -51,6 +54,8 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray | None]:
     names: list[str] = []
     labels: list[int] = []
     for number, line in lines:
+        if len(line) > MAX_PATH or max(map(len, line.split("/"))) > MAX_NAME + _LABEL_ROOM:
+            raise DataError(f'{path}:{number}: is no picture\'s path ({len(line)} characters): "{printable(line)}"')
         head, _, last = line.replace("\t", " ").rpartition(" ")
         if labels or not names:  # the first line settles whether there are labels
             if head and _LABEL.fullmatch(last):
@@ -58,11 +63,13 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray | None]:
                 labels.append(int(last))
                 continue
             if labels:
-                raise DataError(f'{path}:{number}: expected "path label" as on the lines before, got "{_short(line)}"')
+                raise DataError(
+                    f'{path}:{number}: expected "path label" as on the lines before, got "{printable(line)}"'
+                )
         if head and _LABEL.fullmatch(last):
             raise DataError(f'{path}:{number}: has a label ("{last}"), but the lines before have none')
         if _suffix(head) in SUFFIXES and _suffix(line) not in SUFFIXES:
-            raise DataError(f'{path}:{number}: has the label "{_short(last)}"; expected a whole number')
+            raise DataError(f'{path}:{number}: has the label "{printable(last)}"; expected a whole number')
         names.append(line)
     return names, np.array(labels, np.int64) if labels else None
 
@@ -90,7 +97,3 @@ def _root(path: Path, first: str) -> str:
 
 def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
-
-
-def _short(line: str) -> str:
-    return line if len(line) <= 80 else line[:77] + "..."

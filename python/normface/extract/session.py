@@ -13,6 +13,7 @@ from caffeport.walk import read_inputs, wanted_values
 
 from ..errors import NormfaceError, did_you_mean, shape_text
 from ..fast_prelu import with_fast_prelu
+from .identity import onnx_digest
 from .own_preprocessing import OwnPreprocessing, of_metadata, of_transform
 from .unread_inputs import unread_inputs
 
@@ -31,6 +32,7 @@ class FeatureSession:
 
     def __init__(self, model: str | Path, weights: str | Path | None, output: str | None, device: str) -> None:
         self.title = str(model)
+        self._model, self._weights, self._wanted = Path(model), weights, output
         self.own: OwnPreprocessing | None = None
         self.declared: tuple[int, int] | None = None
         runtime = require("onnxruntime")
@@ -55,6 +57,19 @@ class FeatureSession:
     def dimension(self, size: tuple[int, int]) -> int:
         """D, by a run on black pictures (H, W). Raises NormfaceError where the output is no vector a picture."""
         return self.run(np.zeros((self.batch or 2, self.channels, *size), np.float32)).shape[1]
+
+    def weight_digests(self) -> tuple[str, ...]:
+        """By value, see normface.extract.identity: of an ONNX file; of a Caffe net as it is exported, folded or not."""
+        if self._weights is None:
+            inside = None if self.own is None else self.own.inside
+            digests = [onnx_digest(self._model, self._output, inside)]
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                paths = [
+                    self._convert(self._model, self._weights, self._wanted, Path(folder), f) for f in (True, False)
+                ]
+                digests = [onnx_digest(path, self._output, None) for path in paths]
+        return tuple(dict.fromkeys(digest for digest in digests if digest))
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         try:
@@ -88,7 +103,9 @@ class FeatureSession:
         several = len(self._session.get_inputs()) > 1
         self._unread = unread_inputs(path, self._output) if several else {}
 
-    def _convert(self, net_path: Path, weights: str | Path | None, output: str | None, folder: Path) -> Path:
+    def _convert(
+        self, net_path: Path, weights: str | Path | None, output: str | None, folder: Path, fold: bool = True
+    ) -> Path:
         import caffeport
 
         if weights is None:
@@ -108,8 +125,8 @@ class FeatureSession:
         if len(pictures) == 1:
             self.declared = (pictures[0].shape[2], pictures[0].shape[3])
             self.own = of_transform(net.preprocessing.get(pictures[0].name))
-        path = folder / "model.onnx"
-        net.to_onnx(path, outputs=[value.name for value in wanted] or None)
+        path = folder / ("folded.onnx" if fold else "unfolded.onnx")
+        net.to_onnx(path, outputs=[value.name for value in wanted] or None, fold=fold)
         return path
 
     def _picture_input(self) -> Any:

@@ -48,6 +48,10 @@ class FaceReader:
         self._face_size = _face_size(extractor)
 
     @property
+    def extractor(self) -> Extractor:
+        return self._extractor
+
+    @property
     def settings(self) -> dict[str, Any]:
         """How the extractor makes its features."""
         return self._extractor.settings
