@@ -119,7 +119,7 @@ def inflate(packed: bytes, most: int, bits: int = zlib.MAX_WBITS) -> bytes:
 def printable(text: str, most: int = 80) -> str:
     """A text of the user's file as a message may show it: short, and without escape sequences."""
     shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text[: most + 1])
-    return shown if len(shown) <= most else shown[:most] + "…"
+    return shown if len(shown) <= most else shown[: most - 3] + "..."
 
 
 def _words(cause: Exception) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from caffeport.command import DONE, print_table
 
 from ..errors import DataError, NormfaceError, NormfaceWarning
-from . import model_options
+from . import model_options, threshold_option
 
 if TYPE_CHECKING:
     from ..evaluate import FoldResult
@@ -32,13 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     lfw = protocol("lfw", "LFW's 6000 pairs in ten folds", _lfw)
     lfw.add_argument("--pairs", required=True, type=Path, metavar="pairs.txt", help="view 2's list of pairs")
-    _add_threshold_out(lfw)
+    threshold_option.add(lfw)
     _add_fold_options(lfw, "plain")
     blufr = protocol("blufr", "all pairs of LFW, and open-set identification, in ten trials", _blufr)
     blufr.add_argument(
         "--config", required=True, type=Path, metavar="blufr_lfw_config.mat", help="the benchmark's protocol file"
     )
-    _add_threshold_out(blufr)
+    threshold_option.add(blufr)
     blufr.add_argument("--fars", metavar="F[,F]", help="of the verification rates (default 0.01,0.001,0.0001)")
     blufr.add_argument("--dir-fars", metavar="F[,F]", help="of the identification rates (default 0.1,0.01,0.001)")
     blufr.add_argument("--rank", type=int, default=1, metavar="N", help="of the identification rates (default 1)")
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ytf.add_argument("--svm-cost", type=float, default=1.0, metavar="C", help="of the histogram method (default 1)")
     sets = protocol("bin", "InsightFace's .bin sets (lfw, cfp_fp, agedb_30, …) in ten folds", _bin)
     sets.add_argument("--set", required=True, type=Path, metavar="SET.bin", help="the set")
-    _add_threshold_out(sets)
+    threshold_option.add(sets)
     _add_fold_options(sets, "insightface")
     for added, images in ((lfw, True), (blufr, True), (ytf, True), (sets, False)):
         _add_source(added, images)
@@ -158,7 +158,7 @@ def _blufr(options: argparse.Namespace) -> int:
     whole, result = result, result.at(fars, dir_fars)
     figures = blufr_figures(result, comparable=comparable)
     impostors = int(result.impostor_pairs.min())
-    _write_thresholds(options, figures, found.settings, f"BLUFR ({len(config.trials)} trials)", impostors)
+    threshold_option.write(options, figures, found.settings, f"BLUFR ({len(config.trials)} trials)", impostors)
     if options.out:
         from ..evaluate.figures import save_blufr_rates
 
@@ -187,7 +187,7 @@ def _tell_folds(
 
     figures = fold_figures(result, comparable=result.protocol == "plain")
     impostors = int((~result.same).sum())
-    _write_thresholds(options, figures, settings or {}, f"{title} ({len(result.same)} pairs)", impostors)
+    threshold_option.write(options, figures, settings or {}, f"{title} ({len(result.same)} pairs)", impostors)
     if options.out:
         from ..evaluate.figures import save_fold_figures
         from ..evaluate.source import finder
@@ -258,15 +258,6 @@ def _add_fold_options(parser: argparse.ArgumentParser, default: str) -> None:
     _add_score_options(parser)
 
 
-def _add_threshold_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--threshold-out",
-        type=Path,
-        metavar="MODEL.toml",
-        help="write the thresholds with the model they hold for; normface compare finds it beside the model",
-    )
-
-
 def _add_score_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pca", metavar="KEEP", help="principal components: 0.995 of the variance, or 128 of them")
     parser.add_argument("--metric", choices=METRICS, help="replaces the protocol's")
@@ -320,12 +311,7 @@ def _check_output(options: argparse.Namespace, comparable: bool = False) -> None
 
     comparable: the scores will be cosines of features as they are extracted, of which a threshold can be told.
     """
-    if options.threshold_out is not None:
-        from ..recognise import threshold_file
-
-        threshold_file.checked_target(options.threshold_out)
-        if not comparable:
-            raise NormfaceError("--threshold-out: needs plain cosines; leave --pca and --metric out, --protocol plain")
+    threshold_option.check(options, comparable)
     if options.out is None:
         return
     from ..evaluate.figures import figure
@@ -344,33 +330,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
         stream.write((json.dumps(content, indent=2) + "\n").encode())
 
 
-def _write_thresholds(
-    options: argparse.Namespace, figures: dict[str, Any], settings: dict[str, Any], measured: str, impostors: int
-) -> None:
-    """The threshold file, of the model that made the features; rates below one of the impostor pairs are left out."""
-    if options.threshold_out is None:
-        return
-    from ..extract.identity import ModelIdentity
-    from ..reading import parsing
-    from ..recognise import threshold_file
-
-    if settings.get("identity") is None:
-        raise NormfaceError(
-            f"{options.features or options.model}: does not say which model made the features, so that no threshold "
-            "can be told for one; extract them again, or evaluate with --model"
-        )
-    with parsing(options.features or options.model, "its settings name no model"):
-        model = ModelIdentity.from_dict(settings["identity"])
-    known = {float(far): cosine for far, cosine in figures["thresholds"].items() if float(far) * impostors >= 1}
-    if not known:
-        raise NormfaceError(
-            f"--threshold-out: {impostors} impostor pairs show no such rate; ask for higher ones (--fars)"
-        )
-    threshold_file.write(options.threshold_out, threshold_file.Measurement(measured, model, known))
-
-
 def _tell_files(options: argparse.Namespace) -> None:
     if options.out:
         print(f"wrote {options.out}: results.json and figures")
-    if options.threshold_out:
-        print(f"wrote {options.threshold_out}: thresholds of this model, which normface compare finds beside it")
+    threshold_option.tell(options)

@@ -15,7 +15,6 @@ from .pictures import Pictures
 
 MAX_PATH, MAX_NAME = 4096, 255
 """Bytes that Linux takes; what is longer is no path on any system."""
-_LABEL_ROOM = 64
 _LABEL = re.compile(r"[+-]?\d{1,18}")
 
 
@@ -54,8 +53,6 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray | None]:
     names: list[str] = []
     labels: list[int] = []
     for number, line in lines:
-        if len(line) > MAX_PATH or max(map(len, line.split("/"))) > MAX_NAME + _LABEL_ROOM:
-            raise DataError(f'{path}:{number}: is no picture\'s path ({len(line)} characters): "{printable(line)}"')
         head, _, last = line.replace("\t", " ").rpartition(" ")
         if labels or not names:  # the first line settles whether there are labels
             if head and _LABEL.fullmatch(last):
@@ -71,6 +68,9 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray | None]:
         if _suffix(head) in SUFFIXES and _suffix(line) not in SUFFIXES:
             raise DataError(f'{path}:{number}: has the label "{printable(last)}"; expected a whole number')
         names.append(line)
+    for (number, _), name in zip(lines, names, strict=True):
+        if len(name) > MAX_PATH or max(map(len, name.split("/"))) > MAX_NAME:
+            raise DataError(f'{path}:{number}: is no picture\'s path ({len(name)} characters): "{printable(name)}"')
     return names, np.array(labels, np.int64) if labels else None
 
 
