@@ -60,6 +60,7 @@ def _hdf5(path: Path) -> None:
 
 
 def _readers() -> dict[str, Any]:
+    from caffeport.caffemodel import read as read_weights
     from normface.align.landmarks import read_landmarks
     from normface.evaluate.bin_sets import read_bin
     from normface.evaluate.blufr_config import read_config
@@ -85,6 +86,7 @@ def _readers() -> dict[str, Any]:
         "results": read_results,
         "solverstate": read_state,
         "splits": read_splits,
+        "weights": read_weights,
     }
 
 

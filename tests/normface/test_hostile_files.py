@@ -24,7 +24,7 @@ from data_writers import encoded, image_record, picture, record, tagged, write_l
 from hostile_pictures import PICTURES
 
 READERS = Path(__file__).parents[3] / "shared" / "cases" / "readers"
-ERRORS = {"DataError", "ProtocolError", "TrainingError"}
+ERRORS = {"CaffemodelError", "DataError", "ProtocolError", "TrainingError"}
 SECONDS, MEGABYTES = 1.0, 64
 """Of processor time, and beyond 25 times the file's size: the floor is 32 MiB, which a reader may hold twice."""
 
@@ -282,15 +282,12 @@ def lmdb_of_one_record(folder: Path) -> bytes:
     return bytes(raw)
 
 
-def write_hdf5(path: Path) -> None:
-    """Four data sets of zeros that are stored nowhere, 200 MB each; and one that packs."""
+def hdf5(folder: Path, name: str, count: int) -> bytes:
+    """Data sets of 200 MB each that are stored nowhere."""
     h5py = pytest.importorskip("h5py", reason="h5py is not installed")
-    with h5py.File(path, "w") as file:
-        file.create_dataset("data", (50_000_000, 4), "f4", chunks=(1000, 4), compression="gzip")
-
-
-def hdf5(folder: Path) -> bytes:
-    write_hdf5(folder / "made.h5")
+    with h5py.File(folder / "made.h5", "w") as file:
+        for number in range(count):
+            file.create_dataset(name.format(number), (50_000_000 // 4, 4), "f4", chunks=(1000, 4), compression="gzip")
     return (folder / "made.h5").read_bytes()
 
 
@@ -321,7 +318,8 @@ def cases(folder: Path) -> list[tuple[str, str, bytes | Callable[[], bytes], str
             lambda: gzip.compress(struct.pack(">4BIII", 0, 0, 8, 3, 10**6, 28, 28) + bytes(10**6)),
             "far more than",
         ),
-        ("declared.h5", "hdf5", hdf5(folder), "declare 800000000 bytes"),
+        ("declared.h5", "hdf5", hdf5(folder, "data", 1), "declare 200000000 bytes"),
+        ("declared.caffemodel.h5", "weights", hdf5(folder, "data/fc{}/0", 4), "declares 50000000 numbers, more than"),
     ]
     return made
 
@@ -370,7 +368,7 @@ NAMES = [
     *(f"{name}.png" for name in PICTURES),
     *TEXTS,
     *(f"state-{name}" for name in STATES),
-    *("overlapping.mdb", "zip-bomb.zip", "long.rec", "parts.rec", "idx3.gz", "declared.h5"),
+    *("overlapping.mdb", "zip-bomb.zip", "long.rec", "parts.rec", "idx3.gz", "declared.h5", "declared.caffemodel.h5"),
 ]
 
 

@@ -6,6 +6,7 @@ import json
 import zipfile
 from pathlib import Path
 
+import caffeport
 import cv2
 import numpy as np
 import pytest
@@ -129,6 +130,15 @@ class TestSearch:
         code, _, errors = said(capsys, "search", photos[0], "--gallery", gallery, *model(net), "--scale", "2")
         assert code == 0
         assert errors.startswith(f"normface: note: {gallery}: its features were made differently: scale 1.0 there, 2.0")
+
+    def test_a_gallery_of_other_weights_is_noted(self, net, photos, gallery, capsys):
+        """The same file, trained on."""
+        tuned = caffeport.load(net.prototxt, net.caffemodel)
+        arrays = {"fc": [net.weight.astype(np.float32) + np.float32(1e-3), net.bias.astype(np.float32)]}
+        tuned.with_weights(arrays).save(net.caffemodel)
+        code, _, errors = said(capsys, "search", photos[0], "--gallery", gallery, *model(net))
+        assert code == 0
+        assert errors.startswith(f"normface: note: {gallery}: its features were made differently: by other weights;")
 
     def test_errors(self, net, photos, gallery, tmp_path, capsys):
         np.savez(tmp_path / "narrow.npz", features=np.ones((1, 2), np.float32), names=np.array(["x"]))
