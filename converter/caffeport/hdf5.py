@@ -9,7 +9,8 @@ import numpy as np
 from .caffemodel import Blob, Caffemodel, StoredLayer, _Run
 from .errors import CaffemodelError, MissingDependencyError
 
-_DEFLATE = 1032  # the most that HDF5's usual compression can shrink data
+_FLOOR, _GROWTH = 32 << 20, 20
+"""Bytes that all blobs may take: 32 MiB, and 20 times the file. Caffe writes them unpacked; floats shrink to a half."""
 
 
 def read_hdf5(path: Path) -> Caffemodel:
@@ -19,15 +20,17 @@ def read_hdf5(path: Path) -> Caffemodel:
     except ImportError as error:
         raise MissingDependencyError(f"{path}: HDF5 weights need h5py; install it: pip install h5py") from error
     blobs: dict[str, dict[int, Blob]] = {}
-    most = _DEFLATE * path.stat().st_size
+    room = _FLOOR + _GROWTH * path.stat().st_size
     try:
         with h5py.File(path, "r") as file:
 
             def keep(name: str, node: object) -> None:
+                nonlocal room
                 if isinstance(node, h5py.Dataset):
                     layer, _, index = name.rpartition("/")  # layer names may hold slashes of their own
-                    if node.size > most:
-                        raise ValueError(f"{name} declares {node.size} numbers, more than the file can hold")
+                    room -= 4 * node.size
+                    if room < 0:
+                        raise ValueError(f"{name[:80]} declares {node.size} numbers, more than the file can hold")
                     array = np.asarray(node, "<f4")
                     run = _Run(0, array.size, "<f4", 4)
                     blobs.setdefault(layer, {})[int(index)] = Blob(array.shape, False, array.tobytes(), [run])

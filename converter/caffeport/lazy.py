@@ -10,7 +10,7 @@ from .errors import MissingDependencyError
 _ADVICE = {
     "torch": "install PyTorch: pip install torch",
     "onnx": "install onnx: pip install onnx",
-    "onnxruntime": "install ONNX Runtime: pip install 'normface[cpu]', or 'normface[gpu]' for CUDA",
+    "onnxruntime": "install ONNX Runtime: pip install onnxruntime, or onnxruntime-gpu for CUDA",
     "cv2": "install OpenCV: pip install opencv-python; where libGL is missing, opencv-python-headless",
     "safetensors": "install safetensors: pip install safetensors",
 }

@@ -17,11 +17,13 @@ import numpy as np
 from .errors import NetError, WeightsError, shape_text
 from .fillers import fill, generator
 from .layers.base import BlobSpec, LayerType, Role, Shape
+from .naming import Names
 from .options import Options
 from .prototxt import Message
 
 if TYPE_CHECKING:
     from .parity import Report
+    from .to_onnx import Exported
 
 MAX_COUNT = 2**31 - 1  # Caffe indexes a blob with int
 
@@ -128,15 +130,13 @@ class Net:
         self.weights_path: Path | None = None  # the file that the weights were read from
         self.values = [value for layer in layers for value in layer.outputs]
         self.blobs = {value.name: value for value in self.values}
-        seen: dict[str, int] = {}
+        keys = Names(self.blobs)
         for value in self.values:
             if self.blobs[value.name] is value:
                 value.key = value.name
                 continue
             # "conv1@conv1", then "conv1@bn1": the layer that made this version of the blob.
-            key = f"{value.name}@{value.layer.name}"
-            seen[key] = seen.get(key, 0) + 1
-            value.key = key if seen[key] == 1 else f"{key}.{seen[key]}"
+            value.key = keys.take(f"{value.name}@{value.layer.name}")
         self.input_values = [v for layer in layers if layer.op.role is Role.DATA for v in layer.outputs]
         fed = set(self.input_values)
         loose = {v.name for v in self.values if not v.consumers and self.blobs[v.name] is v and v not in fed}
@@ -177,10 +177,13 @@ class Net:
                 return layer
         raise NetError(f'the net has no layer "{name}"{did_you_mean(name, (layer.name for layer in self.layers))}')
 
-    def infer(self, input_shapes: Mapping[Value, Shape]) -> dict[Value, Shape]:
-        """Every Value's shape for other input shapes; raises NetError where they, or a blob, do not fit."""
+    def infer(self, input_shapes: Mapping[Value, Shape], layers: Sequence[Layer] | None = None) -> dict[Value, Shape]:
+        """Every Value's shape for other input shapes; raises NetError where they, or a blob, do not fit.
+
+        layers: ask these alone, in the net's order, instead of all; they include what they depend on.
+        """
         shapes = {value: input_shapes.get(value, value.shape) for value in self.input_values}
-        for layer in self.layers:
+        for layer in self.layers if layers is None else layers:
             if layer.op.role is Role.DATA:
                 continue
             bottoms = [shapes[value] for value in layer.inputs]
@@ -214,11 +217,11 @@ class Net:
 
         return build(self, **options)
 
-    def to_onnx(self, path: str | Path, **options: Any) -> None:
+    def to_onnx(self, path: str | Path, **options: Any) -> Exported:
         """Write the net as an ONNX file; see :func:`caffeport.to_onnx.export`."""
         from .to_onnx import export
 
-        export(self, path, **options)
+        return export(self, path, **options)
 
     def with_weights(self, weights: Any) -> Net:
         """A copy of the net that holds other weights: a torch module made by ``to_torch()``, its

@@ -5,13 +5,14 @@ Differences between opsets (13 to 21) live here, so that a layer says what it wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
 
 from .errors import ExportError
+from .naming import Names
 from .net import Layer, Param, Shape
 
 OPSETS = range(13, 22)
@@ -48,6 +49,12 @@ class Node:
     attributes: dict[str, Any]
     name: str
 
+    @property
+    def reads(self) -> list[str]:
+        """What the node reads, its body included."""
+        body = self.attributes.get("body")
+        return [*self.inputs, *(name for inner in body.nodes for name in inner.reads)] if body else self.inputs
+
 
 @dataclass
 class Subgraph:
@@ -79,7 +86,7 @@ class Emitter:
         self._layer: Layer | None = None
         self._folded: tuple[list[Shape], Callable[[], list[np.ndarray]]] | None = None
         self._blob_names: dict[tuple[int, Shape, str], str] = {}
-        self._names: set[str] = set()
+        self._names = Names()
 
     def begin(
         self, layer: Layer, tops: list[Tensor], folded: tuple[list[Shape], Callable[[], list[np.ndarray]]] | None
@@ -89,16 +96,23 @@ class Emitter:
 
     def fresh(self, hint: str) -> str:
         """A name that nothing else in the graph has."""
-        name, number = hint, 1
-        while name in self._names:
-            number += 1
-            name = f"{hint}_{number}"
-        self._names.add(name)
-        return name
+        return self._names.take(hint)
 
-    def reserve(self, names: Sequence[str]) -> None:
+    def reserve(self, names: Iterable[str]) -> None:
         """Keep these names for the blobs that are called so."""
-        self._names.update(names)
+        self._names.reserve(names)
+
+    def keep_what_leads_to(self, outputs: Iterable[str]) -> None:
+        """Drop every node, constant and weight that these names do not depend on."""
+        read = set(outputs)
+        nodes = []
+        for node in reversed(self.nodes):
+            if not read.isdisjoint(node.outputs):
+                nodes.append(node)
+                read.update(node.reads)
+        self.nodes = nodes[::-1]
+        self.constants = {name: array for name, array in self.constants.items() if name in read}
+        self.initializers = {name: entry for name, entry in self.initializers.items() if name in read}
 
     @property
     def layer_name(self) -> str:

@@ -19,6 +19,7 @@ from .errors import CaffeportError, did_you_mean, shape_text
 from .layers.base import Phase, Role
 from .lazy import require
 from .net import Layer, Net, Value
+from .walk import read_inputs
 
 BACKENDS = ("torch", "onnx")
 CAFFE = "caffe"
@@ -209,8 +210,7 @@ def run_onnx(net: Net, inputs: Blobs, wanted: list[Value], fold: bool) -> Blobs:
         write(graph, path)
         try:
             session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            names = {entry.name for entry in session.get_inputs()}
-            made = session.run(None, {name: array for name, array in inputs.items() if name in names})
+            made = session.run(None, {port.name: inputs[port.blob] for port in graph.inputs})
         except Exception as error:  # ONNX Runtime's own classes have no public base
             raise CaffeportError(f"ONNX Runtime: {str(error).splitlines()[0]}") from error
     return {value.key: array for value, array in zip(wanted, made, strict=True)}
@@ -284,7 +284,7 @@ def _reference(net: Net, reference: str | Path | Mapping[str, np.ndarray] | None
         reference = load_arrays(reference)
     blobs = {name.removeprefix("data/"): np.asarray(array) for name, array in reference.items()}
     known = {name: array for name, array in blobs.items() if name in net.blobs}
-    if not set(known) - set(net.inputs):
+    if not any(net.blobs[name].layer.op.role is not Role.DATA for name in known):
         raise CaffeportError(f"{title} holds no blob of this net: it has {', '.join(list(blobs)[:5]) or 'nothing'}")
     return known
 
@@ -309,28 +309,30 @@ def _numeric(path: str | Path, loaded: Any, name: str) -> bool:
 
 
 def _inputs(net: Net, inputs: Any, recorded: Blobs | None, seed: int) -> Blobs:
-    names = net.inputs
-    if inputs is None:
-        if recorded is not None:
-            missing = [name for name in names if name not in recorded]
-            if missing:
-                raise CaffeportError(f'the reference lacks the input "{missing[0]}"; give the inputs it was made with')
-            inputs = {name: recorded[name] for name in names}
-        else:
-            inputs = net.sample_inputs(seed)
+    """An array for every input of the net; random numbers serve where no layer's result depends on it."""
+    read = read_inputs(net, [value for value in net.values if value.layer.op.role is not Role.DATA])
+    names = [value.name for value in read]
+    if inputs is None and recorded is not None:
+        inputs = {value.name: _recorded_input(net, value, recorded) for value in read}
+    elif inputs is None:
+        inputs = net.sample_inputs(seed)
     if isinstance(inputs, np.ndarray) or hasattr(inputs, "detach"):
         inputs = [inputs]
     if not isinstance(inputs, Mapping):
-        if len(inputs) != len(names):
+        expected = net.inputs if len(inputs) == len(net.inputs) else names
+        if len(inputs) != len(expected):
             raise CaffeportError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
-        inputs = dict(zip(names, inputs, strict=True))
+        inputs = dict(zip(expected, inputs, strict=True))
     if "" in inputs and len(inputs) == len(names) == 1:
         inputs = {names[0]: inputs[""]}
     fed = {}
     for value in net.input_values:
-        if value.name not in inputs:
+        if value.name in inputs:
+            given = inputs[value.name]
+        elif value in read:
             raise CaffeportError(f'no input for "{value.name}"; the net\'s inputs are {", ".join(names)}')
-        given = inputs[value.name]
+        else:
+            given = np.random.default_rng(seed).standard_normal(value.shape)
         given = given.detach().cpu().numpy() if hasattr(given, "detach") else given
         array = np.array(given, np.float32, order="C")
         if array.ndim != len(value.shape):
@@ -338,3 +340,15 @@ def _inputs(net: Net, inputs: Any, recorded: Blobs | None, seed: int) -> Blobs:
         fed[value.name] = array
     net.infer({value: fed[value.name].shape for value in net.input_values})
     return fed
+
+
+def _recorded_input(net: Net, value: Value, recorded: Blobs) -> np.ndarray:
+    if value.name not in recorded:
+        raise CaffeportError(f'the reference lacks the input "{value.name}"; give the inputs it was made with')
+    last = net.blobs[value.name]
+    if last is not value:
+        raise CaffeportError(
+            f'the reference\'s "{value.name}" is what {last.layer.title} left there, working in place, not the input; '
+            "give the inputs it was made with (inputs=, --input)"
+        )
+    return recorded[value.name]

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from .errors import CaffeportError
+from .layers.base import Role
 from .lazy import require
 from .net import Net
+from .walk import read_inputs
 
 
 def read_picture(net: Net, path: Path, mean: Any, scale: float | None, rgb: bool) -> dict[str, np.ndarray]:
@@ -19,11 +21,11 @@ def read_picture(net: Net, path: Path, mean: Any, scale: float | None, rgb: bool
     for a net with other inputs than one picture.
     """
     cv2 = require("cv2")
-    if len(net.input_values) != 1 or len(net.input_values[0].shape) != 4:
-        raise CaffeportError(
-            f"a picture fits a net with one image input; this one has {', '.join(net.inputs)}: give .npz"
-        )
-    value = net.input_values[0]
+    read = read_inputs(net, [value for value in net.values if value.layer.op.role is not Role.DATA])
+    if len(read) != 1 or len(read[0].shape) != 4:
+        names = ", ".join(value.name for value in read) or "none"
+        raise CaffeportError(f"a picture fits a net with one image input; this one reads {names}: give .npz")
+    value = read[0]
     _, channels, height, width = value.shape
     if channels not in (1, 3):
         raise CaffeportError(f'a picture has 1 or 3 channels, and "{value.name}" has {channels}: give .npz')

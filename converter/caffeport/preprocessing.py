@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from .errors import CaffeportError, shape_text
-from .net import Net, Shape
+from .net import Net, Shape, Value
+from .walk import read_inputs
 
 METADATA_KEY = "caffeport.preprocessing"
 """Of the entry in an ONNX file's metadata that says what the model does to its picture first."""
@@ -29,13 +30,14 @@ class Preprocessing:
     rgb: bool
 
     @staticmethod
-    def of(net: Net, mean: Any, scale: float | None, rgb: bool) -> Preprocessing | None:
-        """Checked against the net's first 4-D input; None where nothing is to be done."""
+    def of(net: Net, wanted: Sequence[Value], mean: Any, scale: float | None, rgb: bool) -> Preprocessing | None:
+        """Checked against the first 4-D input that ``wanted`` depends on; None where nothing is to be done."""
         if mean is None and scale is None and not rgb:
             return None
-        images = [i for i, value in enumerate(net.input_values) if len(value.shape) == 4]
+        read = read_inputs(net, wanted)
+        images = [i for i, value in enumerate(net.input_values) if len(value.shape) == 4 and value in read]
         if not images:
-            raise CaffeportError("preprocessing needs an image input (N, C, H, W), and this net has none")
+            raise CaffeportError("preprocessing needs an image input (N, C, H, W), and this net reads none")
         shape = net.input_values[images[0]].shape
         if rgb and shape[1] != 3:
             raise CaffeportError(f"rgb needs an input of 3 channels, and {shape_text(shape)} has {shape[1]}")

@@ -10,10 +10,9 @@ import math
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import IO, Any, NamedTuple
 
 from . import fold as folding
 from . import wire
@@ -22,9 +21,11 @@ from .files import replacing, write_numbers
 from .layers.base import Role
 from .lazy import LazyModule
 from .net import Layer, Net, Value
+from .onnx_axes import Axes
 from .onnx_emitter import OPSETS, Emitter, Initializer, NeedsStaticShape, Node, Subgraph, Tensor
+from .onnx_names import onnx_names, version_name
 from .preprocessing import METADATA_KEY, Preprocessing
-from .walk import needed_layers, wanted_values
+from .walk import needed_layers, read_inputs, wanted_values
 
 onnx: Any = LazyModule("onnx")
 
@@ -49,8 +50,12 @@ def export(
     scale: float | None = None,
     rgb: bool = False,
     external_data: bool | None = None,
-) -> None:
-    """Write the net as ONNX; inputs and outputs have the names of Caffe's blobs.
+) -> Exported:
+    """Write the net as ONNX. Returns what the file's inputs and outputs are called.
+
+    They have the names of Caffe's blobs, and an input that no layer on the way to an output reads is left out. An
+    output whose blob has an input's name, because a layer works in place on that input, is called ``blob@layer``; see
+    onnx_names.
 
     opset: 13 to 21.
     dynamic_batch: leave the batch axis free, and height and width too where every layer allows it.
@@ -63,70 +68,48 @@ def export(
     """
     if opset not in OPSETS:
         raise ExportError(f"opset {opset} is not supported; expected {OPSETS.start} to {OPSETS.stop - 1}")
-    graph = trace(net, opset, dynamic_batch, fold, wanted_values(net, outputs), Preprocessing.of(net, mean, scale, rgb))
+    wanted = wanted_values(net, outputs)
+    if not wanted:
+        raise ExportError(f'net "{net.name}" has no output; name a blob to export up to (outputs=[...], --output BLOB)')
+    preprocessing = Preprocessing.of(net, wanted, mean, scale, rgb)
+    graph = trace(net, opset, dynamic_batch, fold, wanted, preprocessing)
     write(graph, Path(path), external_data)
+    return Exported([port.name for port in graph.inputs], [port.name for port in graph.outputs])
 
 
+class Exported(NamedTuple):
+    """The names of an ONNX file's inputs, in the net's order, and of its outputs, in the order they were asked for."""
+
+    inputs: list[str]
+    outputs: list[str]
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the file, which is Caffe's ``blob``; an axis that is a name may have any size."""
+
+    name: str
+    blob: str
+    dims: list[int | str]
+
+
+@dataclass
 class Graph:
-    """An emitted graph: nodes, constants, initializers, inputs and outputs."""
+    """An emitted graph: nodes, constants and weights in ``emitter``, no more than its outputs depend on."""
 
-    def __init__(
-        self,
-        name: str,
-        emitter: Emitter,
-        inputs: list[Tensor],
-        outputs: list[Tensor],
-        axes: Axes,
-        preprocessing: Preprocessing | None = None,
-    ) -> None:
-        self.name, self.emitter, self.inputs, self.outputs, self.axes = name, emitter, inputs, outputs, axes
-        self.preprocessing = preprocessing
-        used = {name for node in emitter.nodes for name in _reads(node)} | {output.name for output in outputs}
-        self.initializers = [entry for name, entry in emitter.initializers.items() if name in used]
+    name: str
+    emitter: Emitter
+    inputs: list[Port]
+    outputs: list[Port]
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def initializers(self) -> list[Initializer]:
+        return list(self.emitter.initializers.values())
 
     @property
     def weight_bytes(self) -> int:
         return sum(4 * math.prod(entry.shape) for entry in self.initializers)
-
-
-def _reads(node: Node) -> list[str]:
-    body = node.attributes.get("body")
-    return node.inputs + ([name for inner in body.nodes for name in inner.inputs] if body else [])
-
-
-class Axes:
-    """Which axes of each Value change with the batch, the height and the width of the inputs."""
-
-    def __init__(self, net: Net, batch: bool, size: bool) -> None:
-        self.names: dict[Value, dict[int, str]] = {value: {} for value in net.values}
-        if batch:
-            self._vary(net, {0: "N"})
-        if size:
-            self._vary(net, {2: "H", 3: "W"})
-
-    def _vary(self, net: Net, names: dict[int, str]) -> None:
-        """Double these axes of every input that has them as the first (image) input has, and see what follows.
-
-        Raises NetError if a blob or a layer does not fit then.
-        """
-        rank = 1 if 0 in names else 4
-        varied = [v for v in net.input_values if len(v.shape) >= rank and (rank == 1 or len(v.shape) == 4)]
-        if not varied:
-            raise NetError("no input has these axes")
-        for axis, name in names.items():
-            size = varied[0].shape[axis]
-            moved = [value for value in varied if value.shape[axis] == size]
-            doubled = {v: tuple(2 * d if i == axis else d for i, d in enumerate(v.shape)) for v in moved}
-            for value, shape in net.infer(doubled).items():
-                if len(shape) != len(value.shape):
-                    raise NetError("the number of axes changes")
-                for i, (before, after) in enumerate(zip(value.shape, shape, strict=True)):
-                    if before != after:
-                        exact = before == size and after == 2 * size and i == axis
-                        self.names[value][i] = name if exact else f"{value.key}_{i}"
-
-    def of(self, value: Value) -> frozenset[int]:
-        return frozenset(self.names[value])
 
 
 def trace(
@@ -138,7 +121,7 @@ def trace(
     preprocessing: Preprocessing | None = None,
 ) -> Graph:
     """Emit the graph with as many free axes as the layers allow."""
-    layers = needed_layers(net, wanted)
+    layers, inputs = needed_layers(net, wanted), read_inputs(net, wanted)
     for layer in layers:
         if layer.op.role in (Role.LOSS, Role.METRIC):
             up_to = ", ".join(f'"{name}"' for name in layer.bottoms[:1])
@@ -149,13 +132,13 @@ def trace(
     folds = folding.plan(layers, wanted) if fold else {}
     for batch, size in ((dynamic_batch, dynamic_batch), (dynamic_batch, False), (False, False)):
         try:
-            axes = Axes(net, batch, size)
+            axes = Axes(net, layers, inputs, batch, size)
             graph = _emit(net, layers, folds, wanted, opset, axes, preprocessing)
         except (NeedsStaticShape, NetError):
             if not batch:
                 raise
             continue
-        if dynamic_batch and not batch:
+        if dynamic_batch and not batch and inputs:
             warnings.warn(
                 f"net {net.name!r}: a layer fixes the batch size, so the ONNX file is for the declared shapes",
                 CaffeportWarning,
@@ -175,43 +158,64 @@ def _emit(
     preprocessing: Preprocessing | None,
 ) -> Graph:
     g = Emitter(opset)
+    names = onnx_names(net)
+    g.reserve(names.values())
+
+    def tensor(value: Value, name: str | None = None) -> Tensor:
+        return Tensor(name or names[value], value.shape, axes.of(value))
+
     swallowed = {layer: fold for fold in folds.values() for layer in fold.swallowed}
-    g.reserve([value.key for value in net.values])
-    inputs = [Tensor(value.name, value.shape, axes.of(value)) for value in net.input_values if value.layer in layers]
-    tensors = {value: Tensor(value.name, value.shape, axes.of(value)) for value in net.input_values}
+    tensors = {value: tensor(value) for value in net.input_values}
     if preprocessing is not None:
         value = net.input_values[preprocessing.index]
-        tensors[value] = Tensor(preprocessing.emit(g, value.name), value.shape, axes.of(value))
+        tensors[value] = tensor(value, preprocessing.emit(g, names[value]))
     for layer in layers:
         if layer.op.role is Role.DATA or layer in swallowed:
             continue
         values = [folds[layer].output] if layer in folds else layer.outputs
-        tops = [Tensor(value.key, value.shape, axes.of(value)) for value in values]
         folded = (folds[layer].shapes, folding.once(folds[layer].blobs)) if layer in folds else None
-        g.begin(layer, tops, folded)
+        g.begin(layer, [tensor(value) for value in values], folded)
         start = len(g.nodes)
         made = layer.op.onnx(g, *(tensors[value] for value in layer.inputs))
-        names = [made] if isinstance(made, str) else made
-        _rename(g.nodes[start:], dict(zip(names, (top.name for top in tops), strict=True)))
-        for value, name, top in zip(values, names, tops, strict=True):
-            produced = any(top.name in node.outputs for node in g.nodes[start:])
-            tensors[value] = Tensor(top.name if produced else name, top.shape, top.dynamic)
-    outputs = []
-    for value in wanted:
-        tensor = tensors[value]
-        if tensor.name != value.key:  # a layer that passes its bottom on (Dropout, Split), or a bare weight
-            g.nodes.append(Node("Identity", [tensor.name], [value.key], {}, f"{value.key}/Identity"))
-        outputs.append(Tensor(value.key, value.shape, axes.of(value)))
-    return Graph(net.name or "caffe", g, inputs, outputs, axes, preprocessing)
+        results = [made] if isinstance(made, str) else made
+        held = _named(g.nodes[start:], results, [names[value] for value in values])
+        tensors.update((value, tensor(value, name)) for value, name in zip(values, held, strict=True))
+    outputs = [_output(g, value, tensors[value].name, names[value]) for value in wanted]
+    g.keep_what_leads_to(outputs)
+    return Graph(
+        net.name or "caffe",
+        g,
+        [Port(names[value], value.name, axes.dims(value)) for value in read_inputs(net, wanted)],
+        [Port(name, value.name, axes.dims(value)) for name, value in zip(outputs, wanted, strict=True)],
+        preprocessing,
+    )
 
 
-def _rename(nodes: list[Node], names: dict[str, str]) -> None:
-    """Give the layer's results the names of its blobs, wherever the layer's own nodes say them."""
+def _named(nodes: list[Node], results: list[str], names: list[str]) -> list[str]:
+    """Give a layer's results the names of its blobs, wherever the layer's own nodes say them.
+
+    Returns what each result is called now: still the same where another layer made it (Dropout passes its bottom on),
+    or where it has the name of an earlier top already.
+    """
     made = {name for node in nodes for name in node.outputs}
-    names = {old: new for old, new in names.items() if old in made}
+    renamed: dict[str, str] = {}
+    for result, name in zip(results, names, strict=True):
+        if result in made:
+            renamed.setdefault(result, name)
     for node in nodes:
-        node.inputs = [names.get(name, name) for name in node.inputs]
-        node.outputs = [names.get(name, name) for name in node.outputs]
+        node.inputs = [renamed.get(name, name) for name in node.inputs]
+        node.outputs = [renamed.get(name, name) for name in node.outputs]
+    return [renamed.get(result, result) for result in results]
+
+
+def _output(g: Emitter, value: Value, held: str, name: str) -> str:
+    """Return the name of the Value as an output of the file; ``held`` has its numbers, and ``name`` is its own."""
+    if held == name:
+        return name
+    if value.layer.op.role is Role.DATA:  # an input, prepared; its name is what the user feeds
+        name = g.fresh(version_name(value))
+    g.nodes.append(Node("Identity", [held], [name], {}, g.fresh(f"{name}/Identity")))
+    return name
 
 
 # Writing
@@ -266,12 +270,12 @@ def _write_external(stream: IO[bytes], data: IO[bytes], location: str, entry: In
 def _model(graph: Graph) -> Any:
     """The ModelProto without its weights."""
     h = onnx.helper
-    constants = [onnx.numpy_helper.from_array(v, k) for k, v in _used_constants(graph).items()]
+    constants = [onnx.numpy_helper.from_array(v, k) for k, v in graph.emitter.constants.items()]
     body = h.make_graph(
         [_node(node) for node in graph.emitter.nodes],
         graph.name,
-        [_info(tensor, graph.axes, tensor.name) for tensor in graph.inputs],
-        [_info(tensor, graph.axes, tensor.name) for tensor in graph.outputs],
+        [h.make_tensor_value_info(port.name, 1, port.dims) for port in graph.inputs],
+        [h.make_tensor_value_info(port.name, 1, port.dims) for port in graph.outputs],
         initializer=constants,
     )
     opset = h.make_opsetid("", graph.emitter.opset)
@@ -281,17 +285,6 @@ def _model(graph: Graph) -> Any:
     if graph.preprocessing is not None:  # so that a reader knows that it takes pixels as they are
         h.set_model_props(model, {METADATA_KEY: graph.preprocessing.to_json()})
     return model
-
-
-def _used_constants(graph: Graph) -> dict[str, np.ndarray]:
-    used = {name for node in graph.emitter.nodes for name in _reads(node)}
-    return {name: array for name, array in graph.emitter.constants.items() if name in used}
-
-
-def _info(tensor: Tensor, axes: Axes, name: str) -> Any:
-    names = next((entry for value, entry in axes.names.items() if value.key == name), {})
-    dims = [names.get(axis, dim) for axis, dim in enumerate(tensor.shape)]
-    return onnx.helper.make_tensor_value_info(tensor.name, 1, dims)
 
 
 def _node(node: Node) -> Any:

@@ -31,13 +31,14 @@ def build(
     state_dict keys are ``<Caffe's layer name>.<blob>``; blobs that layers share are one parameter.
     It is in training mode if the net was loaded for the train phase, else in eval mode.
 
-    outputs: blobs to return instead of the net's own outputs; layers that they do not need are left out.
-    mean, scale, rgb: put preprocessing in front of the first image input: (x - mean) * scale, and with
+    outputs: blobs to return instead of the net's own outputs; layers that they do not need are left out. The
+        inputs stay those of the net; None will do for one that these outputs do not depend on.
+    mean, scale, rgb: put preprocessing in front of the first image input that is read: (x - mean) * scale, and with
     ``rgb`` the channels are reversed first (Caffe's nets expect BGR). mean has the net's channel order.
     """
     wanted = wanted_values(net, outputs)
     layers = net.layers if outputs is None else needed_layers(net, wanted)
-    module = CaffeModule(net, layers, wanted, Preprocessing.of(net, mean, scale, rgb))
+    module = CaffeModule(net, layers, wanted, Preprocessing.of(net, wanted, mean, scale, rgb))
     return module.train(net.phase is Phase.TRAIN)
 
 

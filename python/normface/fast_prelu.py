@@ -6,8 +6,11 @@ the convolutions around it undone and done again. prelu(x) = a x + (1 - a) max(x
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from caffeport.naming import Names
 
 LARGEST = 1 << 30
 """Bytes of a model that is read for it; a larger one runs as it is."""
@@ -41,6 +44,7 @@ def _rewrite(onnx: Any, graph: Any) -> int:
     """How many there were."""
     slopes = {one.name: one for one in graph.initializer}
     overridable = {one.name for one in graph.input}
+    names = Names(_all_names(graph))
     nodes, used, count = [], set(), 0
     for node in graph.node:
         slope = slopes.get(node.input[1]) if node.op_type == "PRelu" and node.domain in ("", "ai.onnx") else None
@@ -49,17 +53,19 @@ def _rewrite(onnx: Any, graph: Any) -> int:
             used.update(node.input)
             continue
         count += 1
-        x, y, name = node.input[0], node.output[0], f"fast_prelu_{count}"
+        x, y = node.input[0], node.output[0]
         values = onnx.numpy_helper.to_array(slope)
-        for end, array in (("slope", values), ("rest", (1 - values).astype(values.dtype))):
-            graph.initializer.append(onnx.numpy_helper.from_array(array, f"{name}/{end}"))
-        for kind, inputs, output in (
-            ("Mul", [x, f"{name}/slope"], f"{name}/whole"),
-            ("Relu", [x], f"{name}/positive"),
-            ("Mul", [f"{name}/positive", f"{name}/rest"], f"{name}/more"),
-            ("Add", [f"{name}/whole", f"{name}/more"], y),
+        ends = ("slope", "rest", "whole", "positive", "more", "sum")
+        a, rest, whole, positive, more, last = (names.take(f"fast_prelu_{count}/{end}") for end in ends)
+        for name, array in ((a, values), (rest, (1 - values).astype(values.dtype))):
+            graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+        for kind, inputs, output, name in (
+            ("Mul", [x, a], whole, whole),
+            ("Relu", [x], positive, positive),
+            ("Mul", [positive, rest], more, more),
+            ("Add", [whole, more], y, last),
         ):
-            nodes.append(onnx.helper.make_node(kind, inputs, [output], f"{output}/{kind}"))
+            nodes.append(onnx.helper.make_node(kind, inputs, [output], name))
             used.update(inputs)
     if count:
         # Slopes that nobody reads any more; those read within a node's own graph (If, Loop) keep their PRelu there.
@@ -69,6 +75,18 @@ def _rewrite(onnx: Any, graph: Any) -> int:
         graph.initializer.extend(kept)
         graph.node.extend(nodes)
     return count
+
+
+def _all_names(graph: Any) -> Iterator[str]:
+    """What anything in the graph is called, the graphs within its nodes included."""
+    for one in (*graph.input, *graph.output, *graph.initializer):
+        yield one.name
+    for node in graph.node:
+        yield node.name
+        yield from node.output
+        for attribute in node.attribute:
+            for within in (attribute.g, *attribute.graphs):
+                yield from _all_names(within)
 
 
 def _names(attribute: Any) -> set[str]:

@@ -12,9 +12,11 @@ from typing import Any
 from caffeport.files import replacing
 
 from .errors import TrainingError
+from .reading import parsing, read_text
 
 CSV = ".csv"
 SUFFIXES = (CSV, ".jsonl")
+NO_LOG = "is no log of a run (name another file)"
 
 
 class RowLog:
@@ -65,10 +67,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
     Raises TrainingError, which names the file, where it is no log.
     """
-    try:
-        text = path.read_text()
+    text = read_text(path, error=TrainingError)
+    with parsing(path, NO_LOG, TrainingError):
         if path.suffix == CSV:
             return list(csv.DictReader(io.StringIO(text)))
         return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{path}: is no log of a run ({error}); name another file") from error

@@ -121,7 +121,7 @@ print(sorted(set(sys.modules) & {{"torch", "onnx", "google.protobuf", "cv2", "on
 @pytest.mark.parametrize(
     ("module", "arguments", "advice"),
     [
-        ("onnxruntime", ["check"], "pip install 'normface[cpu]'"),
+        ("onnxruntime", ["check"], "pip install onnxruntime, or onnxruntime-gpu for CUDA"),
         ("torch", ["check"], "pip install torch"),
         ("onnx", ["convert", "--onnx", "x.onnx"], "pip install onnx"),
         ("cv2", ["check", "--input", "x.png"], "opencv-python-headless"),

@@ -223,7 +223,7 @@ def test_a_rotated_photo_is_turned_upright(align, photos, tmp_path):
         (("--size", "big"), "expected HxW"),
         (("--faces", "most"), "invalid choice"),
         (("--min-size", "30"), "--landmarks takes the place of a detector, which --min-size would set"),
-        (("--landmarks", "none.txt"), "none.txt: cannot be read"),
+        (("--landmarks", "none.txt"), "none.txt: No such file"),
     ],
 )
 def test_bad_options(align, tmp_path, more, message):

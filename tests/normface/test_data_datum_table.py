@@ -60,9 +60,11 @@ def scan(messages: list[bytes]):
     return scan_datums(np.frombuffer(data, np.uint8), np.array(starts, np.int64), sizes), data
 
 
-@pytest.mark.parametrize("at_once", [7, 65536])
-def test_agrees_with_protobuf(monkeypatch, at_once):
+@pytest.mark.parametrize(("at_once", "few"), [(7, 1), (65536, 1), (65536, 64), (65536, 10**6)])
+def test_agrees_with_protobuf(monkeypatch, at_once, few):
+    """All side by side, all one after the other, and the last few so."""
     monkeypatch.setattr(datum_table, "_AT_ONCE", at_once)
+    monkeypatch.setattr(datum_table, "_FEW", few)
     random = np.random.default_rng(0)
     messages = [some_datum(random) for _ in range(600)]
     table, data = scan(messages)
@@ -76,7 +78,9 @@ def test_agrees_with_protobuf(monkeypatch, at_once):
         assert table.floats[i] == bool(expected.float_data)
 
 
-def test_cut_and_changed_messages_are_told_as_protobuf_does():
+@pytest.mark.parametrize("few", [1, 10**6])
+def test_cut_and_changed_messages_are_told_as_protobuf_does(monkeypatch, few):
+    monkeypatch.setattr(datum_table, "_FEW", few)
     random = np.random.default_rng(1)
     messages, whole = [], []
     while len(messages) < 1500:

@@ -193,7 +193,7 @@ def test_a_list_within_itself_ends(tmp_path):
 def test_missing_files_and_folders(tmp_path):
     with pytest.raises(DataError, match="No such file"):
         read_bin(tmp_path / "none.bin")
-    with pytest.raises(DataError, match="directory"):
+    with pytest.raises(DataError, match="is a folder; expected a file"):
         read_plain_pickle(tmp_path)
 
 

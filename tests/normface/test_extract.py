@@ -240,6 +240,92 @@ class TestModels:
         with pytest.raises(NormfaceError, match=r'has no blob "fd" \(did you mean "fc"\?\) \(--output\)'):
             Extractor(net.prototxt, net.caffemodel, mean=0, output="fd")
 
+    @pytest.mark.parametrize("head", ["input", "layers"])
+    def test_inputs_that_the_feature_does_not_depend_on(self, tmp_path, head):
+        """The net's text, caffeport's file of it, and a file of another program that has them all."""
+        front = {
+            "input": 'input: "mask" input_shape { dim: 2 dim: 3 dim: 9 dim: 9 } '
+            f'input: "data" input_shape {{ dim: 1 dim: 3 dim: {HEIGHT} dim: {WIDTH} }} ',
+            "layers": 'layer { name: "m" type: "MemoryData" top: "mask" top: "label" transform_param { scale: 9 } '
+            "memory_data_param { batch_size: 2 channels: 3 height: 9 width: 9 } }"
+            'layer { name: "d" type: "MemoryData" top: "data" top: "id" transform_param { mean_value: 7 scale: 0.5 } '
+            f"memory_data_param {{ batch_size: 2 channels: 3 height: {HEIGHT} width: {WIDTH} }} }}",
+        }[head]
+        text = front + nets.inner_product("data", "fc", FEATURES) + nets.layer("ReLU", "mask", "other")
+        net = linear_faces(tmp_path, text=text)
+        faces = Faces(5)
+        by_hand = expected(net, faces.pixels, mean=7, scale=0.5)
+        own = {} if head == "layers" else {"mean": 7, "scale": 0.5}
+        whole, part = net.onnx(tmp_path / "whole.onnx"), net.onnx(tmp_path / "part.onnx", outputs=["fc"])
+        for model, options in (
+            ((net.prototxt, net.caffemodel), own),
+            ((whole,), {"mean": 7, "scale": 0.5}),
+            ((part,), {"mean": 7, "scale": 0.5}),
+        ):
+            extractor = Extractor(*model, output="fc", batch_size=2, **options)
+            np.testing.assert_allclose(extractor.features(faces), by_hand, **TOLERANCE)
+
+    def test_an_input_that_no_node_reads(self, tmp_path):
+        """Of any type; its axes may be of any size."""
+        inputs = [("label", ["n"], onnx.TensorProto.INT64), ("x", ["n", 3, 4, 3]), ("z", ["n", "k", 2])]
+        path = onnx_file(tmp_path / "m.onnx", [FLATTEN], inputs, [("y", ["n", 36])])
+        faces = Faces(3)
+        found = Extractor(path, mean=0).features(faces)
+        np.testing.assert_array_equal(found, [prepared(picture).reshape(-1) for picture in faces.pixels])
+
+    def test_two_inputs_that_are_read_are_refused(self, tmp_path):
+        """Also where one of them is read within a branch, and by a node that stands before what it reads."""
+        branch = onnx.helper.make_graph(
+            [onnx.helper.make_node("Add", ["y", "extra"], ["s"])],
+            "b",
+            [],
+            [onnx.helper.make_tensor_value_info("s", 1, None)],
+        )
+        other = onnx.helper.make_graph(
+            [onnx.helper.make_node("Identity", ["y"], ["t"])],
+            "o",
+            [],
+            [onnx.helper.make_tensor_value_info("t", 1, None)],
+        )
+        node = onnx.helper.make_node("If", ["yes"], ["z"], then_branch=branch, else_branch=other)
+        inputs = [("x", ["n", 3, 4, 3]), ("extra", ["n", 36]), ("yes", [], onnx.TensorProto.BOOL)]
+        path = onnx_file(tmp_path / "m.onnx", [node, FLATTEN], inputs, [("z", ["n", 36])])
+        with pytest.raises(
+            NormfaceError, match=r"needs one picture input .*, and has x nx3x4x3, extra nx36, yes scalar"
+        ):
+            Extractor(path, mean=0)
+
+    def test_an_input_that_is_read_for_its_shape_alone(self, tmp_path):
+        crop = 'layer { name: "c" type: "Crop" bottom: "data" bottom: "like" top: "c" crop_param { axis: 2 } }'
+        text = nets.inputs(data=(1, 3, 6, 6), like=(1, 7, HEIGHT, WIDTH)) + crop
+        net = linear_faces(tmp_path, text=text + nets.inner_product("c", "fc", FEATURES))
+        picture = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
+        found = Extractor(net.prototxt, net.caffemodel, mean=0, size=(6, 6)).features_of([picture])
+        np.testing.assert_allclose(found, expected(net, [picture[:HEIGHT, :WIDTH]]), **TOLERANCE)
+
+    def test_layers_in_place_on_the_picture(self, tmp_path):
+        front = nets.inputs(data=(1, 3, HEIGHT, WIDTH))
+        front += nets.layer("Power", "data", "data", "power_param { shift: -3 scale: 2 }", "p")
+        net = linear_faces(tmp_path, text=front + nets.inner_product("data", "fc", FEATURES))
+        faces = Faces(3)
+        for model in ((net.prototxt, net.caffemodel), (net.onnx(tmp_path / "f.onnx"),)):
+            found = Extractor(*model, mean=0).features(faces)
+            np.testing.assert_allclose(found, expected(net, faces.pixels, mean=1.5, scale=2), **TOLERANCE)
+
+    def test_a_feature_of_the_name_of_the_input(self, tmp_path):
+        """Pictures of one pixel, which a layer in place makes the feature."""
+        text = nets.inputs(data=(1, 3, 1, 1)) + nets.layer("Power", "data", "data", "power_param { scale: 2 }", "p")
+        net = nets.load(tmp_path, text + nets.inner_product("data", "fc", 4))
+        net.save(tmp_path / "w.caffemodel")
+        net.to_onnx(tmp_path / "f.onnx", outputs=["data", "fc"])
+        pictures = [np.full((1, 1, 3), number, np.uint8) for number in (3, 200)]
+        for model, output in (
+            ((tmp_path / "net.prototxt", tmp_path / "w.caffemodel"), "data"),
+            ((tmp_path / "f.onnx",), "data@p"),
+        ):
+            found = Extractor(*model, mean=0, output=output).features_of(pictures)
+            np.testing.assert_array_equal(found, [[6] * 3, [400] * 3])
+
     def test_a_grey_net(self, tmp_path):
         net = linear_faces(tmp_path, channels=1)
         faces = Faces(3, channels=1)

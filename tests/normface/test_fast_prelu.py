@@ -74,6 +74,20 @@ def test_several_that_share_a_slope_and_one_that_is_computed(tmp_path):
     np.testing.assert_allclose(run(made.SerializeToString(), x=X), run(str(path), x=X), rtol=1e-6)
 
 
+def test_names_that_the_model_has_already(tmp_path):
+    """As an unfolded Scale and the PReLU that works in place on its blob have them, and worse."""
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["p"], name="y/Mul"),
+        helper.make_node("Neg", ["p"], ["fast_prelu_1/whole"], name="y/Add"),
+        helper.make_node("Add", ["fast_prelu_1/whole", "x"], ["fast_prelu_1/rest"], name="fast_prelu_1/sum"),
+        prelu("fast_prelu_1/rest", "y", "fast_prelu_1/slope"),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"fast_prelu_1/slope": SLOPES["a channel"]})
+    made = with_fast_prelu(path)
+    onnx.checker.check_model(made, full_check=True)
+    np.testing.assert_allclose(run(made, x=X), run(str(path), x=X), rtol=1e-6)
+
+
 def test_what_is_left_alone(tmp_path):
     slope = {"a": SLOPES["a channel"]}
     paths = [

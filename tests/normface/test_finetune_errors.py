@@ -15,6 +15,7 @@ import caffeport
 import cv2
 import lightning_fabric
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from caffeport import caffemodel
@@ -161,6 +162,31 @@ def test_a_transform_of_the_net_is_used(people, tmp_path, capsys):
     assert main([*words, "--net", str(tmp_path / "net.prototxt"), "--steps", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["preprocessing"]
     assert (found["mean"], found["scale"]) == ([8.0], 0.125)
+
+
+def test_the_transform_is_that_of_the_pictures_own_layer(people, tmp_path, capsys):
+    """And its file takes the pictures alone, whose layer in front works in place on them."""
+    text = NET.read_text()
+    data = "".join(
+        f'layer {{ name: "{name}" type: "MemoryData" top: "{name}" top: "{name}_label" '
+        f"transform_param {{ {transform} }} "
+        f"memory_data_param {{ batch_size: 4 channels: {channels} height: 8 width: 8 }} }}\n"
+        for name, channels, transform in (
+            ("mask", 3, "mean_value: 1 mean_value: 2 mean_value: 3"),
+            ("data", 1, "mean_value: 8 scale: 0.125"),
+        )
+    )
+    data += 'layer { name: "half" type: "Power" bottom: "data" top: "data" power_param { scale: 0.5 } }\n'
+    data += 'layer { name: "unused" type: "ReLU" bottom: "mask" top: "mask" }\n'
+    (tmp_path / "net.prototxt").write_text(data + text[text.index("layer {", text.index("layer {") + 5) :])
+    words = [w for w in flags(people, tmp_path / "out") if w not in ("--mean", "8", "--scale", "0.125")]
+    assert main([*words, "--net", str(tmp_path / "net.prototxt"), "--steps", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["preprocessing"]
+    assert (found["mean"], found["scale"]) == ([8.0], 0.125)
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_inputs()] == ["data"]
+    call = ["extract", tmp_path / "out" / "model.onnx", "--data", people, "--out", tmp_path / "f.npz"]
+    assert main([str(word) for word in call]) == 0
 
 
 def test_weights_of_another_net(people, tmp_path, capsys):

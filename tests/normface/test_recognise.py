@@ -12,7 +12,6 @@ from linear_faces import linear_faces
 from normface.errors import DataError, MissingDependencyError, NormfaceError, NormfaceWarning
 from normface.extract import Extractor, Features
 from normface.recognise import FaceReader, Gallery, PhotoFace, Threshold, gallery, threshold_for
-from normface.recognise.threshold import MEASURED
 from normface.recognise.verdict import compare, draw
 
 ENGINES = [False, pytest.param(True, id="faiss")]
@@ -100,19 +99,11 @@ def test_a_gallery_made_otherwise_is_told():
 
 class TestThreshold:
     def test_the_users_own(self):
-        assert threshold_for(1e-3, cosine=0.5, preset="mobilefacenet") == Threshold(0.5, None, "given")
-
-    @pytest.mark.parametrize("mirror", ["none", "sum"])
-    def test_a_measured_one(self, mirror):
-        found = threshold_for(0.001, preset="mobilefacenet", mirror=mirror)
-        assert found.cosine == MEASURED["mobilefacenet", mirror][1e-3]
-        assert "BLUFR" in found.source
-        cosines = [MEASURED["mobilefacenet", mirror][far] for far in (1e-1, 1e-2, 1e-3, 1e-4)]
-        assert cosines == sorted(cosines)  # fewer false accepts, higher threshold
+        assert threshold_for(1e-3, cosine=0.5) == Threshold(0.5, None, "given")
 
     def test_of_a_calibration_file(self, tmp_path):
         (tmp_path / "r.json").write_text(json.dumps({"accuracy": 1, "thresholds": {"0.01": 0.25, "0.001": 0.5}}))
-        found = threshold_for(1e-3, calibration=tmp_path / "r.json", preset="mobilefacenet")
+        found = threshold_for(1e-3, calibration=tmp_path / "r.json")
         assert (found.cosine, found.far) == (0.5, 1e-3)
         with pytest.raises(NormfaceError, match=r"FAR 0\.5: .*r\.json has thresholds for 0\.001, 0\.01"):
             threshold_for(0.5, calibration=tmp_path / "r.json")
@@ -156,9 +147,7 @@ class TestThreshold:
         with pytest.raises(
             NormfaceError, match=r"no threshold is known .*--threshold.*normface evaluate.*--calibration"
         ):
-            threshold_for(1e-3, preset="center-face")
-        with pytest.raises(NormfaceError, match=r"FAR 0\.02: .* has thresholds for 0\.0001, 0\.001, 0\.01, 0\.1"):
-            threshold_for(0.02, preset="mobilefacenet")
+            threshold_for(1e-3)
         with pytest.raises(NormfaceError, match=r"threshold 1\.5: a cosine lies between -1 and 1"):
             threshold_for(1e-3, cosine=1.5)
         with pytest.raises(DataError, match=r"missing\.json: No such file"):

@@ -6,6 +6,7 @@ import json
 import zipfile
 from pathlib import Path
 
+import caffeport
 import cv2
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ class TestCompare:
         )
         assert code == 0
         assert out.startswith("same person: cosine ")
-        assert out.endswith(f">= -0.950 (false accepts 0.1, {tmp_path / 'results.json'})\n")
+        assert out.endswith(f">= -0.950 (false accepts 0.1, as {tmp_path / 'results.json'} says)\n")
 
     def test_errors(self, net, photos, tmp_path, capsys):
         a, b, _ = photos
@@ -130,6 +131,15 @@ class TestSearch:
         assert code == 0
         assert errors.startswith(f"normface: note: {gallery}: its features were made differently: scale 1.0 there, 2.0")
 
+    def test_a_gallery_of_other_weights_is_noted(self, net, photos, gallery, capsys):
+        """The same file, trained on."""
+        tuned = caffeport.load(net.prototxt, net.caffemodel)
+        arrays = {"fc": [net.weight.astype(np.float32) + np.float32(1e-3), net.bias.astype(np.float32)]}
+        tuned.with_weights(arrays).save(net.caffemodel)
+        code, _, errors = said(capsys, "search", photos[0], "--gallery", gallery, *model(net))
+        assert code == 0
+        assert errors.startswith(f"normface: note: {gallery}: its features were made differently: by other weights;")
+
     def test_errors(self, net, photos, gallery, tmp_path, capsys):
         np.savez(tmp_path / "narrow.npz", features=np.ones((1, 2), np.float32), names=np.array(["x"]))
         for arguments, message in (
@@ -167,8 +177,8 @@ def test_forty_pairs_of_lfw_get_the_right_verdict(lfw):
     from normface.recognise import FaceReader, threshold_for
     from normface.recognise.verdict import compare
 
-    threshold = threshold_for(1e-3, preset="mobilefacenet")
     extractor = Extractor(*MOBILEFACENET, preset="mobilefacenet", mirror="sum")
+    threshold = threshold_for(1e-3, extractor=extractor)
     reader = FaceReader(extractor, Detector(MODELS / "mtcnn", threads=1))
     verdicts = [compare(reader.read(a), reader.read(b), threshold).same for a, b, _ in lfw]
     assert verdicts == [same for *_, same in lfw] == [True] * 20 + [False] * 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
@@ -111,7 +112,7 @@ def align_photos(
         waiting = []
         for photo in photos:
             done = record.done(photo.name)
-            if done is None or (draw is not None and not (draw / photo.target).is_file()):
+            if done is None or (draw is not None and not os.path.isfile(draw / photo.target)):
                 waiting.append(photo)
                 continue
             outcome.skipped += 1

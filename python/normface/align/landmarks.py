@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..reading import parsing, read_text
 
 _NAMES = ("photo", "path", "name", "file")
 _WORD = re.compile(r"[^\s,;]+")
@@ -60,12 +61,12 @@ class Landmarks(Mapping[str, np.ndarray]):
 def read_landmarks(path: str | Path) -> Landmarks:
     """Read a landmarks file. Raises DataError that names the file and the line or entry that does not fit."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no text file in UTF-8; expected lines: path x1 y1 ... x5 y5") from error
+    text = read_text(path)
+    with parsing(path, "is no landmarks file"):
+        return _read(path, text)
+
+
+def _read(path: Path, text: str) -> Landmarks:
     entries = _from_json(path, text) if text.lstrip()[:1] in ("{", "[") else _from_lines(path, text)
     faces: dict[str, list[np.ndarray]] = {}
     for where, name, numbers in entries:

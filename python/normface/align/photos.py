@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -51,7 +52,7 @@ def find_photos(inputs: Sequence[str | Path], root: str | Path | None = None, su
     photos: list[Photo] = []
     taken: dict[str, Photo] = {}
     for path, source in sources:
-        inside = several and path.is_dir()
+        inside = several and os.path.isdir(path)
         for index, name in enumerate(source.names):
             parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..")]
             place = PurePosixPath(path.resolve().name if inside else "", *parts)
@@ -75,7 +76,7 @@ def refuse_own_input(photos: Sequence[Photo], inputs: Sequence[str | Path], fold
     target = folder.resolve()
     for path in map(Path, inputs):
         source = path.resolve()
-        if source.is_dir() and (target == source or source in target.parents):
+        if os.path.isdir(source) and (target == source or source in target.parents):
             raise DataError(f"{folder}: lies inside of the photos' folder {path}; name one outside of it")
     originals = {Path(photo.title).resolve() for photo in photos}
     for photo in photos:

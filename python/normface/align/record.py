@@ -9,12 +9,14 @@ dropped by the next one.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from caffeport.files import replacing
 
 from ..errors import DataError
+from ..reading import read_file
 
 NAME = "faces.jsonl"
 
@@ -37,7 +39,7 @@ class Record:
         entry = self._entries.get(photo)
         if entry is None or "error" in entry:
             return None
-        return entry if all((self._folder / face["file"]).is_file() for face in entry["faces"]) else None
+        return entry if all(os.path.isfile(self._folder / face["file"]) for face in entry["faces"]) else None
 
     def add(self, entry: dict[str, Any]) -> None:
         self._entries[entry["photo"]] = entry
@@ -48,12 +50,9 @@ class Record:
         self._stream.close()
 
     def _read(self, settings: dict[str, Any]) -> list[dict[str, Any]]:
-        try:
-            lines = self.path.read_bytes().split(b"\n")
-        except FileNotFoundError:
+        if not os.path.exists(self.path):
             return []
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be read: {error.strerror or error}") from error
+        lines = read_file(self.path).split(b"\n")
         try:
             head, *entries = [json.loads(line) for line in lines[:-1]]  # what follows the last line's end is unfinished
             old = head["settings"]

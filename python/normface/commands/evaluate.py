@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from caffeport.command import DONE, print_table
 
 from ..errors import DataError, NormfaceError, NormfaceWarning
-from . import model_options
+from . import model_options, threshold_option
 
 if TYPE_CHECKING:
     from ..evaluate import FoldResult
@@ -32,11 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     lfw = protocol("lfw", "LFW's 6000 pairs in ten folds", _lfw)
     lfw.add_argument("--pairs", required=True, type=Path, metavar="pairs.txt", help="view 2's list of pairs")
+    threshold_option.add(lfw)
     _add_fold_options(lfw, "plain")
     blufr = protocol("blufr", "all pairs of LFW, and open-set identification, in ten trials", _blufr)
     blufr.add_argument(
         "--config", required=True, type=Path, metavar="blufr_lfw_config.mat", help="the benchmark's protocol file"
     )
+    threshold_option.add(blufr)
     blufr.add_argument("--fars", metavar="F[,F]", help="of the verification rates (default 0.01,0.001,0.0001)")
     blufr.add_argument("--dir-fars", metavar="F[,F]", help="of the identification rates (default 0.1,0.01,0.001)")
     blufr.add_argument("--rank", type=int, default=1, metavar="N", help="of the identification rates (default 1)")
@@ -53,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ytf.add_argument("--svm-cost", type=float, default=1.0, metavar="C", help="of the histogram method (default 1)")
     sets = protocol("bin", "InsightFace's .bin sets (lfw, cfp_fp, agedb_30, …) in ten folds", _bin)
     sets.add_argument("--set", required=True, type=Path, metavar="SET.bin", help="the set")
+    threshold_option.add(sets)
     _add_fold_options(sets, "insightface")
     for added, images in ((lfw, True), (blufr, True), (ytf, True), (sets, False)):
         _add_source(added, images)
@@ -69,13 +72,13 @@ def _lfw(options: argparse.Namespace) -> int:
     pairs = read_pairs(options.pairs)
     protocol = _fold_protocol(options)
     fars = _fars(options.fars, "--fars")
-    _check_output(options)
+    _check_output(options, protocol.name == "plain")
     found = _features(options, protocol.mirror, lambda names: rows_of(pairs, names))
     note = mirror_note(found.settings, protocol.mirror, protocol.name)
     if note:
         warnings.warn(NormfaceWarning(note), stacklevel=1)
     result = evaluate_lfw(found.features, found.names, pairs, protocol, fars=fars)
-    return _tell_folds(options, result, "LFW")
+    return _tell_folds(options, result, "LFW", settings=found.settings)
 
 
 def _bin(options: argparse.Namespace) -> int:
@@ -84,16 +87,16 @@ def _bin(options: argparse.Namespace) -> int:
     held = read_bin(options.set)
     protocol = _fold_protocol(options)
     fars = _fars(options.fars, "--fars")
-    _check_output(options)
+    _check_output(options, protocol.name == "plain")
     if options.features is not None:
         from ..extract import load_features
 
         _refuse_both(options)
-        features = load_features(options.features).features
+        found = load_features(options.features)
     else:
-        features = _extracted(options, held, protocol.mirror).features
-    result = evaluate_bin(features, held.same, protocol, fars=fars, names=held.names)
-    return _tell_folds(options, result, options.set.name, held)
+        found = _extracted(options, held, protocol.mirror)
+    result = evaluate_bin(found.features, held.same, protocol, fars=fars, names=held.names)
+    return _tell_folds(options, result, options.set.name, held, found.settings)
 
 
 def _ytf(options: argparse.Namespace) -> int:
@@ -136,7 +139,8 @@ def _blufr(options: argparse.Namespace) -> int:
     fars = _fars(options.fars, "--fars", VERIFICATION_FARS)
     dir_fars = _fars(options.dir_fars, "--dir-fars", IDENTIFICATION_FARS)
     pca, rank = _pca(options.pca), checked_rank(options.rank)
-    _check_output(options)
+    comparable = pca is None and options.metric in (None, "cosine")
+    _check_output(options, comparable)
     found = _features(options, "sum", lambda names: rows_of(config, names))
     drawn = (DRAWN_FARS, DRAWN_DIR_FARS) if options.out else ((), ())
     with progress("trials", len(config.trials)) as bar:
@@ -152,7 +156,9 @@ def _blufr(options: argparse.Namespace) -> int:
             told=bar.advance,
         )
     whole, result = result, result.at(fars, dir_fars)
-    figures = blufr_figures(result, comparable=pca is None and options.metric in (None, "cosine"))
+    figures = blufr_figures(result, comparable=comparable)
+    impostors = int(result.impostor_pairs.min())
+    threshold_option.write(options, figures, found.settings, f"BLUFR ({len(config.trials)} trials)", impostors)
     if options.out:
         from ..evaluate.figures import save_blufr_rates
 
@@ -170,10 +176,18 @@ def _blufr(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _tell_folds(options: argparse.Namespace, result: FoldResult, title: str, pictures: Any = None) -> int:
+def _tell_folds(
+    options: argparse.Namespace,
+    result: FoldResult,
+    title: str,
+    pictures: Any = None,
+    settings: dict[str, Any] | None = None,
+) -> int:
     from ..evaluate.report import fold_figures, fold_lines
 
     figures = fold_figures(result, comparable=result.protocol == "plain")
+    impostors = int((~result.same).sum())
+    threshold_option.write(options, figures, settings or {}, f"{title} ({len(result.same)} pairs)", impostors)
     if options.out:
         from ..evaluate.figures import save_fold_figures
         from ..evaluate.source import finder
@@ -217,7 +231,10 @@ def _extracted(options: argparse.Namespace, pictures: Any, mirror: str) -> Featu
     options.mirror = mirror if options.mirror == PROTOCOLS_OWN else options.mirror
     extractor = model_options.extractor(options)
     rows = extractor.features(pictures, progress=True)
-    return Features(rows, list(pictures.names), settings=extractor.settings)
+    settings = dict(extractor.settings)
+    if options.threshold_out is not None and extractor.identity is not None:
+        settings["identity"] = extractor.identity.to_dict()
+    return Features(rows, list(pictures.names), settings=settings)
 
 
 def _pictures(options: argparse.Namespace) -> Any:
@@ -252,7 +269,7 @@ def _add_source(parser: argparse.ArgumentParser, images: bool) -> None:
     if images:
         group.add_argument("--images", type=Path, metavar="PICTURES", help="a folder, zip, …; for figures too")
     model_options.add_model(parser, positional=False)
-    parser.set_defaults(mirror=PROTOCOLS_OWN)
+    parser.set_defaults(mirror=PROTOCOLS_OWN, threshold_out=None)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write figures and results.json there")
     parser.add_argument(
@@ -289,8 +306,12 @@ def _refuse_both(options: argparse.Namespace) -> None:
         raise NormfaceError("give --features or --model, not both")
 
 
-def _check_output(options: argparse.Namespace) -> None:
-    """Before the work is done: that figures can be drawn, and that the folder is there."""
+def _check_output(options: argparse.Namespace, comparable: bool = False) -> None:
+    """Before the work is done: that figures can be drawn, and that the folder is there.
+
+    comparable: the scores will be cosines of features as they are extracted, of which a threshold can be told.
+    """
+    threshold_option.check(options, comparable)
     if options.out is None:
         return
     from ..evaluate.figures import figure
@@ -312,3 +333,4 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _tell_files(options: argparse.Namespace) -> None:
     if options.out:
         print(f"wrote {options.out}: results.json and figures")
+    threshold_option.tell(options)

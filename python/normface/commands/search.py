@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         raise NormfaceError(f"--top {options.top}: expected 1 or more")
     gallery = Gallery(load_features(options.gallery), use_faiss=options.faiss)
     reader = photo_options.reader(options)
-    gallery.expects(reader.settings, str(options.gallery))
+    gallery.expects(reader.settings, str(options.gallery), reader.extractor.weight_digests)
     faces = [reader.read(path) for path in options.photos]
     found = gallery.nearest(np.stack([face.feature for face in faces]), options.top)
     if options.json:

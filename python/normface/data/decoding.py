@@ -15,6 +15,10 @@ from .headers import read_header
 MAX_PIXELS = 200_000_000
 """A picture that declares more is refused before it is decoded. 200 megapixels are 600 MB of BGR."""
 
+SMALL_PIXELS, PIXELS_A_BYTE = 25_000_000, 100
+"""A picture of more than 25 megapixels has at most a hundred for each of its bytes; photographs have up to twenty.
+Decoding takes six to ten bytes a pixel, and so at most 250 MB for a file that is nearly empty."""
+
 FORMATS = "JPEG, PNG, BMP, WebP, GIF, TIFF or PNM"
 
 
@@ -37,9 +41,13 @@ def decode(raw: bytes, name: str, color: bool | None = True) -> np.ndarray:
         raise DataError(f"{name}: is no {FORMATS} picture{_what_else(raw)}")
     if header.problem:
         raise DataError(f"{name}: {header.problem} ({header.format} of {len(raw)} bytes); fetch or make it again")
-    if header.width * header.height > MAX_PIXELS:
-        size = f"{header.width} x {header.height} pixels"
+    pixels, size = header.width * header.height, f"{header.width} x {header.height} pixels"
+    if pixels > MAX_PIXELS:
         raise DataError(f"{name}: declares {size}; at most {MAX_PIXELS // 10**6} million are read")
+    if pixels > SMALL_PIXELS + PIXELS_A_BYTE * len(raw):
+        raise DataError(
+            f"{name}: declares {size}, which {len(raw)} bytes of {header.format} do not hold; make it again"
+        )
     cv2 = _quiet_opencv()
     flag = {True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE, None: cv2.IMREAD_UNCHANGED}[color]
     try:

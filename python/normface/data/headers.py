@@ -1,7 +1,8 @@
 """What a picture's headers tell: its format, its size, and whether the file was cut short.
 
 Read before any decoder runs, because decoders allocate what a header declares (a file of a kilobyte can
-declare gigabytes), and because OpenCV fills the missing half of a JPEG with grey and says nothing.
+declare gigabytes), and because OpenCV fills the missing half of a JPEG with grey and says nothing. Where a header can
+say its size in two ways, a decoder might take the other one: the larger counts, or the file is refused.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ _JPEG_SIZES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0
 _JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length: TEM, RST0 to RST7
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # what ends a scan: neither a stuffed 0xff nor a restart
-_PNM = re.compile(rb"P([1-6])(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})\s")
+_BETWEEN = rb"\s(?:\s|#[^\r\n]*[\r\n])*"  # a comment right after a number may or may not end it
+_PNM = re.compile(rb"P([1-6])" + _BETWEEN + rb"(\d{1,9})" + _BETWEEN + rb"(\d{1,9})\s")
 _PNG_CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
-_TIFF_NUMBERS = {1: "B", 3: "H", 4: "I"}
+_TIFF_NUMBERS = {3: "H", 4: "I"}  # a SHORT or a LONG, as the format has it
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 256, 257, 322, 323
 
 _CUT = "is cut short"
 
@@ -34,7 +37,9 @@ class Header:
 
 
 def read_header(raw: bytes) -> Header | None:
-    """The header of a JPEG, PNG, BMP, WebP, GIF, TIFF or PNM; None for anything else."""
+    """The header of a JPEG, PNG, BMP, WebP, GIF, TIFF or PNM; None for anything else that OpenCV might decode."""
+    if raw[4:8] == b"ftyp":  # which AVIF goes by, whatever comes before
+        return None
     for magic, reader in _READERS:
         if raw.startswith(magic):
             try:
@@ -62,7 +67,8 @@ def _jpeg(raw: bytes) -> Header:
             position += 2
         else:
             if marker in _JPEG_SIZES:
-                height, width = struct.unpack_from(">HH", raw, position + 5)
+                sides = struct.unpack_from(">HH", raw, position + 5)
+                height, width = max(height, sides[0]), max(width, sides[1])
             position += 2 + max(2, struct.unpack_from(">H", raw, position + 2)[0])
             if marker == _JPEG_SCAN:
                 found = _MARKER.search(raw, position)
@@ -73,6 +79,8 @@ def _jpeg(raw: bytes) -> Header:
 
 def _png(raw: bytes) -> Header:
     width, height = struct.unpack_from(">II", raw, 16)
+    if raw[12:16] != b"IHDR":
+        return Header("PNG", width, height, "is damaged (it does not start with its size)")
     position = 8
     while position + 12 <= len(raw):
         length, kind = struct.unpack_from(">I4s", raw, position)
@@ -112,14 +120,21 @@ def _webp(raw: bytes) -> Header | None:
 
 
 def _tiff(raw: bytes) -> Header:
+    """Of the first directory, which is what OpenCV decodes."""
     order = "<" if raw.startswith(b"II") else ">"
     directory = struct.unpack_from(order + "I", raw, 4)[0]
-    sides = {256: 0, 257: 0}
+    sides: dict[int, int] = {}
     for entry in range(struct.unpack_from(order + "H", raw, directory)[0]):
-        tag, kind = struct.unpack_from(order + "HH", raw, directory + 2 + 12 * entry)
-        if tag in sides and kind in _TIFF_NUMBERS:
+        tag, kind, count = struct.unpack_from(order + "HHI", raw, directory + 2 + 12 * entry)
+        if tag in (_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT):
+            if tag in sides or kind not in _TIFF_NUMBERS or count != 1:
+                return Header("TIFF", 0, 0, f"is damaged (its size, tag {tag}, is no SHORT or LONG, or is there twice)")
             sides[tag] = struct.unpack_from(order + _TIFF_NUMBERS[kind], raw, directory + 10 + 12 * entry)[0]
-    return Header("TIFF", sides[256], sides[257])
+    if _TIFF_WIDTH not in sides or _TIFF_HEIGHT not in sides:
+        return Header("TIFF", 0, 0, "is damaged (it does not say its size)")
+    # A tile is decoded whole, even where it is larger than the picture.
+    width = max(sides[_TIFF_WIDTH], sides.get(_TIFF_TILE_WIDTH, 0))
+    return Header("TIFF", width, max(sides[_TIFF_HEIGHT], sides.get(_TIFF_TILE_HEIGHT, 0)))
 
 
 def _pnm(raw: bytes) -> Header | None:

@@ -57,7 +57,9 @@ def read_bin(path: str | Path) -> BinSet:
         raise DataError(f"{path}: its second part is no list of true and false")
     if len(pictures) != 2 * len(same) or not len(same):
         raise DataError(f"{path}: has {len(pictures)} pictures for {len(same)} pairs; expected two a pair")
-    return BinSet(path, [bytes(picture) for picture in pictures], np.array([bool(truth) for truth in same]))
+    # A pickle may hold one array and refer to it a thousand times.
+    encoded = {id(picture): picture if isinstance(picture, bytes) else picture.tobytes() for picture in pictures}
+    return BinSet(path, [encoded[id(picture)] for picture in pictures], np.array([bool(truth) for truth in same]))
 
 
 def evaluate_bin(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import MissingDependencyError, ProtocolError
+from ..errors import ProtocolError
+from ..reading import parsing, read_file
+from .matfile import NewerFormat, read_mat
+
+VARIABLES = ("imageList", "labels", "trainIndex", "testIndex", "galIndex", "probIndex")
 
 
 @dataclass(frozen=True)
@@ -60,18 +65,14 @@ def read_config(path: str | Path) -> BlufrConfig:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise MissingDependencyError(f"BLUFR's .mat file needs SciPy ({error}): pip install scipy") from error
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ProtocolError(f"{path}: no such file; it is blufr_lfw_config.mat of the BLUFR benchmark")
-    try:
-        return loadmat(path, variable_names=["imageList", "labels", "trainIndex", "testIndex", "galIndex", "probIndex"])
-    except NotImplementedError as error:
-        raise ProtocolError(f"{path}: is MATLAB 7.3 (HDF5); save it with save -v7 for older readers") from error
-    except Exception as error:  # loadmat raises whatever its parsing of a broken file comes to
-        raise ProtocolError(f"{path}: is no MATLAB file that can be read: {error}") from error
+    raw = read_file(path, error=ProtocolError)
+    with parsing(path, "is no MATLAB file that can be read", ProtocolError):
+        try:
+            return read_mat(raw, VARIABLES)
+        except NewerFormat as error:
+            raise ProtocolError(f"{path}: is MATLAB 7.3 (HDF5); save it with save -v7 for older readers") from error
 
 
 def _variable(path: Path, content: dict[str, Any], name: str) -> np.ndarray:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ProtocolError
+from ..reading import printable
 from . import roc
 from .folds import FoldResult, verify_in_folds
 from .names import Picture, PictureRows
 from .protocols import FoldProtocol, protocol_named
-from .textfile import read_lines
+from .textfile import read_lines, whole_number
 
 
 @dataclass(frozen=True)
@@ -36,27 +37,27 @@ def read_pairs(path: str | Path) -> PairList:
     path = Path(path)
     lines = read_lines(path)
     number, fields = next(lines, (1, []))
-    if not (len(fields) == 2 and all(field.isdecimal() for field in fields) and min(map(int, fields)) > 0):
+    folds, each = (whole_number(field) or 0 for field in fields) if len(fields) == 2 else (0, 0)
+    if not (folds and each):
         raise ProtocolError(
-            f'{path}:{number}: expected "folds pairs" such as "10 300", got "{" ".join(fields)}"; '
+            f'{path}:{number}: expected "folds pairs" such as "10 300", got "{printable(" ".join(fields))}"; '
             "LFW's view 2 is pairs.txt"
         )
-    folds, each = map(int, fields)
     left: list[Picture] = []
     right: list[Picture] = []
     same: list[bool] = []
     for number, fields in lines:
-        numbers = fields[1::2] if len(fields) == 4 else fields[1:]
-        if len(fields) not in (3, 4) or not all(field.isdecimal() for field in numbers):
+        numbers = [whole_number(field) for field in (fields[1::2] if len(fields) == 4 else fields[1:])]
+        if len(fields) not in (3, 4) or None in numbers:
             raise ProtocolError(
-                f'{path}:{number}: expected "name i j" or "name i name j", got "{" ".join(fields)[:80]}"'
+                f'{path}:{number}: expected "name i j" or "name i name j", got "{printable(" ".join(fields))}"'
             )
         genuine = len(same) % (2 * each) < each
         if genuine != (len(fields) == 3):
             expected = "one person" if genuine else "two people"
             raise ProtocolError(f"{path}:{number}: expected a pair of {expected} here: each fold is {each} of either")
-        left.append((fields[0], int(numbers[0])))
-        right.append((fields[0] if genuine else fields[2], int(numbers[1])))
+        left.append((fields[0], numbers[0] or 0))
+        right.append((fields[0] if genuine else fields[2], numbers[1] or 0))
         same.append(genuine)
     if len(same) != folds * 2 * each:
         raise ProtocolError(f"{path}: has {len(same)} pairs; its first line says {folds} x 2 x {each}")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..reading import opened, parsing, printable, unpacked_limit
 
 
 def read_plain_pickle(path: str | Path) -> Any:
@@ -25,14 +26,12 @@ def read_plain_pickle(path: str | Path) -> Any:
     Text that Python 2 wrote comes back as bytes, as it was there.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            # A length in the file cannot make an mmap allocate more than the file has.
-            return _Reader(path).read(content)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:  # pickletools' word for what is cut short or garbled, and mmap's for an empty file
-        raise DataError(f"{path}: is no whole pickle: {error}") from error
+    with opened(path) as (stream, size):
+        if not size:
+            raise DataError(f"{path}: is no whole pickle: it is empty")
+        # A length in the file cannot make an mmap allocate more than the file has.
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content, parsing(path, "is no whole pickle"):
+            return _Reader(path, size).read(content)
 
 
 class _Named:
@@ -55,6 +54,8 @@ class _Type:
     def __init__(self, code: str) -> None:
         self.code = code
 
+
+MOST_STEPS, BYTES_A_STEP = 200_000, 4
 
 _MARK = object()
 _PLAIN = {
@@ -81,17 +82,26 @@ _KNOWN = {*_BYTES, *_EMPTY_BYTES, *_SCALAR, *_RECONSTRUCT, *_FROMBUFFER, *_TYPES
 
 
 class _Reader:
-    """The stack and the memo of one file."""
+    """The stack and the memo of one file.
 
-    def __init__(self, path: Path) -> None:
+    A pickle may refer to a value of its own any number of times: what a call makes of one is therefore counted, and
+    so are the opcodes, of which a picture needs some thirty.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
         self._path = path
+        self._room = unpacked_limit(size)  # bytes that calls may still make
+        self._steps = MOST_STEPS + size // BYTES_A_STEP
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
 
     def read(self, content: Any) -> Any:
         for opcode, argument, position in pickletools.genops(content):
+            self._steps -= 1
             try:
+                if self._steps < 0:
+                    raise _Refused(f"it has more opcodes than {MOST_STEPS} and one for {BYTES_A_STEP} bytes")
                 if opcode.name == "STOP":
                     return _finished(self._stack.pop())
                 self._step(opcode.name, argument)
@@ -139,10 +149,16 @@ class _Reader:
             stack.append(_known(argument.replace(" ", ".")))
         elif name == "STACK_GLOBAL":
             attribute, module = stack.pop(), stack.pop()
+            if not (isinstance(attribute, str) and isinstance(module, str)):
+                raise TypeError
             stack.append(_known(f"{module}.{attribute}"))
         elif name == "REDUCE":
             arguments, called = stack.pop(), stack.pop()
-            stack.append(_stands_for(called, arguments))
+            value = _stands_for(called, arguments)
+            self._room -= len(value) if isinstance(value, bytes) else 0
+            if self._room < 0:
+                raise _Refused("it makes far more bytes than it has")
+            stack.append(value)
         elif name == "BUILD":
             state = stack.pop()
             _build(stack[-1], state)
@@ -164,7 +180,7 @@ class _Refused(Exception):
 
 def _known(name: str) -> _Named:
     if name not in _KNOWN:
-        raise _Refused(f"it names {name[:80]}, which is code")
+        raise _Refused(f"it names {printable(name)}, which is code")
     return _Named(name)
 
 
@@ -229,4 +245,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    """A short text, "" for anything else: a value of the file may be a tree that is endless when written out."""
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    return value if isinstance(value, str) else ""

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ProtocolError
+from ..reading import read_text
+
+_DIGITS = 9
 
 
 def read_lines(path: Path, separator: str | None = None) -> Iterator[tuple[int, list[str]]]:
@@ -13,13 +16,12 @@ def read_lines(path: Path, separator: str | None = None) -> Iterator[tuple[int, 
 
     Fields are parted by ``separator``, else by tabs where a line has them, else by blanks.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ProtocolError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ProtocolError(f"{path}: is no text file: byte {error.start} is not UTF-8") from error
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(read_text(path, error=ProtocolError).splitlines(), 1):
         if line.strip():
             parted = line.strip().split(separator or ("\t" if "\t" in line.strip() else None))
             yield number, [field.strip() for field in parted if field.strip()]
+
+
+def whole_number(field: str) -> int | None:
+    """The number that a field is, None for other text and for one of more than nine digits."""
+    return int(field) if len(field) <= _DIGITS and field.isascii() and field.isdecimal() else None

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MissingDependencyError, ProtocolError
+from ..reading import printable
 from .folds import FoldResult, verify_scores
 from .protocols import FoldProtocol
 from .similarity import unit
-from .textfile import read_lines
+from .textfile import read_lines, whole_number
 from .thresholds import MostAccurate, ThresholdRule
 
 BINS = 100
@@ -61,14 +62,15 @@ def read_splits(path: str | Path) -> VideoPairs:
     path = Path(path)
     rows = []
     for number, fields in read_lines(path, ","):
-        if number == 1 and not fields[0].isdecimal():
+        in_fold = whole_number(fields[0]) if fields else None
+        if number == 1 and in_fold is None:
             continue  # the header of splits.txt
-        if len(fields) < 5 or not fields[0].isdecimal() or fields[4] not in ("0", "1"):
+        if len(fields) < 5 or in_fold is None or fields[4] not in ("0", "1"):
             raise ProtocolError(
                 f'{path}:{number}: expected "fold, number, person/video, person/video, 0 or 1", '
-                f'got "{", ".join(fields)[:80]}"'
+                f'got "{printable(", ".join(fields))}"'
             )
-        rows.append((fields[2], fields[3], fields[4] == "1", int(fields[0])))
+        rows.append((fields[2], fields[3], fields[4] == "1", in_fold))
     if not rows:
         raise ProtocolError(f"{path}: has no pairs of videos")
     left, right, same, fold = zip(*rows, strict=True)

@@ -11,10 +11,12 @@ from typing import Any
 from caffeport.files import replacing
 
 from ..errors import DataError
+from ..reading import parsing, printable, read_file, read_json, read_text
 from .registry import EXPERIMENTS
 from .report import RESULTS, VERDICTS
 
 PAGE = "index.html"
+MAX_FIGURE = 64 << 20  # bytes
 KINDS = {".png": "image/png", ".gif": "image/gif"}
 
 STYLE = """
@@ -55,10 +57,14 @@ def write(out: Path) -> tuple[Path, list[dict[str, Any]]]:
 
 def read_results(path: Path) -> dict[str, Any]:
     """Raises DataError for a file that is not what ``report`` writes."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read: {error}; run the experiment again") from error
+    content = read_json(path, "cannot be read (run the experiment again)")
+    with parsing(path, "is not what an experiment writes (run it again)"):
+        _check(path, content)
+        html(path.parent.parent, [{**content, "figures": []}]).encode()  # all of it can be shown
+    return content
+
+
+def _check(path: Path, content: Any) -> None:
     wanted = {"experiment": str, "title": str, "command": str, "claim": str, "finding": str, "measured": dict,
               "figures": list, "timings": dict, "seed": int, "full": bool}  # fmt: skip
     wrong = [key for key, kind in wanted.items() if not isinstance(_item(content, key), kind)]
@@ -69,10 +75,10 @@ def read_results(path: Path) -> dict[str, Any]:
             f"{path}: is not what an experiment writes ({', '.join(wrong) or 'figures, holds'}); run it again"
         )
     if content["experiment"] != path.parent.name:
-        raise DataError(f"{path}: is of the experiment {content['experiment']!r}, not of the folder's; run it again")
+        name = printable(content["experiment"])
+        raise DataError(f"{path}: is of the experiment '{name}', not of the folder's; run it again")
     if not isinstance(content["timings"].get("seconds"), (int, float)):
         raise DataError(f"{path}: has no timings.seconds; run the experiment again")
-    return content
 
 
 def html(out: Path, contents: list[dict[str, Any]]) -> str:
@@ -112,18 +118,14 @@ def _verdict(holds: bool | None) -> str:
 def _figure(folder: Path, file: str, caption: str) -> str:
     path = folder / file
     if Path(file).name != file or path.suffix not in (*KINDS, ".html"):
-        raise DataError(f"{folder / RESULTS}: {file!r} is no figure's name; run the experiment again")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}; run the experiment again") from error
+        raise DataError(f"{folder / RESULTS}: {printable(file)!r} is no figure's name; run the experiment again")
     if path.suffix == ".html":  # a page of its own, which may run its scripts but not touch this one
         shown = (
             f'<iframe sandbox="allow-scripts" loading="lazy" title="{escape(caption)}" '
-            f'srcdoc="{escape(content.decode())}"></iframe>'
+            f'srcdoc="{escape(read_text(path, MAX_FIGURE))}"></iframe>'
         )
     else:
-        data = base64.b64encode(content).decode()
+        data = base64.b64encode(read_file(path, MAX_FIGURE)).decode()
         shown = f'<img alt="{escape(caption)}" src="data:{KINDS[path.suffix]};base64,{data}">'
     return f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>\n"
 

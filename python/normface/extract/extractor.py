@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from caffeport.cores import usable_cores
 from ..errors import DataError, NormfaceError
 from ..progress import progress as progress_bar
 from . import mirror as mirroring
+from .identity import ModelIdentity, identity_of
 from .own_preprocessing import resolve
 from .pipeline import pipelined
 from .session import FeatureSession
@@ -36,6 +38,7 @@ class Extractor:
     batch_size: pictures of a run, None: as suits the device; a model of a fixed batch size has its own.
     threads: batches that run at the same time on a CPU, None: one a core.
 
+    inside: what the model itself does to its pictures first, None where that is nothing.
     size: (H, W) of the net's pictures. color: whether it takes three channels. dimension: numbers of a feature.
     settings: all of that as plain values, as it is stored with the features.
 
@@ -68,6 +71,7 @@ class Extractor:
         told: dict[str, Any] = {"scale": scale, "rgb": rgb, "fit": fit, "size": size}
         told["mean"] = None if mean is None else tuple(np.asarray(mean, float).reshape(-1).tolist())
         self.preprocessing = resolve(self._session.own, preset, told, self._session.title)
+        self.inside = None if self._session.own is None else self._session.own.inside
         self.color = self._session.channels == 3
         self._check_channels()
         self.size = self._picture_size(size)
@@ -85,6 +89,15 @@ class Extractor:
             "fit": self.preprocessing.fit,
             "size": list(self.size),
         }
+
+    @cached_property
+    def identity(self) -> ModelIdentity | None:
+        """What a threshold measured with this extractor belongs to; see normface.extract.identity."""
+        return identity_of(self)
+
+    def weight_digests(self) -> tuple[str, ...]:
+        """SHA-256 of the weights that the feature depends on, by value."""
+        return self._session.weight_digests()
 
     def features_of(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """(N, D) float32 of decoded pictures, uint8 (H, W, C) BGR each."""

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import struct
-import tokenize
-import zipfile
-import zlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +13,13 @@ import numpy as np
 from caffeport.files import replacing
 
 from ..errors import DataError, NormfaceError, shape_text
+from ..npz import array_names, read_arrays
+from ..reading import opened, parsing, printable, read_file
 from . import parquet
 
 SUFFIXES = (".npz", ".parquet")
+ARRAYS = ("features", "names", "labels", "identities", "settings")
+NO_FEATURES = "is no features file (.npz with features and names)"
 
 
 @dataclass
@@ -48,9 +49,9 @@ def checked_target(path: str | Path) -> Path:
         raise NormfaceError(f"{path}: features are written as {' or '.join(SUFFIXES)}; choose one of these endings")
     if path.suffix.lower() == ".parquet":
         parquet.pyarrow()
-    if path.is_dir():
+    if os.path.isdir(path):
         raise NormfaceError(f"{path}: is a folder; name the file to write")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise NormfaceError(f"{path}: the folder {path.parent} does not exist")
     return path
 
@@ -77,12 +78,16 @@ def load_features(path: str | Path) -> Features:
     Raises DataError that names the file and what is wrong with it: damage, shapes that do not fit, no numbers.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"{path}: no such file; normface extract makes one")
-    stored = parquet.load(path) if path.suffix.lower() == ".parquet" else _load_npz(path)
+    with parsing(path, NO_FEATURES):
+        return _checked(path, parquet.load(path) if path.suffix.lower() == ".parquet" else _load_npz(path))
+
+
+def _checked(path: Path, stored: dict[str, Any]) -> Features:
     for name in ("features", "names"):
         if name not in stored:
-            raise DataError(f'{path}: has no "{name}"; it has {", ".join(stored) or "nothing"}')
+            raise DataError(f'{path}: has no "{name}"; it has {printable(", ".join(stored) or "nothing")}')
     names = _texts(path, stored, "names")
     features = np.asarray(stored["features"])
     if features.ndim != 2 or len(features) != len(names) or features.dtype.kind != "f" or not features.size:
@@ -94,42 +99,19 @@ def load_features(path: str | Path) -> Features:
         features = np.asarray(features, np.float32)
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
-        raise DataError(f"{path}: the features of {names[int(np.argmin(finite))]} are not finite")
+        raise DataError(f"{path}: the features of {printable(names[int(np.argmin(finite))])} are not finite")
     labels, identities = _people(path, stored, len(names))
     return Features(features, names, labels, identities, _settings(path, stored))
 
 
 def _load_npz(path: Path) -> dict[str, Any]:
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path}: holds one array; expected an .npz with features and names")
-        with archive:
-            known = [name for name in _ARRAYS if name in archive.files]
-            return {name: archive[name] for name in known} or dict.fromkeys(archive.files)
-    except _DAMAGED as error:
-        # NumPy takes every foreign file for a pickle, and advises to load it as one.
-        foreign = "If you trust the file" in str(error)
-        words = "it is no archive" if foreign else (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: is no features file (.npz with features and names): {words}") from error
-
-
-_ARRAYS = ("features", "names", "labels", "identities", "settings")
-_DAMAGED = (
-    ValueError,  # also a pickled object
-    TypeError,
-    OSError,
-    EOFError,
-    KeyError,
-    MemoryError,  # an array that declares more than there is
-    NotImplementedError,  # a way of packing that this Python lacks
-    RuntimeError,  # an encrypted member
-    SyntaxError,  # in the header of an array
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-)
+    start = read_file(path, start=6)
+    if start == b"\x93NUMPY":
+        raise DataError(f"{path}: holds one array; expected an .npz with features and names")
+    if not start.startswith(b"PK"):
+        raise DataError(f"{path}: {NO_FEATURES}: it is no archive")
+    with opened(path) as (stream, size), parsing(path, NO_FEATURES):
+        return read_arrays(stream, size, ARRAYS) or dict.fromkeys(array_names(stream))
 
 
 def _texts(path: Path, stored: Mapping[str, Any], name: str) -> list[str]:
@@ -166,7 +148,7 @@ def _settings(path: Path, stored: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     try:
         settings = json.loads(str(stored["settings"]))
-    except ValueError:
+    except (ValueError, RecursionError):
         settings = None
     if not isinstance(settings, dict):
         raise DataError(f"{path}: its settings are no JSON object")

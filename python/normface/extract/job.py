@@ -51,12 +51,14 @@ def extract_to(
         kept = part.kept()
         if not len(kept):
             raise DataError(f"none of the {len(pictures)} pictures has a feature; the first: {part.skipped[0][1]}")
+        # Weights that were exchanged meanwhile do no harm: the probe is of those that have been at work.
+        identity = extractor.identity
         made = Features(
             part.rows(),
             [pictures.names[index] for index in kept],
             None if pictures.labels is None else np.asarray(pictures.labels)[kept],
             None if pictures.labels is None else list(pictures.identities),
-            extractor.settings,
+            extractor.settings if identity is None else extractor.settings | {"identity": identity.to_dict()},
         )
         save_features(path, made)
         part.remove()

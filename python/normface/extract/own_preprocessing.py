@@ -14,6 +14,7 @@ from caffeport.preprocessing import METADATA_KEY
 
 from ..errors import NormfaceError
 from ..preprocessing import Preprocessing, preset
+from ..reading import printable
 
 BEFORE_KEY = "normface.preprocessing"
 """Of the entry in an ONNX file's metadata that says what its pictures need before it."""
@@ -60,8 +61,8 @@ def of_metadata(metadata: Mapping[str, str], title: str) -> OwnPreprocessing | N
         if key in metadata:
             try:
                 return read(json.loads(metadata[key]))
-            except (ValueError, TypeError, AttributeError, KeyError, NormfaceError) as error:
-                told = f"{title}: the entry {key} of its metadata is damaged: {metadata[key][:80]!r}"
+            except Exception as error:  # json, or what it holds is not what this project writes
+                told = f"{title}: the entry {key} of its metadata is damaged: {printable(metadata[key])!r}"
                 raise NormfaceError(told) from error
     return None
 

@@ -10,6 +10,7 @@ import numpy as np
 from caffeport.files import replacing
 
 from ..errors import DataError, MissingDependencyError
+from ..reading import opened, parsing
 
 if TYPE_CHECKING:
     from .features import Features
@@ -39,10 +40,11 @@ def save(path: Path, features: Features) -> None:
 def load(path: Path) -> dict[str, Any]:
     """The arrays that an .npz would hold. Raises DataError, naming the file, for another table or damage."""
     arrow, parquet = pyarrow()
-    try:
+    with opened(path) as (stream, size), parsing(path, "is no Parquet file"):
+        rows = parquet.read_metadata(stream).num_rows
+        if rows > size:  # a name each
+            raise ValueError(f"it declares {rows} rows in {size} bytes")
         table = parquet.read_table(path)
-    except (arrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path}: is no Parquet file: {str(error).splitlines()[0]}") from error
     if not {"name", "feature"} <= set(table.column_names):
         raise DataError(f"{path}: needs the columns name and feature, has {', '.join(table.column_names)}")
     stored: dict[str, Any] = {
@@ -68,7 +70,7 @@ def pyarrow() -> tuple[Any, Any]:
         import pyarrow.compute
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingDependencyError("Parquet needs pyarrow: pip install 'normface[parquet]', or use .npz") from error
+        raise MissingDependencyError("Parquet needs pyarrow: pip install pyarrow, or use .npz") from error
     return pyarrow, pyarrow.parquet
 
 

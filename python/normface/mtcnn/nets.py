@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import zlib
 from collections.abc import Sequence
@@ -81,14 +82,14 @@ def load_stages(folder: str | Path | None, providers: Sequence[str] | None = Non
 def _from_folder(folder: Path) -> list[Net]:
     import caffeport
 
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DataError(f"{folder}: no such folder; it should hold det1 to det3 of MTCNN, .prototxt and .caffemodel")
     nets = []
     for name in STAGES:
         weights, text = folder / f"{name}.caffemodel", folder / f"{name}.prototxt"
-        if not weights.is_file():
+        if not os.path.isfile(weights):
             raise DataError(f"{weights}: missing; MTCNN's weights are {', '.join(s + '.caffemodel' for s in STAGES)}")
-        nets.append(caffeport.load(text if text.is_file() else OWN_NETS / text.name, weights))
+        nets.append(caffeport.load(text if os.path.isfile(text) else OWN_NETS / text.name, weights))
     return nets
 
 

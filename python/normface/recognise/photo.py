@@ -12,9 +12,9 @@ from caffeport.lazy import LazyModule
 
 from ..align import SIZES, align_face, choose_faces
 from ..data import decode
-from ..data.reading import MAX_PICTURE, read_file
 from ..errors import DataError, NormfaceError, NormfaceWarning, did_you_mean
 from ..extract import Extractor
+from ..reading import MAX_PICTURE, read_file
 
 cv2 = LazyModule("cv2")
 
@@ -46,6 +46,10 @@ class FaceReader:
             raise NormfaceError(f'faces "{which}" is unknown{did_you_mean(which, WHICH)}; known: {", ".join(WHICH)}')
         self._extractor, self._detector, self._which = extractor, detector, which
         self._face_size = _face_size(extractor)
+
+    @property
+    def extractor(self) -> Extractor:
+        return self._extractor
 
     @property
     def settings(self) -> dict[str, Any]:

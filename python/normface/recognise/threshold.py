@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import math
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..errors import DataError, NormfaceError
+from ..errors import DataError, NormfaceError, NormfaceWarning
+from ..reading import parsing, read_json
+from . import threshold_file
+from .threshold_file import Measurement
 
-MEASURED: dict[tuple[str, str], dict[float, float]] = {
-    ("mobilefacenet", "none"): {1e-1: 0.1317, 1e-2: 0.2397, 1e-3: 0.3266, 1e-4: 0.4024},
-    ("mobilefacenet", "sum"): {1e-1: 0.1317, 1e-2: 0.2399, 1e-3: 0.3273, 1e-4: 0.4035},
-}
-"""(preset, mirror) -> FAR -> cosine: the "thresholds" (means of the ten trials, 47 M impostor pairs each) of
-
-normface extract MODEL WEIGHTS --data lfw-112x96.zip --preset mobilefacenet --mirror MIRROR --out F.npz
-normface evaluate blufr --features F.npz --config blufr_lfw_config.mat --fars 0.1,0.01,0.001,0.0001 --json
-"""
+WAY_OUT = (
+    "give one (--threshold COSINE), or measure it: normface evaluate blufr|lfw ... --threshold-out MODEL.toml, which "
+    "is found beside the model, or given by --calibration"
+)
 
 
 @dataclass(frozen=True)
 class Threshold:
+    """far: the false accept rate that it was measured for, None where the user gave the number.
+
+    face: (H, W) of the aligned faces that it was measured on, None where any will do.
+    """
+
     cosine: float
-    far: float | None  # the false accept rate that it was measured for, None where the user gave the number
+    far: float | None
     source: str
+    face: tuple[int, int] | None = None
 
 
 def threshold_for(
@@ -32,47 +38,74 @@ def threshold_for(
     *,
     cosine: float | None = None,
     calibration: str | Path | None = None,
-    preset: str | None = None,
-    mirror: str = "sum",
+    extractor: Any | None = None,
 ) -> Threshold:
-    """The user's own number, else a calibration file's, else the preset's measured one.
+    """The user's own number, else a calibration file's, else one that was measured with just this extractor's model.
 
-    calibration: JSON with "thresholds": {FAR: cosine}, as ``normface evaluate`` writes it.
-    Raises NormfaceError where none is known, and says how to get one.
+    calibration: a threshold file, which has to be of this model, or the JSON that ``normface evaluate`` writes, which
+    does not say of which it is. Without it the file beside the model is looked for, then the built-in ones.
+    Raises NormfaceError where no threshold is known for this model, and says why and how to get one.
     """
     if cosine is not None:
         if not -1 <= cosine <= 1:
             raise NormfaceError(f"threshold {cosine}: a cosine lies between -1 and 1")
         return Threshold(cosine, None, "given")
+    if calibration is not None and Path(calibration).suffix.lower() != threshold_file.SUFFIX:
+        return Threshold(*_at(far, _read(Path(calibration)), str(calibration)), f"as {calibration} says")
     if calibration is not None:
-        return _at(far, _read(Path(calibration)), str(calibration))
-    known = MEASURED.get((preset or "", mirror))
-    if known is None:
-        raise NormfaceError(
-            "no threshold is known for this model: give one (--threshold), or measure it: "
-            "normface evaluate lfw ... --out DIR, then --calibration DIR/results.json"
-        )
-    return _at(far, known, f"measured with {preset} on BLUFR, mirror {mirror}")
+        measurement = threshold_file.read(calibration)
+        wrong = ["no model is given"] if extractor is None else _differences(measurement, extractor)
+        if wrong:
+            raise NormfaceError(f"{calibration}: was measured with another model: {'; '.join(wrong)}")
+        return _measured(far, measurement, f"measured on {measurement.measured}, {calibration}")
+    return _known(far, extractor)
 
 
-def _at(far: float, known: dict[float, float], source: str) -> Threshold:
+def _known(far: float, extractor: Any | None) -> Threshold:
+    if extractor is None:
+        raise NormfaceError(f"no threshold is known without a model; {WAY_OUT}")
+    found = threshold_file.beside(extractor.settings["model"], extractor.settings["weights"])
+    if found is not None:
+        path, measurement = found
+        wrong = _differences(measurement, extractor)
+        if not wrong:
+            return _measured(far, measurement, f"measured on {measurement.measured}, {path}")
+        told = f"{path}: was measured with another model, and is not used: {'; '.join(wrong)}"
+        warnings.warn(told, NormfaceWarning, stacklevel=3)
+    nearest: list[str] = []
+    for measurement in threshold_file.built_in():
+        wrong = _differences(measurement, extractor)
+        if not wrong:
+            return _measured(far, measurement, f"measured {measurement.measured}, mirror {extractor.mirror}")
+        if extractor.identity is not None and set(measurement.model.weights) & set(extractor.identity.weights):
+            nearest = wrong if not nearest or len(wrong) < len(nearest) else nearest
+    why = f" as it is run (one was measured {'; '.join(nearest)})" if nearest else ""
+    raise NormfaceError(f"no threshold is known for this model{why}: {WAY_OUT}")
+
+
+def _differences(measurement: Measurement, extractor: Any) -> list[str]:
+    if extractor.identity is None:
+        return ["what this model does to its pictures, or its weights, cannot be told"]
+    return measurement.model.differences(extractor.identity)
+
+
+def _measured(far: float, measurement: Measurement, source: str) -> Threshold:
+    return Threshold(*_at(far, measurement.thresholds, source), source, measurement.face)
+
+
+def _at(far: float, known: Mapping[float, float], source: str) -> tuple[float, float]:
+    """(cosine, rate)"""
     for rate, cosine in known.items():
         if math.isclose(rate, far, rel_tol=1e-6):
-            return Threshold(cosine, rate, source)
+            return cosine, rate
     rates = ", ".join(f"{rate:g}" for rate in sorted(known))
     raise NormfaceError(f"FAR {far:g}: {source} has thresholds for {rates} (--far)")
 
 
 def _read(path: Path) -> dict[float, float]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and "fold_thresholds" in content and "thresholds" not in content:
-            raise DataError(f"{path}: its protocol's scores are no plain cosines; evaluate with --protocol plain")
-        known = {float(rate): float(cosine) for rate, cosine in content["thresholds"].items()}
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f'{path}: is no calibration file (JSON with "thresholds": {{FAR: cosine}})') from error
-    if not known or not all(-1 <= cosine <= 1 for cosine in known.values()):
-        raise DataError(f"{path}: its thresholds are to be cosines between -1 and 1, one or more; found {known}")
-    return known
+    problem = 'is no calibration file (JSON with "thresholds": {FAR: cosine})'
+    content = read_json(path, problem)
+    if isinstance(content, dict) and "fold_thresholds" in content and "thresholds" not in content:
+        raise DataError(f"{path}: its protocol's scores are no plain cosines; evaluate with --protocol plain")
+    with parsing(path, problem):
+        return threshold_file.checked_thresholds(content["thresholds"], path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from caffeport.files import replacing
 from caffeport.lazy import LazyModule
 
-from ..errors import NormfaceError
+from ..errors import NormfaceError, shape_text
 from .photo import PhotoFace
 from .threshold import Threshold
 
@@ -51,7 +52,16 @@ class Verdict:
 
 
 def compare(a: PhotoFace, b: PhotoFace, threshold: Threshold) -> Verdict:
-    """By the cosine of the two features, 0 where one of them is zero."""
+    """By the cosine of the two features, 0 where one of them is zero.
+
+    Raises NormfaceError for faces of another size than those that the threshold was measured on.
+    """
+    for face in (a, b):
+        if threshold.face is not None and face.aligned.shape[:2] != threshold.face:
+            raise NormfaceError(
+                f"{face.path}: is an aligned face of {shape_text(face.aligned.shape[:2])} (HxW); no threshold is known "
+                f"for those, it was measured on {shape_text(threshold.face)}: give one (--threshold COSINE)"
+            )
     norms = float(np.linalg.norm(a.feature) * np.linalg.norm(b.feature))
     cosine = float(a.feature @ b.feature) / norms if norms else 0.0
     return Verdict(a, b, min(1.0, max(-1.0, cosine)), threshold)
@@ -62,7 +72,7 @@ def checked_drawing(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise NormfaceError(f"{path}: a picture is written as .png or .jpg; choose one of these endings")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise NormfaceError(f"{path}: the folder {path.parent} does not exist")
     return path
 

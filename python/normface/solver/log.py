@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingError
-from ..row_log import RowLog, read_rows
+from ..reading import parsing
+from ..row_log import NO_LOG, RowLog, read_rows
 
 
 class Log:
@@ -16,7 +18,7 @@ class Log:
     """
 
     def __init__(self, path: Path, columns: list[str], start: int) -> None:
-        rows = _before(path, start) if start and path.is_file() else []
+        rows = _before(path, start) if start and os.path.isfile(path) else []
         self._rows = RowLog(path, ["iteration", "phase", *columns], rows)
 
     def write(self, iteration: int, phase: str, **values: Any) -> None:
@@ -28,7 +30,6 @@ class Log:
 
 def _before(path: Path, start: int) -> list[dict[str, Any]]:
     """The rows before ``start``; a test of iteration ``start`` itself comes again."""
-    try:
-        return [row for row in read_rows(path) if int(row["iteration"]) < start]
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{path}: is no log of a run ({error}); name another file") from error
+    rows = read_rows(path)
+    with parsing(path, NO_LOG, TrainingError):
+        return [row for row in rows if int(row["iteration"]) < start]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,10 +49,10 @@ class Places:
 
     def find(self, name: str, what: str) -> Path:
         path = Path(name)
-        if path.exists() or path.is_absolute():
+        if os.path.exists(path) or path.is_absolute():
             return path
         beside = self.folder / path
-        if not beside.exists():
+        if not os.path.exists(beside):
             raise TrainingError(f"{name}: no such file ({what}); looked in the working directory and in {self.folder}")
         self.notes.append(f"{name} ({what}) is taken from beside the solver: {beside}")
         return beside
@@ -59,7 +60,7 @@ class Places:
     def find_folder(self, prefix: str) -> str:
         """A snapshot_prefix whose folder exists."""
         folder = Path(prefix).parent
-        if folder.is_dir() or folder.is_absolute() or not (self.folder / folder).is_dir():
+        if os.path.isdir(folder) or folder.is_absolute() or not os.path.isdir(self.folder / folder):
             return prefix
         self.notes.append(f"snapshots go beside the solver: {self.folder / prefix}_iter_N.caffemodel")
         return str(self.folder / prefix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -183,7 +184,7 @@ def _settle_prefix(text: SolverText) -> None:
     fields = text.fields
     if not fields.snapshot_prefix:
         fields.snapshot_prefix = str(text.path.with_suffix(""))
-    elif Path(fields.snapshot_prefix).is_dir():
+    elif os.path.isdir(fields.snapshot_prefix):
         fields.snapshot_prefix = str(Path(fields.snapshot_prefix) / text.path.stem)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import math
-import zipfile
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +23,12 @@ from caffeport.errors import CaffemodelError
 from caffeport.files import replacing, write_numbers
 
 from ..errors import TrainingError
+from ..npz import read_arrays
+from ..reading import parsing
 
 _ITER, _LEARNED_NET, _HISTORY, _CURRENT_STEP = 1, 2, 3, 4  # caffe.proto's SolverState
 _EXTRAS = 1000
 _JSON = "json"
-MAX_EXTRAS = 1 << 30
-"""Bytes; the largest part is a shuffled order of the data, 8 bytes a picture."""
 
 
 @dataclass
@@ -64,27 +64,31 @@ def read(path: Path) -> SolverState:
     if data[:6] == b"\x89HDF\r\n":
         raise TrainingError(f"{path}: HDF5 states are not read here; let Caffe write BINARYPROTO (snapshot_format)")
     state = SolverState(-1, "")
-    try:
-        for number, kind, a, b in wire.fields(data, 0, len(data)):
-            if number == _ITER and kind == wire.VARINT:
-                state.iteration = a
-            elif number == _LEARNED_NET and kind == wire.LENGTH:
-                state.learned_net = bytes(data[a:b]).decode("utf-8", "replace")
-            elif number == _CURRENT_STEP and kind == wire.VARINT:
-                state.current_step = a
-            elif number == _HISTORY and kind == wire.LENGTH:
-                title = f"history {len(state.history)}"
-                state.history.append(caffemodel.read_blob(data, a, b, str(path), title).array())
-            elif number == _EXTRAS and kind == wire.LENGTH:
-                state.extras = _unpack(bytes(data[a:b]))
-            elif number <= _CURRENT_STEP:
-                raise wire.WireError(f"field {number} has wire type {kind}")
-    except (wire.WireError, CaffemodelError, ValueError, KeyError, zipfile.BadZipFile, OSError, EOFError) as error:
-        said = str(error).removeprefix(f"{path}: ")
-        raise TrainingError(f"{path}: is no solver state, or is truncated ({said})") from error
+    with parsing(path, "is no solver state, or is truncated", TrainingError):
+        try:
+            _fill(state, data, path)
+        except CaffemodelError as error:
+            raise ValueError(str(error).removeprefix(f"{path}: ")) from error
     if not 0 <= state.iteration < 2**31 or not state.learned_net:
         raise TrainingError(f"{path}: is no solver state; expected a .solverstate with its iteration and its weights")
     return state
+
+
+def _fill(state: SolverState, data: Any, path: Path) -> None:
+    for number, kind, a, b in wire.fields(data, 0, len(data)):
+        if number == _ITER and kind == wire.VARINT:
+            state.iteration = a
+        elif number == _LEARNED_NET and kind == wire.LENGTH:
+            state.learned_net = bytes(data[a:b]).decode("utf-8", "replace")
+        elif number == _CURRENT_STEP and kind == wire.VARINT:
+            state.current_step = a
+        elif number == _HISTORY and kind == wire.LENGTH:
+            title = f"history {len(state.history)}"
+            state.history.append(caffemodel.read_blob(data, a, b, str(path), title).array())
+        elif number == _EXTRAS and kind == wire.LENGTH:
+            state.extras = _unpack(bytes(data[a:b]))
+        elif number <= _CURRENT_STEP:
+            raise wire.WireError(f"field {number} has wire type {kind}")
 
 
 def _mapped(path: Path) -> Any:
@@ -117,23 +121,22 @@ def _pack(extras: dict[str, Any]) -> bytes:
 
 
 def _unpack(raw: bytes) -> dict[str, Any]:
-    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > MAX_EXTRAS:
-            raise ValueError(f"it declares more than {MAX_EXTRAS >> 20} MiB of extras")
-    with np.load(io.BytesIO(raw), allow_pickle=False) as stored:
-        text = json.loads(stored[_JSON].tobytes())
+    stored = read_arrays(io.BytesIO(raw), len(raw))
+    text = json.loads(stored[_JSON].tobytes())
 
-        def place(node: Any) -> Any:
-            if not isinstance(node, dict):
-                return node
-            kind, value = next(iter(node.items()))
-            if kind == "array":
-                return stored[str(value)]
-            if kind == "list":
-                return [place(entry) for entry in value]
-            return {key: place(entry) for key, entry in value.items()}
+    def place(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        if len(node) != 1:
+            raise ValueError("its extras are damaged")
+        ((kind, value),) = node.items()
+        if kind == "array":
+            return stored[str(value)]
+        if kind == "list":
+            return [place(entry) for entry in value]
+        return {key: place(entry) for key, entry in value.items()}
 
-        made = place(text)
+    made = place(text)
     if not isinstance(made, dict):
         raise ValueError("its extras are no table")
     return made
@@ -147,17 +150,17 @@ def newest(prefix: str | Path) -> Path:
     path = Path(prefix)
     if path.suffix == ".caffemodel":
         path = path.with_suffix(".solverstate")
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     found = {}
-    if path.parent.is_dir() and path.name:
+    if os.path.isdir(path.parent) and path.name:
         for entry in path.parent.iterdir():
             start, _, end = entry.name.rpartition("_iter_")
             number = end.removesuffix(".solverstate")
             if start == path.name and end != number and number.isdecimal():
                 found[int(number)] = entry
     beside = path.with_name(path.name + ".solverstate") if path.name else path
-    if beside.is_file():
+    if os.path.isfile(beside):
         return beside
     if not found:
         raise TrainingError(f"{prefix}: no such state; looked for the file and for {prefix}_iter_N.solverstate")

@@ -12,10 +12,9 @@ from caffeport.errors import MissingDependencyError, shape_text
 from caffeport.net import Layer
 
 from ...errors import DataError
-from ..reading import read_file
+from ...reading import opened, parsing, printable, read_file, unpacked_limit
 from .source import ORDER, ROWS, Place, Source
 
-_DEFLATE = 1032  # the most that HDF5's usual compression can shrink data
 _KEPT = 2  # files held in memory: a batch may end one and begin the next
 
 
@@ -94,26 +93,28 @@ class HDF5Data(Source):
         try:
             import h5py
         except ImportError as error:
-            advice = "HDF5Data needs h5py; install it: pip install 'normface[hdf5]'"
+            advice = "HDF5Data needs h5py; install it: pip install h5py"
             raise MissingDependencyError(f"{self.layer.title}: {advice}") from error
-        try:
-            with h5py.File(path, "r") as file:
-                return [take(_data_set(file, name, path)) for name in self.layer.tops]
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py's, of all sorts
-            raise DataError(f"{path}: cannot be read as HDF5 ({error})") from error
+        with opened(path) as (_, size), parsing(path, "cannot be read as HDF5"), h5py.File(path, "r") as file:
+            sets = [_data_set(file, name, path) for name in self.layer.tops]
+            declared = sum(4 * data.size for data in sets)  # float32, as they are taken
+            if declared > unpacked_limit(size):
+                told = f"its data sets declare {declared} bytes, far more than a file of {size} bytes holds"
+                raise DataError(f"{path}: {told}")
+            return [take(data) for data in sets]
 
     def _find(self, name: str) -> Path:
         assert self.path is not None
         beside = self.path.parent / name
-        return beside if not Path(name).exists() and beside.exists() else self.place.find(name, self.layer, "file")
+        if not os.path.exists(name) and os.path.exists(beside):
+            return beside
+        return self.place.find(name, self.layer, "file")
 
 
 def _data_set(file: Any, name: str, path: Path) -> Any:
     data = file.get(name)
     if data is None or not hasattr(data, "shape"):
-        raise DataError(f'{path}: has no data set "{name}"; it has {", ".join(sorted(file)) or "none"}')
+        raise DataError(f'{path}: has no data set "{name}"; it has {printable(", ".join(sorted(file)) or "none")}')
     if data.dtype.kind not in "fiu" or not data.shape:
         raise DataError(f'{path}: "{name}" is {data.dtype} {data.shape}; expected rows of numbers')
-    if data.size > _DEFLATE * path.stat().st_size:
-        raise DataError(f'{path}: "{name}" declares {data.size} numbers, more than the file can hold')
     return data

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from caffeport.layers.data import DataBackend
@@ -11,10 +11,10 @@ from caffeport.lazy import require
 from caffeport.net import Layer
 
 from ...errors import DataError
+from ...reading import MAX_PICTURE, read_file
 from ..decoding import decode
 from ..readers.database import Database, refuse_leveldb
 from ..readers.list_file import read_list
-from ..reading import MAX_PICTURE, read_file
 from .source import DRAWS, ORDER, SKIP, Place, Source
 from .transform import DRAWS as DRAWS_PER_IMAGE
 from .transform import Transform
@@ -104,7 +104,7 @@ class ImageData(ImageSource):
         given, first = self.p.root_folder, self._names[0]
         nearby = [self.place.folder, *([] if given else [self.path.parent])]
         for root in (given, *(f"{folder}/{given}" for folder in nearby)):
-            if Path(root + first).exists():
+            if os.path.exists(root + first):
                 return root
         return given  # reading the first image tells what is missing
 
@@ -116,7 +116,7 @@ class Data(ImageSource):
         super().__init__(layer, place)
         self.path = place.find(self.p.source, layer)
         refuse_leveldb(self.path)
-        if self.p.backend is DataBackend.LEVELDB and not (self.path / "data.mdb").exists():
+        if self.p.backend is DataBackend.LEVELDB and not os.path.exists(self.path / "data.mdb"):
             raise DataError(f"{layer.title}: {self.path} is no database; expected an LMDB, with backend: LMDB")
         self._database = Database(self.path)
         transform = self.transform.p

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import zlib
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Place:
         if not path:
             raise DataError(f"{layer.title}: names no {what}")
         for found in (Path(path), self.folder / path):
-            if found.exists():
+            if os.path.exists(found):
                 return found
         where = "" if Path(path).is_absolute() else f" (neither from {Path.cwd()} nor from {self.folder})"
         raise DataError(f"{layer.title}: its {what} {path} does not exist{where}")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 from caffeport.lazy import require
 
 from ...errors import DataError
+from ...mapped_file import MappedFile
 from ..decoding import decode
-from ..reading import MappedFile
 from .base import Reader
 from .datum import Datum, read_datum, shaped
 from .datum_table import scan_datums
@@ -24,8 +25,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         refuse_leveldb(path)
-        self.file = MappedFile(path / DATA_FILE if path.is_dir() else path)
-        if not self.file.path.exists():
+        self.file = MappedFile(path / DATA_FILE if os.path.isdir(path) else path)
+        if not os.path.exists(self.file.path):
             raise DataError(f"{path}: is no LMDB (there is no {DATA_FILE} in it)")
         keys, self.starts, self.sizes = find_records(self.file)
         if not keys:
@@ -104,7 +105,7 @@ class DatabaseReader(Reader):
 
 
 def refuse_leveldb(path: Path) -> None:
-    if path.is_dir() and (path / "CURRENT").exists() and not (path / DATA_FILE).exists():
+    if os.path.isdir(path) and os.path.exists(path / "CURRENT") and not os.path.exists(path / DATA_FILE):
         raise DataError(
             f"{path}: is a LevelDB, which is not read here; make an LMDB of it: convert_imageset --backend=lmdb, "
             "or copy its records (key, value) with Python's plyvel and lmdb packages"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,30 +50,29 @@ def read_datum(raw: bytes, name: str) -> Datum:
     """Parse a Datum. Raises DataError, which names it, for bytes that are none."""
     numbers = {CHANNELS: 0, HEIGHT: 0, WIDTH: 0, LABEL: 0, ENCODED: 0}
     data = b""
-    floats: list[bytes] = []
+    floats = bytearray()
     for number, kind, a, b in _fields(raw, name):
         if number in numbers and kind == wire.VARINT:
             numbers[number] = wire.signed(a)
         elif number == DATA and kind == wire.LENGTH:
             data = raw[a:b]
         elif number == FLOATS and kind in (wire.FIXED32, wire.LENGTH):
-            floats.append(raw[a:b])
-    joined = b"".join(floats)
-    if len(joined) % 4:
-        raise DataError(f"{name}: is a damaged Datum (its float_data has {len(joined)} bytes)")
+            floats += raw[a:b]
+    if len(floats) % 4:
+        raise DataError(f"{name}: is a damaged Datum (its float_data has {len(floats)} bytes)")
     return Datum(
         numbers[CHANNELS],
         numbers[HEIGHT],
         numbers[WIDTH],
         data,
         numbers[LABEL],
-        np.frombuffer(joined, "<f4"),
+        np.frombuffer(bytes(floats), "<f4"),
         bool(numbers[ENCODED]),
     )
 
 
-def _fields(raw: bytes, name: str) -> list[tuple[int, int, int, int]]:
+def _fields(raw: bytes, name: str) -> Iterator[tuple[int, int, int, int]]:
     try:
-        return list(wire.fields(raw, 0, len(raw)))
+        yield from wire.fields(raw, 0, len(raw))
     except wire.WireError as error:
         raise DataError(f"{name}: is no Datum, or is damaged ({error})") from error

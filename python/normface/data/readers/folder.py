@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ...errors import DataError, NormfaceWarning
-from ..reading import MAX_PICTURE, read_file
+from ...reading import MAX_PICTURE, read_file
 from .base import Reader
 
 SUFFIXES = frozenset(

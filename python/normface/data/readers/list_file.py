@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
-from ..reading import MAX_PICTURE, read_file
+from ...reading import MAX_PICTURE, printable, read_file
 from .base import Reader
 from .folder import SUFFIXES
 
+MAX_PATH, MAX_NAME = 4096, 255
+"""Bytes that Linux takes; what is longer is no path on any system."""
 _LABEL = re.compile(r"[+-]?\d{1,18}")
 
 
@@ -29,7 +31,7 @@ class ListReader(Reader):
         super().__init__(path, names, color)
         self._given = root is not None
         self.root = str(root) if root is not None else _root(path, names[0])
-        if root is not None and not Path(root).is_dir():
+        if root is not None and not os.path.isdir(root):
             raise DataError(f"{root}: is no folder; expected the root of the paths in {path}")
         if labels is not None:
             self.take_labels(labels)
@@ -58,12 +60,17 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray | None]:
                 labels.append(int(last))
                 continue
             if labels:
-                raise DataError(f'{path}:{number}: expected "path label" as on the lines before, got "{_short(line)}"')
+                raise DataError(
+                    f'{path}:{number}: expected "path label" as on the lines before, got "{printable(line)}"'
+                )
         if head and _LABEL.fullmatch(last):
             raise DataError(f'{path}:{number}: has a label ("{last}"), but the lines before have none')
         if _suffix(head) in SUFFIXES and _suffix(line) not in SUFFIXES:
-            raise DataError(f'{path}:{number}: has the label "{_short(last)}"; expected a whole number')
+            raise DataError(f'{path}:{number}: has the label "{printable(last)}"; expected a whole number')
         names.append(line)
+    for (number, _), name in zip(lines, names, strict=True):
+        if len(name) > MAX_PATH or max(map(len, name.split("/"))) > MAX_NAME:
+            raise DataError(f'{path}:{number}: is no picture\'s path ({len(name)} characters): "{printable(name)}"')
     return names, np.array(labels, np.int64) if labels else None
 
 
@@ -85,12 +92,8 @@ def _root(path: Path, first: str) -> str:
     if os.path.isabs(first):
         return ""
     beside = path.parent
-    return "" if not (beside / first).exists() and Path(first).exists() else str(beside)
+    return "" if not os.path.exists(beside / first) and os.path.exists(first) else str(beside)
 
 
 def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
-
-
-def _short(line: str) -> str:
-    return line if len(line) <= 80 else line[:77] + "..."

@@ -20,7 +20,7 @@ from typing import NoReturn
 import numpy as np
 
 from ...errors import DataError
-from ..reading import MappedFile
+from ...mapped_file import MappedFile
 
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _HEADER_SIZE, _NODE_SIZE = 16, 8
@@ -31,7 +31,7 @@ _BIG = 1  # node flag: the value is on overflow pages
 _OTHER_NODES = 2 | 4  # of named databases and duplicates
 _NO_ROOT = 2**64 - 1
 _DEEPEST = 32  # LMDB's own limit
-_AT_ONCE = 4096  # leaves that are looked at together: a few MB of numbers
+_AT_ONCE = 4 << 20  # bytes of leaves that are looked at together, which take some 100 MB of numbers at most
 
 
 def is_lmdb(start: bytes) -> bool:
@@ -57,7 +57,7 @@ def find_records(file: MappedFile) -> tuple[list[bytes], np.ndarray, np.ndarray]
 
 class _Tree:
     def __init__(self, file: MappedFile) -> None:
-        self._path, self._data = file.path, file.array
+        self._path, self._data, self._used = file.path, file.array, 0
         self._words = self._data[: len(self._data) // 2 * 2].view("<u2")
         start = self._data[: _HEADER_SIZE + _META.size].tobytes()
         if not is_lmdb(start[:24]):
@@ -78,7 +78,8 @@ class _Tree:
         """Go down level by level, whose pages lie in the keys' order, to the leaves."""
         if self._root == _NO_ROOT:
             return [], np.empty(0, np.int64), np.empty(0, np.int64)
-        pages, visits = np.array([self._root], np.uint64), 1
+        pages = np.array([self._root], np.uint64)
+        self._use(1, "its tree runs in circles")
         for _ in range(_DEEPEST):
             starts = self._page_starts(pages, np.ones(len(pages), np.int64))
             flags = self._words_at(starts + _FLAGS_AT)
@@ -91,22 +92,28 @@ class _Tree:
             if not branches.any():
                 return self._leaves(starts)
             counts = self._counts(starts)
-            visits += int(counts.sum())
-            if visits > len(self._data) // self._page:
-                break
-            nodes, _ = self._nodes(starts, counts)
+            self._use(int(counts.sum()), "its tree runs in circles")
+            nodes = self._nodes(starts, counts)
+            self._check_room(starts, counts, self._words_at(nodes + 6))
             low, high, top = (self._words_at(nodes + 2 * i) for i in range(3))
             pages = (low | high << 16 | top << 32).astype(np.uint64)
             if not len(pages):
                 self._damaged("a branch has no children")
         self._damaged("its tree runs in circles")
 
+    def _use(self, pages: int, problem: str) -> None:
+        """Count pages that the tree refers to: each is one branch, one leaf, or of one record, however often."""
+        self._used += pages
+        if self._used > len(self._data) // self._page:
+            self._damaged(problem)
+
     def _leaves(self, starts: np.ndarray) -> tuple[list[bytes], np.ndarray, np.ndarray]:
         keys: list[bytes] = []
         values, sizes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for begin in range(0, len(starts), _AT_ONCE):
-            some = starts[begin : begin + _AT_ONCE]
-            found, places, lengths = self._records(*self._nodes(some, self._counts(some)))
+        at_once = _AT_ONCE // self._page
+        for begin in range(0, len(starts), at_once):
+            some = starts[begin : begin + at_once]
+            found, places, lengths = self._records(some, self._counts(some))
             keys += found
             values.append(places)
             sizes.append(lengths)
@@ -116,22 +123,27 @@ class _Tree:
             self._damaged(f"it holds {len(keys)} records or more, and {self._entries} are declared")
         return keys, np.concatenate(values), np.concatenate(sizes)
 
-    def _records(self, nodes: np.ndarray, ends: np.ndarray) -> tuple[list[bytes], np.ndarray, np.ndarray]:
-        """Return (keys, where the values start, their lengths) of leaves' nodes, whose pages end at ``ends``."""
+    def _records(self, starts: np.ndarray, counts: np.ndarray) -> tuple[list[bytes], np.ndarray, np.ndarray]:
+        """Return (keys, where the values start, their lengths) of leaves' ``counts`` nodes."""
+        nodes = self._nodes(starts, counts)
         low, high, flags, key_sizes = (self._words_at(nodes + 2 * i) for i in range(4))
+        sizes = low | high << 16
+        big = flags & _BIG != 0
+        within = np.where(big, 8, sizes)  # of the leaf; a big one's number of its page
+        self._check_room(starts, counts, key_sizes + within)
         if (flags & _OTHER_NODES).any():
             self._damaged("it holds named databases or duplicates, which Caffe's do not")
-        sizes = low | high << 16
         key_starts = nodes + _NODE_SIZE
         values = key_starts + key_sizes
-        big = flags & _BIG != 0
-        outside = ends - values < np.where(big, 8, sizes)
+        outside = values + within > np.repeat(starts + self._page, counts)
         if outside.any():
             self._damaged(f"a record leaves its page at byte {values[np.argmax(outside)]}")
         keys = self._bytes_at(key_starts, key_sizes)
         if big.any():
             pages = self._data[values[big, None] + np.arange(8)].view("<u8").reshape(-1)
-            places = self._page_starts(pages, -(-(sizes[big] + _HEADER_SIZE) // self._page))
+            lengths = -(-(sizes[big] + _HEADER_SIZE) // self._page)
+            places = self._page_starts(pages, lengths)
+            self._use(int(lengths.sum()), "records share their pages")
             wrong = self._words_at(places + _FLAGS_AT) & _OVERFLOW == 0
             if wrong.any():
                 self._damaged(f"page {pages[np.argmax(wrong)]} holds no overflow")
@@ -141,23 +153,37 @@ class _Tree:
     def _counts(self, starts: np.ndarray) -> np.ndarray:
         """How many nodes each page has."""
         lower = self._words_at(starts + _LOWER_AT)
-        counts = (lower - _HEADER_SIZE) // 2
-        # A node takes its own header and an offset; more would be one upon the other.
-        most = (self._page - _HEADER_SIZE) // (_NODE_SIZE + 2)
-        wrong = (counts < 0) | (counts > most)
+        wrong = (lower < _HEADER_SIZE) | (lower > self._page)
         if wrong.any():
             self._damaged(f"page {starts[np.argmax(wrong)] // self._page} is neither branch nor leaf")
+        counts = (lower - _HEADER_SIZE) // 2
+        self._refuse_crowded(starts, _HEADER_SIZE + (2 + _NODE_SIZE) * counts)
         return counts
 
-    def _nodes(self, starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(where each page's ``counts`` nodes start, where the page of each ends), page by page."""
+    def _check_room(self, starts: np.ndarray, counts: np.ndarray, sizes: np.ndarray) -> None:
+        """Nodes do not overlap: a page cannot hold more than it is long, however often it refers to one.
+
+        sizes: of every node's key and what of its value is on the page, page by page.
+        """
+        before, ends = np.concatenate([[0], np.cumsum(sizes)]), np.cumsum(counts)
+        self._refuse_crowded(starts, _HEADER_SIZE + (2 + _NODE_SIZE) * counts + before[ends] - before[ends - counts])
+
+    def _refuse_crowded(self, starts: np.ndarray, taken: np.ndarray) -> None:
+        crowded = np.flatnonzero(taken > self._page)
+        if len(crowded):
+            first = crowded[0]
+            told = f"take {taken[first]} bytes of its {self._page}"
+            self._damaged(f"the nodes of page {starts[first] // self._page} {told}")
+
+    def _nodes(self, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Where each page's ``counts`` nodes start, page by page."""
         pages = np.repeat(starts, counts)
         number = np.arange(len(pages)) - np.repeat(np.cumsum(counts) - counts, counts)
         offsets = self._words_at(pages + _HEADER_SIZE + 2 * number)
         outside = (offsets < _HEADER_SIZE) | (offsets + _NODE_SIZE > self._page) | (offsets % 2 == 1)
         if outside.any():
             self._damaged(f"a node lies outside of its page at byte {pages[np.argmax(outside)]}")
-        return pages + offsets, pages + self._page
+        return pages + offsets
 
     def _page_starts(self, pages: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """Where pages (uint64) start; each and the ``counts - 1`` after it lie within the file."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ...errors import DataError
+from ...reading import read_file
 from ..headers import read_header
-from ..reading import read_file
 from .base import Reader
 from .database import DATA_FILE, DatabaseReader, refuse_leveldb
 from .folder import SUFFIXES, FileReader, FolderReader
@@ -35,12 +36,12 @@ def open_reader(
     Raises DataError, which names the path, for a source that is missing, empty, damaged or of no known kind.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(f"{path}: does not exist; expected a folder, a list file, an LMDB, a .rec or a .zip")
-    if root is not None and (path.is_dir() or path.suffix.lower() in (".zip", ".rec")):
+    if root is not None and (os.path.isdir(path) or path.suffix.lower() in (".zip", ".rec")):
         raise DataError(f"{path}: root is for the paths in a list file, and this is none")
     by_folder = labelled is not False
-    images = _open_folder(path, color, by_folder) if path.is_dir() else _open_file(path, root, color, by_folder)
+    images = _open_folder(path, color, by_folder) if os.path.isdir(path) else _open_file(path, root, color, by_folder)
     if labelled and images.labels is None:
         raise DataError(f"{path}: has no labels; expected a folder per identity, or a label on each line of a list")
     if not by_folder:
@@ -58,7 +59,7 @@ def _open_file(path: Path, root: str | Path | None, color: bool, by_folder: bool
         return RecordReader(path, color)
     if is_lmdb(start) or suffix == ".mdb":
         return DatabaseReader(path, color)
-    if suffix == ".idx" and path.with_suffix(".rec").exists():
+    if suffix == ".idx" and os.path.exists(path.with_suffix(".rec")):
         return RecordReader(path.with_suffix(".rec"), color)
     if suffix in SUFFIXES or (read_header(start) is not None and not start.isascii()):
         return FileReader(path, color)
@@ -68,7 +69,7 @@ def _open_file(path: Path, root: str | Path | None, color: bool, by_folder: bool
 def _open_folder(path: Path, color: bool, by_folder: bool) -> Reader:
     """An LMDB, the folder of a RecordIO file (InsightFace's are published so), or images."""
     refuse_leveldb(path)
-    if (path / DATA_FILE).exists():
+    if os.path.exists(path / DATA_FILE):
         return DatabaseReader(path, color)
     packed = sorted(path.glob("*.rec"))
     if len(packed) > 1:

@@ -12,13 +12,15 @@ b - 1 describe identities.
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import DataError
-from ..reading import MappedFile, read_file
+from ...mapped_file import MappedFile
+from ...reading import MAX_PICTURE, read_file
 from .base import Reader
 
 MAGIC = 0xCED7230A
@@ -42,7 +44,7 @@ class RecordReader(Reader):
     def __init__(self, path: Path, color: bool | None = True) -> None:
         index = path.with_suffix(".idx")
         self._file = MappedFile(path)
-        keys, offsets = _read_index(index, path, self._file.size) if index.exists() else _scan(self._file)
+        keys, offsets = _read_index(index, path, self._file.size) if os.path.exists(index) else _scan(self._file)
         starts = _read_starts(self._file, keys, offsets)
         labels = np.where(starts["flag"] > 0, starts["first"], starts["label"]).astype(np.float64)
         chosen = _images_of(path, keys, starts, labels)
@@ -149,16 +151,19 @@ def _read_starts(file: MappedFile, keys: np.ndarray, offsets: np.ndarray) -> np.
     return starts
 
 
-def _read_record(file: MappedFile, position: int, title: str) -> bytes:
-    """The payload of the record at ``position``, its parts joined."""
+def _read_record(file: MappedFile, offset: int, title: str) -> bytes:
+    """The payload of the record at ``offset``, its parts joined."""
+    position = offset
     parts: list[bytes] = []
     kind = _WHOLE
     while not parts or kind in (_FIRST, _MIDDLE):
         length, kind = _word(file.read(position, 8, str, title), title)
         if bool(parts) != (kind in (_MIDDLE, _LAST)):
             raise DataError(f"{title}: its parts are out of order")
-        parts.append(file.copy(position + 8, length, str, title).tobytes())
-        position += 8 + length + -length % 4
+        start, position = position + 8, position + 8 + length + -length % 4
+        if position - offset > MAX_PICTURE and start + length <= file.size:  # else it is cut short
+            raise DataError(f"{title}: has more than {MAX_PICTURE} bytes, the most that is read of a picture")
+        parts.append(file.copy(start, length, str, title).tobytes())
     payload = _MAGIC_BYTES.join(parts)
     if len(payload) < _HEADER:
         raise DataError(f"{title}: is too short for a picture's record")

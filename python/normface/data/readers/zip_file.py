@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import DataError
-from ..reading import MAX_PICTURE, MappedFile
+from ...mapped_file import MappedFile
+from ...reading import MAX_PICTURE, opened, parsing, unpacked_limit
 from .folder import TreeReader
 
 _ENCRYPTED = 1
@@ -31,22 +32,23 @@ class ZipReader(TreeReader):
     """The images in the folders within a zip (stored or deflated)."""
 
     def __init__(self, path: Path, color: bool | None = True, labelled: bool = True) -> None:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                members = {
-                    info.filename.replace("\\", "/"): _Member(
-                        info.header_offset,
-                        info.compress_size,
-                        info.file_size,
-                        info.compress_type,
-                        info.CRC,
-                        info.flag_bits,
-                    )
-                    for info in archive.infolist()
-                    if not info.is_dir()
-                }
-        except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, IndexError, struct.error) as error:
-            raise DataError(f"{path}: is no zip file, or is damaged ({error})") from error
+        with (
+            opened(path) as (stream, _),
+            parsing(path, "is no zip file, or is damaged"),
+            zipfile.ZipFile(stream) as archive,
+        ):
+            members = {
+                info.filename.replace("\\", "/"): _Member(
+                    info.header_offset,
+                    info.compress_size,
+                    info.file_size,
+                    info.compress_type,
+                    info.CRC,
+                    info.flag_bits,
+                )
+                for info in archive.infolist()
+                if not info.is_dir()
+            }
         super().__init__(path, members, color, labelled)
         self._file = MappedFile(path)
         self._members = [members[name] for name in self.names]
@@ -59,9 +61,11 @@ class ZipReader(TreeReader):
         if member.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             way = _OTHER_METHODS.get(member.method, f"method {member.method}")
             raise DataError(f"{self.path}: {name} is packed by {way}; pack the pictures again, stored or deflated")
-        if max(member.size, member.packed) > MAX_PICTURE:
-            problem = f"{name} declares {max(member.size, member.packed)} bytes; at most {MAX_PICTURE} are read"
-            raise DataError(f"{self.path}: {problem}")
+        size = max(member.size, member.packed)
+        if size > MAX_PICTURE:
+            raise DataError(f"{self.path}: {name} declares {size} bytes; at most {MAX_PICTURE} are read")
+        if size > unpacked_limit(member.packed):
+            raise DataError(f"{self.path}: {name} declares {size} bytes, far more than its {member.packed} can hold")
 
     def raw(self, index: int) -> bytes:
         member = self._members[index]
@@ -71,10 +75,8 @@ class ZipReader(TreeReader):
         start = member.header + _LOCAL_HEADER + sum(struct.unpack_from("<HH", header, 26))  # name and extra field
         raw = packed = self._file.copy(start, member.packed, self.title, index).tobytes()
         if member.method == zipfile.ZIP_DEFLATED:
-            try:
+            with parsing(self.title(index), "is damaged"):
                 raw = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, member.size + 1)
-            except zlib.error as error:
-                raise DataError(f"{self.title(index)}: is damaged ({error})") from error
         if len(raw) != member.size or zlib.crc32(raw) != member.crc:
             raise DataError(f"{self.title(index)}: is damaged (its size or checksum differs from the zip's directory)")
         return raw

@@ -1,46 +1,28 @@
-"""Reading the user's files: whole or their start, with errors that name them."""
+"""A user's file that is read in pieces, in any order, by threads and processes: mapped into memory."""
 
 from __future__ import annotations
 
 import mmap
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-from ..errors import DataError
-
-MAX_PICTURE = 256 << 20
-"""Bytes of an encoded image; a file that is larger, or declares more, is refused unread."""
-
-
-def read_file(path: str | Path, most: int | None = None, start: int | None = None) -> bytes:
-    """A file's bytes, or its first ``start``. Raises DataError, naming it, if it is no file or larger than ``most``."""
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise DataError(f"{path}: is a folder; expected a file")
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait, and reading a device never end
-            raise DataError(f"{path}: is a device or pipe; expected a file")
-        if most is not None and status.st_size > most:
-            raise DataError(f"{path}: has {status.st_size} bytes; at most {most} are read of a picture")
-        with open(path, "rb") as stream:
-            return stream.read() if start is None else stream.read(start)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+from .errors import DataError
+from .reading import opened
 
 
 class MappedFile:
     """A file's bytes, which every process maps into memory once, when it first reads them.
 
     A mapping has no position, so that threads share it, and forked processes their parent's; a pickled copy maps the
-    file anew where it arrives. Raises DataError that names the file where it is missing or empty.
+    file anew where it arrives. Raises DataError that names the file where it is missing, empty, or no regular file.
 
     ``read`` and ``copy`` look at the file's size every time, and raise DataError, which names ``title(*of)``, where it
-    ends before: touching a page that it has lost since it was mapped would end the process.
+    ends before: touching a page that it has lost since it was mapped would end the process. No memory is set aside
+    for more than there is.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,11 +57,10 @@ class MappedFile:
         return np.frombuffer(data, np.uint8, size, position).copy() if size else np.empty(0, np.uint8)
 
     def _mapped(self) -> mmap.mmap:
-        try:
-            with open(self.path, "rb") as stream:
-                self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:  # ValueError: it is empty
-            raise DataError(f"{self.path}: {getattr(error, 'strerror', None) or error}") from error
+        with opened(self.path) as (stream, size):
+            if not size:
+                raise DataError(f"{self.path}: is empty")
+            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         return self._map
 
     def _cut_short(self, title: str) -> NoReturn:

@@ -1,0 +1,132 @@
+"""The one door for the user's files: bytes come in bounded, and a parser's error goes out naming the file.
+
+Whatever a file says of itself, what is read of it takes at most ``unpacked_limit(its size)`` bytes of memory. A parser
+(json, zipfile, h5py, ...) runs within ``parsing``, which turns whatever it raises into one of normface's errors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import CaffeportError, DataError
+
+MAX_FILE = 1 << 30
+"""Bytes of a file that is read whole (a text, a table); a larger one is refused unread."""
+MAX_PICTURE = 256 << 20
+"""Bytes of an encoded picture."""
+UNPACKED_FLOOR, UNPACKED_GROWTH = 32 << 20, 20
+_SHOWN = 200
+
+
+def unpacked_limit(size: int) -> int:
+    """Bytes that a packed file of ``size`` bytes may hold: 32 MiB, and 20 times its size beyond.
+
+    Deflate packs up to a thousand times, but only what is empty; real features and indices shrink to a tenth at most.
+    """
+    return UNPACKED_FLOOR + UNPACKED_GROWTH * size
+
+
+def read_file(
+    path: str | Path, most: int = MAX_FILE, start: int | None = None, error: type[CaffeportError] = DataError
+) -> bytes:
+    """A file's bytes, or its first ``start``. Raises ``error``, naming it, if it is no file or larger than ``most``."""
+    with opened(path, error) as (stream, size):
+        if start is not None:
+            return stream.read(min(start, most))
+        if size > most:
+            raise error(f"{path}: has {size} bytes; at most {most} are read of such a file")
+        return stream.read(size)
+
+
+def read_text(path: str | Path, most: int = MAX_FILE, error: type[CaffeportError] = DataError) -> str:
+    """A text in UTF-8. Raises ``error``, naming the file, for other bytes."""
+    raw = read_file(path, most, error=error)
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise error(f"{path}: is no text file: byte {cause.start} is not UTF-8") from cause
+
+
+def read_json(path: str | Path, problem: str, most: int = MAX_FILE, error: type[CaffeportError] = DataError) -> Any:
+    """The value in a JSON file; for ``problem`` see ``parsing``."""
+    text = read_text(path, most, error)
+    with parsing(path, problem, error):
+        return json.loads(text)
+
+
+@contextlib.contextmanager
+def opened(path: str | Path, error: type[CaffeportError] = DataError) -> Iterator[tuple[IO[bytes], int]]:
+    """(stream, size) of a regular file; opening a pipe would wait, and reading a device never end."""
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise error(f"{path}: is a folder; expected a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise error(f"{path}: is a device or pipe; expected a file")
+        with open(path, "rb") as stream:
+            yield stream, status.st_size
+    except (OSError, ValueError) as cause:  # ValueError: a NUL in the path
+        raise error(f"{path}: {getattr(cause, 'strerror', None) or _words(cause)}") from cause
+
+
+@contextlib.contextmanager
+def parsing(title: str | Path, problem: str, error: type[CaffeportError] = DataError) -> Iterator[None]:
+    """Within, whatever a parser raises becomes ``error``: "TITLE: PROBLEM: its words", as "x.zip: is no zip file: …".
+
+    Errors of normface's own pass as they are.
+    """
+    try:
+        yield
+    except CaffeportError:
+        raise
+    except Exception as cause:
+        raise error(f"{title}: {problem}: {_words(cause)}") from cause
+
+
+def read_at(path: Path, position: int, size: int, title: str) -> bytes:
+    """``size`` bytes from ``position``, with a handle of its own: threads and forks share no position."""
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(position)
+            # A read of more than there is would set memory aside for it first.
+            raw = stream.read(size) if position + size <= os.fstat(stream.fileno()).st_size else b""
+    except OSError as error:
+        raise DataError(f"{title}: {error.strerror or error}") from error
+    if len(raw) != size:
+        raise DataError(f"{title}: is cut short; {path.name} has changed since it was opened")
+    return raw
+
+
+def inflate(packed: bytes, most: int, bits: int = zlib.MAX_WBITS) -> bytes:
+    """What zlib packed. Raises ValueError where it is more than ``most`` bytes, or damaged."""
+    unpacking = zlib.decompressobj(bits)
+    try:
+        raw = unpacking.decompress(packed, most + 1)
+    except zlib.error as error:
+        raise ValueError(f"its packed data are damaged ({error})") from error
+    if len(raw) > most:
+        raise ValueError(f"it unpacks to more than {most} bytes")
+    return raw
+
+
+def printable(text: str, most: int = 80) -> str:
+    """A text of the user's file as a message may show it: short, and without escape sequences."""
+    shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text[: most + 1])
+    return shown if len(shown) <= most else shown[: most - 3] + "..."
+
+
+def _words(cause: Exception) -> str:
+    """Of what a parser says, the first line; some say nothing, or repeat the file's content."""
+    if isinstance(cause, MemoryError):
+        return "it declares more than fits into memory"
+    if isinstance(cause, RecursionError):
+        return "it is nested too deeply"
+    lines = str(cause).strip().splitlines()
+    return printable(lines[0], _SHOWN) if lines else type(cause).__name__

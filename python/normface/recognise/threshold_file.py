@@ -1,0 +1,123 @@
+"""Threshold files: the cosines that were measured for false accept rates, and the one model that they hold for.
+
+TOML, as ``normface evaluate ... --threshold-out`` writes it: what was measured on which pictures, the model's identity
+(normface.extract.identity), and ``[thresholds]``, false accept rate = cosine. Beside a model it is found by its name:
+``face.toml`` for ``face.onnx``, or for the ``face.caffemodel`` or ``face.prototxt`` of a Caffe net.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from caffeport.files import replacing
+
+from ..errors import DataError, NormfaceError
+from ..extract.identity import ModelIdentity
+from ..reading import parsing, read_text
+
+SUFFIX = ".toml"
+FORMAT = "normface thresholds 1"
+MAX_BYTES = 1 << 20
+NO_THRESHOLDS = "is no threshold file (as normface evaluate --threshold-out writes it)"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """thresholds: false accept rate -> cosine. face: (H, W) of the aligned faces measured, None where any will do."""
+
+    measured: str
+    model: ModelIdentity
+    thresholds: Mapping[float, float]
+    face: tuple[int, int] | None = None
+
+
+def built_in() -> list[Measurement]:
+    """Those of published models, which ship with normface."""
+    folder = files(__package__).joinpath("measured")
+    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(SUFFIX)), key=lambda entry: entry.name)
+    return [parse(entry.read_text(encoding="utf-8"), entry.name) for entry in found]
+
+
+def beside(model: str | Path, weights: str | Path | None) -> tuple[Path, Measurement] | None:
+    """The threshold file that lies beside a model's files under their name; a file of another kind is passed over."""
+    for source in (weights, model):
+        path = None if source is None else Path(source).with_suffix(SUFFIX)
+        if path is not None and os.path.isfile(path):
+            text = read_text(path, MAX_BYTES)
+            if FORMAT in text:
+                return path, parse(text, path)
+    return None
+
+
+def read(path: str | Path) -> Measurement:
+    """Raises DataError, naming the file, for anything that ``write`` does not write."""
+    return parse(read_text(path, MAX_BYTES), path)
+
+
+def parse(text: str, title: str | Path) -> Measurement:
+    with parsing(title, NO_THRESHOLDS):
+        content = _toml().loads(text)
+        if content["format"] != FORMAT:
+            raise ValueError(f'its format is {content["format"]!r}; expected "{FORMAT}"')
+        face = None if "face" not in content else (int(content["face"][0]), int(content["face"][1]))
+        known = checked_thresholds(content["thresholds"], title)
+        return Measurement(str(content["measured"]), ModelIdentity.from_dict(content), known, face)
+
+
+def write(path: str | Path, measurement: Measurement) -> None:
+    """Write the file whole or not at all."""
+    content: dict[str, Any] = {"format": FORMAT, "measured": measurement.measured}
+    if measurement.face is not None:
+        content["face"] = list(measurement.face)
+    content |= measurement.model.to_dict()
+    content["thresholds"] = {f"{far:g}": cosine for far, cosine in measurement.thresholds.items()}
+    plain = {key: value for key, value in content.items() if not isinstance(value, dict)}
+    tables = {key: value for key, value in content.items() if isinstance(value, dict)}
+    lines = [f"{key} = {_value(value)}" for key, value in plain.items()]
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *(f"{json.dumps(key)} = {_value(value)}" for key, value in table.items())]
+    with replacing(path) as stream:
+        stream.write(("\n".join(lines) + "\n").encode("utf-8", "replace"))
+
+
+def checked_target(path: str | Path) -> Path:
+    """The path, or NormfaceError where ``write`` cannot write there; asked before the work is done."""
+    path = Path(path)
+    if path.suffix.lower() != SUFFIX:
+        raise NormfaceError(f"{path}: thresholds are written as {SUFFIX}; choose that ending")
+    if not os.path.isdir(path.parent):
+        raise NormfaceError(f"{path}: the folder {path.parent} does not exist")
+    return path
+
+
+def checked_thresholds(content: Any, title: str | Path) -> dict[float, float]:
+    known = {float(rate): float(cosine) for rate, cosine in content.items()}
+    if not known or not all(-1 <= cosine <= 1 for cosine in known.values()):
+        raise DataError(f"{title}: its thresholds are to be cosines between -1 and 1, one or more; found {known}"[:300])
+    return known
+
+
+def _value(value: Any) -> str:
+    """TOML of texts, truths, numbers and lists of them."""
+    if isinstance(value, list):
+        return f"[{', '.join(_value(one) for one in value)}]"
+    if isinstance(value, str):  # JSON escapes all that TOML wants escaped, but for DEL
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value) if isinstance(value, bool) else repr(value)
+
+
+def _toml() -> Any:
+    if sys.version_info >= (3, 11):
+        import tomllib
+
+        return tomllib
+    import tomli
+
+    return tomli

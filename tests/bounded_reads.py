@@ -1,0 +1,130 @@
+"""Reading files in a process of their own: what each raises, its seconds of processor time, and the memory it takes.
+
+``python bounded_reads.py`` takes ``[[reader, path], ...]`` as JSON on standard input and prints a JSON list in the
+same order. No reading may take more than a gigabyte of addresses beyond what is there before.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ADDRESSES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Reading:
+    """``error`` is the exception's class, "" where there was none; ``megabytes`` what the peak lies above the start."""
+
+    error: str
+    message: str
+    seconds: float
+    megabytes: float
+
+
+def readings(wanted: list[tuple[str, Path]]) -> list[Reading]:
+    """One after the other in a new process."""
+    asked = json.dumps([[reader, str(path)] for reader, path in wanted])
+    done = subprocess.run([sys.executable, __file__], input=asked, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{done.stdout[-200:]}{done.stderr[-2000:]}"
+    return [Reading(**one) for one in json.loads(done.stdout)]
+
+
+def _pictures(path: Path) -> None:
+    from normface.data import open_reader  # which does not load torch
+
+    pictures = open_reader(path)
+    for index in range(min(len(pictures), 20)):
+        pictures.read(index)
+
+
+def _hdf5(path: Path) -> None:
+    import caffeport
+    from normface.data.caffe import Feed
+
+    path.with_suffix(".list").write_text(str(path))
+    text = (
+        f'layer {{ name: "d" type: "HDF5Data" top: "data" hdf5_data_param {{ source: "{path.with_suffix(".list")}" '
+        "batch_size: 1 } }"
+    )
+    path.with_suffix(".prototxt").write_text(text)
+    net = caffeport.load(path.with_suffix(".prototxt"), input_shapes={"data": (1, 4)})
+    next(iter(Feed(net)))
+
+
+def _readers() -> dict[str, Any]:
+    from caffeport.caffemodel import read as read_weights
+    from normface.align.landmarks import read_landmarks
+    from normface.evaluate.bin_sets import read_bin
+    from normface.evaluate.blufr_config import read_config
+    from normface.evaluate.lfw import read_pairs
+    from normface.evaluate.ytf import read_splits
+    from normface.experiments.gallery import read_results
+    from normface.experiments.mnist import read_idx
+    from normface.extract import load_features
+    from normface.recognise import threshold_for
+    from normface.solver.state import read as read_state
+
+    return {
+        "bin": read_bin,
+        "calibration": lambda path: threshold_for(1e-3, calibration=path),
+        "features": load_features,
+        "hdf5": _hdf5,
+        "idx": lambda path: read_idx(path, 3),
+        "landmarks": read_landmarks,
+        "list": _pictures,
+        "mat": read_config,
+        "pairs": read_pairs,
+        "pictures": _pictures,
+        "results": read_results,
+        "solverstate": read_state,
+        "splits": read_splits,
+        "weights": read_weights,
+    }
+
+
+def _memory(field: str) -> int:
+    """Kilobytes, by Linux's own account."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
+
+
+def _measured(read: Any, path: Path) -> dict[str, Any]:
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from now on
+    before, start = _memory("VmHWM"), time.process_time()
+    resource.setrlimit(resource.RLIMIT_AS, (1024 * _memory("VmSize") + ADDRESSES, resource.RLIM_INFINITY))
+    error = message = ""
+    try:
+        read(path)
+    except Exception as raised:
+        error, message = type(raised).__name__, str(raised)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    seconds = time.process_time() - start
+    return {
+        "error": error,
+        "message": message,
+        "seconds": seconds,
+        "megabytes": (_memory("VmHWM") - before) / 1024,
+    }
+
+
+def main() -> None:
+    import cv2
+    import numpy as np
+
+    warnings.simplefilter("ignore")
+    cv2.setNumThreads(1)
+    cv2.imdecode(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1], cv2.IMREAD_COLOR)  # loads what it needs
+    known = _readers()
+    print(json.dumps([_measured(known[reader], Path(path)) for reader, path in json.load(sys.stdin)]))
+
+
+if __name__ == "__main__":
+    main()
