@@ -3,9 +3,9 @@
 - protobuf took the second argument of ``CodedInputStream::SetTotalBytesLimit`` away in 3.21; the first alone does since
   3.7. Both forms stay in the text, and the preprocessor chooses.
 - OpenCV 4 took the names of its C interface away (``CV_LOAD_IMAGE_COLOR``). Those of ``RENAMED`` become the names that
-  C++ has for them in OpenCV 3 and later (``cv::IMREAD_COLOR``).
+  C++ has for them in OpenCV 3 and later (``cv::IMREAD_COLOR``), also where a tree has macros that do so for version 3.
 
-Comments, strings, and names that a file defines itself stay as they are. Standard library only.
+Comments, strings, and names to which a file gives a meaning of its own stay as they are. Standard library only.
 """
 
 import re
@@ -39,7 +39,7 @@ RENAMED = (
 """(what follows CV_ in OpenCV's C interface, what follows cv:: in C++)"""
 
 OLD_NAME = re.compile(r"(?<![\w:])CV_\w+")
-DEFINED = re.compile(r"#[ \t]*define[ \t]+(CV_\w+)|\b(CV_\w+)[ \t]*=(?!=)")
+OWN_MEANING = re.compile(r"#[ \t]*define[ \t]+(CV_\w+)(?![ \t]+\(?cv::)|\b(CV_\w+)[ \t]*=(?!=)")
 TOTAL_BYTES_LIMIT = re.compile(r"\bSetTotalBytesLimit\s*(\()")
 
 
@@ -60,11 +60,11 @@ def adapted(text: str) -> "tuple[str, list[str]]":
     if "CV_" not in text and "SetTotalBytesLimit" not in text:
         return text, []
     code = code_of(text)
-    own = {name for found in DEFINED.finditer(code) for name in found.groups()}
+    own = {name for found in OWN_MEANING.finditer(code) for name in found.groups()}
     edits, names = [], set()
     for found in OLD_NAME.finditer(code):
         new = renamed(found.group())
-        if new and found.group() not in own and not in_condition(code, found.start()):
+        if new and found.group() not in own and not named_by_directive(code, found.start()):
             edits.append((*found.span(), new))
             names.add(found.group())
     for found in TOTAL_BYTES_LIMIT.finditer(code):
@@ -86,10 +86,10 @@ def renamed(name: str) -> str:
     return ""
 
 
-def in_condition(code: str, position: int) -> bool:
-    """Whether that is in a line of the preprocessor other than a #define."""
+def named_by_directive(code: str, position: int) -> bool:
+    """Whether the name there is what a #define defines, or stands in another line of the preprocessor."""
     line = code[code.rfind("\n", 0, position) + 1 : position]
-    return re.match(r"[ \t]*#(?![ \t]*define\b)", line) is not None
+    return re.match(r"[ \t]*#(?![ \t]*define[ \t]+\S)", line) is not None
 
 
 def top_level_comma(code: str, start: int, end: int) -> int:

@@ -117,7 +117,8 @@ def test_names_that_opencv_4_still_has_and_those_of_others_stay(name):
     [
         '// CV_AA\nlog("CV_AA"); /* CV_AA */\n#if 0\nint a = CV_AA;\n#endif\n',
         "#define CV_AA 16\nint a = CV_AA;\n",
-        "#ifndef CV_AA\n#  define CV_AA cv::LINE_AA\n#endif\nint a = CV_AA;\n",
+        "#ifndef CV_AA\n#  define CV_AA (16)\n#endif\nint a = CV_AA;\n",
+        "#undef CV_AA\n#ifdef CV_AA\n#error\n#endif\n#  define CV_AA\n",
         "#if defined(CV_AA) && 1\nint b;\n#endif\n",
         "enum { CV_AA = 16 };\nint a = CV_AA;\n",
         "static const int CV_AA = 16;\nint a = CV_AA;\n",
@@ -129,7 +130,14 @@ def test_what_is_no_use_of_opencvs_name_stays(text):
 
 
 def test_a_name_in_a_macro_of_the_trees_own_is_adapted():
-    assert adapted("#define FLAG CV_AA\n")[0] == "#define FLAG cv::LINE_AA\n"
+    text = "#define FLAG CV_AA\n#  define OTHER CV_AA\n"
+    assert adapted(text)[0] == text.replace("CV_AA", "cv::LINE_AA")
+
+
+def test_a_name_for_which_a_tree_has_a_macro_of_one_version_is_adapted():
+    """As weiliu89's SSD has it. (With the macro for OpenCV 4, that version's own headers do not compile.)"""
+    text = "#if CV_VERSION_MAJOR == 3\n#define CV_AA cv::LINE_AA\n#endif\nint a = CV_AA;\n"
+    assert adapted(text) == (text.replace("= CV_AA", "= cv::LINE_AA"), ["CV_AA"])
 
 
 def syntax(folder, text, *flags) -> subprocess.CompletedProcess[str]:
