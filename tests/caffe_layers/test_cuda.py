@@ -113,7 +113,7 @@ def compiled(compile_all, tmp_path_factory) -> dict[Path, subprocess.CompletedPr
     flags = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in ARCHITECTURES]
     kernels = [LAYERS / kernel for kernel in KERNELS]
     together = tmp_path_factory.mktemp("kernels") / "all.cu"
-    together.write_text("".join(f"// {hash_of(kernel)}\n#include <{kernel}>\n" for kernel in kernels))
+    together.write_text("".join(f'#line 1 "{kernel}"\n{kernel.read_text()}\n' for kernel in kernels))
     result = compile_all([together], *flags)[together]
     return compile_all(kernels, *flags) if result.returncode else dict.fromkeys(kernels, result)
 

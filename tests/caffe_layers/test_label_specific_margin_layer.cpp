@@ -145,6 +145,7 @@ TYPED_TEST(LabelSpecificMarginLayerTest, TestGradientBeyondPi) {
   LabelSpecificMarginLayer<Dtype> layer(this->param_);
   GradientChecker<Dtype> checker(1e-2, 1e-2);
   checker.CheckGradientExhaustive(&layer, this->bottom_vec_, this->top_vec_, 0);
+  layer.Forward(this->bottom_vec_, this->top_vec_);
   this->ExpectMargin(this->Scores(), 60);
 }
 
