@@ -66,7 +66,7 @@ def _gaussian(filler: FillerParameter, shape: Shape, random: np.random.Generator
 
 
 def _positive_unitball(filler: FillerParameter, shape: Shape, random: np.random.Generator) -> np.ndarray:
-    rows = random.random((shape[0] if shape else 1, -1 if not shape else math.prod(shape[1:])))
+    rows = random.random((shape[0] if shape else 1, math.prod(shape[1:])))
     return rows / rows.sum(axis=1, keepdims=True)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import NetError, WeightsError, shape_text
+from .errors import ExportError, NetError, WeightsError, shape_text
 from .fillers import fill, generator
 from .layers.base import BlobSpec, LayerType, Role, Shape
 from .options import Options
@@ -203,6 +203,9 @@ class Net:
                 for index, bottom in enumerate(layer.inputs):
                     if bottom is value and sample is None:
                         sample = layer.op.sample_bottom(index, value.shape, random)
+                        classes = layer.op.classes([other.shape for other in layer.inputs])
+                        if sample is not None and classes is not None:
+                            sample = sample.clip(max=classes - 1)
             if sample is None:
                 sample = random.standard_normal(value.shape)
             samples[value.name] = np.asarray(sample, np.float32)
@@ -218,6 +221,8 @@ class Net:
         """Write the net as an ONNX file; see :func:`caffeport.to_onnx.export`."""
         from .to_onnx import export
 
+        if not self.outputs and not options.get("outputs"):
+            raise ExportError(f"net {self.name!r} has no output: it holds inputs, and layers that make no blob")
         export(self, path, **options)
 
     def with_weights(self, weights: Any) -> Net:
@@ -245,6 +250,7 @@ class Net:
 
 def top_shapes(layer: Layer, bottoms: list[Shape]) -> list[Shape]:
     """The layer's top shapes, checked: as many as tops, no axis below 1, no blob beyond Caffe's limit."""
+    layer.op.check_axes(bottoms)
     shapes = [tuple(int(dim) for dim in shape) for shape in layer.op.top_shapes(bottoms)]
     if len(shapes) != len(layer.outputs):
         raise NetError(f"{layer.title}: makes {len(shapes)} tops, but {len(layer.outputs)} are named")

@@ -98,6 +98,7 @@ class Pooling(LayerType):
 
     schemas = {"pooling_param": PoolingParameter}
     tops = (1, 2)
+    bottom_axes = ((4, 4),)
 
     def setup(self) -> None:
         p = self.p
@@ -127,8 +128,6 @@ class Pooling(LayerType):
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,) = bottoms
-        if len(bottom) != 4:
-            self.fail(f"expected a bottom of 4 axes (N, C, H, W), got {len(bottom)}")
         top = (*bottom[:2], *self.window(bottom).positions((bottom[2], bottom[3])))
         return [top] * self.context.num_tops
 
@@ -253,6 +252,7 @@ class SPP(LayerType):
     """Pooling into 1, 2x2, 4x4 ... bins, flattened and joined: (N, C * (4^height - 1) / 3); height 1: (N, C, 1, 1)"""
 
     schemas = {"spp_param": SPPParameter}
+    bottom_axes = ((4, 4),)
 
     def setup(self) -> None:
         if not self.p.pyramid_height or self.p.pyramid_height < 1:

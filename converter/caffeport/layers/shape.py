@@ -110,6 +110,8 @@ class Flatten(LayerType):
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,) = bottoms
         start, end = self.span(bottom)
+        if end + 1 < start:
+            self.fail(f"axis {self.p.axis} is behind end_axis {self.p.end_axis} of a bottom of {len(bottom)} axes")
         return [(*bottom[:start], count(bottom, start, end + 1), *bottom[end + 1 :])]
 
     def module(self, bottoms: list[Shape]) -> Any:
@@ -294,7 +296,8 @@ class Permute(LayerType):
         return nn.Permute(self.order(len(bottoms[0])))
 
     def onnx(self, g, *x):
-        return g.op("Transpose", x[0].name, perm=self.order(x[0].rank))
+        order = self.order(x[0].rank)
+        return x[0].name if order == list(range(x[0].rank)) else g.op("Transpose", x[0].name, perm=order)
 
 
 @dataclass
@@ -307,9 +310,10 @@ class ShuffleChannel(LayerType):
     """Channels (group, C / group) read as (C / group, group); of ShuffleNet"""
 
     schemas = {"shuffle_channel_param": ShuffleChannelParameter}
+    bottom_axes = ((4, 4),)
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        if len(bottoms[0]) != 4 or self.p.group < 1 or bottoms[0][1] % self.p.group:
+        if self.p.group < 1 or bottoms[0][1] % self.p.group:
             self.fail(f"group {self.p.group} does not divide the channels of {bottoms[0]}")
         return [bottoms[0]]
 
