@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 
 from .caffe_process import CaffeRun, forward, wanted_caffe
 from .errors import CaffeportError, did_you_mean, shape_text
+from .json_text import to_json
 from .layers.base import Phase, Role
 from .lazy import require
 from .net import Layer, Net, Value
@@ -85,7 +85,7 @@ class Report:
         """The report as JSON text."""
         content = {"ok": self.ok, "summary": self.summary, "rtol": self.rtol, "atol": self.atol, "caffe": self.caffe}
         rows = {"rows": [asdict(row) for row in self.rows], "exported": [asdict(row) for row in self.exported]}
-        return json.dumps(content | rows, indent=2)
+        return to_json(content | rows)
 
     def __str__(self) -> str:
         lines = [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from caffeport.files import replacing
+from caffeport.json_text import to_json
 
 from ..errors import TrainingError
 
@@ -53,7 +54,7 @@ class Log:
             raise TrainingError(f"{self.path}: is no log of a run ({error}); name another file") from error
 
     def _line(self, row: dict[str, Any]) -> bytes:
-        return self._csv(row) if self.path.suffix == ".csv" else (json.dumps(row) + "\n").encode()
+        return self._csv(row) if self.path.suffix == ".csv" else (to_json(row, indent=None) + "\n").encode()
 
     def _csv(self, row: dict[str, Any]) -> bytes:
         text = io.StringIO()
