@@ -60,7 +60,7 @@ def prepare(net: Net, inputs: Mapping[str, np.ndarray], folder: Path, training: 
         text, text_name = source.resolve(), source.name
     else:
         text, text_name = folder / "net.prototxt", f"caffeport's text of {source.name}"
-        text.write_bytes(str(_text(net, training)).encode())
+        text.write_bytes(str(_text(net, training)).encode("utf-8", "surrogatepass"))
     layers = computed(net)
     keys = {value.key: f"top{i}" for i, value in enumerate(v for layer in layers for v in layer.outputs)}
     named = {blob: f"input{index}" for index, blob in enumerate(inputs)}

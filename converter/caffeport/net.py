@@ -17,6 +17,7 @@ import numpy as np
 from .errors import ExportError, NetError, WeightsError, shape_text
 from .fillers import fill, generator
 from .layers.base import BlobSpec, LayerType, Role, Shape
+from .names import to_bytes
 from .options import Options
 from .prototxt import Message
 
@@ -140,7 +141,7 @@ class Net:
         self.input_values = [v for layer in layers if layer.op.role is Role.DATA for v in layer.outputs]
         fed = set(self.input_values)
         loose = {v.name for v in self.values if not v.consumers and self.blobs[v.name] is v and v not in fed}
-        self.output_values = [self.blobs[name] for name in sorted(loose, key=str.encode)]
+        self.output_values = [self.blobs[name] for name in sorted(loose, key=to_bytes)]
 
     @property
     def inputs(self) -> list[str]:

@@ -106,4 +106,4 @@ def save(net: Net, path: str | Path, prototxt: str | Path | None = None) -> None
     )
     if prototxt is not None:
         with replacing(prototxt) as stream:
-            stream.write(str(net.message).encode())
+            stream.write(str(net.message).encode("utf-8", "surrogatepass"))
