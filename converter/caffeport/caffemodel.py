@@ -93,6 +93,13 @@ class Caffemodel:
     name: str
     layers: list[StoredLayer]
 
+    def by_name(self) -> dict[str, list[StoredLayer]]:
+        """The layers of each name in the file's order; of several those with blobs, if any has some."""
+        named: dict[str, list[StoredLayer]] = {}
+        for layer in self.layers:
+            named.setdefault(layer.name, []).append(layer)
+        return {name: [layer for layer in layers if layer.blobs] or layers for name, layers in named.items()}
+
 
 def read(path: str | Path) -> Caffemodel:
     """Open a weights file; blobs stay on disk until their ``array()`` is asked for.
@@ -261,7 +268,9 @@ class _Reader:
                     dims.append(wire.signed(value))
             if len(dims) > MAX_AXES:
                 shown = shape_text(dims[:MAX_AXES])
-                raise self._wrong(f"{title} is corrupt: its shape is {shown}x..., more than the {MAX_AXES} axes of Caffe")
+                raise self._wrong(
+                    f"{title} is corrupt: its shape is {shown}x..., more than the {MAX_AXES} axes of Caffe"
+                )
 
 
 def _blob_fields(
@@ -332,7 +341,9 @@ def write(
     with replacing(path) as stream:
         stream.write(wire.delimited(_NET_NAME, to_bytes(name)))
         for layer_name, layer_type, bottoms, tops, arrays in layers:
-            start = wire.delimited(_LAYER_NAME, to_bytes(layer_name)) + wire.delimited(_LAYER_TYPE, to_bytes(layer_type))
+            start = wire.delimited(_LAYER_NAME, to_bytes(layer_name)) + wire.delimited(
+                _LAYER_TYPE, to_bytes(layer_type)
+            )
             start += b"".join(wire.delimited(_LAYER_BOTTOM, to_bytes(bottom)) for bottom in bottoms)
             start += b"".join(wire.delimited(_LAYER_TOP, to_bytes(top)) for top in tops)
             heads = [blob_header(array.shape) for array in arrays]

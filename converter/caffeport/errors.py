@@ -17,7 +17,7 @@ _LONGEST_WORD, _MOST_WORDS = 100, 10_000  # of a "did you mean"; its time grows 
 
 
 class CaffeportError(Exception):
-    """Base of all errors about the user's files, nets and options; its text is one line, whatever a file's names are."""
+    """Base of all errors about the user's files, nets and options; its text is one line, whatever names a file has."""
 
     def __str__(self) -> str:
         return one_line(super().__str__(), _LONGEST_MESSAGE)
@@ -55,6 +55,11 @@ class CaffeportWarning(UserWarning):
     """Something the user should know, though the result stands."""
 
 
+class WeightsWarning(UserWarning):
+    """Weights that nobody gave, or that a file has twice. No CaffeportWarning, which a test may turn into an error:
+    nets without weights are every day's business there and in training."""
+
+
 def one_line(text: str, longest: int) -> str:
     """The text with control characters as escapes; of one that is longer than ``longest`` the two ends."""
     if len(text) > longest:
@@ -74,6 +79,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def shape_text(shape: Iterable[int]) -> str:
     """A shape as people write it, ``2x3x112x96``; ``scalar`` for a 0-D blob."""
     return "x".join(str(dim) for dim in shape) or "scalar"
+
+
+def name_list(names: Iterable[str], most: int = 3) -> str:
+    """The first names in quotes, each once, and how many more there are; ``none`` for no name."""
+    different = list(dict.fromkeys(names))
+    shown = ", ".join(f'"{name}"' for name in different[:most])
+    return f"{shown} and {len(different) - most} more" if len(different) > most else shown or "none"
 
 
 def quoted(text: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from .names import from_bytes, to_bytes
+from .names import to_bytes
 
 _ESCAPE = re.compile(
     r"""

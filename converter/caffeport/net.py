@@ -7,6 +7,7 @@ walker needs to know that Caffe would have overwritten it.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ExportError, NetError, WeightsError, shape_text
+from .errors import ExportError, NetError, WeightsError, WeightsWarning, name_list, shape_text
 from .fillers import fill, generator
 from .layers.base import BlobSpec, LayerType, Role, Shape
+from .memory import check_room
 from .names import to_bytes
 from .options import Options
 from .prototxt import Message
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from .parity import Report
 
 MAX_COUNT = 2**31 - 1  # Caffe indexes a blob with int
+MAX_AXES = 32  # Caffe's kMaxBlobAxes
 
 
 @dataclass(eq=False)
@@ -47,6 +50,7 @@ class Param:
     def __init__(self, spec: BlobSpec, layer: str, index: int, seed: int) -> None:
         self.spec, self.layer, self.index = spec, layer, index
         self.lr_mult, self.decay_mult = 1.0, 1.0
+        self.from_filler = True  # until numbers are given
         self._seed = seed
         self._array: np.ndarray | None = None
         self._read: Callable[[], np.ndarray] | None = None
@@ -61,6 +65,8 @@ class Param:
         if self._read is not None:
             return self._read()
         if self._array is None:
+            what = f'layer "{self.layer}": filling its blob {self.index} ({shape_text(self.shape)})'
+            check_room(12 * math.prod(self.shape), what)  # in float64 on the way
             try:
                 self._array = fill(self.spec.filler, self.shape, generator(self._seed, self.layer, self.index))
             except NetError as error:
@@ -75,10 +81,11 @@ class Param:
             )
         # ascontiguousarray would give a 0-D blob an axis
         self._read, self._array = None, np.array(array, np.float32, order="C")
+        self.from_filler = False
 
     def read_from(self, read: Callable[[], np.ndarray]) -> None:
         """Take the numbers from ``read()`` whenever they are asked for."""
-        self._read, self._array = read, None
+        self._read, self._array, self.from_filler = read, None, False
 
 
 @dataclass(eq=False)
@@ -169,6 +176,26 @@ class Net:
         """Every learned blob once, in Caffe's order."""
         return list({id(param): param for layer in self.layers for param in layer.params}.values())
 
+    @property
+    def weights_source(self) -> str:
+        """Where the numbers come from, in words: a file, Caffe's fillers with their seed, or both."""
+        params = self.params
+        filled = [param for param in params if param.from_filler]
+        if not params:
+            return "none needed"
+        fillers = f"Caffe's fillers, seed {self.options.seed}"
+        if len(filled) == len(params):
+            return f"none given, {fillers}"
+        given = str(self.weights_path or "given")
+        if not filled:
+            return given
+        return f"{given}; {fillers}, for {name_list([param.layer for param in filled])}"
+
+    @property
+    def has_random_weights(self) -> bool:
+        """Whether numbers are missing that no file and nobody gave, so that fillers made them up."""
+        return any(param.from_filler for param in self.params)
+
     def layer(self, name: str) -> Layer:
         """The layer of that name; raises NetError that names the nearest."""
         from .errors import did_you_mean
@@ -199,6 +226,7 @@ class Net:
         random = np.random.default_rng(seed)
         samples = {}
         for value in self.input_values:
+            check_room(12 * math.prod(value.shape), f"{value.layer.title}: a random input {shape_text(value.shape)}")
             sample = None
             for layer in value.consumers:
                 for index, bottom in enumerate(layer.inputs):
@@ -224,6 +252,8 @@ class Net:
 
         if not self.outputs and not options.get("outputs"):
             raise ExportError(f"net {self.name!r} has no output: it holds inputs, and layers that make no blob")
+        if self.has_random_weights:
+            warnings.warn(f"{path} has random weights: {self.weights_source}", WeightsWarning, stacklevel=2)
         export(self, path, **options)
 
     def with_weights(self, weights: Any) -> Net:
@@ -262,6 +292,8 @@ def top_shapes(layer: Layer, bottoms: list[Shape]) -> list[Shape]:
 
 def check_shape(shape: Iterable[int], title: str) -> None:
     shape = tuple(shape)
+    if len(shape) > MAX_AXES:
+        raise NetError(f"{title} would have {len(shape)} axes; Caffe allows {MAX_AXES}")
     if any(dim < 1 for dim in shape):
         raise NetError(f"{title} would have the shape {shape_text(shape)}: the input is too small, or a size is wrong")
     if math.prod(shape) > MAX_COUNT:

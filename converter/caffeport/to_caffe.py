@@ -12,6 +12,7 @@ import numpy as np
 from . import caffemodel
 from .errors import WeightsError, did_you_mean, shape_text
 from .files import replacing
+from .module_paths import module_paths
 from .net import Layer, Net
 
 
@@ -27,6 +28,7 @@ def with_weights(net: Net, weights: Any) -> Net:
     for layer, mine in zip(copy.layers, net.layers, strict=True):
         for param, source in zip(layer.params, mine.params, strict=True):
             param.read_from(lambda source=source: source.data)
+            param.from_filler = source.from_filler
     state = weights.state_dict() if hasattr(weights, "state_dict") else weights
     if not isinstance(state, Mapping):
         raise WeightsError(f"expected a module, a state_dict or {{layer: [arrays]}}, got {type(weights).__name__}")
@@ -67,9 +69,10 @@ _PREFIXES = ("_orig_mod.", "module.")
 
 def _from_state(net: Net, state: Mapping[str, Any]) -> None:
     keys = {_bare(key): key for key in state}
+    paths = module_paths(net.layers)
     for layer in net.layers:
         for index, spec in enumerate(layer.specs):
-            key = f"{layer.name or layer.type}.{spec.name}"
+            key = f"{paths[layer]}.{spec.name}"
             if key not in keys:
                 raise WeightsError(f'{layer.title}: the weights have no "{key}"{did_you_mean(key, keys)}')
             value = state[keys[key]]

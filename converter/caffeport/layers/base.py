@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ..onnx_emitter import Emitter, Tensor
 
 Shape = tuple[int, ...]
+MAX_INT = 2**31 - 1
+"""Caffe's largest int, and so the largest size, stride or pad."""
 LayerClass = TypeVar("LayerClass", bound="type[LayerType]")
 
 nn: Any = LazyModule("caffeport.nn")

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..fillers import FillerParameter
 from ..schema import Word
-from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
+from .base import MAX_INT, BlobSpec, LayerType, Shape, count, layer_type, nn
 
 
 @dataclass
@@ -80,10 +80,10 @@ class Windowed(LayerType):
             self._per_axis("dilation", self.p.dilation, None, None, axes, 1),
         )
         for title, sizes in (("kernel", window.kernel), ("stride", window.stride), ("dilation", window.dilation)):
-            if any(size < 1 for size in sizes):
-                self.fail(f"expected a {title} of 1 or more along each axis, got {sizes}")
-        if any(pad < 0 for pad in window.pad):
-            self.fail(f"expected a pad of 0 or more along each axis, got {window.pad}")
+            if not all(1 <= size <= MAX_INT for size in sizes):
+                self.fail(f"expected a {title} of 1 to {MAX_INT} along each axis, got {sizes}")
+        if not all(0 <= pad <= MAX_INT for pad in window.pad):
+            self.fail(f"expected a pad of 0 to {MAX_INT} along each axis, got {window.pad}")
         return window
 
     def _per_axis(
