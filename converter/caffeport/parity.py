@@ -18,6 +18,7 @@ from .errors import CaffeportError, did_you_mean, shape_text
 from .json_text import to_json
 from .layers.base import Phase, Role
 from .lazy import require
+from .memory import check_room
 from .module_paths import module_paths
 from .net import Layer, Net, Value
 

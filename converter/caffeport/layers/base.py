@@ -150,6 +150,11 @@ class LayerType:
             self.fail(f"{title} {axis} is out of range for a bottom of {rank} axes")
         return axis % rank
 
+    def check_padded(self, shape: Shape) -> None:
+        """Refuse a blob with its padding that is beyond what Caffe allows a blob; backends may have to make it."""
+        if math.prod(shape) > MAX_INT:
+            self.fail(f"a blob of {shape_text(shape)} with its padding is more than the 2^31 - 1 numbers Caffe allows")
+
     def same_shape(self, shapes: Sequence[Shape]) -> None:
         if any(shape != shapes[0] for shape in shapes):
             self.fail("expected bottoms of one shape, got " + " and ".join(map(shape_text, shapes)))
