@@ -19,14 +19,16 @@ def read_hdf5(path: Path) -> Caffemodel:
     except ImportError as error:
         raise MissingDependencyError(f"{path}: HDF5 weights need h5py; install it: pip install h5py") from error
     blobs: dict[str, dict[int, Blob]] = {}
-    most = _DEFLATE * path.stat().st_size
+    room = _DEFLATE * path.stat().st_size  # for all datasets together
     try:
         with h5py.File(path, "r") as file:
 
             def keep(name: str, node: object) -> None:
                 if isinstance(node, h5py.Dataset):
                     layer, _, index = name.rpartition("/")  # layer names may hold slashes of their own
-                    if node.size > most:
+                    nonlocal room
+                    room -= node.size
+                    if room < 0:
                         raise ValueError(f"{name} declares {node.size} numbers, more than the file can hold")
                     array = np.asarray(node, "<f4")
                     run = _Run(0, array.size, "<f4", 4)

@@ -17,7 +17,7 @@ import numpy as np
 
 from .errors import ExportError, NetError, WeightsError, WeightsWarning, name_list, shape_text
 from .fillers import fill, generator
-from .layers.base import BlobSpec, LayerType, Role, Shape
+from .layers.base import MAX_AXES, MAX_INT, BlobSpec, LayerType, Role, Shape
 from .memory import check_room
 from .names import to_bytes
 from .options import Options
@@ -25,9 +25,6 @@ from .prototxt import Message
 
 if TYPE_CHECKING:
     from .parity import Report
-
-MAX_COUNT = 2**31 - 1  # Caffe indexes a blob with int
-MAX_AXES = 32  # Caffe's kMaxBlobAxes
 
 
 @dataclass(eq=False)
@@ -296,5 +293,5 @@ def check_shape(shape: Iterable[int], title: str) -> None:
         raise NetError(f"{title} would have {len(shape)} axes; Caffe allows {MAX_AXES}")
     if any(dim < 1 for dim in shape):
         raise NetError(f"{title} would have the shape {shape_text(shape)}: the input is too small, or a size is wrong")
-    if math.prod(shape) > MAX_COUNT:
+    if math.prod(shape) > MAX_INT:
         raise NetError(f"{title} would have the shape {shape_text(shape)}: more than the 2^31 - 1 numbers Caffe allows")

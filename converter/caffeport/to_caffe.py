@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from . import caffemodel
-from .errors import WeightsError, did_you_mean, shape_text
-from .files import replacing
+from .errors import CaffeportError, WeightsError, did_you_mean, shape_text
+from .files import replacing, same_file
 from .module_paths import module_paths
 from .net import Layer, Net
 
@@ -97,16 +98,19 @@ def _set(layer: Layer, index: int, array: np.ndarray) -> None:
 
 
 def save(net: Net, path: str | Path, prototxt: str | Path | None = None) -> None:
-    """Write the weights as a V2 ``.caffemodel`` and, if asked for, the net's text (upgraded to V2)."""
-    caffemodel.write(
-        path,
-        net.name,
-        (
-            (layer.name, layer.type, layer.bottoms, layer.tops, layer.blobs)
-            for layer in net.layers
-            if layer.params or layer.inputs
-        ),
-    )
-    if prototxt is not None:
-        with replacing(prototxt) as stream:
+    """Write the weights as a V2 ``.caffemodel`` and, if asked for, the net's text (upgraded to V2): both or neither."""
+    with ExitStack() as stack:
+        if prototxt is not None:
+            if same_file(path, prototxt):
+                raise CaffeportError(f"{path}: is the name of two files to write; choose another for one of them")
+            stream = stack.enter_context(replacing(prototxt))
             stream.write(str(net.message).encode("utf-8", "surrogatepass"))
+        caffemodel.write(
+            path,
+            net.name,
+            (
+                (layer.name, layer.type, layer.bottoms, layer.tops, layer.blobs)
+                for layer in net.layers
+                if layer.params or layer.inputs
+            ),
+        )

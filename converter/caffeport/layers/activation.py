@@ -263,6 +263,8 @@ class Clip(LayerType):
     def setup(self) -> None:
         if self.p.min is None or self.p.max is None:
             self.fail("clip_param needs min and max")
+        if math.isnan(self.p.min) or math.isnan(self.p.max):
+            self.fail(f"expected numbers for min and max, got {self.p.min} and {self.p.max}")
 
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Clip(self.p.min, self.p.max)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 MAX_INT = 2**31 - 1
-"""Caffe's largest int, and so the largest size, stride or pad."""
+"""Caffe's largest int, and so the largest size, stride or pad, and the most numbers of a blob."""
+MAX_AXES = 32
+"""Caffe's kMaxBlobAxes."""
 LayerClass = TypeVar("LayerClass", bound="type[LayerType]")
 
 nn: Any = LazyModule("caffeport.nn")

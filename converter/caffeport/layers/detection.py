@@ -208,7 +208,7 @@ class DetectionOutput(LayerType):
         self.num_labels = classes - (0 <= p.background_label_id < classes)
         if self.num_labels < 1:
             self.fail(f"expected num_classes of 1 or more beside the background, got {p.num_classes}")
-        if nms.nms_threshold < 0 or not 0 < nms.eta <= 1:
+        if not nms.nms_threshold >= 0 or not 0 < nms.eta <= 1:
             self.fail(f"expected nms_threshold >= 0 and 0 < eta <= 1, got {nms.nms_threshold} and {nms.eta}")
         if nms.top_k == 0 or p.keep_top_k == 0:
             self.fail("top_k or keep_top_k of 0 keeps nothing; -1 keeps all")

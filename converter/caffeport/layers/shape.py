@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
-from .base import LayerType, Shape, count, layer_type, nn
+from .base import MAX_AXES, LayerType, Shape, count, layer_type, nn
 from .data import BlobShape
 
 
@@ -138,6 +138,8 @@ class Reshape(LayerType):
     schemas = {"reshape_param": ReshapeParameter}
 
     def setup(self) -> None:
+        if len(self.p.shape.dim) > MAX_AXES:
+            self.fail(f"expected {MAX_AXES} dims at most, got {len(self.p.shape.dim)}")
         if self.p.shape.dim.count(-1) > 1 or min(self.p.shape.dim, default=0) < -1:
             self.fail(f"expected one -1 at most and no other negative dim, got {self.p.shape.dim}")
 
