@@ -51,6 +51,7 @@ class Normalize(LayerType):
     schemas = {"normalize_param": NormalizeParameter, "norm_param": NormalizeBBoxParameter}
     full_precision = True
     tops = (1, 2)
+    bottom_axes = ((2, 4),)
 
     def setup(self) -> None:
         given = self.context.messages
@@ -67,8 +68,6 @@ class Normalize(LayerType):
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,) = bottoms
-        if not 2 <= len(bottom) <= 4:
-            self.fail(f"expected a bottom of 2 to 4 axes, got {len(bottom)}")
         if self.is_ssd:
             return [bottom]
         top = (*bottom, *[1] * (4 - len(bottom)))
@@ -215,14 +214,10 @@ class Flip(LayerType):
     """The image mirrored along its width, its height, or both"""
 
     schemas = {"flip_param": FlipParameter}
+    bottom_axes = ((4, 4),)
 
     def axes(self) -> list[int]:
         return [axis for axis, wanted in ((2, self.p.flip_height), (3, self.p.flip_width)) if wanted]
-
-    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        if len(bottoms[0]) != 4:
-            self.fail(f"expected a bottom of 4 axes (N, C, H, W), got {len(bottoms[0])}")
-        return [bottoms[0]]
 
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Flip(self.axes())
@@ -237,16 +232,20 @@ class LabelSpecific(LayerType):
     bottoms = (2, 2)
     onnx_support = "passes scores through"
     full_precision = True
+    bottom_axes = ((2, None), (0, None))
     in_test = ""  # the parameter that makes it act in the TEST phase too
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         scores, labels = bottoms
-        if len(scores) < 2 or count(labels) != scores[0]:
+        if count(labels) != scores[0]:
             self.fail(f"expected scores (N, C) and N labels, got {scores} and {labels}")
         return [scores, (1,)][: self.context.num_tops]
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
         return random.integers(0, 2, shape) if index == 1 else None
+
+    def classes(self, bottoms: list[Shape]) -> int | None:
+        return count(bottoms[0], 1)
 
     def acts_in_test(self) -> bool:
         return bool(self.in_test and getattr(self.p, self.in_test))

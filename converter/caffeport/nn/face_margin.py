@@ -5,8 +5,7 @@ N samples, C classes, K features.
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,8 +24,9 @@ LEAST_SINE = 1e-3
 
 
 def annealed(base: float, gamma: float, power: float, iteration: int) -> float:
-    """base (1 + gamma t)^-power"""
-    return base * math.pow(1 + gamma * iteration, -power)
+    """base (1 + gamma t)^-power; NaN or infinity where C's pow has them and math.pow raises"""
+    with np.errstate(all="ignore"):
+        return float(base * np.power(1.0 + gamma * iteration, -power))
 
 
 def psi(c: Tensor, m: int) -> tuple[Tensor, Tensor]:

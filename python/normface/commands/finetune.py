@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from caffeport.command import DONE, FAILED, INTERRUPTED, complain, print_table
+from caffeport.json_text import to_json
 
 from ..finetune.config import Config, flag
 
@@ -90,7 +90,7 @@ _ADVICE = "a lower --lr or --head-lr-mult, --clip-norm, or a longer --warmup may
 
 def _print(result: Any, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(result.summary(), indent=2))
+        print(to_json(result.summary()))
         return
     headings, lines = result.table()
     if lines:

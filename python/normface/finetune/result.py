@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caffeport.files import replacing
+from caffeport.json_text import to_json
 
 from .export import Proof
 from .validation import Score
@@ -99,7 +99,7 @@ class Result:
 
     def write(self, path: Path) -> None:
         with replacing(path) as stream:
-            stream.write((json.dumps(self.summary() | {"rows": self.rows}, indent=2) + "\n").encode())
+            stream.write((to_json(self.summary() | {"rows": self.rows}) + "\n").encode())
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Headings and lines: each figure before and after."""

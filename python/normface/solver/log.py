@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from caffeport.files import replacing
+from caffeport.json_text import to_json
 
 from ..errors import TrainingError
 from ..reading import parsing, read_text
@@ -53,7 +54,7 @@ class Log:
             return [row for row in rows if int(row["iteration"]) < start]
 
     def _line(self, row: dict[str, Any]) -> bytes:
-        return self._csv(row) if self.path.suffix == ".csv" else (json.dumps(row) + "\n").encode()
+        return self._csv(row) if self.path.suffix == ".csv" else (to_json(row, indent=None) + "\n").encode()
 
     def _csv(self, row: dict[str, Any]) -> bytes:
         text = io.StringIO()
