@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ExportError, NetError, WeightsError, WeightsWarning, name_list, shape_text
+from .errors import NetError, WeightsError, WeightsWarning, name_list, shape_text
 from .fillers import fill, generator
 from .layers.base import MAX_AXES, MAX_INT, BlobSpec, LayerType, Role, Shape
 from .memory import check_room
@@ -250,8 +250,6 @@ class Net:
         """Write the net as an ONNX file; see :func:`caffeport.to_onnx.export`."""
         from .to_onnx import export
 
-        if not self.outputs and not options.get("outputs"):
-            raise ExportError(f"net {self.name!r} has no output: it holds inputs, and layers that make no blob")
         if self.has_random_weights:
             warnings.warn(f"{path} has random weights: {self.weights_source}", WeightsWarning, stacklevel=2)
         return export(self, path, **options)

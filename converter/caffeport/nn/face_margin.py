@@ -5,6 +5,8 @@ N samples, C classes, K features.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
