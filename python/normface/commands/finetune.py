@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import sys
-import threading
-from contextlib import closing
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ from typing import Any
 from caffeport.command import DONE, FAILED, INTERRUPTED, complain, print_table
 
 from ..finetune.config import Config, flag
+from ..interrupts import Interrupts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         stored = config_file.read(Path(given["out"]) / output.CONFIG)
     config = Config.from_settings({**stored, **given})
     try:
-        with closing(_Stop()) as should_stop:
+        with Interrupts(ready=False, words=_STOPPING) as should_stop:
             result = finetune(config, resume=options.resume, overwrite=options.overwrite, should_stop=should_stop)
     except Diverged as error:
         complain("normface", f"{error}; {_ADVICE}")
@@ -85,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
     return DONE if result.ok else FAILED
 
 
+_STOPPING = "stopping after this step, with a checkpoint; once more stops at once"
 _ADVICE = "a lower --lr or --head-lr-mult, --clip-norm, or a longer --warmup may help"
 
 
@@ -119,29 +117,3 @@ def _print(result: Any, as_json: bool) -> None:
     ]
     if rows:
         print_table(("", "loaded again", "run by", "max abs"), rows, whole={"", "max abs"})
-
-
-class _Stop:
-    """Answers whether Ctrl-C or SIGTERM came. Listens from the first question on: before, and the second time, the
-    signals do what they always do."""
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._before: dict[int, Any] | None = None
-
-    def __call__(self) -> bool:
-        if self._before is None:
-            self._before = {}
-            if threading.current_thread() is threading.main_thread():  # elsewhere signals are somebody else's matter
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    self._before[number] = signal.signal(number, self._handle)
-        return self._asked
-
-    def _handle(self, number: int, frame: Any) -> None:
-        self._asked = True
-        self.close()
-        print("\nstopping after this step, with a checkpoint; once more stops at once", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        for number, handler in (self._before or {}).items():
-            signal.signal(number, handler)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..data.caffe import Feed
 from ..errors import DivergedError, TrainingError
+from ..interrupts import Interrupts
 from ..progress import progress
 from .display import Display, Say
-from .interrupts import Interrupts
 from .log import Log
 from .solver import Solver
 from .state import read as read_state
@@ -72,7 +72,7 @@ class Training:
         self._say(f"Solving {solver.train_net.name}")
         self._say(f"Learning Rate Policy: {p.lr_policy}")
         try:
-            with Interrupts() as asked, progress("training", p.max_iter, solver.iteration) as bar:
+            with Interrupts(hangup=True) as asked, progress("training", p.max_iter, solver.iteration) as bar:
                 display = Display(self._say, p.display, p.average_loss)
                 while solver.iteration < p.max_iter and not asked.stop:
                     if self._test_due() and (solver.iteration > 0 or p.test_initialization):
