@@ -19,14 +19,16 @@ _first = threading.Lock()
 def end_now(problem: str, code: int) -> NoReturn:
     """Print one line of error and exit, without waiting for anything: not for a thread, nor for a call into C.
 
-    Files are safe, since all are written beside their targets and renamed. Where two threads come here, the first
-    one speaks.
+    Without a problem nothing is printed: another process tells it. Files are safe, since all are written beside their
+    targets and renamed. Where two threads come here, the first one speaks.
     """
     if not _first.acquire(blocking=False):
         while True:
             time.sleep(1)
     for child in list(CHILDREN):
         child.kill()
-    line = f"normface: error: {' '.join(problem.split())}\n"
-    os.write(2, ((_SHOW_CURSOR if sys.stderr is not None and sys.stderr.isatty() else "") + line).encode())
+    if problem:
+        line = f"normface: error: {' '.join(problem.split())}\n"
+        on_terminal = sys.stderr is not None and sys.stderr.isatty()
+        os.write(2, ((_SHOW_CURSOR if on_terminal else "") + line).encode(errors="backslashreplace"))
     os._exit(code)

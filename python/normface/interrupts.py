@@ -18,7 +18,7 @@ from .ending import end_now
 
 GRACE = 1.0
 """Seconds that a process which is to end at once gets to do so by a KeyboardInterrupt, which cleans up."""
-_STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
@@ -26,16 +26,18 @@ class Interrupts:
 
     ready: whether the training can stop in an orderly way already; before, the first signal ends the process at once.
         The first call sets it. hangup: whether HUP means a snapshot; else it does what it did. words: are printed
-        when the first signal comes.
+        when the first signal comes, last_words where the process is ended and had no time to tell so itself.
 
     The signals are heard even where they were ignored before, as by nohup or in a script's background: whoever
     sends one to such a run means it. Afterwards all is as it was. Python allows handlers in its main thread only;
     in another one nothing is heard.
     """
 
-    def __init__(self, *, ready: bool = True, hangup: bool = False, words: str = "") -> None:
+    def __init__(
+        self, *, ready: bool = True, hangup: bool = False, words: str = "", last_words: str = "interrupted"
+    ) -> None:
         self.stop = self.snapshot = False
-        self._ready, self._hangup, self._words = ready, hangup, words
+        self._ready, self._hangup, self._words, self._last_words = ready, hangup, words, last_words
         self._before: dict[int, Any] = {}
         self._closed = threading.Event()
         self._ends: tuple[int, int] | None = None
@@ -52,7 +54,7 @@ class Interrupts:
         os.set_blocking(self._ends[1], False)
         threading.Thread(target=self._listen, args=(self._ends[0],), daemon=True, name="signals").start()
         self._wakeup_before = signal.set_wakeup_fd(self._ends[1], warn_on_full_buffer=False)
-        handlers = dict.fromkeys(_STOPS, self._on_stop) | ({signal.SIGHUP: self._on_hangup} if self._hangup else {})
+        handlers = dict.fromkeys(STOPS, self._on_stop) | ({signal.SIGHUP: self._on_hangup} if self._hangup else {})
         self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 
@@ -80,7 +82,7 @@ class Interrupts:
         count = 0
         with contextlib.closing(os.fdopen(end, "rb", buffering=0)) as numbers:
             while number := numbers.read(1):
-                count += number[0] in _STOPS
+                count += number[0] in STOPS
                 due = count > 1 or (count and not self._ready)
                 if due and not self._closed.wait(GRACE):
-                    end_now("interrupted", INTERRUPTED)
+                    end_now(self._last_words, INTERRUPTED)

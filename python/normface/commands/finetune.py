@@ -54,6 +54,7 @@ def _add(group: Any, entry: Field[Any]) -> None:
 def run(options: argparse.Namespace) -> int:
     from ..finetune import config_file, output
     from ..finetune.checkpoint import Diverged
+    from ..finetune.collectives import LostRank
     from ..finetune.recipe import finetune
     from ..finetune.result import INTERRUPTED as INTERRUPTED_RUN
 
@@ -70,6 +71,9 @@ def run(options: argparse.Namespace) -> int:
             result = finetune(config, resume=options.resume, overwrite=options.overwrite, should_stop=should_stop)
     except Diverged as error:
         complain("normface", f"{error}; {_ADVICE}")
+        return FAILED
+    except LostRank as error:
+        complain("normface", str(error))
         return FAILED
     if not result.leads:
         return DONE
@@ -92,12 +96,13 @@ def _print(result: Any, as_json: bool) -> None:
         return
     headings, lines = result.table()
     if lines:
-        print_table(headings, lines, whole={"before", "after"})
+        print_table(headings, lines, whole=set(headings[1:]))
     held = result.held_out
     if held["identities"]:
         print(
-            f"{held['pictures']} pictures of {held['identities']} held-out people: "
-            f"{held['genuine_pairs']:,} genuine and {held['impostor_pairs']:,} impostor pairs"
+            f"{held['pictures']} pictures of {held['identities']} held-out people: {held['genuine_pairs']:,} genuine "
+            f"and {held['impostor_pairs']:,} impostor pairs, of which FAR {100 * result.far:g} % lets in "
+            f"{held['impostors_accepted']:,}"
         )
     if not result.proofs:
         return
@@ -108,7 +113,7 @@ def _print(result: Any, as_json: bool) -> None:
     )
     if result.left_out:
         print(f"{len(result.left_out)} pictures were left out")
-    if result.before and result.after and (result.after.tar, result.after.auc) < (result.before.tar, result.before.auc):
+    if result.best and not result.best.verifies_better_than(result.before):
         print("no step verifies the held-out people better than the model it started from")
     print(f"{best} is in {result.out}:")
     rows = [
