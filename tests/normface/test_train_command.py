@@ -104,6 +104,16 @@ def test_a_run_in_caffes_words(capsys):
     assert float(trained[0]["loss"]) == pytest.approx(float(first), rel=1e-5)
 
 
+def test_a_test_net_without_tests(capsys):
+    """Caffe makes the net and prints no number."""
+    Path("solver.prototxt").write_text(SOLVER.replace("test_iter: 4", "test_iter: 0 test_compute_loss: true"))
+    assert main(["train", "--solver", "solver.prototxt", "--log", "log.csv"]) == 0
+    printed = capsys.readouterr().out
+    assert "Testing net (#0)" in printed and "Test net output" not in printed and "Test loss" not in printed
+    with open("log.csv") as stream:
+        assert {row["phase"] for row in csv.DictReader(stream)} == {"train"}
+
+
 def test_the_answer_as_json(capsys):
     assert main(["train", "--solver", "solver.prototxt", "--json"]) == 0
     captured = capsys.readouterr()

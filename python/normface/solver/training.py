@@ -121,7 +121,10 @@ class Training:
         return bool(p.test_iter) and self.solver.iteration % p.test_interval == 0
 
     def _test(self, display: Display, asked: Interrupts, log: Log | None) -> None:
-        """Every test net over its test_iter batches; Caffe reports the mean over batches, of every number."""
+        """Every test net over its test_iter batches; Caffe reports the mean over batches, of every number.
+
+        A test_iter of 0 makes the net and tests nothing, as published solvers have it.
+        """
         solver, p = self.solver, self.solver.parameters
         tests = []
         for index, count in enumerate(p.test_iter):
@@ -136,9 +139,9 @@ class Training:
             means = {name: total / count for name, total in sums.items()}
             weights = solver.test_loss_weights(index)
             loss = sum(weights[name] * float(means[name].sum()) for name in weights if name in means)
-            display.tested(means, weights, loss if p.test_compute_loss else None)
+            display.tested(means, weights, loss if p.test_compute_loss and count else None)
             tests.append({name: mean.reshape(-1).tolist() for name, mean in means.items()})
-            if log:
+            if log and count:
                 firsts = {name: numbers[0] for name, numbers in tests[-1].items()}
                 log.write(solver.iteration, f"test {index}", **{**firsts, "loss": loss})
         self._outcome.tests = tests
