@@ -49,7 +49,14 @@ def launched(config: Config, *, resume: bool, overwrite: bool) -> Iterator[Any]:
     """
     fabric = make_fabric(config)
     environment = getattr(fabric.strategy, "cluster_environment", None)
-    if environment is None or environment.creates_processes_externally:
+    if environment is None:
+        try:
+            fabric.launch()
+        except (ValueError, RuntimeError) as error:
+            raise TrainingError(f"this machine cannot run as asked: {' '.join(str(error).split())}") from error
+        yield fabric
+        return
+    if environment.creates_processes_externally:
         _launch(fabric)
         yield fabric
         return
