@@ -73,7 +73,8 @@ INTERNAL = {
     "converter/caffeport/_pycaffe_forward.py",  # runs without caffeport, in the Python of a Caffe
     "python/normface/solver/state.py",
     "python/normface/extract/job.py",  # a digest
-    "python/normface/finetune/config_file.py",  # TOML
+    "python/normface/finetune/launch.py",  # between a run and its ranks
+    "python/normface/finetune/rank.py",
 }
 
 

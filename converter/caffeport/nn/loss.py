@@ -149,9 +149,10 @@ class Accuracy(nn.Module):
             kept = labels != self.ignore_label
         safe = torch.where(kept, labels, 0)[:, None]
         others = scores.scatter(1, safe, float("-inf"))
-        # A tie counts against the label, as in Caffe.
+        # A tie counts against the label, as in Caffe. So does a NaN among the scores, unlike there: Caffe finds no
+        # score that is >= NaN and takes the label for the best, so that a broken net is right every time.
         better = (others >= scores.gather(1, safe)).sum(1)
-        correct = ((better < self.top_k) & kept).to(x.dtype)
+        correct = ((better < self.top_k) & kept & ~scores.isnan().any(1)).to(x.dtype)
         accuracy = correct.sum() / kept.sum().clamp_min(1).to(x.dtype)
         if self.tops == 1:
             return accuracy
