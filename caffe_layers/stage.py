@@ -2,8 +2,9 @@
 
     python stage.py CAFFE_ROOT COPY
 
-The copy holds what a build needs (no data, models or .git). Run again, it writes only the files whose content has
-changed, so that make rebuilds only what depends on them. Standard library only.
+The copy holds what a build needs (no data, models or .git), and its sources are adapted to libraries newer than the
+tree. Run again, it writes only the files whose content has changed, so that make rebuilds only what depends on them.
+Standard library only.
 """
 
 import os
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from todays_libraries import adapt
 
 LIST = ".staged_files"
 """In the copy: the files that staging put there; anything else is the build's."""
@@ -87,6 +90,7 @@ def main() -> int:
         if result.returncode:
             return result.returncode
         report = result.stdout.decode(errors="replace").replace(str(made), str(copy))
+        report += "".join(line + "\n" for line in adapt(made))
         changed = refresh(made, copy)
     print(report, end="")
     print(f"{copy}: {changed} files written")

@@ -19,6 +19,7 @@ from .errors import (
     PrototxtError,
     UnknownLayerError,
     WeightsError,
+    WeightsWarning,
 )
 from .layers.base import BlobSpec, LayerType, layer_type
 from .net import Layer, Net
@@ -45,6 +46,7 @@ __all__ = [
     "PrototxtError",
     "UnknownLayerError",
     "WeightsError",
+    "WeightsWarning",
     "check",
     "layer_type",
     "load",

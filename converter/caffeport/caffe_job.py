@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 
 from . import caffemodel, prototxt
 from .errors import CaffeportError
+from .json_text import to_json
 from .layers import registry
 from .layers.base import Phase, Role
 from .layers.data import DataLayer
@@ -60,7 +60,7 @@ def prepare(net: Net, inputs: Mapping[str, np.ndarray], folder: Path, training: 
         text, text_name = source.resolve(), source.name
     else:
         text, text_name = folder / "net.prototxt", f"caffeport's text of {source.name}"
-        text.write_bytes(str(_text(net, training)).encode())
+        text.write_bytes(str(_text(net, training)).encode("utf-8", "surrogatepass"))
     layers = computed(net)
     keys = {value.key: f"top{i}" for i, value in enumerate(v for layer in layers for v in layer.outputs)}
     named = {blob: f"input{index}" for index, blob in enumerate(inputs)}
@@ -83,7 +83,7 @@ def prepare(net: Net, inputs: Mapping[str, np.ndarray], folder: Path, training: 
     try:
         arrays: dict[str, Any] = {named[blob]: array for blob, array in inputs.items()}
         np.savez(folder / "inputs.npz", **arrays)
-        (folder / "job.json").write_text(json.dumps(content))
+        (folder / "job.json").write_text(to_json(content))
         shutil.copy(SCRIPT, folder / "forward.py")  # in its own folder Python would take caffeport's modules for others
     except OSError as error:
         raise CaffeportError(f"{folder}: {error.strerror or error}; TMPDIR sets another folder") from error

@@ -18,6 +18,7 @@ import numpy as np
 from . import wire
 from .errors import CaffemodelError, shape_text
 from .files import replacing, write_numbers
+from .names import from_bytes, to_bytes
 
 Shape = tuple[int, ...]
 
@@ -92,6 +93,13 @@ class Caffemodel:
     name: str
     layers: list[StoredLayer]
 
+    def by_name(self) -> dict[str, list[StoredLayer]]:
+        """The layers of each name in the file's order; of several those with blobs, if any has some."""
+        named: dict[str, list[StoredLayer]] = {}
+        for layer in self.layers:
+            named.setdefault(layer.name, []).append(layer)
+        return {name: [layer for layer in layers if layer.blobs] or layers for name, layers in named.items()}
+
 
 def read(path: str | Path) -> Caffemodel:
     """Open a weights file; blobs stay on disk until their ``array()`` is asked for.
@@ -164,7 +172,7 @@ class _Reader:
         return model
 
     def _string(self, start: int, end: int) -> str:
-        return bytes(self.data[start:end]).decode("utf-8", "replace")
+        return from_bytes(bytes(self.data[start:end]))
 
     def _layer(self, start: int, end: int) -> StoredLayer:
         layer = StoredLayer("", "", [])
@@ -216,7 +224,8 @@ class _Reader:
             if number in _LEGACY and kind == wire.VARINT:
                 legacy[number] = wire.signed(a)
             elif number == _SHAPE and kind == wire.LENGTH:
-                dims = [*(dims or []), *self._dims(title, a, b)]
+                dims = dims or []
+                self._read_dims(title, dims, a, b)
             elif number == _RAW_TYPE and kind == wire.VARINT:
                 raw_type = a
             elif number == _RAW and kind == wire.LENGTH:
@@ -240,16 +249,16 @@ class _Reader:
             shape = () if count == 1 else (count,)  # Caffe writes no shape for a 0-D blob
         else:
             shape = tuple(dims)
-        if len(shape) > MAX_AXES or any(dim < 0 for dim in shape):
-            raise self._wrong(f"{title} is corrupt: its shape is {shape_text(shape[:MAX_AXES])}")
+        if any(dim < 0 for dim in shape):
+            raise self._wrong(f"{title} is corrupt: its shape is {shape_text(shape)}")
         if math.prod(shape) != count:
             raise self._wrong(
                 f"{title} declares the shape {shape_text(shape)} ({math.prod(shape)} numbers) but holds {count}"
             )
         return Blob(shape, is_legacy, self.data, stored)
 
-    def _dims(self, title: str, start: int, end: int) -> list[int]:
-        dims = []
+    def _read_dims(self, title: str, dims: list[int], start: int, end: int) -> None:
+        """Append a BlobShape's sizes to ``dims``; a shape may come in several messages, as protobuf merges them."""
         for number, kind, a, b in wire.fields(self.data, start, end):
             if number == 1 and kind == wire.VARINT:
                 dims.append(wire.signed(a))
@@ -257,7 +266,11 @@ class _Reader:
                 while a < b and len(dims) <= MAX_AXES:
                     value, a = wire.read_varint(self.data, a, b)
                     dims.append(wire.signed(value))
-        return dims
+            if len(dims) > MAX_AXES:
+                shown = shape_text(dims[:MAX_AXES])
+                raise self._wrong(
+                    f"{title} is corrupt: its shape is {shown}x..., more than the {MAX_AXES} axes of Caffe"
+                )
 
 
 def _blob_fields(
@@ -326,11 +339,13 @@ def write(
 ) -> None:
     """Write (name, type, bottoms, tops, arrays) layers as a V2 caffemodel, one blob in memory at a time."""
     with replacing(path) as stream:
-        stream.write(wire.delimited(_NET_NAME, name.encode()))
+        stream.write(wire.delimited(_NET_NAME, to_bytes(name)))
         for layer_name, layer_type, bottoms, tops, arrays in layers:
-            start = wire.delimited(_LAYER_NAME, layer_name.encode()) + wire.delimited(_LAYER_TYPE, layer_type.encode())
-            start += b"".join(wire.delimited(_LAYER_BOTTOM, bottom.encode()) for bottom in bottoms)
-            start += b"".join(wire.delimited(_LAYER_TOP, top.encode()) for top in tops)
+            start = wire.delimited(_LAYER_NAME, to_bytes(layer_name)) + wire.delimited(
+                _LAYER_TYPE, to_bytes(layer_type)
+            )
+            start += b"".join(wire.delimited(_LAYER_BOTTOM, to_bytes(bottom)) for bottom in bottoms)
+            start += b"".join(wire.delimited(_LAYER_TOP, to_bytes(top)) for top in tops)
             heads = [blob_header(array.shape) for array in arrays]
             blobs = [
                 wire.header(_LAYER_BLOBS, len(head) + array.size * 4) + head

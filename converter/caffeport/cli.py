@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from .command import DONE, FAILED, OneLineParser, Version, print_table, run
 from .errors import CaffeportError, shape_text
+from .json_text import to_json
 
 PROGRAM = "caffeport"
 
@@ -57,11 +57,13 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--json", action="store_true", help="print JSON")
     show.set_defaults(run=_show)
 
-    convert = commands.add_parser("convert", parents=[common], help="write ONNX and safetensors files")
+    convert = commands.add_parser("convert", parents=[common], help="write ONNX files and files for torch")
     convert.add_argument("net", metavar="NET", type=Path, help="the net's text (.prototxt)")
     convert.add_argument("weights", metavar="WEIGHTS", type=Path, help="its weights (.caffemodel)")
     convert.add_argument("--onnx", type=Path, metavar="F.onnx", help="the ONNX file to write")
-    convert.add_argument("--torch", type=Path, metavar="F.safetensors", help="the state_dict to write")
+    convert.add_argument(
+        "--torch", type=Path, metavar="F.safetensors", help="weights (.safetensors, .pth), or a program (.pt2)"
+    )
     convert.add_argument("--opset", type=int, default=17, help="ONNX opset, 13 to 21 (default 17)")
     convert.add_argument("--output", action="append", metavar="BLOB", help="export up to this blob (repeatable)")
     convert.add_argument("--fold", action=argparse.BooleanOptionalAction, default=True, help="fold BatchNorm and Scale")
@@ -136,10 +138,15 @@ def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, shape
 
 
+def _mean_files(values: list[str] | None) -> list[Path]:
+    """The file that --mean names, if it is one."""
+    return [Path(value) for value in values or [] if value.endswith((".binaryproto", ".npy", ".npz"))]
+
+
 def _mean(values: list[str] | None) -> Any:
     if not values:
         return None
-    if len(values) == 1 and values[0].endswith((".binaryproto", ".npy", ".npz")):
+    if len(values) == 1 and _mean_files(values):
         from .caffemodel import read_binaryproto
         from .parity import load_arrays
 
@@ -175,8 +182,9 @@ def _show(options: argparse.Namespace) -> int:
     totals = {key: sum(row[key] for row in rows) for key in ("parameters", "multiply_adds")}
     if options.json:
         shapes = {name: net.blob_shapes[name] for name in [*net.inputs, *net.outputs]}
-        content = {"name": net.name, "inputs": net.inputs, "outputs": net.outputs, "shapes": shapes, "layers": rows}
-        print(json.dumps(content | totals, indent=2))
+        content: dict[str, Any] = {"name": net.name, "weights": net.weights_source, "inputs": net.inputs}
+        content |= {"outputs": net.outputs, "shapes": shapes, "layers": rows}
+        print(to_json(content | totals))
         return DONE
     lines = [
         (
@@ -196,42 +204,37 @@ def _show(options: argparse.Namespace) -> int:
     print(
         f"{totals['multiply_adds']:,} multiply-adds; inputs {', '.join(net.inputs)}; outputs {', '.join(net.outputs)}"
     )
+    print(f"weights: {net.weights_source}")
     return DONE
 
 
 def _convert(options: argparse.Namespace) -> int:
-    if not options.onnx and not options.torch:
-        raise CaffeportError("nothing to write; give --onnx F.onnx or --torch F.safetensors")
-    for path in (options.onnx, options.torch):
-        if path and path.resolve() in (options.net.resolve(), options.weights.resolve()):
-            raise CaffeportError(f"{path}: would overwrite what is converted; choose another name")
-    net = _load(options)
-    written = []
-    inputs, outputs = net.inputs, net.outputs
-    if options.onnx:
-        inputs, outputs = net.to_onnx(
-            options.onnx,
-            opset=options.opset,
-            dynamic_batch=options.dynamic_batch,
-            fold=options.fold,
-            outputs=options.output,
-            mean=_mean(options.mean),
-            scale=options.scale,
-            rgb=options.rgb,
-            external_data=options.external_data,
-        )
-        written.append(options.onnx)
-    if options.torch:
-        from .to_safetensors import save_safetensors
+    from .conversion import check_targets, convert
 
-        save_safetensors(net, options.torch)
-        written.append(options.torch)
+    sources = [options.net, options.weights, *_mean_files(options.mean)]
+    check_targets(sources, options.onnx, options.torch, options.external_data)
+    net = _load(options)
+    written, inputs, outputs = convert(
+        net,
+        options.onnx,
+        options.torch,
+        opset=options.opset,
+        dynamic_batch=options.dynamic_batch,
+        fold=options.fold,
+        outputs=options.output,
+        mean=_mean(options.mean),
+        scale=options.scale,
+        rgb=options.rgb,
+        external_data=options.external_data,
+    )
     if options.json:
         sizes = {str(path): path.stat().st_size for path in written}
-        print(json.dumps({"net": net.name, "inputs": inputs, "outputs": outputs, "files": sizes}, indent=2))
+        weights = net.weights_source
+        print(to_json({"net": net.name, "weights": weights, "inputs": inputs, "outputs": outputs, "files": sizes}))
         return DONE
     for path in written:
         print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    print(f"weights: {net.weights_source}")
     print(f"inputs {', '.join(inputs)}; outputs {', '.join(outputs)}; to prove it: caffeport check ", end="")
     print(f"{options.net} {options.weights}")
     return DONE
@@ -274,6 +277,7 @@ def _check(options: argparse.Namespace) -> int:
     print_table(headings, lines, whole={"", "shape", "max abs", "max rel"})
     if report.caffe:
         print(report.caffe)
+    print(f"weights: {report.weights}")
     print(("ok: " if report.ok else "FAILED: ") + report.summary)
     return DONE if report.ok else FAILED
 

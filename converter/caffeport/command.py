@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 
-from .errors import CaffeportError, CaffeportWarning
+from .errors import CaffeportError, CaffeportWarning, WeightsWarning
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -20,7 +20,8 @@ def run(program: str, options: argparse.Namespace) -> int:
     With ``options.debug`` the traceback is shown instead.
     """
     warnings.showwarning = _notes(program)
-    warnings.simplefilter("always", CaffeportWarning)
+    for category in (CaffeportWarning, WeightsWarning):
+        warnings.simplefilter("always", category)
     if options.debug:
         return options.run(options)
     try:
@@ -49,7 +50,7 @@ def complain(program: str, problem: str) -> None:
 
 def _notes(program: str) -> Any:
     def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
-        if issubclass(category, CaffeportWarning):
+        if issubclass(category, (CaffeportWarning, WeightsWarning)):
             print(f"{program}: note: {message}", file=sys.stderr)
 
     return show

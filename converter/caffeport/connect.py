@@ -44,7 +44,8 @@ def connect(
     """Layers of this phase, joined by Values without shapes yet."""
     known = registry(options.custom_layers)
     schemas = message_schemas(known)
-    shapes = {layer.name: tuple(blob.shape for blob in layer.blobs) for layer in stored.layers} if stored else {}
+    named = stored.by_name() if stored else {}
+    shapes = {name: tuple(blob.shape for blob in layers[-1].blobs) for name, layers in named.items()}
     kept: list[tuple[Message, LayerFields]] = []
     for text in texts:
         fields = _decode_generic(text, schemas, options)
@@ -68,7 +69,7 @@ def connect(
         op = _layer_op(text, fields, known, schemas, state.phase, shapes, options)
         layer = Layer(fields.name, fields.type, op, [current[name] for name in fields.bottom], text=text)
         for value in layer.inputs:
-            if layer not in value.consumers:
+            if value.consumers[-1:] != [layer]:
                 value.consumers.append(layer)
         tops = fields.top or ([fields.name] if op.role is Role.LOSS else [])
         for index, name in enumerate(tops):

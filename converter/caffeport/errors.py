@@ -7,11 +7,20 @@ and the way out. The command line prints it as one line and exits with 2.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from itertools import islice
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LONGEST_MESSAGE = 3000  # the list of all layer types takes 1,200
+_LONGEST_WORD, _MOST_WORDS = 100, 10_000  # of a "did you mean"; its time grows with the square of a word
 
 
 class CaffeportError(Exception):
-    """Base of all errors about the user's files, nets and options."""
+    """Base of all errors about the user's files, nets and options; its text is one line, whatever names a file has."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__(), _LONGEST_MESSAGE)
 
 
 class PrototxtError(CaffeportError):
@@ -46,9 +55,23 @@ class CaffeportWarning(UserWarning):
     """Something the user should know, though the result stands."""
 
 
+class WeightsWarning(UserWarning):
+    """Weights that nobody gave, or that a file has twice. No CaffeportWarning, which a test may turn into an error:
+    nets without weights are every day's business there and in training."""
+
+
+def one_line(text: str, longest: int) -> str:
+    """The text with control characters as escapes; of one that is longer than ``longest`` the two ends."""
+    if len(text) > longest:
+        text = f"{text[: longest // 2]} ... {text[-longest // 2 :]}"
+    return _CONTROL.sub(lambda match: repr(match.group())[1:-1], text)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` (did you mean "x"?)`` for the known word nearest to ``word``, else an empty string."""
-    candidates = {name.lower(): name for name in known}
+    if len(word) > _LONGEST_WORD:
+        return ""
+    candidates = {name.lower(): name for name in islice(known, _MOST_WORDS) if len(name) <= _LONGEST_WORD}
     near = difflib.get_close_matches(word.lower(), candidates, n=1, cutoff=0.4)
     return f' (did you mean "{candidates[near[0]]}"?)' if near else ""
 
@@ -56,3 +79,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def shape_text(shape: Iterable[int]) -> str:
     """A shape as people write it, ``2x3x112x96``; ``scalar`` for a 0-D blob."""
     return "x".join(str(dim) for dim in shape) or "scalar"
+
+
+def name_list(names: Iterable[str], most: int = 3) -> str:
+    """The first names in quotes, each once, and how many more there are; ``none`` for no name."""
+    different = list(dict.fromkeys(names))
+    shown = ", ".join(f'"{name}"' for name in different[:most])
+    return f"{shown} and {len(different) - most} more" if len(different) > most else shown or "none"
+
+
+def quoted(text: str) -> str:
+    """A value of a file as Python writes it, cut where it is long."""
+    return repr(text if len(text) <= 60 else f"{text[:40]}...{text[-10:]}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -14,6 +15,18 @@ import numpy as np
 from .errors import CaffeportError
 
 _PIECE = 1 << 18
+
+
+def same_file(one: str | Path, other: str | Path) -> bool:
+    """Whether two names are of one file, through links, or would be where case and accents' forms do not count."""
+    with contextlib.suppress(OSError):
+        if os.path.samefile(one, other):
+            return True
+    return _plain_name(one) == _plain_name(other)
+
+
+def _plain_name(path: str | Path) -> str:
+    return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
 
 
 @contextlib.contextmanager

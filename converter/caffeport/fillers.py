@@ -37,7 +37,7 @@ class FillerParameter:
 
 def generator(seed: int, layer: str, index: int) -> np.random.Generator:
     """A stream of its own for every blob, so that adding a layer leaves the others' weights alone."""
-    return np.random.default_rng([seed, zlib.crc32(layer.encode()), index])
+    return np.random.default_rng([seed, zlib.crc32(layer.encode("utf-8", "surrogatepass")), index])
 
 
 def fill(filler: FillerParameter, shape: Shape, random: np.random.Generator) -> np.ndarray:
@@ -66,7 +66,7 @@ def _gaussian(filler: FillerParameter, shape: Shape, random: np.random.Generator
 
 
 def _positive_unitball(filler: FillerParameter, shape: Shape, random: np.random.Generator) -> np.ndarray:
-    rows = random.random((shape[0] if shape else 1, -1 if not shape else math.prod(shape[1:])))
+    rows = random.random((shape[0] if shape else 1, math.prod(shape[1:])))
     return rows / rows.sum(axis=1, keepdims=True)
 
 

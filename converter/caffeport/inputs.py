@@ -105,7 +105,7 @@ def _from_weights(
     """The shape with which every stored blob fits its layer, if a blob depends on it."""
     if stored is None:
         return None
-    blobs = {layer.name: layer.blobs for layer in stored.layers if layer.blobs}
+    blobs = {name: layers[-1].blobs for name, layers in stored.by_name().items()}
 
     def fits(shape: Shape) -> bool:
         shapes = {other: other.shape for layer in layers for other in layer.outputs} | {value: shape}
@@ -114,11 +114,12 @@ def _from_weights(
                 if layer.op.role is Role.DATA:
                     continue
                 bottoms = [shapes[bottom] for bottom in layer.inputs]
+                tops = top_shapes(layer, bottoms)
                 for spec, blob in zip(layer.op.blob_specs(bottoms), blobs.get(layer.name, []), strict=False):
                     if not blob.fits(spec.shape):
                         return False
-                shapes.update(zip(layer.outputs, top_shapes(layer, bottoms), strict=True))
-        except (CaffeportError, ArithmeticError, IndexError):
+                shapes.update(zip(layer.outputs, tops, strict=True))
+        except CaffeportError:
             return False
         return True
 

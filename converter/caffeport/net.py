@@ -7,6 +7,7 @@ walker needs to know that Caffe would have overwritten it.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import NetError, WeightsError, shape_text
+from .errors import NetError, WeightsError, WeightsWarning, name_list, shape_text
 from .fillers import fill, generator
-from .layers.base import BlobSpec, LayerType, Role, Shape
+from .layers.base import MAX_AXES, MAX_INT, BlobSpec, LayerType, Role, Shape
+from .memory import check_room
+from .names import to_bytes
 from .naming import Names
 from .options import Options
 from .prototxt import Message
@@ -24,8 +27,6 @@ from .prototxt import Message
 if TYPE_CHECKING:
     from .parity import Report
     from .to_onnx import Exported
-
-MAX_COUNT = 2**31 - 1  # Caffe indexes a blob with int
 
 
 @dataclass(eq=False)
@@ -48,6 +49,7 @@ class Param:
     def __init__(self, spec: BlobSpec, layer: str, index: int, seed: int) -> None:
         self.spec, self.layer, self.index = spec, layer, index
         self.lr_mult, self.decay_mult = 1.0, 1.0
+        self.from_filler = True  # until numbers are given
         self._seed = seed
         self._array: np.ndarray | None = None
         self._read: Callable[[], np.ndarray] | None = None
@@ -62,6 +64,8 @@ class Param:
         if self._read is not None:
             return self._read()
         if self._array is None:
+            what = f'layer "{self.layer}": filling its blob {self.index} ({shape_text(self.shape)})'
+            check_room(12 * math.prod(self.shape), what)  # in float64 on the way
             try:
                 self._array = fill(self.spec.filler, self.shape, generator(self._seed, self.layer, self.index))
             except NetError as error:
@@ -76,10 +80,11 @@ class Param:
             )
         # ascontiguousarray would give a 0-D blob an axis
         self._read, self._array = None, np.array(array, np.float32, order="C")
+        self.from_filler = False
 
     def read_from(self, read: Callable[[], np.ndarray]) -> None:
         """Take the numbers from ``read()`` whenever they are asked for."""
-        self._read, self._array = read, None
+        self._read, self._array, self.from_filler = read, None, False
 
 
 @dataclass(eq=False)
@@ -140,7 +145,7 @@ class Net:
         self.input_values = [v for layer in layers if layer.op.role is Role.DATA for v in layer.outputs]
         fed = set(self.input_values)
         loose = {v.name for v in self.values if not v.consumers and self.blobs[v.name] is v and v not in fed}
-        self.output_values = [self.blobs[name] for name in sorted(loose, key=str.encode)]
+        self.output_values = [self.blobs[name] for name in sorted(loose, key=to_bytes)]
 
     @property
     def inputs(self) -> list[str]:
@@ -167,6 +172,26 @@ class Net:
     def params(self) -> list[Param]:
         """Every learned blob once, in Caffe's order."""
         return list({id(param): param for layer in self.layers for param in layer.params}.values())
+
+    @property
+    def weights_source(self) -> str:
+        """Where the numbers come from, in words: a file, Caffe's fillers with their seed, or both."""
+        params = self.params
+        filled = [param for param in params if param.from_filler]
+        if not params:
+            return "none needed"
+        fillers = f"Caffe's fillers, seed {self.options.seed}"
+        if len(filled) == len(params):
+            return f"none given, {fillers}"
+        given = str(self.weights_path or "given")
+        if not filled:
+            return given
+        return f"{given}; {fillers}, for {name_list([param.layer for param in filled])}"
+
+    @property
+    def has_random_weights(self) -> bool:
+        """Whether numbers are missing that no file and nobody gave, so that fillers made them up."""
+        return any(param.from_filler for param in self.params)
 
     def layer(self, name: str) -> Layer:
         """The layer of that name; raises NetError that names the nearest."""
@@ -201,11 +226,15 @@ class Net:
         random = np.random.default_rng(seed)
         samples = {}
         for value in self.input_values:
+            check_room(12 * math.prod(value.shape), f"{value.layer.title}: a random input {shape_text(value.shape)}")
             sample = None
             for layer in value.consumers:
                 for index, bottom in enumerate(layer.inputs):
                     if bottom is value and sample is None:
                         sample = layer.op.sample_bottom(index, value.shape, random)
+                        classes = layer.op.classes([other.shape for other in layer.inputs])
+                        if sample is not None and classes is not None:
+                            sample = sample.clip(max=classes - 1)
             if sample is None:
                 sample = random.standard_normal(value.shape)
             samples[value.name] = np.asarray(sample, np.float32)
@@ -221,6 +250,8 @@ class Net:
         """Write the net as an ONNX file; see :func:`caffeport.to_onnx.export`."""
         from .to_onnx import export
 
+        if self.has_random_weights:
+            warnings.warn(f"{path} has random weights: {self.weights_source}", WeightsWarning, stacklevel=2)
         return export(self, path, **options)
 
     def with_weights(self, weights: Any) -> Net:
@@ -248,6 +279,7 @@ class Net:
 
 def top_shapes(layer: Layer, bottoms: list[Shape]) -> list[Shape]:
     """The layer's top shapes, checked: as many as tops, no axis below 1, no blob beyond Caffe's limit."""
+    layer.op.check_axes(bottoms)
     shapes = [tuple(int(dim) for dim in shape) for shape in layer.op.top_shapes(bottoms)]
     if len(shapes) != len(layer.outputs):
         raise NetError(f"{layer.title}: makes {len(shapes)} tops, but {len(layer.outputs)} are named")
@@ -258,7 +290,9 @@ def top_shapes(layer: Layer, bottoms: list[Shape]) -> list[Shape]:
 
 def check_shape(shape: Iterable[int], title: str) -> None:
     shape = tuple(shape)
+    if len(shape) > MAX_AXES:
+        raise NetError(f"{title} would have {len(shape)} axes; Caffe allows {MAX_AXES}")
     if any(dim < 1 for dim in shape):
         raise NetError(f"{title} would have the shape {shape_text(shape)}: the input is too small, or a size is wrong")
-    if math.prod(shape) > MAX_COUNT:
+    if math.prod(shape) > MAX_INT:
         raise NetError(f"{title} would have the shape {shape_text(shape)}: more than the 2^31 - 1 numbers Caffe allows")

@@ -34,6 +34,26 @@ def make_params(layers: list[Layer], wanted: dict[Layer, LayerFields], seed: int
             _set_rates(layer, index, given, param, stated)
             layer.params.append(param)
         _read_text_blobs(layer, fields.blobs)
+    _check_names(layers)
+
+
+def _check_names(layers: list[Layer]) -> None:
+    """Layers of one name have to hold the same blobs, since weights find their layer by its name alone."""
+    first: dict[str, Layer] = {}
+    for layer in layers:
+        if not layer.params:
+            continue
+        other = first.setdefault(layer.name, layer)
+        if [id(param) for param in other.params] != [id(param) for param in layer.params]:
+            raise NetError(
+                f'{_place(layer)}: {layer.title}: another layer is called "{layer.name}" too, at {_place(other)}, and '
+                "both have weights, which Caffe finds by the name: one of them would get none. Rename one, or let them "
+                'share all their blobs (param { name: "..." } for each)'
+            )
+
+
+def _place(layer: Layer) -> str:
+    return layer.text.where() if layer.text else "the text"
 
 
 def _check_sharing(layer: Layer, index: int, shape: Shape, owner: Param, given: ParamSpec) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +16,11 @@ import numpy as np
 from .caffe_process import CaffeRun, forward, wanted_caffe
 from .cores import usable_cores
 from .errors import CaffeportError, did_you_mean, shape_text
+from .json_text import to_json
 from .layers.base import Phase, Role
 from .lazy import require
+from .memory import check_room
+from .module_paths import module_paths
 from .net import Layer, Net, Value
 from .walk import read_inputs
 
@@ -53,13 +56,16 @@ class Row:
 class Report:
     """``rows``: a row for each blob, in the order of the layers; ``exported``: for each output of the
     ONNX file as it is exported by default (folded), where ONNX was checked, and for weights that Caffe reads
-    otherwise from caffeport's .caffemodel; ``caffe``: what real Caffe ran, if it was asked."""
+    otherwise from caffeport's .caffemodel; ``caffe``: what real Caffe ran, if it was asked; ``weights``: where the
+    weights came from, in words, and ``random_weights`` whether fillers made up any of them."""
 
     rows: list[Row]
     exported: list[Row]
     rtol: float
     atol: float
     caffe: str = ""
+    weights: str = ""
+    random_weights: bool = False
 
     @property
     def ok(self) -> bool:
@@ -81,13 +87,15 @@ class Report:
         compared = [row for row in self.rows if row.errors]
         worst = max((row.max_rel for row in compared), default=0.0)
         tolerance = f"rtol {self.rtol:g} + atol {self.atol:g}"
-        return f"{len(compared)} of {len(self.rows)} blobs compared, all within {tolerance}; worst max rel {worst:.3g}"
+        text = f"{len(compared)} of {len(self.rows)} blobs compared, all within {tolerance}; worst max rel {worst:.3g}"
+        return f"{text}; with random weights ({self.weights})" if self.random_weights else text
 
     def to_json(self) -> str:
         """The report as JSON text."""
-        content = {"ok": self.ok, "summary": self.summary, "rtol": self.rtol, "atol": self.atol, "caffe": self.caffe}
+        content = {"ok": self.ok, "summary": self.summary, "weights": self.weights, "rtol": self.rtol}
+        content |= {"atol": self.atol, "caffe": self.caffe}
         rows = {"rows": [asdict(row) for row in self.rows], "exported": [asdict(row) for row in self.exported]}
-        return json.dumps(content | rows, indent=2)
+        return to_json(content | rows)
 
     def __str__(self) -> str:
         lines = [
@@ -95,7 +103,8 @@ class Report:
             f"{row.max_abs:9.2e} {row.max_rel:9.2e}"
             for row in [*self.rows, *self.exported]
         ]
-        return "\n".join([*lines, *([self.caffe] if self.caffe else []), self.summary])
+        about = [self.caffe] if self.caffe else []
+        return "\n".join([*lines, *about, f"weights: {self.weights}", self.summary])
 
 
 def check(
@@ -141,10 +150,13 @@ def check(
     if training and "onnx" in backends:
         raise CaffeportError("ONNX has no training pass; compare torch and caffe (--backends torch,caffe)")
     pycaffe = wanted_caffe(CAFFE in backends, caffe_python, caffe_interpreter, caffe_timeout)
+    if all(value.layer.op.role is Role.DATA for value in net.values):
+        raise CaffeportError(f"net {net.name!r} has nothing to compare: its layers make no blob from its inputs")
     recorded = _reference(net, reference)
     if len(backends) + (recorded is not None) < 2:
         raise CaffeportError("check compares two things at least: give two backends, or one and a reference")
     fed = _inputs(net, inputs, recorded, seed)
+    _check_room(net, fed, len(backends))
     sources: dict[str, Blobs] = {REFERENCE: recorded} if recorded is not None else {}
     exported: Blobs = {}
     with contextlib.ExitStack() as stack:
@@ -170,7 +182,17 @@ def check(
                 row = _compare(value, {**others, "onnx, folded": exported}, rtol, atol)
                 row.note = row.note or "exported file"
                 folded.append(row)
-    return Report(rows, folded + _other_weights(ran), rtol, atol, ran.about if ran else "")
+    about = ran.about if ran else ""
+    return Report(rows, folded + _other_weights(ran), rtol, atol, about, net.weights_source, net.has_random_weights)
+
+
+def _check_room(net: Net, fed: Blobs, backends: int) -> None:
+    """Refuse what does not fit into memory: every backend holds the weights and all blobs, the comparison two blobs."""
+    shapes = net.infer({value: fed[value.name].shape for value in net.input_values})
+    largest = max(net.values, key=lambda value: math.prod(shapes[value]))
+    numbers = sum(map(math.prod, shapes.values())) + sum(math.prod(param.shape) for param in net.params)
+    what = f'comparing net {net.name!r}, whose largest blob is "{largest.name}" ({shape_text(shapes[largest])}),'
+    check_room(4 * backends * numbers + 16 * math.prod(shapes[largest]), what)
 
 
 def _other_weights(ran: CaffeRun | None) -> list[Row]:
@@ -189,8 +211,23 @@ def run_torch(net: Net, inputs: Blobs, training: bool = False) -> Blobs:
     """{value key: array} of a forward pass of the torch module, in eval mode or in training mode."""
     torch = require("torch")
     module = net.to_torch().train(training)
-    with torch.no_grad():
-        made = module.blobs(*(torch.from_numpy(inputs[name]) for name in net.inputs))
+    running = ""
+
+    def follow(title: str) -> Callable[..., None]:
+        def note(*_: Any) -> None:
+            nonlocal running
+            running = title
+
+        return note
+
+    modules = dict(module.named_modules())
+    for layer, path in module_paths(net.layers).items():
+        modules[path].register_forward_pre_hook(follow(layer.title))
+    try:
+        with torch.no_grad():
+            made = module.blobs(*(torch.from_numpy(inputs[name]) for name in net.inputs))
+    except (RuntimeError, IndexError) as error:  # torch's, of a label beyond the classes, say
+        raise CaffeportError(f"{running}: torch: {str(error).splitlines()[0]}") from error
     return {key: tensor.numpy() for key, tensor in made.items()}
 
 

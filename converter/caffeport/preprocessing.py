@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .errors import CaffeportError, shape_text
+from .json_text import to_json
 from .net import Net, Shape, Value
 from .walk import read_inputs
 
@@ -48,7 +48,7 @@ class Preprocessing:
         content: dict[str, Any] = {"rgb": self.rgb, "scale": self.scale}
         if self.mean is None or self.mean.shape[1:] == (1, 1):
             content["mean"] = [] if self.mean is None else self.mean.reshape(-1).tolist()
-        return json.dumps(content)
+        return to_json(content, indent=None)
 
     def apply_torch(self, inputs: Sequence[Any]) -> list[Any]:
         import torch

@@ -6,12 +6,15 @@ order, with the line and column it came from. :mod:`caffeport.schema` gives the 
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .errors import PrototxtError
+from .errors import PrototxtError, quoted
+from .escapes import EscapeError, quote, unescape
+from .names import from_bytes
 
 # Google's parsers stop at 100 nested messages; a deeper file is an attack or an accident.
 MAX_DEPTH = 100
@@ -28,9 +31,6 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-_ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
-_ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CLOSING = {"{": "}", "<": ">"}
 
 
@@ -122,14 +122,10 @@ def load(path: str | Path) -> Message:
             f"{path}: more than {MAX_BYTES >> 20} MiB is too large for a prototxt; "
             "is this the weights file? The net's text comes first"
         )
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        # Comments in old prototxts are often in a local encoding; every byte is valid in latin-1.
-        text = raw.decode("latin-1")
-    if "\0" in text:
+    if b"\0" in raw:
         raise PrototxtError(f"{path}: is a binary file; expected the text of a net (.prototxt)")
-    return parse(text, str(path))
+    # Comments in old prototxts are often in a local encoding; within a string the escapes mean the same bytes.
+    return parse(from_bytes(raw.removeprefix(codecs.BOM_UTF8)), str(path))
 
 
 def parse(text: str, source: str = "<text>") -> Message:
@@ -232,37 +228,24 @@ class _Parser:
         if self.kind == "string" and not sign:
             parts = []
             while self.kind == "string":  # adjacent strings join
-                parts.append(_unquote(self._next()))
-            return Scalar("".join(parts), "string")
+                parts.append(self._string())
+            return Scalar(from_bytes(b"".join(parts)), "string")
         if self.kind == "word":
             return Scalar(sign + self._next(), "number" if sign else "word")
         if self.kind == "number":
             return Scalar(sign + self._next(), "number")
         raise self._error(f'expected a value for "{name}", got {self._shown()}')
 
+    def _string(self) -> bytes:
+        try:
+            raw = unescape(self.token[1:-1])
+        except EscapeError as error:
+            raise self._error(str(error), column=self.column + 1 + error.position) from None
+        self._next()
+        return raw
+
     def _shown(self) -> str:
-        return self.token if self.kind == "end" else repr(self.token)
-
-
-def _unquote(token: str) -> str:
-    if "\\" not in token:
-        return token[1:-1]
-
-    def character(match: re.Match[bytes]) -> bytes:
-        code = match.group(1)
-        if code[:1] == b"x" and len(code) > 1:
-            return bytes([int(code[1:], 16)])
-        if code.isdigit():
-            return bytes([int(code, 8) & 0xFF])
-        return _ESCAPES.get(code, code)
-
-    return _ESCAPE.sub(character, token[1:-1].encode()).decode("utf-8", "replace")
-
-
-def _quote(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    # Three octal digits: a shorter escape would swallow a digit that follows it.
-    return '"' + _CONTROL.sub(lambda match: f"\\{ord(match.group()):03o}", escaped) + '"'
+        return self.token if self.kind == "end" else quoted(self.token)
 
 
 def _lines(message: Message, depth: int) -> Iterator[str]:
@@ -273,5 +256,5 @@ def _lines(message: Message, depth: int) -> Iterator[str]:
             yield from _lines(entry.value, depth + 1)
             yield f"{indent}}}\n"
         else:
-            text = _quote(entry.value.text) if entry.value.kind == "string" else entry.value.text
+            text = quote(entry.value.text) if entry.value.kind == "string" else entry.value.text
             yield f"{indent}{entry.name}: {text}\n"

@@ -14,7 +14,7 @@ import types
 import typing
 from typing import Any, TypeVar
 
-from .errors import PrototxtError, did_you_mean
+from .errors import PrototxtError, did_you_mean, quoted
 from .prototxt import Field, Message, Scalar
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = 
 
 def _value(message: Message, entry: Field, kind: Any, title: str, allow_unknown: bool) -> Any:
     def wrong(expected: str) -> PrototxtError:
-        found = "a message" if isinstance(entry.value, Message) else repr(entry.value.text)
+        found = "a message" if isinstance(entry.value, Message) else quoted(entry.value.text)
         return PrototxtError(f'{message.where(entry)}: "{entry.name}" expects {expected}, got {found}')
 
     if dataclasses.is_dataclass(kind):

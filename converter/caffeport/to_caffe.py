@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from . import caffemodel
-from .errors import WeightsError, did_you_mean, shape_text
-from .files import replacing
+from .errors import CaffeportError, WeightsError, did_you_mean, shape_text
+from .files import replacing, same_file
+from .module_paths import module_paths
 from .net import Layer, Net
 
 
@@ -27,6 +29,7 @@ def with_weights(net: Net, weights: Any) -> Net:
     for layer, mine in zip(copy.layers, net.layers, strict=True):
         for param, source in zip(layer.params, mine.params, strict=True):
             param.read_from(lambda source=source: source.data)
+            param.from_filler = source.from_filler
     state = weights.state_dict() if hasattr(weights, "state_dict") else weights
     if not isinstance(state, Mapping):
         raise WeightsError(f"expected a module, a state_dict or {{layer: [arrays]}}, got {type(weights).__name__}")
@@ -67,9 +70,10 @@ _PREFIXES = ("_orig_mod.", "module.")
 
 def _from_state(net: Net, state: Mapping[str, Any]) -> None:
     keys = {_bare(key): key for key in state}
+    paths = module_paths(net.layers)
     for layer in net.layers:
         for index, spec in enumerate(layer.specs):
-            key = f"{layer.name or layer.type}.{spec.name}"
+            key = f"{paths[layer]}.{spec.name}"
             if key not in keys:
                 raise WeightsError(f'{layer.title}: the weights have no "{key}"{did_you_mean(key, keys)}')
             value = state[keys[key]]
@@ -94,16 +98,19 @@ def _set(layer: Layer, index: int, array: np.ndarray) -> None:
 
 
 def save(net: Net, path: str | Path, prototxt: str | Path | None = None) -> None:
-    """Write the weights as a V2 ``.caffemodel`` and, if asked for, the net's text (upgraded to V2)."""
-    caffemodel.write(
-        path,
-        net.name,
-        (
-            (layer.name, layer.type, layer.bottoms, layer.tops, layer.blobs)
-            for layer in net.layers
-            if layer.params or layer.inputs
-        ),
-    )
-    if prototxt is not None:
-        with replacing(prototxt) as stream:
-            stream.write(str(net.message).encode())
+    """Write the weights as a V2 ``.caffemodel`` and, if asked for, the net's text (upgraded to V2): both or neither."""
+    with ExitStack() as stack:
+        if prototxt is not None:
+            if same_file(path, prototxt):
+                raise CaffeportError(f"{path}: is the name of two files to write; choose another for one of them")
+            stream = stack.enter_context(replacing(prototxt))
+            stream.write(str(net.message).encode("utf-8", "surrogatepass"))
+        caffemodel.write(
+            path,
+            net.name,
+            (
+                (layer.name, layer.type, layer.bottoms, layer.tops, layer.blobs)
+                for layer in net.layers
+                if layer.params or layer.inputs
+            ),
+        )

@@ -9,6 +9,7 @@ import numpy as np
 from .errors import CaffeportError
 from .files import replacing_path
 from .lazy import require
+from .module_paths import module_paths
 from .net import Net
 
 
@@ -17,13 +18,24 @@ def save_safetensors(net: Net, path: str | Path) -> None:
 
     Blobs that layers share are written under each of their names, since load_state_dict wants all keys.
     """
-    numpy_format = require("safetensors.numpy")
+    with replacing_path(path) as temporary:
+        write_safetensors(net, temporary)
+
+
+def write_safetensors(net: Net, path: Path) -> None:
+    """As save_safetensors, straight into ``path``."""
+    metadata = {"format": "pt", "net": net.name}
+    require("safetensors.numpy").save_file(state_arrays(net), str(path), metadata=metadata)
+
+
+def state_arrays(net: Net) -> dict[str, np.ndarray]:
+    """The state_dict of ``net.to_torch()`` as arrays of their own. Raises CaffeportError for a net without weights."""
+    paths = module_paths(net.layers)
     state = {
-        f"{layer.name or layer.type}.{spec.name}": np.array(blob, np.float32)
+        f"{paths[layer]}.{spec.name}": np.array(param.data, np.float32)
         for layer in net.layers
-        for spec, blob in zip(layer.specs, (param.data for param in layer.params), strict=True)
+        for spec, param in zip(layer.specs, layer.params, strict=True)
     }
     if not state:
-        raise CaffeportError(f"{path}: the net has no weights to write")
-    with replacing_path(path) as temporary:
-        numpy_format.save_file(state, str(temporary), metadata={"format": "pt", "net": net.name})
+        raise CaffeportError(f"net {net.name!r} has no weights to write")
+    return state

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .errors import CaffeportError, NetError
+from .errors import CaffeportError
 from .layers.base import Phase, Role
+from .module_paths import module_paths
 from .net import Layer, Net, Value
 from .preprocessing import Preprocessing
 from .walk import needed_layers, wanted_values
@@ -67,9 +68,9 @@ class CaffeModule(nn.Module):
         # Modules are looked up when they run, so that they can be replaced.
         self._plan: list[tuple[tuple[str, ...], list[int], list[int], list[int], set[int]]] = []
         shared: dict[int, nn.Parameter | Tensor] = {}
-        taken: set[str] = set()
+        paths = module_paths(net.layers)
         for step, layer in enumerate(layers):
-            path = _free_path(layer, taken)
+            path = tuple(paths[layer].split("."))
             module = _module(layer, shared)
             module.full_precision = layer.op.full_precision  # for who trains in mixed precision
             _place(self, path, module)
@@ -159,19 +160,6 @@ class _Reshaped(nn.Module):
         held = {**self._parameters, **self._buffers}
         views = {name: held[name].reshape(shape) for name, shape in self._shapes.items()}
         return torch.func.functional_call(self._layer, {**held, **views}, x)
-
-
-def _free_path(layer: Layer, taken: set[str]) -> tuple[str, ...]:
-    """The path such that the module's state_dict keys start with the layer's name; a dot makes a nested module."""
-    name = layer.name or layer.type
-    number = 1
-    while name in taken:
-        if layer.params:
-            raise NetError(f'{layer.title}: another layer is called "{name}" too; layers with weights need own names')
-        number += 1
-        name = f"{layer.name or layer.type}_{number}"
-    taken.add(name)
-    return tuple(name.split("."))
 
 
 def _place(root: nn.Module, path: tuple[str, ...], module: nn.Module) -> None:

@@ -6,7 +6,7 @@ names, types and blobs matter, so they need no more than the two tables of type 
 
 from __future__ import annotations
 
-from .errors import PrototxtError, did_you_mean
+from .errors import PrototxtError, did_you_mean, quoted
 from .prototxt import Field, Message, Scalar
 
 _V1_ENUM = {
@@ -187,7 +187,9 @@ def _from_v1(layer: Message) -> None:
         name = entry.value.text
         v2 = V1_TYPES.get(name) or next((v2 for number, v2 in _V1_ENUM.values() if str(number) == name), None)
         if v2 is None:
-            raise PrototxtError(f"{layer.where(entry)}: unknown V1 layer type {name}{did_you_mean(name, V1_TYPES)}")
+            raise PrototxtError(
+                f"{layer.where(entry)}: unknown V1 layer type {quoted(name)[1:-1]}{did_you_mean(name, V1_TYPES)}"
+            )
         entry.value = Scalar(v2, "string")
     specs: list[Message] = []
 

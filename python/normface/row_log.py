@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from caffeport.files import replacing
+from caffeport.json_text import to_json
 
 from .errors import TrainingError
 from .reading import parsing, read_text
@@ -56,7 +57,7 @@ class RowLog:
 
     def _line(self, row: Mapping[str, Any]) -> bytes:
         if self.path.suffix != CSV:
-            return (json.dumps(row) + "\n").encode()
+            return (to_json(row, indent=None) + "\n").encode()
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow([row.get(column, "") for column in self._columns])
         return text.getvalue().encode()

@@ -128,7 +128,7 @@ OWN_FIELDS = (
     + nets.inner_product("x", "ip", 5, "bias_term: false normalize: true normalize_eps: 0.5")
     + nets.layer(
         "InnerDistance",
-        "x",
+        "x label",
         "d",
         "inner_distance_param { num_output: 5 normalize: true normalize_eps: 0.5 update_center_only: true "
         'exact_gradient: true weight_filler { type: "gaussian" } }',
@@ -138,7 +138,19 @@ OWN_FIELDS = (
         "LabelSpecificMargin",
         "ip label",
         "margin",
-        "label_specific_margin_param { margin_base: 20 margin_max: 15 margin_on_test: true exact_gradient: true }",
+        "label_specific_margin_param { margin_base: 20 margin_max: 15 margin_on_test: true }",
+    )
+    + nets.layer(  # theta + m is beyond pi for most samples
+        "LabelSpecificMargin",
+        "ip label",
+        "beyond",
+        "label_specific_margin_param { margin_base: 100 gamma: 0 margin_on_test: true }",
+    )
+    + nets.layer(
+        "LabelSpecificMargin",
+        "ip label",
+        "first_version",
+        "label_specific_margin_param { margin_base: 100 gamma: 0 margin_on_test: true exact_gradient: false }",
     )
     + nets.layer(
         "MarginInnerProduct",

@@ -90,7 +90,18 @@ class InnerDistanceLayerTest : public MultiDeviceTest<TypeParam> {
     }
   }
 
-  Blob<Dtype> x_, w_, top_;
+  /// The labels as the last bottom: class 2 has two samples, class 1 none.
+  void AddLabels(LayerParameter* param) {
+    param->mutable_inner_distance_param()->set_update_center_only(true);
+    const int labels[] = {2, 0, 3, 2, 0};
+    label_.Reshape(vector<int>(1, 5));
+    for (int i = 0; i < 5; ++i) {
+      label_.mutable_cpu_data()[i] = labels[i];
+    }
+    bottom_vec_.push_back(&label_);
+  }
+
+  Blob<Dtype> x_, w_, label_, top_;
   vector<Blob<Dtype>*> bottom_vec_, top_vec_;
 };
 
@@ -271,19 +282,84 @@ TYPED_TEST(InnerDistanceLayerTest, TestBlobGradientL1AddsUp) {
 
 TYPED_TEST(InnerDistanceLayerTest, TestUpdateCenterOnly) {
   typedef typename TypeParam::Dtype Dtype;
-  LayerParameter param = this->Learned("L2");
-  param.mutable_inner_distance_param()->set_update_center_only(true);
+  for (int option = 0; option < 6; ++option) {
+    const bool from_bottom = option % 2, l1 = option / 2, exact = option / 2 != 2;
+    this->bottom_vec_.resize(1);
+    LayerParameter param = from_bottom ? this->FromBottoms(l1 ? "L1" : "L2", exact) : this->Learned(l1 ? "L1" : "L2");
+    param.mutable_inner_distance_param()->set_exact_gradient(exact);
+    this->AddLabels(&param);
+    InnerDistanceLayer<Dtype> layer(param);
+    layer.SetUp(this->bottom_vec_, this->top_vec_);
+    EXPECT_EQ(from_bottom ? 0 : 1, layer.blobs().size());
+    EXPECT_TRUE(layer.AllowForceBackward(0));
+    EXPECT_FALSE(layer.AllowForceBackward(from_bottom ? 2 : 1));
+    layer.Forward(this->bottom_vec_, this->top_vec_);
+    Blob<Dtype>* weight = from_bottom ? &this->w_ : layer.blobs()[0].get();
+    this->ExpectDistances(weight->cpu_data(), l1);
+    this->FillTopDiff();
+    caffe_set(24, Dtype(0), weight->mutable_cpu_diff());
+    vector<bool> propagate_down(this->bottom_vec_.size(), true);
+    propagate_down.back() = false;
+    const Dtype* g = this->top_.cpu_diff();
+    const Dtype* x = this->x_.cpu_data();
+    const Dtype* w = weight->cpu_data();
+    for (int pass = 1; pass < 3; ++pass) {  // a blob's gradients add up
+      layer.Backward(this->top_vec_, propagate_down, this->bottom_vec_);
+      vector<double> dx(30, 0), dw(24, 0);
+      for (int i = 0; i < 5; ++i) {
+        for (int j = 0; j < 4; ++j) {
+          for (int k = 0; k < 6; ++k) {
+            const double apart = static_cast<double>(x[i * 6 + k]) - w[j * 6 + k], top = g[i * 4 + j];
+            double to_x = 2 * top * apart, to_w = -to_x;
+            if (l1) {
+              to_x = apart > 0 ? top : exact ? -top : -1;
+              to_w = apart < 0 ? top : exact ? -top : -1;
+            }
+            dx[i * 6 + k] += to_x;
+            if (j == this->label_.cpu_data()[i]) {
+              dw[j * 6 + k] += (from_bottom ? 1 : pass) * to_w;
+            }
+          }
+        }
+      }
+      for (int i = 0; i < 30; ++i) {
+        EXPECT_NEAR(dx[i], this->x_.cpu_diff()[i], 1e-4);
+      }
+      for (int i = 0; i < 24; ++i) {
+        EXPECT_NEAR(dw[i], weight->cpu_diff()[i], 1e-4);
+      }
+      EXPECT_EQ(0, weight->cpu_diff()[6]);  // the class without a sample
+    }
+  }
+}
+
+TYPED_TEST(InnerDistanceLayerTest, TestUpdateCenterOnlyOfUnitRows) {
+  typedef typename TypeParam::Dtype Dtype;
+  LayerParameter param = this->Learned("L2", true);
+  this->AddLabels(&param);
   InnerDistanceLayer<Dtype> layer(param);
   layer.SetUp(this->bottom_vec_, this->top_vec_);
   layer.Forward(this->bottom_vec_, this->top_vec_);
+  Blob<Dtype>* weight = layer.blobs()[0].get();  // TRAIN stores the unit rows
+  this->ExpectDistances(weight->cpu_data(), false);
   this->FillTopDiff();
-  caffe_set(this->x_.count(), Dtype(9), this->x_.mutable_cpu_diff());
-  caffe_set(24, Dtype(0), layer.blobs()[0]->mutable_cpu_diff());
-  layer.Backward(this->top_vec_, vector<bool>(1, true), this->bottom_vec_);
-  for (int i = 0; i < this->x_.count(); ++i) {
-    EXPECT_EQ(0, this->x_.cpu_diff()[i]);
+  caffe_set(24, Dtype(0), weight->mutable_cpu_diff());
+  vector<bool> propagate_down(2, true);
+  propagate_down[1] = false;
+  layer.Backward(this->top_vec_, propagate_down, this->bottom_vec_);
+  for (int k = 0; k < 6; ++k) {  // of class 3, sample 2
+    const Dtype apart = weight->cpu_data()[18 + k] - this->x_.cpu_data()[12 + k];
+    EXPECT_NEAR(2 * this->top_.cpu_diff()[2 * 4 + 3] * apart, weight->cpu_diff()[18 + k], 1e-4);
   }
-  EXPECT_NE(0, layer.blobs()[0]->cpu_diff()[0]);
+}
+
+TYPED_TEST(InnerDistanceLayerTest, TestUpdateCenterOnlyGradientOfTheBottom) {
+  typedef typename TypeParam::Dtype Dtype;
+  LayerParameter param = this->FromBottoms("L2", true);
+  this->AddLabels(&param);
+  InnerDistanceLayer<Dtype> layer(param);
+  GradientChecker<Dtype> checker(1e-2, 1e-2);
+  checker.CheckGradientExhaustive(&layer, this->bottom_vec_, this->top_vec_, 0);
 }
 
 TYPED_TEST(InnerDistanceLayerTest, TestAnotherBatch) {
@@ -299,18 +375,25 @@ TYPED_TEST(InnerDistanceLayerTest, TestAnotherBatch) {
 
 class InnerDistanceLayerDeathTest : public CPUDeviceTest<float> {
  protected:
-  InnerDistanceLayerDeathTest() : x_(5, 6, 1, 1), w_(4, 6, 1, 1) { param_.set_name("id"); }
+  InnerDistanceLayerDeathTest() : x_(5, 6, 1, 1), w_(4, 6, 1, 1), label_(vector<int>(1, 5)) { param_.set_name("id"); }
 
   void SetUpLayer(int bottoms) {
-    Blob<float>* blobs[] = {&x_, &w_};
-    vector<Blob<float>*> bottom_vec(blobs, blobs + bottoms);
+    Blob<float>* blobs[] = {&x_, &w_, &label_};
+    Run(vector<Blob<float>*>(blobs, blobs + bottoms));
+  }
+
+  void Run(const vector<Blob<float>*>& bottom_vec, bool backward_to_label = false) {
     vector<Blob<float>*> top_vec(1, &top_);
     InnerDistanceLayer<float> layer(param_);
     layer.SetUp(bottom_vec, top_vec);
+    layer.Forward(bottom_vec, top_vec);
+    if (backward_to_label) {
+      layer.Backward(top_vec, vector<bool>(bottom_vec.size(), true), bottom_vec);
+    }
   }
 
   LayerParameter param_;
-  Blob<float> x_, w_, top_;
+  Blob<float> x_, w_, label_, top_;
 };
 
 TEST_F(InnerDistanceLayerDeathTest, TestRefused) {
@@ -325,6 +408,23 @@ TEST_F(InnerDistanceLayerDeathTest, TestRefused) {
   EXPECT_DEATH(SetUpLayer(2), "id: normalize is for a learned weight");
   distance->set_distance_type("L0");
   EXPECT_DEATH(SetUpLayer(2), "id: expected distance_type .L2. or .L1., got .L0.");
+}
+
+TEST_F(InnerDistanceLayerDeathTest, TestLabels) {
+  EXPECT_DEATH(SetUpLayer(3), "id: labels as bottom 2 are for update_center_only");
+  InnerDistanceParameter* distance = param_.mutable_inner_distance_param();
+  distance->set_update_center_only(true);
+  EXPECT_DEATH(SetUpLayer(1), "id: update_center_only takes the labels as the last bottom");
+  SetUpLayer(3);
+  vector<Blob<float>*> bottom_vec(1, &x_);
+  bottom_vec.push_back(&label_);
+  EXPECT_DEATH(Run(bottom_vec), "id: expected a num_output of 1 or more");
+  distance->set_num_output(4);
+  Run(bottom_vec);
+  EXPECT_DEATH(Run(bottom_vec, true), "InnerDistance Layer cannot backpropagate to label inputs");
+  label_.mutable_cpu_data()[3] = 4;
+  EXPECT_DEATH(Run(bottom_vec), "id: label 4 of sample 3 is out of range; expected 0 to 3");
+  EXPECT_DEATH(SetUpLayer(2), "id: expected 5 labels as bottom 1, got 4 6 1 1");
 }
 
 }  // namespace caffe

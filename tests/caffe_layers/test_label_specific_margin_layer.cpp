@@ -54,26 +54,48 @@ class LabelSpecificMarginLayerTest : public MultiDeviceTest<TypeParam> {
 
   vector<Dtype> Scores() const { return vector<Dtype>(x_.cpu_data(), x_.cpu_data() + x_.count()); }
 
-  void ExpectMargin(const vector<Dtype>& x, double degrees) {
+  /// The label's score is ArcFace's (cos(theta) - m sin m beyond theta + m = pi), or cos(theta + m) all the way.
+  void ExpectMargin(const vector<Dtype>& x, double degrees, bool guarded = true) {
     const int classes = x_.count(1);
+    const double m = degrees * Degree();
     for (int i = 0; i < x_.count(); ++i) {
-      const bool at_label = i % classes == label_.cpu_data()[i / classes];
-      const double y = at_label ? std::cos(std::acos(static_cast<double>(x[i])) + degrees * Degree()) : x[i];
+      double y = x[i];
+      if (i % classes == label_.cpu_data()[i / classes]) {
+        const double theta = std::acos(static_cast<double>(x[i]));
+        y = guarded && Beyond(theta, m) ? x[i] - m * std::sin(m) : std::cos(theta + m);
+      }
       EXPECT_NEAR(y, top_vec_[0]->cpu_data()[i], 1e-5);
     }
   }
 
-  void ExpectGradient(const vector<Dtype>& x, double degrees, double sign) {
+  /// The derivative, sin(theta + m) / sin(theta); or that of the fork's first version.
+  void ExpectGradient(const vector<Dtype>& x, double degrees, bool fork = false) {
     const int classes = x_.count(1);
+    const double m = degrees * Degree();
     for (int i = 0; i < x_.count(); ++i) {
       double slope = 1;
       if (i % classes == label_.cpu_data()[i / classes]) {
         const double theta = std::acos(static_cast<double>(x[i]));
-        slope = std::cos(degrees * Degree()) + sign * std::sin(degrees * Degree()) / std::tan(theta);
+        if (fork) {
+          slope = std::cos(m) - std::sin(m) / std::tan(theta);
+        } else if (!Beyond(theta, m)) {
+          slope = std::sin(theta + m) / std::sin(theta);
+        }
       }
       EXPECT_NEAR(slope * Gradient(i), x_.cpu_diff()[i], 1e-4);
     }
   }
+
+  static bool Beyond(double theta, double m) { return theta + m > 180 * Degree(); }
+
+  /// Puts `cosine` at the label of every sample.
+  void SetLabelCosines(double cosine) {
+    for (int i = 0; i < x_.shape(0); ++i) {
+      x_.mutable_cpu_data()[i * x_.count(1) + static_cast<int>(label_.cpu_data()[i])] = cosine;
+    }
+  }
+
+  Dtype* AtLabel(int i, Dtype* of) { return of + i * x_.count(1) + static_cast<int>(label_.cpu_data()[i]); }
 
   void Backward(LabelSpecificMarginLayer<Dtype>* layer) {
     for (int i = 0; i < x_.count(); ++i) {
@@ -108,28 +130,96 @@ TYPED_TEST(LabelSpecificMarginLayerTest, TestForward) {
   }
 }
 
-TYPED_TEST(LabelSpecificMarginLayerTest, TestGradientExact) {
+TYPED_TEST(LabelSpecificMarginLayerTest, TestGradient) {
   typedef typename TypeParam::Dtype Dtype;
   this->FixedMargin(20);
-  this->margin_param_->set_exact_gradient(true);
   LabelSpecificMarginLayer<Dtype> layer(this->param_);
   GradientChecker<Dtype> checker(1e-2, 1e-2);
   checker.CheckGradientExhaustive(&layer, this->bottom_vec_, this->top_vec_, 0);
 }
 
-TYPED_TEST(LabelSpecificMarginLayerTest, TestGradientOfForkAndDerivative) {
+TYPED_TEST(LabelSpecificMarginLayerTest, TestGradientBeyondPi) {
   typedef typename TypeParam::Dtype Dtype;
-  this->FixedMargin(20);
+  this->FixedMargin(60);
+  this->SetLabelCosines(-0.8);  // theta + m = pi at -0.5
+  LabelSpecificMarginLayer<Dtype> layer(this->param_);
+  GradientChecker<Dtype> checker(1e-2, 1e-2);
+  checker.CheckGradientExhaustive(&layer, this->bottom_vec_, this->top_vec_, 0);
+  layer.Forward(this->bottom_vec_, this->top_vec_);
+  this->ExpectMargin(this->Scores(), 60);
+}
+
+TYPED_TEST(LabelSpecificMarginLayerTest, TestDerivative) {
+  typedef typename TypeParam::Dtype Dtype;
+  const double margins[] = {20, 60, 90};
+  for (int k = 0; k < 3; ++k) {
+    this->FixedMargin(margins[k]);
+    LabelSpecificMarginLayer<Dtype> layer(this->param_);
+    layer.SetUp(this->bottom_vec_, this->top_vec_);
+    layer.Forward(this->bottom_vec_, this->top_vec_);
+    this->ExpectMargin(this->Scores(), margins[k]);
+    for (int pass = 0; pass < 2; ++pass) {
+      this->Backward(&layer);
+      this->ExpectGradient(this->Scores(), margins[k]);
+    }
+    EXPECT_EQ(0, layer.blobs()[0]->cpu_diff()[0]);
+  }
+}
+
+TYPED_TEST(LabelSpecificMarginLayerTest, TestANearSampleIsDrawnNearer) {
+  typedef typename TypeParam::Dtype Dtype;
+  this->FixedMargin(28.65);
+  this->SetLabelCosines(0.99);
   for (int exact = 0; exact < 2; ++exact) {
     this->margin_param_->set_exact_gradient(exact);
     LabelSpecificMarginLayer<Dtype> layer(this->param_);
     layer.SetUp(this->bottom_vec_, this->top_vec_);
     layer.Forward(this->bottom_vec_, this->top_vec_);
-    for (int pass = 0; pass < 2; ++pass) {
-      this->Backward(&layer);
-      this->ExpectGradient(this->Scores(), 20, exact ? 1 : -1);
+    caffe_set(this->y_.count(), Dtype(1), this->y_.mutable_cpu_diff());
+    vector<bool> propagate_down(2, false);
+    propagate_down[0] = true;
+    layer.Backward(this->top_vec_, propagate_down, this->bottom_vec_);
+    for (int i = 0; i < 6; ++i) {
+      EXPECT_NEAR(exact ? 4.242 : -2.487, *this->AtLabel(i, this->x_.mutable_cpu_diff()), 1e-2);
     }
-    EXPECT_EQ(0, layer.blobs()[0]->cpu_diff()[0]);
+  }
+}
+
+TYPED_TEST(LabelSpecificMarginLayerTest, TestForksFirstVersion) {
+  typedef typename TypeParam::Dtype Dtype;
+  this->FixedMargin(60);
+  this->margin_param_->set_exact_gradient(false);
+  LabelSpecificMarginLayer<Dtype> layer(this->param_);
+  layer.SetUp(this->bottom_vec_, this->top_vec_);
+  layer.Forward(this->bottom_vec_, this->top_vec_);
+  this->ExpectMargin(this->Scores(), 60, false);
+  this->Backward(&layer);
+  this->ExpectGradient(this->Scores(), 60, true);
+}
+
+TYPED_TEST(LabelSpecificMarginLayerTest, TestTheScoreNeverRisesWithTheAngle) {
+  typedef typename TypeParam::Dtype Dtype;
+  const int steps = 61;
+  this->Fill(steps, 1);
+  for (int i = 0; i < steps; ++i) {
+    this->x_.mutable_cpu_data()[i] = std::cos(0.01 + 3.12 * i / (steps - 1));
+  }
+  const double margins[] = {1, 28.65, 132, 150, 180, 200, -28.65, -150};
+  for (int k = 0; k < 8; ++k) {
+    this->FixedMargin(margins[k]);
+    LabelSpecificMarginLayer<Dtype> layer(this->param_);
+    layer.SetUp(this->bottom_vec_, this->top_vec_);
+    layer.Forward(this->bottom_vec_, this->top_vec_);
+    caffe_set(steps, Dtype(1), this->y_.mutable_cpu_diff());
+    vector<bool> propagate_down(2, false);
+    propagate_down[0] = true;
+    layer.Backward(this->top_vec_, propagate_down, this->bottom_vec_);
+    for (int i = 0; i < steps; ++i) {
+      EXPECT_GT(this->x_.cpu_diff()[i], 0);
+      if (i > 0) {
+        EXPECT_LT(this->y_.cpu_data()[i], this->y_.cpu_data()[i - 1]);
+      }
+    }
   }
 }
 
@@ -143,7 +233,7 @@ TYPED_TEST(LabelSpecificMarginLayerTest, TestInPlace) {
   layer.Forward(this->bottom_vec_, this->top_vec_);
   this->ExpectMargin(x, 20);
   this->Backward(&layer);
-  this->ExpectGradient(x, 20, -1);
+  this->ExpectGradient(x, 20);
 }
 
 TYPED_TEST(LabelSpecificMarginLayerTest, TestOneSampleOneClass) {
@@ -169,12 +259,16 @@ TYPED_TEST(LabelSpecificMarginLayerTest, TestCosinesAtAndBeyondOne) {
     layer.SetUp(this->bottom_vec_, this->top_vec_);
     layer.Forward(this->bottom_vec_, this->top_vec_);
     this->Backward(&layer);
+    const double m = 20 * this->Degree();
     for (int i = 0; i < 5; ++i) {
       const double theta = std::acos(std::min(1., std::max(-1., edge[i])));
-      EXPECT_NEAR(std::cos(theta + 20 * this->Degree()), this->y_.cpu_data()[i * 4 + i * i % 4], 1e-5);
+      const bool guarded = exact && edge[i] <= -1;
+      const double y = guarded ? edge[i] - m * std::sin(m) : std::cos(theta + m);
+      EXPECT_NEAR(y, this->y_.cpu_data()[i * 4 + i * i % 4], 1e-5);
     }
     for (int i = 0; i < this->x_.count(); ++i) {
-      EXPECT_LT(std::abs(this->x_.cpu_diff()[i]), 1e7);  // not if NaN
+      const double most = exact ? std::cos(m) + 1000 * std::sin(m) : 1e6;  // the slope
+      EXPECT_LE(std::abs(this->x_.cpu_diff()[i]), 3.5 * 1.001 * most);  // not if NaN
     }
   }
 }
@@ -252,7 +346,7 @@ TYPED_TEST(LabelSpecificMarginLayerTest, TestPhases) {
       layer.Forward(this->bottom_vec_, this->top_vec_);
       this->ExpectMargin(this->Scores(), acts ? 25 : 0);
       this->Backward(&layer);
-      this->ExpectGradient(this->Scores(), acts ? 25 : 0, -1);
+      this->ExpectGradient(this->Scores(), acts ? 25 : 0);
       EXPECT_EQ(25, this->margin_.cpu_data()[0]);
       EXPECT_EQ(25, layer.blobs()[0]->cpu_data()[0]);
     }
@@ -286,7 +380,7 @@ TYPED_TEST(LabelSpecificMarginLayerTest, TestAnotherBatch) {
     EXPECT_EQ(this->x_.shape(), this->y_.shape());
     this->ExpectMargin(this->Scores(), 20);
     this->Backward(&layer);
-    this->ExpectGradient(this->Scores(), 20, -1);
+    this->ExpectGradient(this->Scores(), 20);
   }
 }
 

@@ -214,22 +214,114 @@ def fixed_margin(tmp_path, degrees, fields="", phase="train", **options):
     return net.with_weights({"out": [np.array([degrees], np.float32)]}).to_torch().double()
 
 
-def test_label_specific_margin_has_the_forks_gradient(tmp_path):
+def test_label_specific_margin_has_the_derivative(tmp_path):
+    """d cos(theta + m) / d cos(theta) = sin(theta + m) / sin(theta)"""
     model = fixed_margin(tmp_path, 20.0)
     out, size, dx = outer(model, SCORES, CLASSES, G)
     assert size == 20
     same(out, at_angle(SCORES, CLASSES, 20))
-    expected, m = G.copy(), math.radians(20)
+    expected = G.copy()
     for i, y in enumerate(CLASSES.astype(int)):
-        c = SCORES[i, y]
-        expected[i, y] *= math.cos(m) - c / math.sqrt(1 - c * c) * math.sin(m)
+        theta = math.acos(SCORES[i, y])
+        expected[i, y] *= math.sin(theta + math.radians(20)) / math.sin(theta)
     same(dx, expected)
     same(model.eval()(torch.tensor(SCORES), torch.tensor(CLASSES))["out"].numpy(), SCORES)
 
 
-def test_label_specific_margin_exact_gradients(tmp_path):
-    assert is_derivative(fixed_margin(tmp_path, 20.0, exact_gradients=True), SCORES, CLASSES)
-    assert is_derivative(fixed_margin(tmp_path, 20.0, "exact_gradient: true"), SCORES, CLASSES)
+def label_slope(model, cosine):
+    """(the label's score, its derivative) where the label's cosine is that."""
+    scores, g = np.zeros((6, 5)), np.ones((6, 5))
+    scores[0, 0] = cosine
+    out, _, dx = outer(model, scores, CLASSES, g)
+    return out[0, 0], dx[0, 0]
+
+
+def test_a_near_sample_is_drawn_nearer(tmp_path):
+    """0.5 radians are ArcFace's margin; with the fork's first sign the slope is -2.49."""
+    degrees = math.degrees(0.5)
+    _, slope = label_slope(fixed_margin(tmp_path, degrees), 0.99)
+    theta = math.acos(0.99)
+    assert slope == pytest.approx(math.sin(theta + 0.5) / math.sin(theta), rel=1e-6)
+    assert slope == pytest.approx(4.24, abs=0.01)
+    _, slope = label_slope(fixed_margin(tmp_path, degrees, "exact_gradient: false"), 0.99)
+    assert slope == pytest.approx(-2.49, abs=0.01)
+
+
+def test_label_specific_margin_of_the_forks_first_version(tmp_path):
+    """A minus in the gradient, and no guard."""
+    model = fixed_margin(tmp_path, 20.0, "exact_gradient: false")
+    scores = SCORES.copy()
+    scores[0, 0] = -0.97  # beyond theta + m = pi
+    out, _, dx = outer(model, scores, CLASSES, G)
+    same(out, at_angle(scores, CLASSES, 20))
+    expected, m = G.copy(), math.radians(20)
+    for i, y in enumerate(CLASSES.astype(int)):
+        c = scores[i, y]
+        expected[i, y] *= math.cos(m) - c / math.sqrt(1 - c * c) * math.sin(m)
+    same(dx, expected)
+
+
+@pytest.mark.parametrize("degrees", [20.0, 90.0, 130.0, -35.0])
+@pytest.mark.parametrize(("fields", "options"), [("", {}), ("exact_gradient: false", {"exact_gradients": True})])
+def test_label_specific_margin_is_its_own_derivative_on_both_sides_of_the_guard(tmp_path, degrees, fields, options):
+    model = fixed_margin(tmp_path, degrees, fields, **options)
+    assert is_derivative(model, SCORES, CLASSES)
+    scores = SCORES.copy()
+    scores[range(6), CLASSES.astype(int)] = [-0.999, -0.985, -0.9, 0.9, 0.985, 0.999]
+    assert is_derivative(model, scores, CLASSES)
+
+
+def guarded(cosine, m):
+    """ArcFace (easy_margin off): cos(theta + m), and cos(theta) - m sin m beyond theta + m = pi."""
+    theta = math.acos(cosine)
+    return math.cos(theta + m) if theta + m < math.pi else cosine - m * math.sin(m)
+
+
+@pytest.mark.parametrize("degrees", [5.0, 20.0, 28.65, 60.0, 90.0])
+def test_the_score_beyond_pi_is_arcfaces(tmp_path, degrees):
+    model = fixed_margin(tmp_path, degrees)
+    m = math.radians(np.float32(degrees))
+    for cosine in np.linspace(-0.9999, 0.9999, 32):
+        score, slope = label_slope(model, cosine)
+        assert score == pytest.approx(guarded(cosine, m), rel=1e-9, abs=1e-9)
+        if math.acos(cosine) + m > math.pi:
+            assert slope == 1
+
+
+@pytest.mark.parametrize("degrees", [1.0, 28.65, 100.0, 132.0, 135.0, 150.0, 180.0, 200.0, -28.65, -150.0])
+def test_the_score_never_rises_with_the_angle(tmp_path, degrees):
+    model = fixed_margin(tmp_path, degrees)
+    found = [label_slope(model, math.cos(theta)) for theta in np.linspace(0.001, math.pi - 0.002, 187)]
+    scores, slopes = np.array(found).T
+    assert (np.diff(scores) < 0).all()
+    assert (slopes > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("degrees", [28.65, 90.0, -28.65])
+def test_the_slope_is_bounded_where_the_angle_is_0_or_half_a_turn(tmp_path, degrees, dtype):
+    """sin(theta) counts as 1e-3 at least, so that |cos m + cot(theta) sin m| is at most 1 + 1000 |sin m|."""
+    model = fixed_margin(tmp_path, degrees).to(dtype)
+    most = 1 + 1000 * abs(math.sin(math.radians(degrees)))
+    for edge in (1.0, 1 + 1e-6, 1 - 1e-7, 1 - 1e-9, -1.0, -1 - 1e-6, -1 + 1e-9):
+        x = torch.zeros(6, 5, dtype=dtype)
+        x[0, 0] = edge
+        x.requires_grad_()
+        model(x, torch.tensor(CLASSES))["out"].sum().backward()
+        assert 0 < x.grad[0, 0].item() <= most * (1 + 1e-6)
+    # Down to that angle it is the derivative.
+    theta = 1.0001e-3
+    _, slope = label_slope(model.double(), math.cos(theta))
+    if degrees > 0:
+        expected = math.sin(theta + math.radians(np.float32(degrees))) / math.sin(theta)
+        assert slope == pytest.approx(expected, rel=1e-5)
+
+
+def test_label_specific_margin_is_no_gradient_to_a_zero_margin(tmp_path):
+    model = fixed_margin(tmp_path, 0.0)
+    out, _, dx = outer(model, SCORES, CLASSES, G)
+    same(out, SCORES)
+    same(dx, G)
 
 
 def test_margin_on_test_acts_in_the_test_phase_too_with_the_blobs_margin(tmp_path):

@@ -19,6 +19,7 @@ from data_writers import datum, image_record, write_lmdb, write_recordio
 from digit_pictures import NET, WEIGHTS, as_input, flags, write_digits
 from normface.cli import main
 from normface.finetune import Config, finetune
+from normface.finetune.sampling import hold_out
 from normface.losses import LOSSES
 from safetensors.torch import load_file, save_file
 
@@ -101,14 +102,73 @@ def test_the_figures_are_those_of_the_models_before_and_after(people, strangers,
     assert main(flags(people, out, *more)) == 0
     summary = json.loads((out / "metrics.json").read_text())
     x, labels = as_input(strangers)
-    for when, net in (("before", (NET, WEIGHTS)), ("after", (out / "deploy.prototxt", out / "model.caffemodel"))):
+    for when, net in (("before", (NET, WEIGHTS)), ("best", (out / "deploy.prototxt", out / "model.caffemodel"))):
         with torch.no_grad():
             feature = caffeport.load(*net).to_torch()(torch.from_numpy(x)).numpy()
         # one genuine pair of 198 may lie at the threshold, to rounding
         assert summary[when]["tar"] == pytest.approx(accepted(feature, labels, 0.1), abs=1 / 197)
     scores = {int(row["step"]): (float(row["tar"]), float(row["auc"])) for row in rows_of(out) if row["step"] != "0"}
     assert summary["best_step"] == max(scores, key=lambda step: (scores[step], -step))
+    assert summary["best_step"] == summary["best"]["step"]
     assert summary["best_step"] != 6 or len(set(scores.values())) > 1
+    assert (summary["last"]["step"], summary["last"]["tar"], summary["last"]["auc"]) == (6, *scores[6])
+
+
+@pytest.mark.parametrize("share", [0, 0.3])
+def test_the_training_loss_is_that_of_the_models_named(people, tmp_path, capsys, share):
+    """Of the model before, of the best and of the last one: each computed from its files, on the same pictures."""
+    out, words = tmp_path / "out", ["--loss", "softmax", "--val-share", share, "--lr", 0.02, "--batch-size", 16]
+    head_file(tmp_path / "head.safetensors", 5 if share else 7)
+    words += ["--head", tmp_path / "head.safetensors", "--steps", 6, "--validate-every", 2]
+    assert main(flags(people, out, *words)) == 0
+    shown = capsys.readouterr().out
+    summary = json.loads((out / "metrics.json").read_text())
+    assert (summary["best"] is None) == (share == 0) and summary["last"]["step"] == 6
+    training = sorted(people.glob("*/*.png"))
+    labels = np.array([int(path.parent.name) for path in training])
+    places, _ = hold_out(labels, share, 0)
+    x, _ = as_input(people)
+    classes = np.unique(labels[places], return_inverse=True)[1]
+    exported = (out / "deploy.prototxt", out / "model.caffemodel", out / "head.safetensors")
+    for when, files in (("before", (NET, WEIGHTS, tmp_path / "head.safetensors")), ("best", exported)):
+        with torch.no_grad():
+            feature = caffeport.load(*files[:2]).to_torch()(torch.from_numpy(x[places]))
+        scores = feature @ load_file(files[2])["weight"].T
+        expected = float(torch.nn.functional.cross_entropy(scores, torch.from_numpy(classes)))
+        model = summary[when] or summary["last"]
+        assert model["training_loss"] == pytest.approx(expected, rel=1e-4)
+        assert f"{model['training_loss']:.4g}" in shown
+    assert ("best, chosen on these people (step" in shown) == (share > 0)
+    assert f"training loss on {len(places)} training pictures" in shown and "last (step 6)" in shown
+    assert "after" not in shown
+
+
+def test_only_pictures_that_could_be_read_are_counted_as_compared(people, strangers, tmp_path, capsys):
+    data = tmp_path / "strangers"
+    shutil.copytree(strangers, data)
+    for path in [*sorted(data.glob("7/*.png"))[:5], *sorted(data.glob("8/*.png"))[:11]]:
+        path.write_bytes(b"junk")
+    more = ["--val", data, "--on-bad-picture", "skip", "--steps", 2, "--json"]
+    assert main(flags(people, tmp_path / "out", *more)) == 0
+    genuine = 7 * 6 // 2 + 12 * 11 // 2
+    assert json.loads(capsys.readouterr().out)["held_out"] == {
+        "pictures": 20, "identities": 3, "genuine_pairs": genuine, "impostor_pairs": 190 - genuine,
+        "impostors_accepted": 0,
+    }  # fmt: skip
+
+
+def test_steps_without_a_picture_do_not_lower_the_loss(people, tmp_path):
+    """The mean over the steps between two lines is over the pictures that were there."""
+    data = tmp_path / "data"
+    shutil.copytree(people, data)
+    for path in sorted(data.glob("*/*.png"))[::2]:
+        path.write_bytes(b"junk")
+    more = ["--val-share", 0, "--on-bad-picture", "skip", "--batch-size", 1, "--loss", "softmax", "--lr", 1e-12]
+    more += ["--head-init", "random", "--warmup", 0, "--schedule", "constant", "--weight-decay", 0, "--steps", 168]
+    assert main(flags(data, tmp_path / "out", *more, "--log-every", 168)) == 0
+    (row,) = rows_of(tmp_path / "out")
+    # Every picture once, of a model that stays: the mean over them is the model's loss on all.
+    assert float(row["loss"]) == pytest.approx(float(row["training_loss"]), rel=1e-5)
 
 
 def head_file(path: Path, classes: int, bias: bool = False) -> dict[str, torch.Tensor]:

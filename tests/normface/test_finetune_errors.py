@@ -298,6 +298,17 @@ def test_validation_needs_pairs(people, tmp_path, capsys):
     assert "identities of --val are trained on as well, such as Ann" in capsys.readouterr().err
 
 
+def test_validation_on_pictures_that_are_trained_on_is_told(people, tmp_path, capsys):
+    """Folders named by digits too, which say nothing about who is in them, and by another path."""
+    (tmp_path / "link").symlink_to(people)
+    more = [*("--val", tmp_path / "link"), "--steps", 1]
+    assert main(flags(people, tmp_path / "out", *more)) == 0
+    assert "30 of 30 pictures of --val are trained on as well" in capsys.readouterr().err
+    shutil.copytree(people, tmp_path / "copy")
+    assert main(flags(people, tmp_path / "out2", "--val", tmp_path / "copy", "--steps", 1)) == 0
+    assert "are trained on as well" not in capsys.readouterr().err
+
+
 def test_a_loss_that_is_no_number_ends_the_run_at_that_step(people, tmp_path, capsys):
     """The files are those of the last good model, and they load."""
     out = tmp_path / "out"

@@ -12,9 +12,10 @@ from digit_pictures import EXAMPLE, NET, WEIGHTS
 from normface.errors import TrainingError
 from normface.finetune import parts
 from normface.finetune.config import Config
+from normface.finetune.measure import Measured
 from normface.finetune.sampling import Sampler, fewer, hold_out
 from normface.finetune.schedule import factor
-from normface.finetune.validation import Score, score
+from normface.finetune.validation import score
 
 
 @pytest.fixture(scope="module")
@@ -178,10 +179,10 @@ def test_a_score_is_that_of_all_pairs():
     assert found.auc == pytest.approx(auc, abs=1e-5)  # cosines that differ by a rounding may swap
 
 
-def test_the_better_score_has_more_true_accepts_then_the_larger_area():
-    low, tied, high = Score(0.5, 0, 0.9, 0), Score(0.5, 0, 0.95, 0), Score(0.6, 0, 0.1, 0)
-    assert tied.better_than(low) and high.better_than(tied) and low.better_than(None)
-    assert not low.better_than(low)
+def test_the_better_model_has_more_true_accepts_then_the_larger_area():
+    low, tied, high = Measured(1, tar=0.5, auc=0.9), Measured(2, tar=0.5, auc=0.95), Measured(3, tar=0.6, auc=0.1)
+    assert tied.verifies_better_than(low) and high.verifies_better_than(tied) and low.verifies_better_than(None)
+    assert not low.verifies_better_than(low)
 
 
 def test_features_that_are_no_numbers_have_no_score():

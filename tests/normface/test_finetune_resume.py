@@ -67,7 +67,7 @@ def test_resumed_is_unbroken(people, net, tmp_path, more, stop):
     assert not (tmp_path / "broken" / "model.caffemodel").exists()
     torch.manual_seed(99)  # whatever the random numbers were elsewhere
     resumed = finetune(config, resume=True)
-    assert resumed.ok and (resumed.best_step, resumed.after) == (whole.best_step, whole.after)
+    assert resumed.ok and (resumed.best, resumed.last, resumed.before) == (whole.best, whole.last, whole.before)
     for name in SAME:
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
 
@@ -184,4 +184,4 @@ def test_best_and_last_are_both_kept(people, net, tmp_path):
     assert last["position"]["step"] == 14
     moved = [not torch.equal(value, last["trunk"][name]) for name, value in best["trunk"].items()]
     assert any(moved) == (result.best_step != 14)
-    assert np.isfinite(result.after.tar)
+    assert np.isfinite(result.best.tar)

@@ -344,3 +344,20 @@ def test_saved_weights_load_again(tmp_path):
     solver.net().save(tmp_path / "out.caffemodel")
     again = caffeport.load(tmp_path / "net.prototxt", tmp_path / "out.caffemodel", phase="train")
     np.testing.assert_array_equal(again.layer("fc").blobs[0], solver.model.get_parameter("fc.weight").detach().numpy())
+
+
+@pytest.mark.parametrize("more", ["momentum: 1", "momentum: 0.9 momentum2: 1.5", "momentum: -1"])
+def test_adam_without_a_step(tmp_path, more):
+    """0 or the root of a negative number is divided by: in Caffe every weight is NaN from then on."""
+    net = (
+        nets.inputs(data=(2, 3), label=(2,))
+        + nets.inner_product("data", "fc", 2)
+        + nets.layer("SoftmaxWithLoss", "fc label", "loss")
+    )
+    nets.write(tmp_path, net)
+    text = f'net: "{tmp_path}/net.prototxt" base_lr: 0.1 lr_policy: "fixed" type: "Adam" {more}'
+    solver = normface.Solver(nets.write(tmp_path, text, "solver.prototxt"))
+    batch = {"data": np.ones((2, 3)), "label": np.array([0, 1])}
+    with pytest.raises(TrainingError, match=r"type Adam has no step with momentum .*expected both in \[0, 1\)"):
+        for _ in range(2):  # -1 squared is 1
+            solver.step(batch)

@@ -51,7 +51,9 @@ def read(folder, text, **options):
         (GOOD + 'test_net: "t"', r"expected a test_iter for every test net \(1 or more\), got 0"),
         (GOOD.replace("net:", "train_net:") + "test_iter: 1", r"every test net \(0\), got 1"),
         (GOOD + "test_iter: 1 test_interval: 1 test_state {} test_state {}", r"one for each of the 1 test nets, got 2"),
-        (GOOD + "test_iter: 0 test_interval: 1", r"test_iter of 1 or more"),
+        (GOOD + "test_iter: -1 test_interval: 1", r"test_iter of 0 or more"),
+        (GOOD.replace("fixed", "step") + "stepsize: 3 gamma: -1", r"a gamma of 0 or more for lr_policy step, got -1"),
+        (GOOD.replace("fixed", "multistep") + "gamma: -0.1", r"a gamma of 0 or more for lr_policy multistep"),
         (GOOD + "snapshot_format: HDF5", r"snapshot_format HDF5 is not written here; take BINARYPROTO"),
     ],
 )
@@ -89,6 +91,14 @@ def test_the_prefix_is_caffes(tmp_path):
         ),
         ('lr_policy: "poly" power: 2 max_iter: 30', lambda t: 0.5 * (1 - t / 30) ** 2),
         ('lr_policy: "sigmoid" gamma: 0.5 stepsize: 10', lambda t: 0.5 / (1 + math.exp(-0.5 * (t - 10)))),
+        ('lr_policy: "sigmoid" gamma: -0.5 stepsize: 10', lambda t: 0.5 / (1 + math.exp(0.5 * (t - 10)))),
+        ('lr_policy: "sigmoid" gamma: -0.5 stepsize: 0', lambda t: 0.5 / (1 + math.exp(0.5 * t))),
+        ('lr_policy: "sigmoid" gamma: 0.5 stepsize: -10', lambda t: 0.5 / (1 + math.exp(-0.5 * (t + 10)))),
+        ('lr_policy: "sigmoid" stepsize: 10', lambda t: 0.25),
+        ('lr_policy: "inv" gamma: -0.02 power: 0.75', lambda t: 0.5 * (1 - 0.02 * t) ** -0.75),
+        ('lr_policy: "inv" gamma: -0.02 power: -1', lambda t: 0.5 * (1 - 0.02 * t)),
+        ('lr_policy: "poly" power: -0.5 max_iter: 30', lambda t: 0.5 / math.sqrt(1 - t / 30)),
+        ('lr_policy: "step" stepsize: 7', lambda t: 0.5 * (t < 7)),
     ],
 )
 def test_policies_by_their_formulas(settings, formula, tmp_path):
@@ -97,6 +107,50 @@ def test_policies_by_their_formulas(settings, formula, tmp_path):
     for t in range(30):
         step = current_step(fields, t, step)
         assert learning_rate(fields, t, step) == pytest.approx(formula(t), rel=1e-12), t
+
+
+def test_a_sigmoid_of_negative_gamma_falls(tmp_path):
+    """As Caffe's text says of the policy, "sigmoid decay"; a positive gamma lets the rate rise."""
+    rates = {}
+    for gamma in ("-0.3", "0.3"):
+        fields = read(
+            tmp_path, f'net: "n" base_lr: 1 lr_policy: "sigmoid" gamma: {gamma} stepsize: 20 max_iter: 40'
+        ).fields
+        rates[gamma] = [learning_rate(fields, t, 0) for t in range(40)]
+    assert rates["-0.3"] == sorted(rates["-0.3"], reverse=True) and rates["0.3"] == sorted(rates["0.3"])
+    assert rates["-0.3"][20] == 0.5 and rates["-0.3"][0] > 0.99 and rates["-0.3"][-1] < 0.01
+
+
+@pytest.mark.parametrize("gamma", [-1e6, 1e6])
+@pytest.mark.parametrize("t", [0, 10, 100_000])
+def test_no_sigmoid_overflows(tmp_path, gamma, t):
+    fields = read(tmp_path, f'net: "n" base_lr: 1 lr_policy: "sigmoid" gamma: {gamma} stepsize: 10').fields
+    expected = 0.5 if t == 10 else float((t > 10) == (gamma > 0))
+    assert learning_rate(fields, t, 0) == pytest.approx(expected, abs=1e-300)
+
+
+def test_inv_has_no_rate_where_its_base_is_negative(tmp_path):
+    fields = read(tmp_path, 'net: "n" base_lr: 0.5 lr_policy: "inv" gamma: -0.1 power: 0.75').fields
+    assert learning_rate(fields, 9, 0) == pytest.approx(0.5 * 0.1**-0.75)
+    for t in (10, 11):
+        with pytest.raises(TrainingError, match=rf"iteration {t}: lr_policy inv has no learning rate"):
+            learning_rate(fields, t, 0)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        'lr_policy: "poly" max_iter: 0',  # nothing to train: a test and a snapshot
+        'lr_policy: "fixed" test_iter: 0 test_interval: 1000000',  # a test net that only other programs run
+        'lr_policy: "fixed" test_interval: -1',  # without a test net
+        'lr_policy: "fixed" momentum: 1.5 base_lr: -1 clip_gradients: -3 delta: 0',
+        'lr_policy: "multistep" gamma: 0.1 stepvalue: 9 stepvalue: 3',
+        'lr_policy: "fixed" regularization_type: "none"',  # without a decay
+        'lr_policy: "fixed" random_seed: -5 device_id: 3 solver_mode: GPU debug_info: true snapshot_diff: true',
+    ],
+)
+def test_what_caffe_runs_with_is_taken(tmp_path, more):
+    read(tmp_path, f'net: "n" {more}')
 
 
 def test_no_rate_beyond_the_end(tmp_path):

@@ -104,6 +104,16 @@ def test_a_run_in_caffes_words(capsys):
     assert float(trained[0]["loss"]) == pytest.approx(float(first), rel=1e-5)
 
 
+def test_a_test_net_without_tests(capsys):
+    """Caffe makes the net and prints no number."""
+    Path("solver.prototxt").write_text(SOLVER.replace("test_iter: 4", "test_iter: 0 test_compute_loss: true"))
+    assert main(["train", "--solver", "solver.prototxt", "--log", "log.csv"]) == 0
+    printed = capsys.readouterr().out
+    assert "Testing net (#0)" in printed and "Test net output" not in printed and "Test loss" not in printed
+    with open("log.csv") as stream:
+        assert {row["phase"] for row in csv.DictReader(stream)} == {"train"}
+
+
 def test_the_answer_as_json(capsys):
     assert main(["train", "--solver", "solver.prototxt", "--json"]) == 0
     captured = capsys.readouterr()
@@ -129,7 +139,7 @@ def test_ctrl_c_ends_with_a_snapshot_from_which_it_goes_on(capsys):
     assert main(["train", "--solver", "solver.prototxt", "--log", "through.jsonl"]) == 0
     os.rename("snap_iter_30.caffemodel", "through.caffemodel")
     solver = normface.Solver("solver.prototxt", sources=True)
-    asked = []
+    asked, before = [], signal.getsignal(signal.SIGINT)  # ignored, where the tests run in the background
 
     def say(line):
         if line.startswith("Iteration 10, lr"):
@@ -139,7 +149,7 @@ def test_ctrl_c_ends_with_a_snapshot_from_which_it_goes_on(capsys):
     outcome = Training(solver, say, Path("log.jsonl")).run()
     assert asked and outcome.stopped and outcome.iteration == 11
     assert outcome.snapshot == Path("snap_iter_11.solverstate")
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     arguments = ["train", "--solver", "solver.prototxt", "--snapshot", "snap_iter_11.solverstate"]
     assert main([*arguments, "--log", "log.jsonl"]) == 0
     same("snap_iter_30.caffemodel", "through.caffemodel")

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ..fillers import FillerParameter
 from ..schema import Word
 from .base import BlobSpec, LayerType, NoParameters, Shape, layer_type, nn
@@ -61,11 +63,7 @@ class PReLU(LayerType):
     """max(x, 0) + slope_c * min(x, 0), a slope per channel (axis 1) or one for all"""
 
     schemas = {"prelu_param": PReLUParameter}
-
-    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        if len(bottoms[0]) < 2:
-            self.fail(f"expected a bottom of 2 axes or more, got {len(bottoms[0])}")
-        return [bottoms[0]]
+    bottom_axes = ((2, None),)
 
     def blob_specs(self, bottoms: list[Shape]) -> list[BlobSpec]:
         return [BlobSpec("weight", () if self.p.channel_shared else bottoms[0][1:2], self.p.filler)]
@@ -165,7 +163,8 @@ class Power(LayerType):
     def constant(self) -> float | None:
         if self.p.scale * self.p.power != 0:
             return None
-        return 1.0 if self.p.power == 0 else math.pow(self.p.shift, self.p.power)
+        with np.errstate(all="ignore"):  # NaN and infinity as C's pow has them, where math.pow raises
+            return float(np.power(self.p.shift, self.p.power))
 
     def module(self, bottoms: list[Shape]) -> Any:
         constant = self.constant()
@@ -202,7 +201,8 @@ class Exp(LayerType):
 
     def setup(self) -> None:
         log_base = _log_base(self, self.p.base)
-        self.inner, self.outer = log_base * self.p.scale, math.exp(log_base * self.p.shift)
+        with np.errstate(over="ignore"):  # infinity, as in Caffe, where math.exp raises
+            self.inner, self.outer = log_base * self.p.scale, float(np.exp(log_base * self.p.shift))
 
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Exp(self.inner, self.outer)
@@ -263,6 +263,8 @@ class Clip(LayerType):
     def setup(self) -> None:
         if self.p.min is None or self.p.max is None:
             self.fail("clip_param needs min and max")
+        if math.isnan(self.p.min) or math.isnan(self.p.max):
+            self.fail(f"expected numbers for min and max, got {self.p.min} and {self.p.max}")
 
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Clip(self.p.min, self.p.max)

@@ -92,6 +92,7 @@ class Axpy(LayerType):
     """a_nc * x + y for a (N, C, 1, 1) and x, y (N, C, H, W); of SENet"""
 
     bottoms = (3, 3)
+    bottom_axes = ((2, None),)
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         scale, x, y = bottoms
@@ -126,6 +127,7 @@ class ChannelScale(LayerType):
 
     schemas = {"channel_scale_param": ChannelScaleParameter}
     bottoms = (2, 2)
+    bottom_axes = ((2, None), (1, None))
 
     def setup(self) -> None:
         if self.p.global_scale:

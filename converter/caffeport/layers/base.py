@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ..onnx_emitter import Emitter, Tensor
 
 Shape = tuple[int, ...]
+MAX_INT = 2**31 - 1
+"""Caffe's largest int, and so the largest size, stride or pad, and the most numbers of a blob."""
+MAX_AXES = 32
+"""Caffe's kMaxBlobAxes."""
 LayerClass = TypeVar("LayerClass", bound="type[LayerType]")
 
 nn: Any = LazyModule("caffeport.nn")
@@ -106,6 +110,8 @@ class LayerType:
     schemas: ClassVar[dict[str, type]] = {}  # {message field: dataclass}; the first is the layer's own, `self.p`
     bottoms: ClassVar[tuple[int, int | None]] = (1, 1)  # least and most, None for any number
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
+    bottom_axes: ClassVar[tuple[tuple[int, int | None], ...]] = ((0, None),)
+    """Least and most axes of each bottom; the last pair is that of all further bottoms."""
     role: ClassVar[Role] = Role.INFERENCE
     onnx_support: ClassVar[str] = "yes"  # as the table of layers tells it
     random = False  # whether a training pass depends on random numbers
@@ -121,8 +127,7 @@ class LayerType:
             ("top", context.num_tops, self.tops),
         ):
             if count < least or (most is not None and count > most):
-                expected = str(least) if least == most else f"{least} or more" if most is None else f"{least} to {most}"
-                self.fail(f"expected {expected} {title} blobs, got {count}")
+                self.fail(f"expected {_span(least, most)} {title} blobs, got {count}")
         self.setup()
 
     def message(self, name: str) -> Any:
@@ -133,11 +138,24 @@ class LayerType:
         """Raise NetError that names this layer."""
         raise NetError(f'layer "{self.name}" ({self.type}): {problem}')
 
+    def check_axes(self, bottoms: Sequence[Shape]) -> None:
+        """Refuse bottoms with fewer or more axes than ``bottom_axes`` says."""
+        for index, bottom in enumerate(bottoms):
+            least, most = self.bottom_axes[min(index, len(self.bottom_axes) - 1)]
+            if len(bottom) < least or (most is not None and len(bottom) > most):
+                title = f"bottom {index}" if len(bottoms) > 1 else "a bottom"
+                self.fail(f"expected {title} of {_span(least, most)} axes, got {len(bottom)}")
+
     def axis(self, axis: int, rank: int, title: str = "axis") -> int:
         """Caffe's CanonicalAxisIndex: -1 is the last axis."""
         if not -rank <= axis < rank:
             self.fail(f"{title} {axis} is out of range for a bottom of {rank} axes")
         return axis % rank
+
+    def check_padded(self, shape: Shape) -> None:
+        """Refuse a blob with its padding that is beyond what Caffe allows a blob; backends may have to make it."""
+        if math.prod(shape) > MAX_INT:
+            self.fail(f"a blob of {shape_text(shape)} with its padding is more than the 2^31 - 1 numbers Caffe allows")
 
     def same_shape(self, shapes: Sequence[Shape]) -> None:
         if any(shape != shapes[0] for shape in shapes):
@@ -181,6 +199,10 @@ class LayerType:
         """Random numbers that this bottom can take (labels, indices), or None where any number will do."""
         return None
 
+    def classes(self, bottoms: list[Shape]) -> int | None:
+        """How many classes there are for the labels of ``sample_bottom`` to name; None where it knows by itself."""
+        return None
+
     def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         """(scale, shift) over axis 1 if the layer is no more than that in this net, else None."""
         return None
@@ -192,6 +214,10 @@ class LayerType:
     def can_absorb(self, top: Shape) -> bool:
         """Whether a following scale and shift over axis 1 can be folded into the blobs."""
         return False
+
+
+def _span(least: int, most: int | None) -> str:
+    return str(least) if least == most else f"{least} or more" if most is None else f"{least} to {most}"
 
 
 def count(shape: Sequence[int], start: int = 0, end: int | None = None) -> int:

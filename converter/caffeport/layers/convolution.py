@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ..fillers import FillerParameter
 from ..schema import Word
-from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
+from .base import MAX_INT, BlobSpec, LayerType, Shape, count, layer_type, nn
 
 
 @dataclass
@@ -80,11 +80,17 @@ class Windowed(LayerType):
             self._per_axis("dilation", self.p.dilation, None, None, axes, 1),
         )
         for title, sizes in (("kernel", window.kernel), ("stride", window.stride), ("dilation", window.dilation)):
-            if any(size < 1 for size in sizes):
-                self.fail(f"expected a {title} of 1 or more along each axis, got {sizes}")
-        if any(pad < 0 for pad in window.pad):
-            self.fail(f"expected a pad of 0 or more along each axis, got {window.pad}")
+            if not all(1 <= size <= MAX_INT for size in sizes):
+                self.fail(f"expected a {title} of 1 to {MAX_INT} along each axis, got {sizes}")
+        if not all(0 <= pad <= MAX_INT for pad in window.pad):
+            self.fail(f"expected a pad of 0 to {MAX_INT} along each axis, got {window.pad}")
+        self.check_padded(self.padded(window, bottom))
         return window
+
+    def padded(self, window: Window, bottom: Shape) -> Shape:
+        """The shape of the bottom with its padding."""
+        before = self.channel_axis(bottom) + 1
+        return (*bottom[:before], *(s + 2 * p for s, p in zip(bottom[before:], window.pad, strict=True)))
 
     def _per_axis(
         self, title: str, repeated: list[int], h: int | None, w: int | None, axes: int, default: int | None
@@ -235,6 +241,12 @@ class Deconvolution(Convolution):
             s * (i - 1) + extent - 2 * p
             for i, p, extent, s in zip(size, window.pad, window.extents(), window.stride, strict=True)
         )
+
+    def padded(self, window: Window, bottom: Shape) -> Shape:
+        """The shape of the top before its padding is cut off."""
+        before = self.channel_axis(bottom)
+        size = self.output_size(replace(window, pad=(0,) * len(window.pad)), bottom[before + 1 :])
+        return (*bottom[:before], self.p.num_output, *size)
 
     def weight_shape(self, channels: int, group: int, kernel: Shape) -> Shape:
         return (channels, self.p.num_output // group, *kernel)

@@ -15,6 +15,8 @@ from ..schema import Word
 from .base import LayerType, Shape, count, layer_type, nn
 
 FLOAT_MIN = float(np.finfo(np.float32).min)
+MAX_SIZE = 2**31 - 1  # Caffe makes ints of the sizes
+MAX_BOXES, MAX_RATIOS = 100_000, 1_000  # of one cell; SSD has up to 6 boxes, from 2 ratios
 
 
 class CodeType(enum.Enum):
@@ -77,17 +79,22 @@ class PriorBox(LayerType):
 
     schemas = {"prior_box_param": PriorBoxParameter}
     bottoms = (2, 2)
+    bottom_axes = ((4, 4),)  # a feature map and an image
 
     def setup(self) -> None:
         p = self.p
-        if not p.min_size or min(p.min_size) < 1:
-            self.fail(f"expected a min_size, and none below 1, got {p.min_size}")
+        if not p.min_size or not all(1 <= size <= MAX_SIZE for size in p.min_size):
+            self.fail(f"expected a min_size, and none below 1 or above {MAX_SIZE}, got {p.min_size}")
+        if any(not size <= MAX_SIZE for size in p.max_size):
+            self.fail(f"expected no max_size above {MAX_SIZE}, got {p.max_size}")
         if p.max_size and (len(p.max_size) != len(p.min_size) or any(map(float.__le__, p.max_size, p.min_size))):
             self.fail(f"expected a larger max_size for every min_size, got {p.max_size} for {p.min_size}")
         if len(p.variance) not in (0, 1, 4) or min(p.variance, default=1) <= 0:
             self.fail(f"expected 1 or 4 positive variances, got {p.variance}")
-        if min(p.aspect_ratio, default=1) <= 0:
+        if not all(0 < ratio < math.inf for ratio in p.aspect_ratio):
             self.fail(f"expected positive aspect ratios, got {p.aspect_ratio}")
+        if len(p.min_size) * (2 + 2 * len(p.aspect_ratio)) > MAX_BOXES or len(p.aspect_ratio) > MAX_RATIOS:
+            self.fail(f"{len(p.min_size)} sizes with {len(p.aspect_ratio)} aspect ratios are too many for one cell")
         image = self.pair("img_size", "img_h", "img_w")
         step = self.pair("step", "step_h", "step_w")
         variance = p.variance if len(p.variance) == 4 else (p.variance or [0.1]) * 4
@@ -120,8 +127,6 @@ class PriorBox(LayerType):
         return made
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        if any(len(bottom) != 4 for bottom in bottoms):
-            self.fail(f"expected a feature map and an image of 4 axes, got {bottoms[0]} and {bottoms[1]}")
         return [(1, 2, 4 * len(self.boxes.shapes) * bottoms[0][2] * bottoms[0][3])]
 
     def module(self, bottoms: list[Shape]) -> Any:
@@ -195,13 +200,15 @@ class DetectionOutput(LayerType):
 
     schemas = {"detection_output_param": DetectionOutputParameter}
     bottoms = (3, 4)
+    bottom_axes = ((2, None), (2, None), (3, None), (0, None))
 
     def setup(self) -> None:
         p, nms = self.p, self.p.nms_param
-        self.labels = [label for label in range(p.num_classes or 0) if label != p.background_label_id]
-        if not self.labels:
+        classes = p.num_classes or 0
+        self.num_labels = classes - (0 <= p.background_label_id < classes)
+        if self.num_labels < 1:
             self.fail(f"expected num_classes of 1 or more beside the background, got {p.num_classes}")
-        if nms.nms_threshold < 0 or not 0 < nms.eta <= 1:
+        if not nms.nms_threshold >= 0 or not 0 < nms.eta <= 1:
             self.fail(f"expected nms_threshold >= 0 and 0 < eta <= 1, got {nms.nms_threshold} and {nms.eta}")
         if nms.top_k == 0 or p.keep_top_k == 0:
             self.fail("top_k or keep_top_k of 0 keeps nothing; -1 keeps all")
@@ -216,11 +223,16 @@ class DetectionOutput(LayerType):
                 stacklevel=2,
             )
 
+    @property
+    def labels(self) -> list[int]:
+        """The classes but the background. Asked for when ``sizes`` has found a score for each of them."""
+        return [label for label in range(self.p.num_classes) if label != self.p.background_label_id]
+
     def sizes(self, bottoms: list[Shape]) -> tuple[int, int]:
         """(priors, candidates of each class)"""
         loc, conf, prior = bottoms[:3]
         priors = count(prior, 2) // 4
-        if len(prior) < 3 or prior[1] != 2:
+        if prior[1] != 2 or count(prior, 2) % 4:
             self.fail(f"bottom 2, the priors, is {prior}; expected (1, 2, 4 x priors)")
         located = 4 if self.p.share_location else 4 * self.p.num_classes
         for title, bottom, each in (("offsets", loc, located), ("scores", conf, self.p.num_classes)):
@@ -231,7 +243,7 @@ class DetectionOutput(LayerType):
         return priors, priors if self.p.nms_param.top_k < 0 else min(self.p.nms_param.top_k, priors)
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        rows = self.sizes(bottoms)[1] * len(self.labels)
+        rows = self.sizes(bottoms)[1] * self.num_labels
         return [(1, 1, bottoms[0][0] * (rows if self.p.keep_top_k < 0 else min(rows, self.p.keep_top_k)), 7)]
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
@@ -317,16 +329,16 @@ class DetectionOutput(LayerType):
         ones = g.op("Expand", g.const(1.0), g.op("Gather", g.op("Shape", chosen), g.ints([0]), axis=0))
         zeros = g.op("Expand", g.const(0.0), g.op("Shape", alone))
         kept = g.op("ScatterND", zeros, chosen, ones)
-        kept = g.cast(g.op("Reshape", kept, g.ints([-1, len(self.labels), candidates])), "bool")
+        kept = g.cast(g.op("Reshape", kept, g.ints([-1, self.num_labels, candidates])), "bool")
         keep = self.p.keep_top_k
-        if keep < 0 or keep >= candidates * len(self.labels):
+        if keep < 0 or keep >= candidates * self.num_labels:
             return kept
         ranked = g.op("Flatten", g.op("Where", kept, scores, g.const(-np.inf)), axis=1)
         _, best = g.ops("TopK", 2, ranked, g.ints([keep]), axis=1)
         ones = g.op("Expand", g.const(1.0), g.op("Shape", best))
         zeros = g.op("Expand", g.const(0.0), g.op("Shape", ranked))
         among = g.op("ScatterElements", zeros, best, ones, axis=1)
-        among = g.cast(g.op("Reshape", among, g.ints([-1, len(self.labels), candidates])), "bool")
+        among = g.cast(g.op("Reshape", among, g.ints([-1, self.num_labels, candidates])), "bool")
         return g.op("And", kept, among)
 
 

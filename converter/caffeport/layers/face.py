@@ -51,6 +51,7 @@ class Normalize(LayerType):
     schemas = {"normalize_param": NormalizeParameter, "norm_param": NormalizeBBoxParameter}
     full_precision = True
     tops = (1, 2)
+    bottom_axes = ((2, 4),)
 
     def setup(self) -> None:
         given = self.context.messages
@@ -67,8 +68,6 @@ class Normalize(LayerType):
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,) = bottoms
-        if not 2 <= len(bottom) <= 4:
-            self.fail(f"expected a bottom of 2 to 4 axes, got {len(bottom)}")
         if self.is_ssd:
             return [bottom]
         top = (*bottom, *[1] * (4 - len(bottom)))
@@ -125,49 +124,66 @@ class InnerDistance(LayerType):
     """Distances of every x to every row w of the weight: sum (x - w)^2 ("L2", squared) or sum |x - w| ("L1").
 
     The weight (num_output, K) is learned, or the second bottom. ``normalize`` divides its rows by their
-    length as InnerProduct's does. With update_center_only the weight gets a gradient and x none. The fork's
+    length as InnerProduct's does. With update_center_only a sample's part of the weight's gradient goes to the row of
+    its label only, and x's gradient stays whole; the last bottom then holds the labels, after x or x and W. The fork's
     gradient of L1 is wrong (see nn.face.ForkL1Distance); it is repeated unless the text says exact_gradient or
     the net is loaded with exact_gradients.
     """
 
     schemas = {"inner_distance_param": InnerDistanceParameter}
     full_precision = True
-    bottoms = (1, 2)
+    bottoms = (1, 3)
 
     def setup(self) -> None:
+        bottoms, labelled = self.context.num_bottoms, self.p.update_center_only
+        if labelled and bottoms < 2:
+            self.fail(
+                "update_center_only takes the labels as the last bottom: expected (x, labels) or (x, W, labels), "
+                "got one bottom"
+            )
+        if not labelled and bottoms > 2:
+            self.fail("labels as bottom 2 are for update_center_only")
+        self.has_weight = bottoms - labelled == 1
         if self.p.distance_type not in ("L1", "L2"):
             self.fail(f'expected distance_type "L1" or "L2", got "{self.p.distance_type}"')
-        if self.context.num_bottoms == 1 and self.p.num_output < 1:
+        if self.has_weight and self.p.num_output < 1:
             self.fail(f"expected a num_output of 1 or more, got {self.p.num_output}")
 
     def sizes(self, bottoms: list[Shape]) -> tuple[int, int, int]:
         """(axis, K, outputs)"""
         axis = self.axis(self.p.axis, len(bottoms[0]))
-        return axis, count(bottoms[0], axis), bottoms[1][0] if len(bottoms) > 1 else self.p.num_output
+        return axis, count(bottoms[0], axis), self.p.num_output if self.has_weight else bottoms[1][0]
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         axis, size, outputs = self.sizes(bottoms)
-        if len(bottoms) > 1 and count(bottoms[1]) != outputs * size:
+        if not self.has_weight and count(bottoms[1]) != outputs * size:
             self.fail(f"bottom 1, the weight, has {count(bottoms[1])} numbers; expected {outputs} x {size}")
+        rows = count(bottoms[0], 0, axis)
+        if self.p.update_center_only and count(bottoms[-1]) != rows:
+            self.fail(f"expected {rows} labels for a bottom {bottoms[0]} and axis {axis}, got {bottoms[-1]}")
         return [(*bottoms[0][:axis], outputs)]
+
+    def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
+        is_label = self.p.update_center_only and index == self.context.num_bottoms - 1
+        return random.integers(0, 1 + (self.p.num_output > 1), shape) if is_label else None
 
     def blob_specs(self, bottoms: list[Shape]) -> list[BlobSpec]:
         _, size, outputs = self.sizes(bottoms)
-        return [] if len(bottoms) > 1 else [BlobSpec("weight", (outputs, size), self.p.weight_filler)]
+        return [BlobSpec("weight", (outputs, size), self.p.weight_filler)] if self.has_weight else []
 
     def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
         return count(tops[0]) * self.sizes(bottoms)[1]
 
     def module(self, bottoms: list[Shape]) -> Any:
         p = self.p
-        eps = p.normalize_eps if p.normalize and len(bottoms) == 1 else None
+        eps = p.normalize_eps if p.normalize and self.has_weight else None
         axis = self.axis(p.axis, len(bottoms[0]))
         return nn.InnerDistance(p.distance_type, axis, eps, p.update_center_only, wants_derivative(self))
 
     def onnx(self, g, *x):
         axis, size, outputs = self.sizes([bottom.shape for bottom in x])
         flat = g.flatten_to_2d(x[0], axis)
-        if len(x) > 1:
+        if not self.has_weight:
             weight = x[1].name if x[1].rank == 2 else g.op("Reshape", x[1].name, g.ints([outputs, size]))
         else:
             weight = onnx_unit_rows(g, (outputs, size), self.p.normalize_eps) if self.p.normalize else g.blob(0)
@@ -198,14 +214,10 @@ class Flip(LayerType):
     """The image mirrored along its width, its height, or both"""
 
     schemas = {"flip_param": FlipParameter}
+    bottom_axes = ((4, 4),)
 
     def axes(self) -> list[int]:
         return [axis for axis, wanted in ((2, self.p.flip_height), (3, self.p.flip_width)) if wanted]
-
-    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        if len(bottoms[0]) != 4:
-            self.fail(f"expected a bottom of 4 axes (N, C, H, W), got {len(bottoms[0])}")
-        return [bottoms[0]]
 
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Flip(self.axes())
@@ -220,16 +232,20 @@ class LabelSpecific(LayerType):
     bottoms = (2, 2)
     onnx_support = "passes scores through"
     full_precision = True
+    bottom_axes = ((2, None), (0, None))
     in_test = ""  # the parameter that makes it act in the TEST phase too
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         scores, labels = bottoms
-        if len(scores) < 2 or count(labels) != scores[0]:
+        if count(labels) != scores[0]:
             self.fail(f"expected scores (N, C) and N labels, got {scores} and {labels}")
         return [scores, (1,)][: self.context.num_tops]
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
         return random.integers(0, 2, shape) if index == 1 else None
+
+    def classes(self, bottoms: list[Shape]) -> int | None:
+        return count(bottoms[0], 1)
 
     def acts_in_test(self) -> bool:
         return bool(self.in_test and getattr(self.p, self.in_test))

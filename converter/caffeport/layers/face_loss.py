@@ -17,13 +17,18 @@ from .loss import Loss
 class FaceLoss(Loss):
     """(x, N labels) -> loss; what the losses below share."""
 
+    bottom_axes = ((2, None), (0, None))
+
     def setup(self) -> None:
         self.exact = wants_derivative(self)
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        if len(bottoms[0]) < 2 or count(bottoms[1]) != bottoms[0][0]:
-            self.fail(f"expected a bottom of 2 axes or more and a label for each of its rows, got {bottoms}")
+        if count(bottoms[1]) != bottoms[0][0]:
+            self.fail(f"expected a label for each of {bottoms[0][0]} rows of {bottoms[0]}, got {bottoms[1]}")
         return [()]
+
+    def classes(self, bottoms: list[Shape]) -> int | None:
+        return count(bottoms[0], 1)
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
         return self.sample_labels(index, shape, random)

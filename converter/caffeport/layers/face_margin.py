@@ -167,7 +167,7 @@ class LabelSpecificMarginParameter:
     margin_on_test: bool = False
     auto_tune: bool = False
     type: MarginKind = MarginKind.HARD
-    exact_gradient: bool = False
+    exact_gradient: bool = True
 
 
 @layer_type("LabelSpecificMargin")
@@ -179,9 +179,11 @@ class LabelSpecificMargin(LabelSpecific):
     gamma 1 and power 1 add a degree a pass.) margin_on_test, for which the fork has no code: acts in the TEST
     phase too, with the m of the blob.
 
-    The fork's gradient is cos m - cot(theta) sin m; the derivative, with exact_gradient (in the text, or
-    exact_gradients for the whole net), has a plus. Numbers are those of its CPU code; on a GPU it also cuts x_y to
-    +-0.9999 and the gradient to [0, 2].
+    The gradient is the derivative, cos m + cot(theta) sin m, with a sin(theta) of at least 1e-3. Beyond
+    theta + m = pi the score is x_y - m sin m, as ArcFace's authors have it (Deng et al. 2019, ``easy_margin`` off), so
+    that it falls with theta all the way. With exact_gradient: false both are as in the fork's first version: a minus
+    for the plus, as its author corrected in 2017, and cos(theta + m) all the way; exact_gradients for the whole net
+    overrules that. (On a GPU the fork also cuts x_y to +-0.9999 and the gradient to [0, 2].)
     """
 
     schemas = {"label_specific_margin_param": LabelSpecificMarginParameter}

@@ -52,6 +52,7 @@ class InnerProduct(LayerType):
 
     schemas = {"inner_product_param": InnerProductParameter}
     bottoms = (1, 3)
+    bottom_axes = ((1, None), (1, None), (0, None))
 
     def setup(self) -> None:
         if self.context.num_bottoms == 1 and self.p.num_output < 1:
@@ -60,13 +61,14 @@ class InnerProduct(LayerType):
     def sizes(self, bottoms: list[Shape]) -> tuple[int, int, int]:
         """(axis, K, outputs)"""
         axis = self.axis(self.p.axis, len(bottoms[0]))
-        return axis, count(bottoms[0], axis), bottoms[1][0] if len(bottoms) > 1 else self.p.num_output
+        size = count(bottoms[0], axis)
+        if len(bottoms) == 1:
+            return axis, size, self.p.num_output
+        return axis, size, count(bottoms[1]) // size if self.p.transpose else bottoms[1][0]
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         axis, size, outputs = self.sizes(bottoms)
         if len(bottoms) > 1:
-            if self.p.transpose:
-                outputs = count(bottoms[1]) // size
             if count(bottoms[1]) != outputs * size:
                 self.fail(f"bottom 1, the weight, has {count(bottoms[1])} numbers; expected {outputs} x {size}")
             if len(bottoms) > 2 and count(bottoms[2]) != outputs:
@@ -103,9 +105,11 @@ class InnerProduct(LayerType):
     def _onnx_operands(self, g, x, size, outputs):
         trans_b = int(not self.p.transpose)
         if len(x) > 1:
-            weight = x[1].name
-            if x[1].rank != 2:
-                weight = g.op("Reshape", weight, g.ints([size, outputs] if self.p.transpose else [outputs, size]))
+            weight, shape = x[1].name, (size, outputs) if self.p.transpose else (outputs, size)
+            if x[1].shape != shape:
+                for i in range(x[1].rank):
+                    x[1].static(i)
+                weight = g.op("Reshape", weight, g.ints(list(shape)))
             bias = [g.op("Reshape", x[2].name, g.ints([-1]))] if len(x) > 2 else g.blobs()
             return [weight, *bias], trans_b
         if self.p.normalize:

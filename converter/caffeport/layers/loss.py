@@ -21,6 +21,7 @@ class Loss(LayerType):
     full_precision = True
     onnx_support = "no (training)"
     bottoms = (2, 2)
+    bottom_axes = ((1, None),)
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         if bottoms[0][:1] != bottoms[1][:1]:
@@ -37,7 +38,7 @@ class Loss(LayerType):
         return default
 
     def sample_labels(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        """Labels that any class axis allows: 0 and 1 (a net with a single class is no net)."""
+        """Labels 0 and 1, as far as ``classes`` allows."""
         return random.integers(0, 2, shape) if index == 1 else None
 
     def onnx(self, g, *x):
@@ -53,8 +54,33 @@ def check_labels(layer: LayerType, predictions: Shape, labels: Shape, axis: int)
         )
 
 
+class ClassLoss(Loss):
+    """What compares scores, their classes on the parameter ``axis``, with a label for every other position."""
+
+    def classes(self, bottoms: list[Shape]) -> int | None:
+        return bottoms[0][self.axis(self.p.axis, len(bottoms[0]))]
+
+    def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
+        return self.sample_labels(index, shape, random)
+
+
+class RowLoss(Loss):
+    """What compares rows of scores, all axes but the first, with a label for each row."""
+
+    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
+        if count(bottoms[1]) != bottoms[0][0]:
+            self.fail(f"expected a label for each of {bottoms[0][0]} rows of {bottoms[0]}, got {bottoms[1]}")
+        return [()]
+
+    def classes(self, bottoms: list[Shape]) -> int | None:
+        return count(bottoms[0], 1)
+
+    def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
+        return self.sample_labels(index, shape, random)
+
+
 @layer_type("SoftmaxWithLoss")
-class SoftmaxWithLoss(Loss):
+class SoftmaxWithLoss(ClassLoss):
     """-log softmax(x)[label], summed and divided as loss_param.normalization says (default VALID).
 
     A second top gives the probabilities.
@@ -70,9 +96,6 @@ class SoftmaxWithLoss(Loss):
         check_labels(self, bottoms[0], bottoms[1], self.axis(self.p.axis, len(bottoms[0])))
         return [(), bottoms[0]][: self.context.num_tops]
 
-    def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        return self.sample_labels(index, shape, random)
-
     def module(self, bottoms: list[Shape]) -> Any:
         axis = self.axis(self.p.axis, len(bottoms[0]))
         normalization = self.normalization(Normalization.VALID)
@@ -86,7 +109,7 @@ class InfogainLossParameter:
 
 
 @layer_type("InfogainLoss")
-class InfogainLoss(Loss):
+class InfogainLoss(ClassLoss):
     """-sum_k H[label, k] log softmax(x)_k; H is the third bottom, or the binaryproto file ``source``"""
 
     schemas = {"infogain_loss_param": InfogainLossParameter, "softmax_param": SoftmaxParameter}
@@ -104,9 +127,6 @@ class InfogainLoss(Loss):
         if len(bottoms) > 2 and count(bottoms[2]) != classes * classes:
             self.fail(f"expected an infogain matrix of {classes} x {classes}, got {bottoms[2]}")
         return [(), bottoms[0]][: self.context.num_tops]
-
-    def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        return self.sample_labels(index, shape, random)
 
     def module(self, bottoms: list[Shape]) -> Any:
         axis = self.axis(self.p.axis, len(bottoms[0]))
@@ -144,11 +164,8 @@ class SigmoidCrossEntropyLoss(Loss):
 
 
 @layer_type("MultinomialLogisticLoss")
-class MultinomialLogisticLoss(Loss):
+class MultinomialLogisticLoss(RowLoss):
     """-log(max(p[label], 1e-20)), averaged over the batch; p are probabilities"""
-
-    def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        return self.sample_labels(index, shape, random)
 
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.MultinomialLogisticLoss()
@@ -178,13 +195,10 @@ class HingeLossParameter:
 
 
 @layer_type("HingeLoss")
-class HingeLoss(Loss):
+class HingeLoss(RowLoss):
     """sum max(0, 1 + s x)^p / N, s = -1 for the label's entry and 1 for the others, p = 1 (L1) or 2 (L2)"""
 
     schemas = {"hinge_loss_param": HingeLossParameter}
-
-    def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        return self.sample_labels(index, shape, random)
 
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.HingeLoss(self.p.norm.value)
@@ -225,7 +239,7 @@ class AccuracyParameter:
 
 
 @layer_type("Accuracy")
-class Accuracy(Loss):
+class Accuracy(ClassLoss):
     """The share of labels whose score is among the top_k; a second top gives it for every class"""
 
     schemas = {"accuracy_param": AccuracyParameter}
@@ -238,9 +252,6 @@ class Accuracy(Loss):
         if not 1 <= self.p.top_k <= bottoms[0][axis]:
             self.fail(f"expected a top_k from 1 to {bottoms[0][axis]}, got {self.p.top_k}")
         return [(), (bottoms[0][axis],)][: self.context.num_tops]
-
-    def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        return self.sample_labels(index, shape, random)
 
     def module(self, bottoms: list[Shape]) -> Any:
         axis = self.axis(self.p.axis, len(bottoms[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,11 @@ class BatchNorm(LayerType):
     """
 
     schemas = {"batch_norm_param": BatchNormParameter}
+    bottom_axes = ((1, None),)
+
+    def setup(self) -> None:
+        if not self.p.eps >= 0:  # the root of a negative number, for a channel whose variance is small
+            self.fail(f"expected an eps of 0 or more, got {self.p.eps:g}")
 
     def channels(self, bottom: Shape) -> int:
         return bottom[1] if len(bottom) > 1 else 1
@@ -245,28 +251,45 @@ class LRN(LayerType):
     WITHIN_CHANNEL: x (1 + alpha / n^2 * sum x^2)^-beta over n x n pixels (zeros outside, k ignored)"""
 
     schemas = {"lrn_param": LRNParameter}
+    bottom_axes = ((4, 4),)
 
     def setup(self) -> None:
-        if self.p.local_size % 2 == 0:
-            self.fail(f"expected an odd local_size, got {self.p.local_size}")
-
-    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        if len(bottoms[0]) != 4:
-            self.fail(f"expected a bottom of 4 axes (N, C, H, W), got {len(bottoms[0])}")
-        return [bottoms[0]]
+        if self.p.local_size < 1 or self.p.local_size % 2 == 0:
+            self.fail(f"expected an odd local_size of 1 or more, got {self.p.local_size}")
 
     def module(self, bottoms: list[Shape]) -> Any:
         across = self.p.norm_region is NormRegion.ACROSS_CHANNELS
         return nn.LRN(self.p.local_size, self.p.alpha, self.p.beta, self.p.k, across)
 
     def onnx(self, g, *x):
-        p = self.p
-        if p.norm_region is NormRegion.ACROSS_CHANNELS:
-            return g.op("LRN", x[0].name, size=p.local_size, alpha=p.alpha, beta=p.beta, bias=p.k)
-        half = (p.local_size - 1) // 2
-        squares = g.pad(g.op("Mul", x[0].name, x[0].name), [0, 0, half, half], [0, 0, half, half])
-        mean = g.op("AveragePool", squares, kernel_shape=[p.local_size] * 2, strides=[1, 1])
-        return g.op("Mul", x[0].name, g.op("Pow", g.add(g.mul(mean, p.alpha), 1.0), g.const(-p.beta)))
+        p, across = self.p, self.p.norm_region is NormRegion.ACROSS_CHANNELS
+        axes = [1] if across else [2, 3]
+        size, alpha = p.local_size, p.alpha
+        if size >= 2 * max(x[0].shape[axis] for axis in axes):
+            size, alpha = within(size, alpha, [x[0].static(axis) for axis in axes])
+        if not across:
+            half = (size - 1) // 2
+            squares = g.pad(g.op("Mul", x[0].name, x[0].name), [0, 0, half, half], [0, 0, half, half])
+            mean = g.op("AveragePool", squares, kernel_shape=[size] * 2, strides=[1, 1])
+            return g.op("Mul", x[0].name, g.op("Pow", g.add(g.mul(mean, alpha), 1.0), g.const(-p.beta)))
+        if alpha > 0 and p.beta > 0:
+            return g.op("LRN", x[0].name, size=size, alpha=alpha, beta=p.beta, bias=p.k)
+        return self._onnx_across(g, x[0], size, alpha)
+
+    def _onnx_across(self, g, x, size, alpha):
+        """What ONNX Runtime's LRN refuses: the sum over channels as a pooling over the rows of (N, 1, C, H W)."""
+        half = (size - 1) // 2
+        squares = g.op("Reshape", g.op("Mul", x.name, x.name), g.ints([0, 1, x.static(1), -1]))
+        squares = g.pad(squares, [0, 0, half, 0], [0, 0, half, 0])
+        mean = g.op("AveragePool", squares, kernel_shape=[size, 1], strides=[1, 1])
+        factor = g.op("Pow", g.add(g.mul(mean, alpha), self.p.k), g.const(-self.p.beta))
+        return g.op("Mul", x.name, g.op("Reshape", factor, g.op("Shape", x.name)))
+
+
+def within(size: int, alpha: float, extents: Sequence[int]) -> tuple[int, float]:
+    """A window of odd ``size`` no wider than reaches everything from everywhere, and the alpha that makes up for it."""
+    enough = min(size, 2 * max(extents) - 1)
+    return enough, alpha * (enough / size) ** len(extents)
 
 
 @dataclass
@@ -284,13 +307,12 @@ class MVN(LayerType):
     """
 
     schemas = {"mvn_param": MVNParameter}
+    bottom_axes = ((1, 4),)
 
     def axes(self, rank: int) -> list[int]:
         return list(range(1 if self.p.across_channels else 2, rank))
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        if not 1 <= len(bottoms[0]) <= 4:
-            self.fail(f"expected a bottom of up to 4 axes, got {len(bottoms[0])}")
         return [(*bottoms[0], *[1] * (4 - len(bottoms[0])))]
 
     def module(self, bottoms: list[Shape]) -> Any:

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..schema import Word
-from .base import LayerType, Shape, layer_type, nn
+from .base import MAX_INT, LayerType, Shape, layer_type, nn
 
 FLOAT_MIN = float(np.finfo(np.float32).min)
+HUGE = 1 << 12  # pixels; no image that a net takes has as many along an axis
 
 
 class PoolMethod(enum.Enum):
@@ -59,6 +60,22 @@ class PoolWindow:
     pad: tuple[int, int]
     ceil: bool = True
 
+    @property
+    def is_huge(self) -> bool:
+        """Whether it may be far larger than any bottom, so that padding for it would fill memory; see ``fitted``."""
+        return max(*self.kernel, *self.stride) > HUGE
+
+    def fitted(self, size: tuple[int, int]) -> PoolWindow:
+        """A window that does the same on this size and is no larger than it takes.
+
+        A kernel beyond the padded size has one position and is cut to that size by Caffe; a stride beyond it
+        leads from the first position to one without a pixel, wherever that is.
+        """
+        reach = [size[i] + 2 * self.pad[i] for i in (0, 1)]
+        kernel = (min(self.kernel[0], reach[0]), min(self.kernel[1], reach[1]))
+        stride = (min(self.stride[0], reach[0] + 1), min(self.stride[1], reach[1] + 1))
+        return replace(self, kernel=kernel, stride=stride)
+
     def positions(self, size: tuple[int, int]) -> tuple[int, int]:
         h, w = (self._positions(size[i], i) for i in (0, 1))
         return h, w
@@ -98,6 +115,7 @@ class Pooling(LayerType):
 
     schemas = {"pooling_param": PoolingParameter}
     tops = (1, 2)
+    bottom_axes = ((4, 4),)
 
     def setup(self) -> None:
         p = self.p
@@ -117,9 +135,9 @@ class Pooling(LayerType):
         if p.global_pooling:
             return PoolWindow((bottom[2], bottom[3]), (1, 1), (0, 0), ceil)
         kernel = (p.kernel_h or p.kernel_size or 0, p.kernel_w or p.kernel_size or 0)
-        if min(kernel) < 1 or min(stride) < 1 or min(pad) < 0:
+        if not all(1 <= size <= MAX_INT for size in kernel + stride) or min(pad) < 0:
             self.fail(
-                f"expected a kernel and stride of 1 or more and a pad of 0 or more, got {kernel}, {stride}, {pad}"
+                f"expected a kernel and stride of 1 to {MAX_INT} and a pad of 0 or more, got {kernel}, {stride}, {pad}"
             )
         if pad[0] >= kernel[0] or pad[1] >= kernel[1]:
             self.fail(f"expected a pad smaller than the kernel, got pad {pad} and kernel {kernel}")
@@ -127,9 +145,9 @@ class Pooling(LayerType):
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,) = bottoms
-        if len(bottom) != 4:
-            self.fail(f"expected a bottom of 4 axes (N, C, H, W), got {len(bottom)}")
-        top = (*bottom[:2], *self.window(bottom).positions((bottom[2], bottom[3])))
+        window = self.window(bottom)
+        self.check_padded((*bottom[:2], *(bottom[i + 2] + 2 * window.pad[i] for i in (0, 1))))
+        top = (*bottom[:2], *window.positions((bottom[2], bottom[3])))
         return [top] * self.context.num_tops
 
     def module(self, bottoms: list[Shape]) -> Any:
@@ -148,6 +166,8 @@ class Pooling(LayerType):
         if self.p.global_pooling:
             x[0].static(2), x[0].static(3)
         window = self.window(x[0].shape)
+        if window.is_huge:
+            window = window.fitted((x[0].static(2), x[0].static(3)))
         if method is PoolMethod.MAX:
             made = onnx_max(g, x[0], window, with_mask=self.context.num_tops == 2)
             return made if self.context.num_tops == 2 else made[0]
@@ -253,6 +273,7 @@ class SPP(LayerType):
     """Pooling into 1, 2x2, 4x4 ... bins, flattened and joined: (N, C * (4^height - 1) / 3); height 1: (N, C, 1, 1)"""
 
     schemas = {"spp_param": SPPParameter}
+    bottom_axes = ((4, 4),)
 
     def setup(self) -> None:
         if not self.p.pyramid_height or self.p.pyramid_height < 1:
@@ -261,21 +282,22 @@ class SPP(LayerType):
             self.fail("expected pool MAX or AVE")
 
     def windows(self, bottom: Shape) -> list[PoolWindow]:
+        """The window of every level; refuses the first level that is too fine for the bottom."""
         made = []
         for level in range(self.p.pyramid_height):
             bins = 2**level
             kernel = [-(-size // bins) for size in bottom[2:4]]
             pad = [(k * bins - size + 1) // 2 for k, size in zip(kernel, bottom[2:4], strict=True)]
+            if any(p >= k for p, k in zip(pad, kernel, strict=True)):
+                self.fail(
+                    f"a bottom of {bottom[2]}x{bottom[3]} is too small for {bins}x{bins} bins, level {level + 1} "
+                    f"of a pyramid_height of {self.p.pyramid_height}"
+                )
             made.append(PoolWindow((kernel[0], kernel[1]), (kernel[0], kernel[1]), (pad[0], pad[1])))
         return made
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,) = bottoms
-        if len(bottom) != 4:
-            self.fail(f"expected a bottom of 4 axes (N, C, H, W), got {len(bottom)}")
-        for level, window in enumerate(self.windows(bottom)):
-            if any(pad >= kernel for pad, kernel in zip(window.pad, window.kernel, strict=True)):
-                self.fail(f"a bottom of {bottom[2]}x{bottom[3]} is too small for {2**level}x{2**level} bins")
         if self.p.pyramid_height == 1:  # Caffe pools without flattening then
             return [(*bottom[:2], 1, 1)]
         bins = sum(math.prod(window.positions((bottom[2], bottom[3]))) for window in self.windows(bottom))

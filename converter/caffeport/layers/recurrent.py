@@ -30,6 +30,7 @@ class Recurrent(LayerType):
     schemas = {"recurrent_param": RecurrentParameter}
     bottoms = (2, 5)
     tops = (1, 3)
+    bottom_axes = ((3, None), (2, 2), (1, None))
     states = 1  # hidden; LSTM has the cell too
     gates = 1
 
@@ -45,7 +46,7 @@ class Recurrent(LayerType):
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         x, cont = bottoms[:2]
-        if len(x) < 3 or cont != x[:2]:
+        if cont != x[:2]:
             self.fail(f"expected x (T, N, ...) and cont (T, N), got {x} and {cont}")
         if self.has_static and bottoms[2][0] != x[1]:
             self.fail(f"expected a static input for {x[1]} sequences, got {bottoms[2]}")

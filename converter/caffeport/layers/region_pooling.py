@@ -15,9 +15,10 @@ class RegionPooling(LayerType):
     """What both poolings share: bottom 1 holds regions (R, 5) [image, x1, y1, x2, y2] in pixels of the input."""
 
     bottoms = (2, 2)
+    bottom_axes = ((4, 4), (2, None))
 
     def check(self, bottoms: list[Shape]) -> None:
-        if len(bottoms[0]) != 4 or count(bottoms[1], 1) != 5:
+        if count(bottoms[1], 1) != 5:
             self.fail(f"expected features (N, C, H, W) and regions (R, 5), got {bottoms[0]} and {bottoms[1]}")
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:

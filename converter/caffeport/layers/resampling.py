@@ -15,9 +15,7 @@ END = 2**62  # slices up to it reach the end of an axis of any size
 class Resampling(LayerType):
     """What they share: bottoms of four axes, and ONNX sizes that may depend on those of a bottom."""
 
-    def check(self, bottoms: list[Shape]) -> None:
-        if any(len(bottom) != 4 for bottom in bottoms):
-            self.fail(f"expected bottoms of 4 axes (N, C, H, W), got {' and '.join(map(str, bottoms))}")
+    bottom_axes = ((4, 4),)
 
     @staticmethod
     def onnx_axes(g, name, start, end):
@@ -80,7 +78,6 @@ class Interp(Resampling):
         self.size = InterpSize(fixed, p.shrink_factor or 1, p.zoom_factor or 1, (p.pad_beg, p.pad_end))
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        self.check(bottoms)
         if min(bottoms[0][2:]) + self.p.pad_beg + self.p.pad_end < 1:
             self.fail(f"pad_beg {self.p.pad_beg} and pad_end {self.p.pad_end} leave nothing of {bottoms[0]}")
         size = bottoms[1][2:] if len(bottoms) == 2 else self.size.of((bottoms[0][2], bottoms[0][3]))
@@ -172,7 +169,6 @@ class Upsample(Resampling):
             self.fail(f"pad_out_h and pad_out_w are for a scale of 2, got {scales}")
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        self.check(bottoms)
         self.same_shape(bottoms)
         return [(*bottoms[0][:2], *self.size.of((bottoms[0][2], bottoms[0][3])))]
 
@@ -221,7 +217,6 @@ class PixelShuffle(Resampling):
             self.fail(f"expected an upscale_factor of 1 or more, got {self.p.upscale_factor}")
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        self.check(bottoms)
         (batch, channels, height, width), factor = bottoms[0], self.p.upscale_factor
         if channels % factor**2:
             self.fail(f"upscale_factor {factor} squared does not divide {channels} channels")

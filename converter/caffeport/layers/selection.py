@@ -26,6 +26,7 @@ class ArgMax(LayerType):
     """
 
     schemas = {"argmax_param": ArgMaxParameter}
+    bottom_axes = ((1, None),)
 
     def setup(self) -> None:
         if self.p.top_k < 1:
@@ -76,10 +77,9 @@ class BatchReindex(LayerType):
 
     schemas = {"batch_reindex_param": NoParameters}
     bottoms = (2, 2)
+    bottom_axes = ((1, None), (1, 1))
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        if len(bottoms[1]) != 1:
-            self.fail(f"expected indices of 1 axis, got {bottoms[1]}")
         return [(bottoms[1][0], *bottoms[0][1:])]
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
@@ -101,6 +101,7 @@ class Filter(LayerType):
 
     schemas = {"filter_param": NoParameters}
     bottoms = (2, None)
+    bottom_axes = ((1, None),)
     tops = (1, None)
 
     def setup(self) -> None:
@@ -114,7 +115,8 @@ class Filter(LayerType):
         return bottoms[:-1]
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        return np.arange(count(shape)).reshape(shape) % 2 if index == self.context.num_bottoms - 1 else None
+        # All are kept, so that a sample has the declared shapes, on which later layers may depend.
+        return np.ones(shape) if index == self.context.num_bottoms - 1 else None
 
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Filter()

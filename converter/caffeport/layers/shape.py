@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
-from .base import LayerType, Shape, count, layer_type, nn
+from .base import MAX_AXES, LayerType, Shape, count, layer_type, nn
 from .data import BlobShape
 
 
@@ -110,6 +110,8 @@ class Flatten(LayerType):
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,) = bottoms
         start, end = self.span(bottom)
+        if end + 1 < start:
+            self.fail(f"axis {self.p.axis} is behind end_axis {self.p.end_axis} of a bottom of {len(bottom)} axes")
         return [(*bottom[:start], count(bottom, start, end + 1), *bottom[end + 1 :])]
 
     def module(self, bottoms: list[Shape]) -> Any:
@@ -136,6 +138,8 @@ class Reshape(LayerType):
     schemas = {"reshape_param": ReshapeParameter}
 
     def setup(self) -> None:
+        if len(self.p.shape.dim) > MAX_AXES:
+            self.fail(f"expected {MAX_AXES} dims at most, got {len(self.p.shape.dim)}")
         if self.p.shape.dim.count(-1) > 1 or min(self.p.shape.dim, default=0) < -1:
             self.fail(f"expected one -1 at most and no other negative dim, got {self.p.shape.dim}")
 
@@ -294,7 +298,8 @@ class Permute(LayerType):
         return nn.Permute(self.order(len(bottoms[0])))
 
     def onnx(self, g, *x):
-        return g.op("Transpose", x[0].name, perm=self.order(x[0].rank))
+        order = self.order(x[0].rank)
+        return x[0].name if order == list(range(x[0].rank)) else g.op("Transpose", x[0].name, perm=order)
 
 
 @dataclass
@@ -307,9 +312,10 @@ class ShuffleChannel(LayerType):
     """Channels (group, C / group) read as (C / group, group); of ShuffleNet"""
 
     schemas = {"shuffle_channel_param": ShuffleChannelParameter}
+    bottom_axes = ((4, 4),)
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        if len(bottoms[0]) != 4 or self.p.group < 1 or bottoms[0][1] % self.p.group:
+        if self.p.group < 1 or bottoms[0][1] % self.p.group:
             self.fail(f"group {self.p.group} does not divide the channels of {bottoms[0]}")
         return [bottoms[0]]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .face_loss import label_column
 from .inner_product import store_unit_rows, unit_rows
 
 
@@ -82,32 +83,66 @@ class ForkL1Distance(torch.autograd.Function):
         return dx, dw
 
 
+class _ForkAbsolute(torch.autograd.Function):
+    """|x - w| with the gradients of ForkL1Distance."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, w: Tensor) -> Tensor:
+        ctx.save_for_backward(x, w)
+        return (x - w).abs()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        x, w = ctx.saved_tensors
+        above, below = (x > w).to(x.dtype), (x < w).to(x.dtype)
+        return gradient * above - below, gradient * below - above
+
+
 class InnerDistance(nn.Module):
-    """Squared L2, or L1, distances to the rows of the weight (learned, or the second bottom)."""
+    """Squared L2, or L1, distances to the rows of the weight (learned, or the second bottom).
+
+    own_rows_only: a sample's part of the weight's gradient goes to the row of its label only; the labels are the last
+    bottom.
+    """
 
     weight: Tensor
     stored = False  # as InnerProduct's
 
-    def __init__(self, kind: str, axis: int, eps: float | None, weight_only: bool, exact_gradients: bool) -> None:
+    def __init__(self, kind: str, axis: int, eps: float | None, own_rows_only: bool, exact_gradients: bool) -> None:
         super().__init__()
         self.kind, self.axis, self.eps = kind, axis, eps
-        self.weight_only, self.exact_gradients = weight_only, exact_gradients
+        self.own_rows_only, self.exact_gradients = own_rows_only, exact_gradients
 
-    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        x = x.flatten(self.axis)
-        if self.weight_only:
-            x = x.detach()
-        w = self.weight if weight is None else weight.reshape(weight.shape[0], -1)
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        weights, label = (others[:-1], others[-1]) if self.own_rows_only else (others, None)
+        w = weights[0].reshape(weights[0].shape[0], -1) if weights else self.weight
         if self.eps is not None and not self.stored:
             w = unit_rows(w, self.eps)
         self.stored = False
+        x = x.flatten(self.axis)
+        flat = x.reshape(-1, x.shape[-1])
+        if label is None:
+            distances = self._distances(flat, w)
+        else:
+            labels = label_column(label)
+            distances = self._distances(flat, w.detach())
+            own = self._paired(flat.detach(), w.index_select(0, labels[:, 0]))[:, None]
+            distances = distances.scatter_add(1, labels, own - own.detach())
+        return distances.reshape(*x.shape[:-1], w.shape[0])
+
+    def _distances(self, x: Tensor, w: Tensor) -> Tensor:
+        """Of every row of x (M, K) to every one of w (C, K)."""
         if self.kind == "L1":
-            flat = x.reshape(-1, x.shape[-1])
-            distances = torch.cdist(flat, w, p=1.0) if self.exact_gradients else ForkL1Distance.apply(flat, w)
-            return distances.reshape(*x.shape[:-1], w.shape[0])
+            return torch.cdist(x, w, p=1.0) if self.exact_gradients else ForkL1Distance.apply(x, w)
         squares = (x * x).sum(-1, keepdim=True) + (w * w).sum(1)
         # Rounding may take a distance of 0 below it.
         return (squares - 2 * (x @ w.t())).clamp_min(0)
+
+    def _paired(self, x: Tensor, w: Tensor) -> Tensor:
+        """Of every row of x (M, K) to the same one of w (M, K)."""
+        if self.kind == "L2":
+            return (x - w).square().sum(1)
+        return ((x - w).abs() if self.exact_gradients else _ForkAbsolute.apply(x, w)).sum(1)
 
     def overwrite_blobs(self) -> None:
         """As InnerProduct's; a weight from the second bottom is no blob of this layer."""

@@ -44,6 +44,15 @@ def one_per_row(like: Tensor, columns: Tensor) -> Tensor:
     return torch.zeros_like(like, dtype=torch.bool).scatter(1, columns, True)
 
 
+def broken(distances: Tensor) -> Tensor:
+    """Which are NaN: they have a part in the loss wherever they are, so that it is NaN and the training ends there.
+
+    The forks' comparisons (and Caffe's std::max(0, NaN), which is 0) pass over them, and the loss looks healthy.
+    An infinite distance is no NaN: beyond every margin, as in the formula, it costs nothing.
+    """
+    return distances.isnan()
+
+
 class _CenterStep(torch.autograd.Function):
     """The loss as it is; the centers' gradient is the fork's or the paper's step, whatever gradient comes in."""
 
@@ -112,7 +121,7 @@ class GeneralContrastiveLoss(nn.Module):
             # Of the smallest positive distance: the fork compares the other way round than the name says.
             pulled = one_per_row(same.t(), truncated.argmin().reshape(1, 1)).t()
 
-        pushed = ~is_label & (d < margin)
+        pushed = ~is_label & ~(d >= margin)  # with NaN, see broken
         short = torch.where(pushed, margin - d, 0.0)
         negative = p.negative_weight * (torch.where(pushed, torch.exp(-d), 0.0) if p.exp_negative_weight else short)
         if p.max_negative_only:
@@ -121,7 +130,7 @@ class GeneralContrastiveLoss(nn.Module):
             rivals[:, 0] += torch.where(is_label, positive, 0.0)[:, 0].detach()
             pushed = pushed & one_per_row(d, rivals.argmax(1, keepdim=True))
         far = same > p.positive_upper_bound if p.positive_first else torch.zeros_like(pulled)
-        pushed = pushed & ~far
+        pushed = (pushed & ~far) | broken(d)
         loss = (torch.where(pulled, positive, 0.0).sum() + torch.where(pushed, negative, 0.0).sum()) / rows
 
         if not self.exact:
@@ -156,11 +165,11 @@ class GeneralTripletLoss(nn.Module):
         is_label = one_per_row(d, labels)
         same = d.gather(1, labels)
         hinge = torch.where(is_label, 0.0, (same + p.margin - d).clamp_min(0))
-        pushed = hinge > 0
+        pushed = ~(hinge <= 0)  # with NaN, see broken
         if p.hardest_only:
             pushed = pushed & one_per_row(d, hinge.argmax(1, keepdim=True))
         far = same > p.positive_upper_bound if p.positive_first else torch.zeros_like(pushed[:, :1])
-        pushed = pushed & ~far
+        pushed = (pushed & ~far) | broken(d)
         loss = p.negative_weight * torch.where(pushed, hinge, 0.0).sum() / rows
         if not self.exact:
             # The derivative would pull the positive once for every negative that is pushed.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,11 +21,14 @@ UNIT_EPS = 1e-12
 """Under the root of a weight row's length; the fork has none and makes a row of zeros NaN."""
 SINE_EPS = 1e-12
 """Under the root: sin = sqrt(1 - cos^2 + eps), as in the fork."""
+LEAST_SINE = 1e-3
+"""What a smaller sin(theta) counts as in the slope of cos(theta + m); there a float's cosine hardly tells theta."""
 
 
 def annealed(base: float, gamma: float, power: float, iteration: int) -> float:
-    """base (1 + gamma t)^-power"""
-    return base * math.pow(1 + gamma * iteration, -power)
+    """base (1 + gamma t)^-power; NaN or infinity where C's pow has them and math.pow raises"""
+    with np.errstate(all="ignore"):
+        return float(base * np.power(1.0 + gamma * iteration, -power))
 
 
 def psi(c: Tensor, m: int) -> tuple[Tensor, Tensor]:
@@ -177,12 +181,23 @@ class LabelSpecificMargin(nn.Module):
         y, margin = x, self._next_margin()
         if self.training or self.in_test:
             scores, labels = x.flatten(1), label_column(label)
-            cosine = scores.gather(1, labels)
-            sine = torch.sqrt((1 - cosine**2).clamp_min(0) + SINE_EPS)  # rounding may take a cosine beyond 1
-            angle = torch.deg2rad(margin.to(x.dtype))
-            target = cosine * angle.cos() - sine * angle.sin()
-            if not self.exact:
-                # The derivative has a plus: cos m + cot(theta) sin m.
-                target = given_gradient(cosine, target, angle.cos() - cosine / sine * angle.sin())
+            target = self._target(scores.gather(1, labels), torch.deg2rad(margin.to(x.dtype)))
             y = scores.scatter(1, labels, target).reshape(x.shape)
         return [y, margin.to(x.dtype, copy=True)] if self.tops > 1 else y
+
+    def _target(self, cosine: Tensor, angle: Tensor) -> Tensor:
+        """cos(theta + angle) for cosines (N, 1), and with ``exact`` a score that falls with theta all the way.
+
+        Its gradient is given, not autograd's, because of the bound at theta = 0.
+        """
+        if self.exact:
+            angle = angle.clamp(-math.pi, math.pi)
+        sine = torch.sqrt((1 - cosine**2).clamp_min(0) + SINE_EPS)  # rounding may take a cosine beyond 1
+        target = cosine * angle.cos() - sine * angle.sin()
+        if not self.exact:
+            return given_gradient(cosine, target, angle.cos() - cosine / sine * angle.sin())
+        slope = angle.cos() + cosine / sine.clamp_min(LEAST_SINE) * angle.sin()
+        # Beyond theta + m = pi (or 0, of a negative m) as in ArcFace; 1 - cos m is the more for m above 133 degrees.
+        drop = torch.maximum(angle * angle.sin(), 1 - angle.cos()) * angle.sign()
+        beyond = torch.where(angle > 0, cosine <= -angle.cos(), cosine > angle.cos())
+        return given_gradient(cosine, torch.where(beyond, cosine - drop, target), torch.where(beyond, 1.0, slope))

@@ -89,7 +89,7 @@ class SigmoidCrossEntropyLoss(nn.Module):
 
 class MultinomialLogisticLoss(nn.Module):
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        chosen = x.flatten(1).gather(1, label.reshape(-1, 1).long())
+        chosen = x.reshape(x.shape[0], -1).gather(1, label.reshape(-1, 1).long())
         return -chosen.clamp_min(1e-20).log().mean()
 
 
@@ -104,7 +104,7 @@ class HingeLoss(nn.Module):
         self.power = power
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        flat = x.flatten(1)
+        flat = x.reshape(x.shape[0], -1)
         sign = torch.ones_like(flat).scatter(1, label.reshape(-1, 1).long(), -1.0)
         return F.relu(1 + sign * flat).pow(self.power).sum() / x.shape[0]
 
@@ -118,7 +118,7 @@ class ContrastiveLoss(nn.Module):
         self.margin, self.legacy = margin, legacy
 
     def forward(self, x: Tensor, y: Tensor, label: Tensor) -> Tensor:
-        squared = (x.flatten(1) - y.flatten(1)).square().sum(1)
+        squared = (x - y).reshape(x.shape[0], -1).square().sum(1)
         if self.legacy:
             apart = F.relu(self.margin - squared)
         else:
@@ -149,9 +149,10 @@ class Accuracy(nn.Module):
             kept = labels != self.ignore_label
         safe = torch.where(kept, labels, 0)[:, None]
         others = scores.scatter(1, safe, float("-inf"))
-        # A tie counts against the label, as in Caffe.
+        # A tie counts against the label, as in Caffe. So does a NaN among the scores, unlike there: Caffe finds no
+        # score that is >= NaN and takes the label for the best, so that a broken net is right every time.
         better = (others >= scores.gather(1, safe)).sum(1)
-        correct = ((better < self.top_k) & kept).to(x.dtype)
+        correct = ((better < self.top_k) & kept & ~scores.isnan().any(1)).to(x.dtype)
         accuracy = correct.sum() / kept.sum().clamp_min(1).to(x.dtype)
         if self.tops == 1:
             return accuracy

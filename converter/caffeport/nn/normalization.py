@@ -38,7 +38,8 @@ class BatchNorm(nn.Module):
         if self.training:
             self._update(x.detach())
         axes = [axis for axis in range(x.dim()) if axis != 1]
-        if x.numel() == x.shape[1]:  # one number a channel: torch refuses what Caffe computes, zeros
+        # One number a channel, or no eps: torch refuses what Caffe computes.
+        if x.numel() == x.shape[1] or self.eps == 0:
             centered = x - x.mean(axes, keepdim=True)
             y = centered / (centered.square().mean(axes, keepdim=True) + self.eps).sqrt()
             if self.affine:
@@ -78,7 +79,7 @@ class Scale(nn.Module):
                 scale = scale + (scale.clamp(*self.bounds) - scale).detach()
             scale = scale.reshape(self.spread)
         else:
-            scale = scale.reshape(*scale.shape, *[1] * (len(self.spread) - scale.dim()))
+            scale = scale.reshape((*scale.shape, *[1] * (len(self.spread) - scale.dim())))
         y = x * scale
         return y + self.bias.reshape(self.spread) if self.bias_term else y
 
@@ -99,7 +100,7 @@ class Bias(nn.Module):
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         if bias is None:
             return x + self.bias.reshape(self.spread)
-        return x + bias.reshape(*bias.shape, *[1] * (len(self.spread) - bias.dim()))
+        return x + bias.reshape((*bias.shape, *[1] * (len(self.spread) - bias.dim())))
 
 
 class LRN(nn.Module):
@@ -108,10 +109,14 @@ class LRN(nn.Module):
         self.size, self.alpha, self.beta, self.k, self.across = size, alpha, beta, k, across
 
     def forward(self, x: Tensor) -> Tensor:
+        from ..layers.normalization import within
+
         if self.across:
-            return F.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
-        mean = F.avg_pool2d(x * x, self.size, 1, (self.size - 1) // 2)
-        return x * (1 + self.alpha * mean) ** -self.beta
+            size, alpha = within(self.size, self.alpha, x.shape[1:2])
+            return F.local_response_norm(x, size, alpha, self.beta, self.k)
+        size, alpha = within(self.size, self.alpha, x.shape[2:])
+        mean = F.avg_pool2d(x * x, size, 1, (size - 1) // 2)
+        return x * (1 + alpha * mean) ** -self.beta
 
 
 class MVN(nn.Module):

@@ -21,6 +21,10 @@ def _torch_agrees(window: PoolWindow) -> bool:
     )
 
 
+def _fitted(window: PoolWindow, x: Tensor) -> PoolWindow:
+    return window.fitted((x.shape[2], x.shape[3])) if window.is_huge else window
+
+
 def _padded(x: Tensor, window: PoolWindow, value: float) -> Tensor:
     """Pad so that pooling with rounding down has Caffe's positions."""
     (top, left), (bottom, right) = window.pad, window.far
@@ -33,7 +37,7 @@ class MaxPooling(nn.Module):
         self.window, self.with_mask = window, with_mask
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        window = self.window
+        window = _fitted(self.window, x)
         if _torch_agrees(window):
             pooled = F.max_pool2d(
                 x, window.kernel, window.stride, window.pad, ceil_mode=window.ceil, return_indices=self.with_mask
@@ -58,7 +62,7 @@ class AvePooling(nn.Module):
         self.window = window
 
     def forward(self, x: Tensor) -> Tensor:
-        window = self.window
+        window = _fitted(self.window, x)
         if _torch_agrees(window):
             return F.avg_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=window.ceil)
         total = F.avg_pool2d(_padded(x, window, 0.0), window.kernel, window.stride, divisor_override=1)
@@ -80,7 +84,7 @@ class StochasticPooling(nn.Module):
         self.window = window
 
     def forward(self, x: Tensor) -> Tensor:
-        window = self.window
+        window = _fitted(self.window, x)
         x = _padded(x, window, 0.0)
         if not self.training:
             total = F.avg_pool2d(x, window.kernel, window.stride, divisor_override=1)

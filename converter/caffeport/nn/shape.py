@@ -32,6 +32,8 @@ class Flatten(nn.Module):
         self.start, self.end = start, end
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.end < self.start:  # no axis at all becomes one of length 1
+            return x.unsqueeze(self.start)
         return x.flatten(self.start, self.end)
 
 
@@ -44,7 +46,7 @@ class Reshape(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         middle = [x.shape[self.start + i] if dim == 0 else dim for i, dim in enumerate(self.dims)]
-        return x.reshape(*x.shape[: self.start], *middle, *x.shape[self.end :])
+        return x.reshape((*x.shape[: self.start], *middle, *x.shape[self.end :]))
 
 
 class Crop(nn.Module):

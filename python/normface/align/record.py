@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from caffeport.files import replacing
+from caffeport.json_text import to_json
 
 from ..errors import DataError
 from ..reading import read_file
@@ -78,4 +79,4 @@ def _is_entry(entry: Any) -> bool:
 
 
 def _line(entry: dict[str, Any]) -> bytes:
-    return json.dumps(entry, ensure_ascii=True).encode() + b"\n"
+    return to_json(entry, indent=None).encode() + b"\n"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caffeport.command import DONE, FAILED
+from caffeport.json_text import to_json
 
 if TYPE_CHECKING:
     from ..align import Detector
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         failed = [{"photo": name, "why": why} for name, why in outcome.failed]
         content = {"out": str(options.out), "record": str(options.out / NAME), "photos": outcome.photos}
         content |= {"faces": outcome.faces, "skipped": outcome.skipped, "without_face": outcome.without_face}
-        print(json.dumps(content | {"failed": failed}, indent=2))
+        print(to_json(content | {"failed": failed}))
     else:
         for name in outcome.without_face:
             print(f"no face: {name}")

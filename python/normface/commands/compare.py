@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from caffeport.command import DONE
+from caffeport.json_text import to_json
 
 from . import photo_options
 
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     if options.draw is not None:
         draw(options.draw, verdict)
     if options.json:
-        print(json.dumps(verdict.to_dict(), indent=2))
+        print(to_json(verdict.to_dict()))
         return DONE
     print(verdict.words)
     return DONE

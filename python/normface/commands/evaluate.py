@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caffeport.command import DONE, print_table
+from caffeport.json_text import to_json
 
 from ..errors import DataError, NormfaceError, NormfaceWarning
 from . import model_options, threshold_option
@@ -165,7 +165,7 @@ def _blufr(options: argparse.Namespace) -> int:
         _write_json(options.out / "results.json", figures)
         save_blufr_rates(options.out / "roc.png", whole, "BLUFR")
     if options.json:
-        print(json.dumps(figures, indent=2))
+        print(to_json(figures))
         return DONE
     print_table(["", "mean - std", "mean", "std"], blufr_rows(result), {"mean - std", "mean", "std"})
     print(
@@ -196,7 +196,7 @@ def _tell_folds(
         pictures = _pictures(options) if pictures is None else pictures
         save_fold_figures(options.out, result, title, None if pictures is None else finder(pictures))
     if options.json:
-        print(json.dumps(figures, indent=2))
+        print(to_json(figures))
         return DONE
     print(f"{title}, protocol {result.protocol}: {len(result.same)} pairs in {len(result.accuracies)} folds")
     lines = fold_lines(result)
@@ -327,7 +327,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     from caffeport.files import replacing
 
     with replacing(path) as stream:
-        stream.write((json.dumps(content, indent=2) + "\n").encode())
+        stream.write((to_json(content) + "\n").encode())
 
 
 def _tell_files(options: argparse.Namespace) -> None:

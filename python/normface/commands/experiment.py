@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from caffeport.command import DONE, FAILED, complain, print_table
+from caffeport.json_text import to_json
 
 ALL, GALLERY, LIST = "all", "gallery", "list"
 
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.name == LIST:
         if options.json:
-            print(json.dumps({name: experiment.title for name, experiment in EXPERIMENTS.items()}, indent=2))
+            print(to_json({name: experiment.title for name, experiment in EXPERIMENTS.items()}))
         else:
             print_table(("experiment", "claim"), [(e.name, e.title) for e in EXPERIMENTS.values()], whole=set())
         return DONE
@@ -77,7 +77,7 @@ def _gallery(options: argparse.Namespace, failed: dict[str, str] | None = None) 
 
     page, contents = gallery.write(options.out)
     if options.json:
-        print(json.dumps({"page": str(page), "experiments": contents, "failed": failed or {}}, indent=2))
+        print(to_json({"page": str(page), "experiments": contents, "failed": failed or {}}))
         return DONE
     lines = [(c["experiment"], report.VERDICTS[c["holds"]], f"{c['timings']['seconds']:.0f}") for c in contents]
     print_table(("experiment", "the claim", "s"), lines, whole={"the claim", "s"})

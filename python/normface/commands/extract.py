@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from caffeport.command import DONE
+from caffeport.json_text import to_json
 
 from . import model_options
 
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         skipped = [{"picture": name, "why": why} for name, why in outcome.skipped]
         content = {"file": str(options.out), "pictures": rows, "dimension": width, "skipped": skipped}
-        print(json.dumps(content | {"continued_from": outcome.continued_from}, indent=2))
+        print(to_json(content | {"continued_from": outcome.continued_from}))
         return DONE
     for _, why in outcome.skipped:
         print(f"normface: skipped {why}", file=sys.stderr)

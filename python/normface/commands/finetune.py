@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
-import signal
-import sys
-import threading
-from contextlib import closing
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
 from caffeport.command import DONE, FAILED, INTERRUPTED, complain, print_table
+from caffeport.json_text import to_json
 
 from ..finetune.config import Config, flag
+from ..interrupts import Interrupts
 
 _OTHER_NAMES = {"loss_options": ("--loss-option",), "on_bad_picture": ("--on-bad-image",)}
 
@@ -58,6 +55,7 @@ def _add(group: Any, entry: Field[Any]) -> None:
 def run(options: argparse.Namespace) -> int:
     from ..finetune import config_file, output
     from ..finetune.checkpoint import Diverged
+    from ..finetune.collectives import LostRank
     from ..finetune.recipe import finetune
     from ..finetune.result import INTERRUPTED as INTERRUPTED_RUN
 
@@ -70,10 +68,13 @@ def run(options: argparse.Namespace) -> int:
         stored = config_file.read(Path(given["out"]) / output.CONFIG)
     config = Config.from_settings({**stored, **given})
     try:
-        with closing(_Stop()) as should_stop:
+        with Interrupts(ready=False, words=_STOPPING) as should_stop:
             result = finetune(config, resume=options.resume, overwrite=options.overwrite, should_stop=should_stop)
     except Diverged as error:
         complain("normface", f"{error}; {_ADVICE}")
+        return FAILED
+    except LostRank as error:
+        complain("normface", str(error))
         return FAILED
     if not result.leads:
         return DONE
@@ -86,21 +87,23 @@ def run(options: argparse.Namespace) -> int:
     return DONE if result.ok else FAILED
 
 
+_STOPPING = "stopping after this step, with a checkpoint; once more stops at once"
 _ADVICE = "a lower --lr or --head-lr-mult, --clip-norm, or a longer --warmup may help"
 
 
 def _print(result: Any, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(result.summary(), indent=2))
+        print(to_json(result.summary()))
         return
     headings, lines = result.table()
     if lines:
-        print_table(headings, lines, whole={"before", "after"})
+        print_table(headings, lines, whole=set(headings[1:]))
     held = result.held_out
     if held["identities"]:
         print(
-            f"{held['pictures']} pictures of {held['identities']} held-out people: "
-            f"{held['genuine_pairs']:,} genuine and {held['impostor_pairs']:,} impostor pairs"
+            f"{held['pictures']} pictures of {held['identities']} held-out people: {held['genuine_pairs']:,} genuine "
+            f"and {held['impostor_pairs']:,} impostor pairs, of which FAR {100 * result.far:g} % lets in "
+            f"{held['impostors_accepted']:,}"
         )
     if not result.proofs:
         return
@@ -111,7 +114,7 @@ def _print(result: Any, as_json: bool) -> None:
     )
     if result.left_out:
         print(f"{len(result.left_out)} pictures were left out")
-    if result.before and result.after and (result.after.tar, result.after.auc) < (result.before.tar, result.before.auc):
+    if result.best and not result.best.verifies_better_than(result.before):
         print("no step verifies the held-out people better than the model it started from")
     print(f"{best} is in {result.out}:")
     rows = [
@@ -120,29 +123,3 @@ def _print(result: Any, as_json: bool) -> None:
     ]
     if rows:
         print_table(("", "loaded again", "run by", "max abs"), rows, whole={"", "max abs"})
-
-
-class _Stop:
-    """Answers whether Ctrl-C or SIGTERM came. Listens from the first question on: before, and the second time, the
-    signals do what they always do."""
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._before: dict[int, Any] | None = None
-
-    def __call__(self) -> bool:
-        if self._before is None:
-            self._before = {}
-            if threading.current_thread() is threading.main_thread():  # elsewhere signals are somebody else's matter
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    self._before[number] = signal.signal(number, self._handle)
-        return self._asked
-
-    def _handle(self, number: int, frame: Any) -> None:
-        self._asked = True
-        self.close()
-        print("\nstopping after this step, with a checkpoint; once more stops at once", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        for number, handler in (self._before or {}).items():
-            signal.signal(number, handler)

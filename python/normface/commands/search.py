@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from caffeport.command import DONE, print_table
+from caffeport.json_text import to_json
 
 from . import photo_options
 
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
             {"photo": face.path, "nearest": [vars(match) for match in matches]}
             for face, matches in zip(faces, found, strict=True)
         ]
-        print(json.dumps(content, indent=2))
+        print(to_json(content))
         return DONE
     lines = [
         (face.path, str(place), match.name, match.identity or "", f"{match.score:.3f}")

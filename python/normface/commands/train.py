@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from caffeport.command import DONE, FAILED, INTERRUPTED, complain
+from caffeport.json_text import to_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         return FAILED
     if options.json:
         print(
-            json.dumps(
+            to_json(
                 {
                     "iteration": outcome.iteration,
                     "loss": outcome.loss,
@@ -70,7 +70,8 @@ def run(options: argparse.Namespace) -> int:
                     "seconds": round(outcome.seconds, 3),
                     "snapshot": outcome.snapshot and str(outcome.snapshot),
                     "tests": outcome.tests,
-                }
+                },
+                indent=None,
             )
         )
     return INTERRUPTED if outcome.stopped else DONE

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from caffeport.files import replacing
+from caffeport.json_text import to_json
 
 from ..errors import DataError
 from ..reading import parsing, printable, read_file, read_json, read_text
@@ -99,7 +99,7 @@ def html(out: Path, contents: list[dict[str, Any]]) -> str:
 
 def _section(folder: Path, content: dict[str, Any]) -> str:
     figures = "".join(_figure(folder, figure["file"], figure["caption"]) for figure in content["figures"])
-    numbers = json.dumps(content["measured"], indent=1, ensure_ascii=False)
+    numbers = to_json(content["measured"], indent=1, ascii_only=False)
     size = "full size" if content["full"] else "default size"
     return (
         f'<section id="{escape(content["experiment"])}"><h2>{escape(content["title"])}</h2>\n'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 import shlex
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from caffeport.files import replacing
+from caffeport.json_text import to_json
 from matplotlib.figure import Figure as Drawing
 
 from ..errors import DataError, TrainingError
@@ -58,7 +58,7 @@ def write(folder: Path, experiment: Experiment, options: Options, result: Result
     with replacing(folder / PARAGRAPH) as stream:
         stream.write(paragraph(content).encode())
     with replacing(folder / RESULTS) as stream:
-        stream.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+        stream.write((to_json(content, ascii_only=False) + "\n").encode())
     return content
 
 

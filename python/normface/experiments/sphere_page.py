@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 
 import numpy as np
+from caffeport.json_text import to_json
 
 from ..errors import TrainingError
 from .style import COLOURS, class_colour
@@ -38,7 +38,7 @@ def sphere_page(title: str, clouds: Mapping[str, Cloud], classes: Sequence[str])
         ],
     }
     # "<" must not end the script element, whatever the names are.
-    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    text = to_json(data, indent=None).replace("<", "\\u003c")
     page = files(__package__).joinpath("sphere_page.html").read_text(encoding="utf-8")
     return page.replace("@TITLE@", escape(title)).replace("@DATA@", text)
 

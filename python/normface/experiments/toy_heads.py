@@ -85,7 +85,7 @@ def am_softmax(classes: int, size: int, *, margin: float, scale: float) -> str:
 
 def arcface(classes: int, size: int, *, margin: float, scale: float) -> str:
     """ArcFace: cos(theta + margin), in degrees."""
-    shift = f"LabelSpecificMargin label_specific_margin_param {{ margin_base: {margin} gamma: 0 exact_gradient: true }}"
+    shift = f"LabelSpecificMargin label_specific_margin_param {{ margin_base: {margin} gamma: 0 }}"
     return _cosine_margin(classes, size, shift, scale)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from caffeport.files import replacing
+from caffeport.json_text import to_json
 
 from ..errors import DataError, NormfaceError, shape_text
 from ..npz import array_names, read_arrays
@@ -67,7 +68,7 @@ def save_features(path: str | Path, features: Features) -> None:
         arrays["labels"] = np.asarray(features.labels, np.int64)
     if features.identities is not None:
         arrays["identities"] = np.array(features.identities, np.str_)
-    arrays["settings"] = np.array(json.dumps(features.settings))
+    arrays["settings"] = np.array(to_json(features.settings, indent=None))
     with replacing(path) as stream:
         np.savez(stream, **arrays)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from caffeport.files import replacing
+from caffeport.json_text import to_json
 from caffeport.lazy import require
 from caffeport.preprocessing import METADATA_KEY
 
@@ -72,7 +73,7 @@ def note_in_onnx(path: str | Path, before: Preprocessing) -> None:
     onnx = require("onnx")
     model = onnx.load(str(path), load_external_data=False)
     kept = {entry.key: entry.value for entry in model.metadata_props}
-    onnx.helper.set_model_props(model, kept | {BEFORE_KEY: json.dumps(asdict(before))})
+    onnx.helper.set_model_props(model, kept | {BEFORE_KEY: to_json(asdict(before), indent=None)})
     with replacing(path) as stream:
         stream.write(model.SerializeToString())
 

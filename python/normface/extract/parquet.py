@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from caffeport.files import replacing
+from caffeport.json_text import to_json
 
 from ..errors import DataError, MissingDependencyError
 from ..reading import opened, parsing
@@ -32,7 +32,7 @@ def save(path: Path, features: Features) -> None:
             columns["identity"] = people.take(arrow.array(features.labels))
     rows = np.ascontiguousarray(features.features, np.float32)
     columns["feature"] = arrow.FixedSizeListArray.from_arrays(arrow.array(rows.reshape(-1)), rows.shape[1])
-    table = arrow.table(columns).replace_schema_metadata({"settings": json.dumps(features.settings)})
+    table = arrow.table(columns).replace_schema_metadata({"settings": to_json(features.settings, indent=None)})
     with replacing(path) as stream:
         parquet.write_table(table, stream, row_group_size=ROWS)
 

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 from caffeport.files import replacing
+from caffeport.json_text import to_json
 
 from ..errors import DataError
 
@@ -71,7 +72,7 @@ class Part:
         except OSError as error:
             raise DataError(f"{self._rows}: cannot be written: {error.strerror or error}") from error
         with replacing(self._note) as stream:
-            stream.write(json.dumps({"key": self._key, "done": self.done, "skipped": self.skipped}).encode())
+            stream.write(to_json({"key": self._key, "done": self.done, "skipped": self.skipped}, indent=None).encode())
         self._saved = time.monotonic()
 
     def kept(self) -> np.ndarray:

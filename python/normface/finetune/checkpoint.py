@@ -17,13 +17,14 @@ from caffeport.files import replacing
 
 from ..errors import TrainingError
 from .config import Config, flag
-from .validation import Score
+from .config_file import plain, same
+from .measure import Measured
 
 if TYPE_CHECKING:
     from .run import Run
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
-VERSION = 1
+VERSION = 2
 
 MAY_CHANGE = frozenset(
     {"out", "readers", "device", "on_bad_picture", "log_every", "checkpoint_every", "validate_every", "patience"}
@@ -36,35 +37,37 @@ MAY_CHANGE = frozenset(
 class Position:
     """Where the run stands; kept beside the weights.
 
-    best: the best score after a step of training, which ``before`` is not. rows: one a line of metrics.csv.
-    loss_sum, loss_count: of the steps since the last line.
+    before, last: the models at the start and of the last measurement. best: of those after a step of training, which
+    ``before`` is not, the one that verifies best. rows: one a line of metrics.csv. loss_sum, pictures: of the steps
+    since the last line. seconds: since the start, breaks not counted.
     """
 
     step: int = 0
-    before: Score | None = None
-    best: Score | None = None
-    best_step: int | None = None
+    before: Measured | None = None
+    best: Measured | None = None
+    last: Measured | None = None
     worse_in_a_row: int = 0
     rows: list[dict[str, float]] = field(default_factory=list)
     loss_sum: float = 0.0
-    loss_count: int = 0
+    pictures: int = 0
+    seconds: float = 0.0
 
-    def count(self, loss: float) -> None:
-        """One more step is done."""
+    def count(self, loss: float, pictures: int) -> None:
+        """One more step is done, whose loss is the mean over so many pictures; none where all were left out."""
         self.step += 1
-        self.loss_sum += loss
-        self.loss_count += 1
+        self.loss_sum += loss * pictures
+        self.pictures += pictures
 
-    def mean_loss(self) -> float:
-        """Of the steps since this was asked the last time."""
-        mean = self.loss_sum / self.loss_count
-        self.loss_sum, self.loss_count = 0.0, 0
+    def mean_loss(self) -> dict[str, float]:
+        """{"loss": mean over the pictures since this was asked the last time}, empty where there was none."""
+        mean = {"loss": self.loss_sum / self.pictures} if self.pictures else {}
+        self.loss_sum, self.pictures = 0.0, 0
         return mean
 
-    def judge(self, score: Score) -> bool:
+    def judge(self, now: Measured) -> bool:
         """Whether the model of this step is the best so far."""
-        if score.better_than(self.best):
-            self.best, self.best_step, self.worse_in_a_row = score, self.step, 0
+        if now.verifies_better_than(self.best):
+            self.best, self.worse_in_a_row = now, 0
             return True
         self.worse_in_a_row += 1
         return False
@@ -118,8 +121,9 @@ class Checkpoints:
             torch.set_rng_state(content["random"]["cpu"])
             if _cuda() and len(content["random"]["cuda"]) == torch.cuda.device_count():
                 torch.cuda.set_rng_state_all(content["random"]["cuda"])
-            scores = {key: Score(**content["position"][key]) for key in ("before", "best") if content["position"][key]}
-            return Position(**(content["position"] | scores))
+            held = content["position"]
+            models = {key: Measured(**held[key]) for key in ("before", "best", "last") if held[key]}
+            return Position(**(held | models))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             words = " ".join(str(error).split())[:200]
             raise TrainingError(f"{path}: does not fit this run: {words}; --overwrite starts anew") from error
@@ -179,7 +183,7 @@ def _same(name: str, old: Any, new: Any) -> bool:
     kind = Config.__dataclass_fields__[name].metadata["kind"]
     if kind == "path" and old and new:
         return Path(old).resolve() == Path(new).resolve()
-    return old == new
+    return same(plain(old), plain(new))
 
 
 def _identity(run: Run) -> str:

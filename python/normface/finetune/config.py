@@ -154,6 +154,14 @@ class Config:
         """Raises TrainingError that lists every problem at once."""
         _complain(self.problems())
 
+    def as_read(self) -> Config:
+        """The same settings as flags or a file would give them: paths as text, numbers of the right kind, tuples.
+
+        Raises TrainingError that lists every problem at once.
+        """
+        defaults = {entry.name: getattr(Config(), entry.name) for entry in fields(self)}
+        return Config.from_settings({name: one for name, one in self.settings().items() if one != defaults[name]})
+
     def settings(self) -> dict[str, Any]:
         """{name: value} of all that is set, in the order of the fields."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
@@ -289,7 +297,10 @@ def _read_number(raw: Any, about: Mapping[str, Any]) -> float:
 
 
 def _read_count(raw: Any, about: Mapping[str, Any]) -> int:
-    number = _read_number(raw, about)
+    try:
+        number = int(raw) if isinstance(raw, (int, str)) and not isinstance(raw, bool) else _read_number(raw, about)
+    except ValueError:
+        number = _read_number(raw, about)  # 1e3
     if number != int(number) or number < 0 or number >= 2**63:
         raise ValueError(f"expected a whole number, got {raw!r}")
     return int(number)

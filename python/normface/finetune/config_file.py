@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -12,8 +10,9 @@ from typing import Any
 
 from caffeport.files import replacing
 
+from .. import toml_text
 from ..errors import TrainingError
-from .config import Config
+from .config import Config, flag
 
 MAX_BYTES = 1 << 20
 """A config holds about fifty lines; what is longer is another file."""
@@ -29,9 +28,8 @@ def read(path: str | Path) -> dict[str, Any]:
         raise TrainingError(f"{path}: {error.strerror or error}") from error
     if len(raw) > MAX_BYTES:
         raise TrainingError(f"{path}: is too large for a TOML file of settings")
-    toml = _library()
     try:
-        given = toml.loads(raw.decode("utf-8-sig"))
+        given = toml_text.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise TrainingError(f"{path}: is no text in UTF-8; expected TOML") from error
     except (ValueError, RecursionError) as error:
@@ -46,48 +44,83 @@ def read(path: str | Path) -> dict[str, Any]:
     return given
 
 
-def write(config: Config, path: str | Path) -> None:
-    """All settings with their defaults; paths as absolute ones, so that the file works from any folder."""
+def text(config: Config) -> str:
+    """All settings with their defaults; paths as absolute ones, so that the file works from any folder.
+
+    Raises TrainingError, which lists the settings, unless the text read again is this very config: TOML holds no
+    bytes that are no UTF-8, no None within a list, and no objects.
+    """
     lines = ["# normface finetune --config THIS_FILE --out ANOTHER_FOLDER runs this again.\n"]
     tables: list[str] = []
+    problems: list[str] = []
+    values: dict[str, Any] = {}
     group = ""
     for entry in fields(Config):
         value = getattr(config, entry.name)
-        if entry.metadata["kind"] == "table":
-            if value:
-                tables.append(f"\n[{entry.name}]\n")
-                tables += [f"{_key(key)} = {_value(one)}\n" for key, one in value.items()]
+        kind = entry.metadata["kind"]
+        if value is None or (kind == "table" and not value):
             continue
-        if value is None:
+        values[entry.name] = plain(os.path.abspath(value) if kind in ("path", "folder") else value)
+        try:
+            written = toml_text.dumps({entry.name: values[entry.name]})
+            written.encode()
+        except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
+            words = "is no text in UTF-8" if isinstance(error, UnicodeError) else str(error)
+            problems.append(_refusal(entry.name, values[entry.name], words))
+            continue
+        if kind == "table":
+            tables.append(f"\n{written}")
             continue
         if entry.metadata["group"] != group:
             group = entry.metadata["group"]
             lines.append(f"\n# {group}\n")
-        if entry.metadata["kind"] in ("path", "folder"):
-            value = os.path.abspath(value)
-        lines.append(f"{entry.name} = {_value(value)}\n")
+        lines.append(written)
+    if problems:
+        raise TrainingError("; ".join(problems))
+    content = "".join([*lines, *tables])
+    if len(content.encode()) > MAX_BYTES:
+        raise TrainingError(f"the settings take more than the {MAX_BYTES >> 20} MB that config.toml may have")
+    again = Config.from_settings(toml_text.loads(content))
+    problems = [
+        _refusal(name, value, f"comes back as {plain(getattr(again, name))!r}")
+        for name, value in values.items()
+        if not same(value, plain(getattr(again, name)))
+    ]
+    if problems:
+        raise TrainingError("; ".join(problems))
+    return content
+
+
+def _refusal(name: str, value: Any, words: str) -> str:
+    shown = value if isinstance(value, str) else repr(value)
+    return (
+        f"{flag(name)} {shown.encode(errors='backslashreplace').decode()}: cannot be kept in config.toml, as it {words}"
+    )
+
+
+def write(config: Config, path: str | Path) -> None:
+    """Write the file of ``text``."""
+    content = text(config).encode()
     with replacing(path) as stream:
-        stream.write("".join([*lines, *tables]).encode())
+        stream.write(content)
 
 
-def _key(key: str) -> str:
-    return key if key.isascii() and key.replace("_", "").isalnum() else json.dumps(key)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_value(one) for one in value) + "]"
+def plain(value: Any) -> Any:
+    """Paths as text, and numbers of NumPy and torch, which TOML's writer does not know, as Python's."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(key)} = {_value(one)}" for key, one in value.items()) + " }"
-    # JSON's text, numbers and truth values are TOML's too, but for DEL, which TOML wants escaped.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
-def _library() -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-
-        return tomllib
-    import tomli  # Python 3.10 has none of its own
-
-    return tomli
+def same(one: Any, other: Any) -> bool:
+    """Whether two plain values are equal, NaN being NaN, and 1 not true."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    both_or_none = isinstance(one, bool) == isinstance(other, bool)
+    return both_or_none and bool(one == other or (one != one and other != other))

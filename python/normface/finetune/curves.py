@@ -9,9 +9,12 @@ from typing import Any
 
 from caffeport.files import replacing_path
 
+from .result import CHOSEN
+
 FILE = "curves.png"
 VERIFICATION = "verification of held-out people"
-PANELS = {"training loss": "loss", "scale": "scale", VERIFICATION: "tar"}
+LOSS = "training loss"
+PANELS = {LOSS: "loss", "scale": "scale", VERIFICATION: "tar"}
 """Title -> the column without which the panel is left out."""
 
 
@@ -31,16 +34,24 @@ def draw(rows: Sequence[Mapping[str, float]], folder: Path, *, title: str, far: 
     for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         if name == VERIFICATION:
             _draw_verification(axes, rows, far, best_step)
+        elif name == LOSS:
+            _draw_loss(axes, rows)
         else:
-            axes.plot(*_points(rows, PANELS[name]), color="tab:orange" if name == "scale" else "tab:blue")
-            if name != "scale":
-                axes.set_ylim(bottom=min(0.0, *_points(rows, PANELS[name])[1]))
+            axes.plot(*_points(rows, PANELS[name]), color="tab:orange")
         axes.set_title(name)
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
     with replacing_path(folder / FILE) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     return True
+
+
+def _draw_loss(axes: Any, rows: Sequence[Mapping[str, float]]) -> None:
+    axes.plot(*_points(rows, "loss"), color="tab:blue", label="mean of the steps since the last point")
+    steps, values = _points(rows, "training_loss")
+    axes.plot(steps, values, "o", ms=3, color="tab:red", label="of this step's model, on the same pictures")
+    axes.set_ylim(bottom=min(0.0, *_points(rows, "loss")[1], *values))
+    axes.legend(fontsize=8)
 
 
 def _draw_verification(axes: Any, rows: Sequence[Mapping[str, float]], far: float, best_step: int | None) -> None:
@@ -52,7 +63,7 @@ def _draw_verification(axes: Any, rows: Sequence[Mapping[str, float]], far: floa
         marker = "o" if len(steps) < 40 else None
         axes.plot(steps, [100 * value for value in values], marker=marker, ms=3, color=color, label=label)
     if best_step is not None:
-        axes.axvline(best_step, color="black", lw=0.8, ls=":", label="best")
+        axes.axvline(best_step, color="black", lw=0.8, ls=":", label=f"best, {CHOSEN}")
     axes.legend(fontsize=8)
     axes.set_ylabel("%")
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import warnings
 from typing import Any
 
-from ..errors import CaffeportWarning, MissingDependencyError, TrainingError
+from ..errors import MissingDependencyError, TrainingError
 from ..progress import progress
 from .config import Config
 
 
 def make_fabric(config: Config) -> Any:
-    """A launched Fabric. Raises MissingDependencyError where the library is not installed."""
+    """A Fabric that is still to be launched. Raises MissingDependencyError where the library is not installed."""
     fabric_class = _fabric_class()
     import torch
 
@@ -24,19 +23,15 @@ def make_fabric(config: Config) -> Any:
     for name in ("lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        fabric = fabric_class(
+        return fabric_class(
             accelerator=accelerator,
             devices=config.devices,
             num_nodes=config.nodes,
             strategy="ddp" if many else "auto",
             precision="32-true" if config.precision == "32" else config.precision,
         )
-        fabric.launch()
     except (ValueError, RuntimeError) as error:
         raise TrainingError(f"this machine cannot run as asked: {' '.join(str(error).split())}") from error
-    if not fabric.is_global_zero:  # the leading process says the same
-        warnings.simplefilter("ignore", CaffeportWarning)
-    return fabric
 
 
 class Silent:

@@ -53,14 +53,19 @@ class PictureSource:
                 if self._stops:
                     raise DataError(f"{error}; --on-bad-picture skip leaves such pictures out") from error
                 self.bad[index] = str(error)
-                if len(self.bad) == len(self.places):
-                    raise DataError(f"{self.pictures.path}: not one picture could be read; {error}") from error
+                self.check_any_is_left()
                 continue
             kept[number] = True
             read.append(picture[:, ::-1] if mirrored else picture)
         if not read:
             return torch.empty(0), kept
         return torch.from_numpy(self._backbone.preprocessing.batch(read)), kept
+
+    def check_any_is_left(self) -> None:
+        """Raises DataError where all pictures are among ``bad``."""
+        if len(self.bad) == len(self.places):
+            last = next(reversed(self.bad.values()))
+            raise DataError(f"{self.pictures.path}: not one picture could be read; {last}")
 
     def _prepared(self, index: int) -> np.ndarray:
         picture = self.pictures.read(index)

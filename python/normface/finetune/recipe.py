@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,35 @@ from ..errors import NormfaceWarning
 from . import config_file, curves, export
 from .backbone import Trunk
 from .checkpoint import CHECKPOINT, Checkpoints, Position
+from .collectives import Ranks
 from .config import Config
-from .fabric import make_fabric, progress_of
+from .fabric import progress_of
 from .feeding import PictureSource, ahead
+from .launch import launched
+from .measure import Measured, measured
 from .output import CONFIG, METRICS, check_folder, open_folder
 from .records import Records
 from .result import INTERRUPTED, Result
-from .run import prepare
+from .run import Run, prepare
 from .schedule import factor
 from .schedule import optimizer as make_optimizer
 from .validation import NotFinite
 
 
 class Objective(nn.Module):
-    """The trained part and the loss as one module, as Fabric wants it: inputs, labels (n,) -> scalar."""
+    """The trained part and the loss as one module, as Fabric wants it."""
 
-    def __init__(self, trunk: Trunk, loss: nn.Module) -> None:
+    def __init__(self, trunk: Trunk, loss: nn.Module, ranks: Ranks) -> None:
         super().__init__()
-        self.trunk, self.loss = trunk, loss
+        self.trunk, self.loss, self._ranks = trunk, loss, ranks
 
-    def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        return self.loss(self.trunk(inputs), labels)
+    def forward(self, inputs: Tensor, labels: Tensor, kept: np.ndarray) -> Tensor:
+        """The loss of the batch, of whose pictures (B,) the ``kept`` ones could be read, n of them.
+
+        inputs: this rank's, of the n; none is (0,). labels: all (n,).
+        """
+        own = self.trunk(inputs).float() if len(inputs) else inputs.new_zeros(0, self.loss.embedding_size)
+        return self.loss(self._ranks.embeddings(own, kept), labels)
 
 
 def finetune(
@@ -56,21 +63,33 @@ def finetune(
     checkpoint and without export.
 
     Where the loss or a weight becomes NaN or infinite the run ends, the result says at which step (``diverged``), and
-    the best model so far, or the last checkpoint's, is exported. Raises Diverged where there is none yet, TrainingError
-    and DataError for all that cannot start.
+    the best model so far, or the last checkpoint's, is exported. Raises Diverged where there is none yet, LostRank
+    where one of several devices' processes ended, TrainingError and DataError for all that cannot start.
     """
     config.check()
+    config = config.as_read()
+    config_file.text(config)  # what it cannot hold is told before the work
     folder = check_folder(config, resume=resume, overwrite=overwrite)
-    started = time.monotonic()
-    fabric = make_fabric(config)
-    leads = fabric.is_global_zero
-    resumes = resume and (folder / CHECKPOINT).is_file()
-    run = prepare(config, fabric, resumes=resumes)
-    trunk, loss, sampler, validation = run.trunk, run.loss, run.sampler, run.validation
+    with launched(config, resume=resume, overwrite=overwrite) as fabric:
+        run = prepare(config, fabric, resumes=resume and (folder / CHECKPOINT).is_file())
+        position, stopped, diverged = _train(run, folder, fabric, resume, overwrite, should_stop)
+        result = Result.of(run, position, stopped, diverged, fabric.is_global_zero)
+    if stopped != INTERRUPTED and result.leads:
+        _export(run, folder, position, result)
+    return result
+
+
+def _train(
+    run: Run, folder: Path, fabric: Any, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
+) -> tuple[Position, str, str]:
+    """Where the run stands in the end, why it stopped early, and where it diverged. Leaves the model to export."""
+    config, trunk, loss = run.config, run.trunk, run.loss
+    ranks, leads = Ranks(fabric), fabric.is_global_zero
     optimizer = make_optimizer(config, run.backbone, trunk, loss)
     saved = Checkpoints(folder, run, optimizer, fabric)
-    position = saved.restore() if resumes else Position()
-    objective, optimizer = fabric.setup(Objective(trunk, loss), optimizer)
+    position = saved.restore() if resume and (folder / CHECKPOINT).is_file() else Position()
+    clock = time.monotonic() - position.seconds
+    objective, optimizer = fabric.setup(Objective(trunk, loss, ranks), optimizer)
 
     if leads:
         open_folder(folder, clear=overwrite)
@@ -79,13 +98,23 @@ def finetune(
     validate_every = config.validate_every or max(1, round(run.steps_per_epoch))
     checkpoint_every = config.checkpoint_every or validate_every
 
-    if validation is not None and not position.rows:
-        position.before = validation.run(trunk, fabric.device)
-        records.write({"step": 0, "epoch": 0.0, **asdict(position.before)})
+    def figures() -> Measured | str:
+        """Of the model as it is; the leading rank measures, and all go by its numbers."""
+        return ranks.from_leader(measured(run, position.step, fabric.device) if leads else None)
 
-    share = slice(fabric.global_rank, None, fabric.world_size)  # of each batch, this process's pictures
+    if position.before is None:
+        first = figures()
+        if isinstance(first, str):
+            raise NotFinite(first)
+        position.before = position.last = first
+        if run.validation is not None:
+            records.write({"epoch": 0.0, **first.row()})
+
     numbers = range(position.step * config.accumulate, run.steps * config.accumulate)
-    feed = ahead(run.source, (tuple(part[share] for part in sampler.batch(n)) for n in numbers), config.readers)
+    shares = (tuple(part[ranks.share] for part in run.sampler.batch(n)) for n in numbers)
+    feed = ahead(run.source, shares, config.readers)
+    bad = run.picture_source.bad
+    told = set(bad)
     objective.train()
     stopped, diverged = position.out_of_patience(config.patience), ""
     with closing(feed), closing(records), progress_of(fabric, "finetune", run.steps, position.step) as bar:
@@ -93,76 +122,82 @@ def finetune(
             rate = factor(config, position.step, run.steps)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * (rate if group["scheduled"] else 1)
+            batches = [next(feed) for _ in range(config.accumulate)]
+            masks = ranks.kept([kept for *_, kept in batches], bad, told)
+            run.picture_source.check_any_is_left()
+            pictures = sum(int(kept.sum()) for kept in masks)
             loss_of_step = 0.0
-            for micro in range(config.accumulate):
-                (places, _), inputs, kept = next(feed)
+            for micro, ((_, inputs, _), kept) in enumerate(zip(batches, masks, strict=True)):
                 if not kept.any():
                     continue  # every picture of the batch was left out
-                labels = torch.from_numpy(run.labels[places[kept]]).to(fabric.device)
-                with fabric.no_backward_sync(objective, enabled=micro < config.accumulate - 1):
-                    value = objective(inputs.to(fabric.device), labels)
-                    fabric.backward(value / config.accumulate)
-                loss_of_step += float(value.detach()) / config.accumulate
-            loss_of_step, asked = _of_all(fabric, loss_of_step, should_stop())
+                places = run.sampler.batch(position.step * config.accumulate + micro)[0][kept]
+                labels = torch.from_numpy(run.labels[places]).to(fabric.device)
+                weight = int(kept.sum()) / pictures
+                with fabric.no_backward_sync(objective, enabled=ranks.size > 1):  # summed below
+                    value = objective(inputs.to(fabric.device), labels, kept)
+                    if value.requires_grad:
+                        fabric.backward(value * weight)
+                loss_of_step += float(value.detach()) * weight
+            if pictures:
+                ranks.sum_gradients(trunk, loss)
+                if config.batch_norm == "train":
+                    ranks.average_statistics(trunk, sum(int(kept.sum()) for *_, kept in batches))
+            loss_of_step, asked = ranks.mean(loss_of_step, should_stop())
             if not math.isfinite(loss_of_step):
                 diverged = stopped = f"the loss is {loss_of_step} at step {position.step + 1}"
                 break
-            if config.clip_norm is not None:
-                fabric.clip_gradients(objective, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
-            optimizer.step()
-            optimizer.zero_grad()
-            position.count(loss_of_step)
-            bar.advance(words=f"loss {loss_of_step:.4g}")
+            if pictures:
+                if config.clip_norm is not None:
+                    fabric.clip_gradients(objective, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
+                optimizer.step()
+                optimizer.zero_grad()
+            position.count(loss_of_step, pictures)
+            bar.advance(words=f"loss {loss_of_step:.4g}" if pictures else "no picture could be read")
 
             step, last = position.step, position.step == run.steps
-            validates = validation is not None and (last or step % validate_every == 0)
+            validates = run.validation is not None and step % validate_every == 0
             keeps = last or step % checkpoint_every == 0
-            if (validates or keeps or asked) and (bad := saved.broken()):
-                diverged = stopped = f'the weights "{bad}" are no numbers after step {step}'
+            if (validates or keeps or asked) and (broken := saved.broken()):
+                diverged = stopped = f'the weights "{broken}" are no numbers after step {step}'
                 break
             row = {"step": step, "epoch": step / run.steps_per_epoch, "lr": config.lr * rate, **_scale(loss)}
-            if validates:
-                try:
-                    score = validation.run(trunk, fabric.device)
-                except NotFinite as error:
-                    diverged = stopped = f"{error} after step {step}"
+            if validates or last:
+                now = figures()
+                if isinstance(now, str):
+                    diverged = stopped = f"{now} after step {step}"
                     break
-                row |= asdict(score)
-                if position.judge(score):
-                    saved.save_best()
-                stopped = "" if last else position.out_of_patience(config.patience)
+                row |= now.row()
+                position.last = now
+                if run.validation is not None:
+                    if position.judge(now):
+                        saved.save_best()
+                    stopped = "" if last else position.out_of_patience(config.patience)
             if validates or last or step % config.log_every == 0:
-                records.write(row | {"loss": position.mean_loss()})
+                records.write(row | position.mean_loss())
             if asked and not last:
                 stopped = INTERRUPTED
             if keeps or stopped:
+                position.seconds = time.monotonic() - clock
                 saved.save(position)
-
-    result = Result.of(run, position, stopped, diverged, time.monotonic() - started, leads)
-    if stopped == INTERRUPTED or not leads:
-        return result
-    if diverged or position.best_step is not None:
+    position.seconds = time.monotonic() - clock
+    if leads and stopped != INTERRUPTED and (diverged or position.best is not None):
         saved.restore_best(diverged)
-    export.write(run.backbone, trunk.cpu(), loss, folder, config.normalize)
+    return position, stopped, diverged
+
+
+def _export(run: Run, folder: Path, position: Position, result: Result) -> None:
+    """Write the files of the model, with the proof that they compute the same, the figure and metrics.json."""
+    config, trunk = run.config, run.trunk
+    export.write(run.backbone, trunk.cpu(), run.loss, folder, config.normalize)
     pictures = _some_pictures(run.picture_source)
     if pictures is not None:
         result.proofs = export.prove(run.backbone, run.frozen, trunk, folder, config.normalize, pictures)
     title = f"{run.backbone.whole.name or Path(config.net).stem}: {config.loss}"
     if config.figure and not curves.draw(
-        records.rows, folder, title=title, far=config.val_far, best_step=position.best_step
+        position.rows, folder, title=title, far=config.val_far, best_step=result.best_step
     ):
         warnings.warn("no curves.png: matplotlib is not installed", NormfaceWarning, stacklevel=2)
     result.write(folder / METRICS)
-    return result
-
-
-def _of_all(fabric: Any, loss: float, asked: bool) -> tuple[float, bool]:
-    """The mean loss of all processes, and whether any of them was asked to stop: they have to agree."""
-    if fabric.world_size == 1:
-        return loss, asked
-    mine = torch.tensor([loss, float(asked)], dtype=torch.float64, device=fabric.device)
-    mean, share = fabric.all_reduce(mine, reduce_op="mean").tolist()
-    return mean, share > 0
 
 
 def _scale(loss: nn.Module) -> dict[str, float]:

@@ -12,8 +12,10 @@ from ..errors import NormfaceWarning
 from ..row_log import RowLog
 
 CSV = "metrics.csv"
-COLUMNS = ("step", "epoch", "loss", "lr", "scale", "tar", "accuracy", "auc", "eer")
-"""A cell is empty where nothing was measured at that step."""
+COLUMNS = ("step", "epoch", "loss", "lr", "scale", "tar", "accuracy", "auc", "eer", "training_loss")
+"""A cell is empty where nothing was measured at that step. loss: the mean over the steps since the last line;
+training_loss: of the model of this step, on the same training pictures each time."""
+VALIDATION = ("tar", "accuracy", "auc", "eer")
 
 
 class Records:
@@ -40,7 +42,7 @@ class Records:
         if self._writer is not None:
             for name, value in row.items():
                 if name not in ("step", "epoch"):
-                    group = "validation" if name in COLUMNS[5:] else "training"
+                    group = "validation" if name in VALIDATION else "training"
                     self._writer.add_scalar(f"{group}/{name}", value, int(row["step"]))
 
     def close(self) -> None:

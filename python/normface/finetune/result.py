@@ -1,39 +1,45 @@
-"""What a run came to: figures before and after, files, proofs; metrics.json and the table on the screen."""
+"""What a run came to: the figures of its models, files, proofs; metrics.json and the table on the screen."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caffeport.files import replacing
+from caffeport.json_text import to_json
 
+from ..evaluate.roc import impostors_accepted
 from .export import Proof
-from .validation import Score
+from .measure import Measured, sample
 
 if TYPE_CHECKING:
     from .checkpoint import Position
     from .run import Run
 
 
+CHOSEN = "chosen on these people"
 INTERRUPTED = "interrupted"
 """``stopped`` of a run that was asked to; nothing is exported then."""
 
 
 @dataclass
 class Result:
-    """``before`` and ``after``: of held-out people, None without validation. ``best_step``: the exported model's.
+    """``before``, ``best`` and ``last``: three models, each with its own figures.
 
+    best: the validation with the most true accepts, whose model is exported; None without validation, where the last
+    one is. It was chosen on the very people whose figures it has, which flatters it; ``last`` was not chosen.
+    training_loss_pictures: on how many training pictures each model's training_loss is.
+    held_out: what is compared, pictures that could not be read left out. impostors_accepted: how many of the pairs of
+    different people the false accept rate ``far`` lets in.
     stopped: why the run ended before its last step, else "". diverged: the same, where a NaN was the reason.
-    leads: whether this process, of several, wrote the files. ok: it did not diverge, and every exported file computes
-    what was trained.
+    seconds: up to the last step, breaks not counted. leads: whether this process, of several, wrote the files. ok: it
+    did not diverge, and every exported file computes what was trained.
     """
 
     loss: str
     steps: int
     planned_steps: int
-    best_step: int | None
     stopped: str
     diverged: str
     identities: int
@@ -41,10 +47,10 @@ class Result:
     left_out: list[str]
     held_out: dict[str, int]
     far: float
-    before: Score | None
-    after: Score | None
-    first_loss: float | None
-    last_loss: float | None
+    before: Measured | None
+    best: Measured | None
+    last: Measured | None
+    training_loss_pictures: int
     preprocessing: dict[str, Any]
     embedding: str
     out: str
@@ -54,15 +60,15 @@ class Result:
     proofs: list[Proof] = field(default_factory=list)
 
     @classmethod
-    def of(cls, run: Run, position: Position, stopped: str, diverged: str, seconds: float, leads: bool) -> Result:
+    def of(cls, run: Run, position: Position, stopped: str, diverged: str, leads: bool) -> Result:
         validation, backbone = run.validation, run.backbone
         sources = [source for source in (run.picture_source, run.validation_source) if source is not None]
-        losses = [row["loss"] for row in position.rows if "loss" in row]
+        shown = run.picture_source.places[sample(len(run.labels), run.config.seed)]
+        impostors = validation.impostor if validation else 0
         return cls(
             loss=run.config.loss,
             steps=position.step,
             planned_steps=run.steps,
-            best_step=position.best_step,
             stopped=stopped,
             diverged=diverged,
             identities=run.classes,
@@ -72,20 +78,25 @@ class Result:
                 "identities": validation.identities if validation else 0,
                 "pictures": validation.pictures if validation else 0,
                 "genuine_pairs": validation.genuine if validation else 0,
-                "impostor_pairs": validation.impostor if validation else 0,
+                "impostor_pairs": impostors,
+                "impostors_accepted": impostors_accepted(run.config.val_far, impostors),
             },
             far=run.config.val_far,
             before=position.before,
-            after=position.best,
-            first_loss=losses[0] if losses else None,
-            last_loss=losses[-1] if losses else None,
+            best=position.best,
+            last=position.last,
+            training_loss_pictures=sum(int(index) not in run.picture_source.bad for index in shown),
             preprocessing={**asdict(backbone.preprocessing), "size": list(backbone.size)},
             embedding=backbone.embedding,
             out=run.config.out,
-            seconds=seconds,
+            seconds=position.seconds,
             leads=leads,
             rows=position.rows,
         )
+
+    @property
+    def best_step(self) -> int | None:
+        return self.best.step if self.best is not None else None
 
     @property
     def ok(self) -> bool:
@@ -95,25 +106,34 @@ class Result:
         """Everything but the lines of metrics.csv, for JSON."""
         content = asdict(self)
         del content["rows"], content["leads"]
-        return content | {"ok": self.ok}
+        return content | {"best_step": self.best_step, "ok": self.ok}
 
     def write(self, path: Path) -> None:
         with replacing(path) as stream:
-            stream.write((json.dumps(self.summary() | {"rows": self.rows}, indent=2) + "\n").encode())
+            stream.write((to_json(self.summary() | {"rows": self.rows}) + "\n").encode())
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Headings and lines: each figure before and after."""
+        """Headings and lines: each figure of each model."""
+        titles = {
+            "before": self.before,
+            f"best, {CHOSEN} (step {self.best_step})": self.best,
+            f"last (step {self.last.step if self.last else 0})": self.last,
+        }
+        models = {title: model for title, model in titles.items() if model is not None}
         lines = []
-        if self.before and self.after:
-            names = {
-                "tar": f"true accepts at FAR {100 * self.far:g} %",
-                "accuracy": "accuracy",
-                "eer": "equal error rate",
-            }
-            for key, name in names.items():
-                before, after = getattr(self.before, key), getattr(self.after, key)
-                lines.append((name, *(f"{100 * value:.2f} %" for value in (before, after))))
-            lines.append(("area under the ROC", f"{self.before.auc:.4f}", f"{self.after.auc:.4f}"))
-        if self.first_loss is not None and self.last_loss is not None:
-            lines.append(("training loss", f"{self.first_loss:.4g}", f"{self.last_loss:.4g}"))
-        return ("held-out people" if self.before else "", "before", "after"), lines
+        for key, name, shown in (
+            ("tar", f"true accepts at FAR {100 * self.far:g} %", _percent),
+            ("accuracy", "accuracy at the best threshold of each", _percent),
+            ("eer", "equal error rate", _percent),
+            ("auc", "area under the ROC", "{:.4f}".format),
+            ("training_loss", f"training loss on {self.training_loss_pictures} training pictures", "{:.4g}".format),
+        ):
+            values = [getattr(model, key) for model in models.values()]
+            if any(value is not None for value in values):
+                lines.append((name, *("" if value is None else shown(value) for value in values)))
+        verified = any(model.tar is not None for model in models.values())
+        return ("held-out people" if verified else "", *models), lines
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,14 +166,7 @@ def _sources(
     val_source = None
     if config.val is not None:
         others = _labelled(open_reader(config.val, config.val_root, color=backbone.channels == 3))
-        shared = set(others.identities) & set(picture_source.pictures.identities)
-        if shared and not all(name.isdigit() for name in shared):
-            warnings.warn(
-                f"{len(shared)} identities of --val are trained on as well, such as {min(shared)}: "
-                "it will look better than it is",
-                NormfaceWarning,
-                stacklevel=3,
-            )
+        _warn_of_known(others, picture_source.pictures)
         places = fewer(others.labels, config.val_pictures, config.seed)
         val_source = PictureSource(others, backbone, config.on_bad_picture, places)
     elif len(held_out):
@@ -191,6 +185,29 @@ def _sources(
         labels = np.unique(val_source.pictures.labels[val_source.places], return_inverse=True)[1].reshape(-1)
         validation = Validation(through(val_source, False), labels, config.val_far, config.batch_size, config.readers)
     return through(picture_source, config.mirror), val_source, validation
+
+
+def _warn_of_known(others: Reader, training: Reader) -> None:
+    """Tell where --val holds pictures, or people by name, that are trained on."""
+    known = _files(others) & _files(training)
+    shared = set(others.identities) & set(training.identities)
+    if known:
+        what, first = f"{len(known)} of {len(others)} pictures", min(known)
+    elif shared and not all(name.isdigit() for name in shared):  # numbers of two lists mean nothing
+        what, first = f"{len(shared)} identities", min(shared)
+    else:
+        return
+    warnings.warn(
+        f"{what} of --val are trained on as well, such as {first}: it will look better than it is",
+        NormfaceWarning,
+        stacklevel=5,
+    )
+
+
+def _files(pictures: Reader) -> set[str]:
+    """Where each picture is: its file, or its name behind that of the database that holds it."""
+    folder = os.path.realpath(pictures.path)
+    return {os.path.normpath(os.path.join(folder, name)) for name in pictures.names}
 
 
 def _start_head(run: Run, fabric: Any) -> None:

@@ -25,10 +25,6 @@ class Score:
     auc: float
     eer: float
 
-    def better_than(self, other: Score | None) -> bool:
-        """More true accepts; where they tie, as they often do on few people, the larger area under the ROC."""
-        return other is None or (self.tar, self.auc) > (other.tar, other.auc)
-
 
 class NotFinite(TrainingError):
     """The model computes NaN or infinity."""
@@ -43,6 +39,10 @@ class Validation:
     def __init__(self, source: Source, labels: np.ndarray, far: float, batch_size: int, readers: int) -> None:
         self.source, self.labels, self.far = source, labels, far
         self._batch_size, self._readers = batch_size, readers
+        self._count(labels)
+
+    def _count(self, labels: np.ndarray) -> None:
+        """What is compared: pictures, people and pairs."""
         counts = np.bincount(labels)
         self.pictures, self.identities = len(labels), int(np.count_nonzero(counts))
         self.genuine = int(sum(math.comb(int(count), 2) for count in counts))
@@ -56,6 +56,7 @@ class Validation:
     def run(self, trunk: Trunk, device: torch.device) -> Score:
         """The score of the model as it is, in float32 and without mirroring. Leaves the trunk in its mode."""
         features, kept = self.features(trunk, device)
+        self._count(self.labels[kept])  # those that could be read
         return score(features, self.labels[kept], self.far)
 
     def features(self, trunk: Trunk, device: torch.device) -> tuple[Tensor, np.ndarray]:

@@ -7,9 +7,7 @@ TOML, as ``normface evaluate ... --threshold-out`` writes it: what was measured 
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,6 +16,7 @@ from typing import Any
 
 from caffeport.files import replacing
 
+from .. import toml_text
 from ..errors import DataError, NormfaceError
 from ..extract.identity import ModelIdentity
 from ..reading import parsing, read_text
@@ -63,7 +62,7 @@ def read(path: str | Path) -> Measurement:
 
 def parse(text: str, title: str | Path) -> Measurement:
     with parsing(title, NO_THRESHOLDS):
-        content = _toml().loads(text)
+        content = toml_text.loads(text)
         if content["format"] != FORMAT:
             raise ValueError(f'its format is {content["format"]!r}; expected "{FORMAT}"')
         face = None if "face" not in content else (int(content["face"][0]), int(content["face"][1]))
@@ -78,13 +77,8 @@ def write(path: str | Path, measurement: Measurement) -> None:
         content["face"] = list(measurement.face)
     content |= measurement.model.to_dict()
     content["thresholds"] = {f"{far:g}": cosine for far, cosine in measurement.thresholds.items()}
-    plain = {key: value for key, value in content.items() if not isinstance(value, dict)}
-    tables = {key: value for key, value in content.items() if isinstance(value, dict)}
-    lines = [f"{key} = {_value(value)}" for key, value in plain.items()]
-    for name, table in tables.items():
-        lines += ["", f"[{name}]", *(f"{json.dumps(key)} = {_value(value)}" for key, value in table.items())]
     with replacing(path) as stream:
-        stream.write(("\n".join(lines) + "\n").encode("utf-8", "replace"))
+        stream.write(toml_text.dumps(content).encode("utf-8", "replace"))
 
 
 def checked_target(path: str | Path) -> Path:
@@ -102,22 +96,3 @@ def checked_thresholds(content: Any, title: str | Path) -> dict[float, float]:
     if not known or not all(-1 <= cosine <= 1 for cosine in known.values()):
         raise DataError(f"{title}: its thresholds are to be cosines between -1 and 1, one or more; found {known}"[:300])
     return known
-
-
-def _value(value: Any) -> str:
-    """TOML of texts, truths, numbers and lists of them."""
-    if isinstance(value, list):
-        return f"[{', '.join(_value(one) for one in value)}]"
-    if isinstance(value, str):  # JSON escapes all that TOML wants escaped, but for DEL
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return json.dumps(value) if isinstance(value, bool) else repr(value)
-
-
-def _toml() -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-
-        return tomllib
-    import tomli
-
-    return tomli

@@ -9,7 +9,7 @@ batches.py      what step() is given, as tensors
 precision.py    devices, mixed precision
 randomness.py   dropout's numbers
 state.py        the .solverstate file, Caffe's own with what else a run has to know
-training.py     the whole run from the data layers: tests, snapshots, with display.py, log.py and interrupts.py
+training.py     the whole run from the data layers: tests, snapshots, with display.py and log.py
 """
 
 from .solver import Solver

@@ -13,6 +13,7 @@ from caffeport import caffemodel, prototxt
 from caffeport.build import build
 from caffeport.errors import CaffeportWarning, shape_text
 from caffeport.layers.base import LayerType, Phase
+from caffeport.module_paths import module_paths
 from caffeport.net import Net
 from caffeport.options import Options
 from caffeport.prototxt import Message
@@ -125,8 +126,11 @@ def read_weights(paths: Sequence[Path]) -> caffemodel.Caffemodel | None:
     if not paths:
         return None
     read = [caffemodel.read(path) for path in paths]
-    layers = {layer.name: layer for model in read for layer in model.layers}
-    return caffemodel.Caffemodel(", ".join(model.path for model in read), read[-1].name, list(layers.values()))
+    layers: list[caffemodel.StoredLayer] = []
+    for model in read:
+        names = {layer.name for layer in model.layers}
+        layers = [*(layer for layer in layers if layer.name not in names), *model.layers]
+    return caffemodel.Caffemodel(", ".join(model.path for model in read), read[-1].name, layers)
 
 
 def module_of(net: Net) -> CaffeModule:
@@ -143,8 +147,9 @@ def module_of(net: Net) -> CaffeModule:
 def blobs_of(net: Net, model: nn.Module) -> list[Tensor]:
     """The tensor of every ``net.params``, in that order."""
     held = model.state_dict(keep_vars=True)
+    paths = module_paths(net.layers)
     keys = {
-        id(param): f"{layer.name or layer.type}.{spec.name}"
+        id(param): f"{paths[layer]}.{spec.name}"
         for layer in reversed(net.layers)
         for param, spec in zip(layer.params, layer.specs, strict=True)
     }
@@ -155,6 +160,7 @@ def share(test: Net, test_model: nn.Module, train: Net, train_model: nn.Module) 
     """Give the test net's layers the train net's own tensors, by layer name (Caffe's ShareTrainedLayersWith)."""
     owners = {layer.name: layer for layer in train.layers if layer.params}
     sources, targets = dict(train_model.named_modules()), dict(test_model.named_modules())
+    source_paths, target_paths = module_paths(train.layers), module_paths(test.layers)
     for layer in test.layers:
         owner = owners.get(layer.name)
         if owner is None or not layer.params:
@@ -165,7 +171,7 @@ def share(test: Net, test_model: nn.Module, train: Net, train_model: nn.Module) 
                 f"{layer.title}: its blobs are {' and '.join(map(shape_text, mine))} in the test net, "
                 f"but {' and '.join(map(shape_text, theirs))} in the train net"
             )
-        source, target = sources[owner.name or owner.type], targets[layer.name or layer.type]
+        source, target = sources[source_paths[owner]], targets[target_paths[layer]]
         for spec in layer.specs:
             for table in ("_parameters", "_buffers"):
                 if spec.name in getattr(source, table):

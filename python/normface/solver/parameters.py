@@ -114,7 +114,9 @@ def read(path: str | Path, *, own_net: bool = False) -> SolverText:
     own_net: the net comes from elsewhere, so the text need not name one.
 
     Raises PrototxtError with file:line:column for what is no solver text, TrainingError for settings that no
-    solver can run with; where Caffe stops with a failed check, this stops too.
+    solver can run with. Where Caffe 1.0 stops with a failed check, this stops too. What it runs with to numbers that
+    mean something is taken, also where only later versions check it (a negative gamma of sigmoid, which they
+    refuse, is what lets the rate fall).
     """
     message = prototxt.load(path)
     inline: dict[str, list[Message]] = {name: [] for name in _INLINE_NETS}
@@ -141,7 +143,7 @@ def read(path: str | Path, *, own_net: bool = False) -> SolverText:
     _check_nets(text, message, own_net)
     _settle_type(text)
     _settle_prefix(text)
-    _check_numbers(text)
+    _check_numbers(text, message)
     return text
 
 
@@ -188,7 +190,7 @@ def _settle_prefix(text: SolverText) -> None:
         fields.snapshot_prefix = str(Path(fields.snapshot_prefix) / text.path.stem)
 
 
-def _check_numbers(text: SolverText) -> None:
+def _check_numbers(text: SolverText, message: Message) -> None:
     fields = text.fields
 
     def expect(holds: bool, what: str, found: object) -> None:
@@ -199,12 +201,15 @@ def _check_numbers(text: SolverText) -> None:
     if policy not in POLICIES:
         near = did_you_mean(policy, POLICIES)
         raise TrainingError(f'{text.path}: unknown lr_policy "{policy}"{near}; known: {", ".join(POLICIES)}')
-    if policy in ("step", "sigmoid"):
-        expect(fields.stepsize > 0, f"a stepsize of 1 or more for lr_policy {policy}", fields.stepsize)
-    if policy in ("step", "exp", "inv", "multistep", "sigmoid"):
+    if policy == "step":
+        expect(fields.stepsize > 0, "a stepsize of 1 or more for lr_policy step", fields.stepsize)
+    if policy in ("step", "exp", "multistep"):  # a rate that changes its sign again and again
         expect(fields.gamma >= 0, f"a gamma of 0 or more for lr_policy {policy}", fields.gamma)
+    # Any number will do, but one that is not given was forgotten.
+    if policy == "sigmoid":
+        expect(message.has("stepsize"), "a stepsize of 1 or more for lr_policy sigmoid", "none")
     if policy == "poly":
-        expect(fields.max_iter > 0, "a max_iter of 1 or more for lr_policy poly", fields.max_iter)
+        expect(message.has("max_iter"), "a max_iter of 1 or more for lr_policy poly", "none")
     if fields.type in ("AdaGrad", "RMSProp"):
         expect(fields.momentum == 0, f"momentum 0 for type {fields.type}, which has none", fields.momentum)
     if fields.type == "RMSProp":
@@ -214,8 +219,9 @@ def _check_numbers(text: SolverText) -> None:
         expect(found in ("L1", "L2"), 'regularization_type "L1" or "L2"', f'"{found}"')
     for name in ("iter_size", "average_loss"):
         expect(getattr(fields, name) >= 1, f"{name} of 1 or more", getattr(fields, name))
-    for name in ("display", "snapshot", "max_iter", "test_interval"):
+    # Caffe displays and writes after every iteration for -1, which whoever gives it hardly means.
+    for name in ("display", "snapshot", "max_iter"):
         expect(getattr(fields, name) >= 0, f"{name} of 0 or more", getattr(fields, name))
-    expect(all(count >= 1 for count in fields.test_iter), "test_iter of 1 or more", fields.test_iter)
+    expect(all(count >= 0 for count in fields.test_iter), "test_iter of 0 or more", fields.test_iter)
     if fields.snapshot_format is SnapshotFormat.HDF5:
         raise TrainingError(f"{text.path}: snapshot_format HDF5 is not written here; take BINARYPROTO, Caffe's default")

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..data.caffe import Feed
 from ..errors import DivergedError, TrainingError
+from ..interrupts import Interrupts
 from ..progress import progress
 from .display import Display, Say
-from .interrupts import Interrupts
 from .log import Log
 from .solver import Solver
 from .state import read as read_state
@@ -72,7 +72,7 @@ class Training:
         self._say(f"Solving {solver.train_net.name}")
         self._say(f"Learning Rate Policy: {p.lr_policy}")
         try:
-            with Interrupts() as asked, progress("training", p.max_iter, solver.iteration) as bar:
+            with Interrupts(hangup=True) as asked, progress("training", p.max_iter, solver.iteration) as bar:
                 display = Display(self._say, p.display, p.average_loss)
                 while solver.iteration < p.max_iter and not asked.stop:
                     if self._test_due() and (solver.iteration > 0 or p.test_initialization):
@@ -121,7 +121,10 @@ class Training:
         return bool(p.test_iter) and self.solver.iteration % p.test_interval == 0
 
     def _test(self, display: Display, asked: Interrupts, log: Log | None) -> None:
-        """Every test net over its test_iter batches; Caffe reports the mean over batches, of every number."""
+        """Every test net over its test_iter batches; Caffe reports the mean over batches, of every number.
+
+        A test_iter of 0 makes the net and tests nothing, as published solvers have it.
+        """
         solver, p = self.solver, self.solver.parameters
         tests = []
         for index, count in enumerate(p.test_iter):
@@ -136,9 +139,9 @@ class Training:
             means = {name: total / count for name, total in sums.items()}
             weights = solver.test_loss_weights(index)
             loss = sum(weights[name] * float(means[name].sum()) for name in weights if name in means)
-            display.tested(means, weights, loss if p.test_compute_loss else None)
+            display.tested(means, weights, loss if p.test_compute_loss and count else None)
             tests.append({name: mean.reshape(-1).tolist() for name, mean in means.items()})
-            if log:
+            if log and count:
                 firsts = {name: numbers[0] for name, numbers in tests[-1].items()}
                 log.write(solver.iteration, f"test {index}", **{**firsts, "loss": loss})
         self._outcome.tests = tests

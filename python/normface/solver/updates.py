@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..errors import TrainingError
 from .parameters import SolverParameter
 
 
@@ -148,7 +149,13 @@ def adam(p: SolverParameter, group: Group, g: list[Tensor], factor: float, r: fl
     torch._foreach_mul_(group.history, p.momentum)
     torch._foreach_add_(group.history, g, alpha=1 - p.momentum)
     _average(group.second, p.momentum2, g)
-    correction = math.sqrt(1 - p.momentum2 ** (t + 1)) / (1 - p.momentum ** (t + 1))
+    try:
+        correction = math.sqrt(1 - p.momentum2 ** (t + 1)) / (1 - p.momentum ** (t + 1))
+    except (ArithmeticError, ValueError) as error:  # NaN in Caffe, and so are the weights from then on
+        raise TrainingError(
+            f"iteration {t}: type Adam has no step with momentum {p.momentum:g} and momentum2 {p.momentum2:g}; "
+            "expected both in [0, 1)"
+        ) from error
     _divide(p, group, group.history, r * correction, group.second)
 
 

@@ -160,6 +160,9 @@ TYPED_TEST(RealSizesTest, InnerDistance) {
   this->Check(type + "}", {Numbers({256, 512}), Numbers({10572, 512})});
   this->Check(type + kClasses + "distance_type: 'L1' }", {Numbers({33, 129})});
   this->Check(type + kClasses + "distance_type: 'L1' exact_gradient: true }", {Numbers({33, 129})});
+  this->Check(type + kClasses + "update_center_only: true }", {Numbers({256, 512}), Labels(256, 10572)});
+  this->Check(type + "update_center_only: true distance_type: 'L1' }",
+      {Numbers({1500, 129}), Numbers({7, 129}), Labels(1500, 7)});
 }
 
 TYPED_TEST(RealSizesTest, GeneralContrastiveLoss) {
@@ -212,7 +215,7 @@ TYPED_TEST(RealSizesTest, LabelSpecific) {
       "bias_fix: true }", inputs);
   const string margin = "type: 'LabelSpecificMargin' label_specific_margin_param { margin_base: 20 ";
   this->Check(margin + "}", inputs);
-  this->Check(margin + "exact_gradient: true }", inputs);
+  this->Check(margin + "exact_gradient: false }", inputs);
 }
 
 TYPED_TEST(RealSizesTest, ChannelScale) {

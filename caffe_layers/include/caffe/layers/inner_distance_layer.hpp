@@ -16,6 +16,7 @@ namespace caffe {
  *
  * bottom 0: x (..., K), the axes from `axis` on flattened to K; M rows
  * bottom 1 (optional): W, C times K numbers, (C, K) or (C, K, 1, 1)
+ * the last bottom, with update_center_only: the labels, M numbers
  * top 0: d (..., C)
  *
  * inner_distance_param:
@@ -25,7 +26,9 @@ namespace caffe {
  * - distance_type ("L2"): or "L1".
  * - normalize (false), normalize_eps (1e-6): unit rows of the learned W, as in FaceInnerProductLayer: stored in TRAIN,
  *   as the fork does; in TEST W stays as it is.
- * - update_center_only (false): the bottom gets a gradient of 0.
+ * - update_center_only (false): W is moved by each class's own samples only: a sample's part of dW goes to the row of
+ *   its label and to no other. dx stays whole. The bottoms are (x, labels) or (x, W, labels). (With the first the fork
+ *   takes the labels for W.)
  * - exact_gradient (false), for "L1": the derivative g * sign(x - w). NormFace's fork has g where x > w and -1, whatever
  *   g is, where x < w (its sign is a macro without brackets), and for W the same with x and w exchanged. That is the
  *   default so that its nets train as they did; say exact_gradient: true in nets of your own.
@@ -38,14 +41,16 @@ namespace caffe {
 template <typename Dtype>
 class InnerDistanceLayer : public Layer<Dtype> {
  public:
-  explicit InnerDistanceLayer(const LayerParameter& param) : Layer<Dtype>(param) {}
+  explicit InnerDistanceLayer(const LayerParameter& param)
+      : Layer<Dtype>(param), weight_is_bottom_(false), label_bottom_(-1) {}
   virtual void LayerSetUp(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
   virtual void Reshape(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
 
   virtual inline const char* type() const { return "InnerDistance"; }
   virtual inline int MinBottomBlobs() const { return 1; }
-  virtual inline int MaxBottomBlobs() const { return 2; }
+  virtual inline int MaxBottomBlobs() const { return 3; }
   virtual inline int ExactNumTopBlobs() const { return 1; }
+  virtual inline bool AllowForceBackward(const int bottom_index) const { return bottom_index != label_bottom_; }
 
  protected:
   virtual void Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
@@ -63,7 +68,8 @@ class InnerDistanceLayer : public Layer<Dtype> {
   int M_, K_, N_;
   bool l1_;
   bool normalize_;
-  bool update_center_only_;
+  bool weight_is_bottom_;
+  int label_bottom_;  // with update_center_only, or else -1
   bool exact_gradient_;
   UnitRows<Dtype> unit_rows_;
   Blob<Dtype> x_squares_, w_squares_;  // |x|^2 (M), |w|^2 (N)

@@ -28,15 +28,17 @@ namespace caffe {
  * - iteration (0): t of the first pass in TRAIN; every pass in TRAIN counts (with iter_size 2 an iteration is two).
  *   Snapshots hold m but not t: to train on from one, say here how far it was.
  * - margin_on_test (false): act in the TEST phase too. The fork has the field but acts in TRAIN only.
- * - exact_gradient (false): backward at the label is the derivative @f$ \cos m + \cot(\theta) \sin m @f$. NormFace's
- *   fork has a minus for the plus. That is the default so that its nets train as they did; say exact_gradient: true in
- *   nets of your own.
+ * - exact_gradient (true): backward at the label is the derivative @f$ \cos m + \cot(\theta) \sin m @f$, and where
+ *   @f$ \theta + m > \pi @f$ the score is @f$ \cos\theta - m \sin m @f$, as ArcFace's authors have it, so that it
+ *   falls with theta all the way; see AngularMargin. With false it is NormFace's fork in its first version: a minus for
+ *   the plus, which pushes a near sample away from its class, and cos(theta + m) all the way. Its author corrected the
+ *   sign in December 2017.
  * - type (HARD): SOFT is refused; the fork has it on the GPU only.
  * - auto_tune, reset_margin: refused; the fork's CPU code has nothing for them.
  *
- * The root is that of max(0, 1 - x_j^2) + 1e-12, so that a cosine beyond 1 by rounding gives a number. Numbers are
- * those of the fork's CPU code; its GPU code also cuts x_j to +-0.9999 and the gradient's factor to [0, 2]. Without
- * margin_on_test TEST passes x through, and looks at no label.
+ * The root is that of max(0, 1 - x_j^2) + 1e-12, so that a cosine beyond 1 by rounding gives a number. The factor of
+ * the gradient is at most 1001: it counts a sin(theta) below 1e-3 as that. The fork's GPU code cuts x_j to +-0.9999 and
+ * the factor to [0, 2] instead. Without margin_on_test TEST passes x through, and looks at no label.
  */
 template <typename Dtype>
 class LabelSpecificMarginLayer : public Layer<Dtype> {

@@ -43,6 +43,12 @@ CAFFE_FACE_BOTH Dtype AbsoluteGradient(bool exact, Dtype g, Dtype x, Dtype w) {
   return x < w ? (exact ? -g : Dtype(-1)) : Dtype(0);
 }
 
+/// The gradient by x of g times the distance of x and w in one feature: |x - w|, or (x - w)^2.
+template <typename Dtype>
+CAFFE_FACE_BOTH Dtype DistanceGradient(bool l1, bool exact, Dtype g, Dtype x, Dtype w) {
+  return l1 ? AbsoluteGradient(exact, g, x, w) : 2 * g * (x - w);
+}
+
 }  // namespace caffe
 
 #endif  // CAFFE_UTIL_DISTANCE_MATH_HPP_

@@ -1,6 +1,7 @@
 #ifndef CAFFE_UTIL_MARGIN_PSI_HPP_
 #define CAFFE_UTIL_MARGIN_PSI_HPP_
 
+#include <algorithm>
 #include <cmath>
 
 // What the layers with a margin compute at the label, on the host and on the device, and the schedules of all layers
@@ -92,19 +93,56 @@ CAFFE_FACE_BOTH LabelMargin<Dtype> MarginAtLabel(int m, Dtype lambda, bool exact
 }
 
 /**
- * @brief A cosine becomes that of its angle and the margin, and `slope` the derivative of that; without `exact` what
- *        NormFace's fork has for it, with a minus for the plus.
+ * @brief The margin m that LabelSpecificMargin adds to the angle theta of a cosine, made once a pass on the host.
+ *
+ * With `exact` the derivative is the gradient, and the score never rises with theta: where theta + m leaves [0, pi],
+ * the cosine less max(m sin m, 1 - cos m) takes the place of cos(theta + m). The first is ArcFace's (Deng et al. 2019;
+ * insightface, `easy_margin` off) and the greater one up to m = 133 degrees; beyond, it alone would let the score jump
+ * up. An m of more than half a turn counts as that. Without `exact` all is as in the first version of NormFace's fork.
  */
 template <typename Dtype>
-CAFFE_FACE_BOTH void CosineWithMargin(bool exact, Dtype margin_cos, Dtype margin_sin, Dtype* cosine, Dtype* slope) {
+struct AngularMargin {
+  AngularMargin(double degrees, bool exact) : exact(exact) {
+    double angle = Radians(degrees);
+    if (exact) {
+      angle = std::min(std::max(angle, -Radians(180)), Radians(180));
+    }
+    cosine = std::cos(angle);
+    sine = std::sin(angle);
+    positive = angle > 0;
+    drop = std::max(angle * sine, 1 - std::cos(angle));
+    if (!positive) {
+      drop = -drop;
+    }
+  }
+
+  bool exact, positive;
+  Dtype cosine, sine;  // of m
+  Dtype drop;  // what the score is less than the cosine beyond the half turn
+};
+
+/**
+ * @brief A cosine becomes that of its angle and the margin, and `slope` the derivative of that.
+ *
+ * The derivative is cos m + cot(theta) sin m, with a sin(theta) of at least 1e-3, so that it is at most 1001: nearer to
+ * 0 a float's cosine does not tell the angle. What reaches a feature behind a normalisation is sin(theta) times that.
+ * NormFace's fork first had a minus for the plus, and no bounds.
+ */
+template <typename Dtype>
+CAFFE_FACE_BOTH void CosineWithMargin(const AngularMargin<Dtype>& margin, Dtype* cosine, Dtype* slope) {
   const Dtype c = *cosine;
-  const Dtype square = 1 - c * c;  // rounding may take it below 0, where the sine no longer depends on c
+  const Dtype square = 1 - c * c;  // rounding may take it below 0
   const Dtype sine = std::sqrt((square > 0 ? square : Dtype(0)) + Dtype(1e-12));
-  *cosine = c * margin_cos - sine * margin_sin;
-  if (exact) {
-    *slope = margin_cos + (square < 0 ? Dtype(0) : c / sine * margin_sin);
+  if (margin.exact && (margin.positive ? c <= -margin.cosine : c > margin.cosine)) {
+    *cosine = c - margin.drop;
+    *slope = 1;
+    return;
+  }
+  *cosine = c * margin.cosine - sine * margin.sine;
+  if (margin.exact) {
+    *slope = margin.cosine + c / (sine > Dtype(1e-3) ? sine : Dtype(1e-3)) * margin.sine;
   } else {
-    *slope = margin_cos - c / sine * margin_sin;
+    *slope = margin.cosine - c / sine * margin.sine;
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "caffe/filler.hpp"
 #include "caffe/layers/inner_distance_layer.hpp"
+#include "caffe/util/check_labels.hpp"
 #include "caffe/util/distance_math.hpp"
 #include "caffe/util/math_functions.hpp"
 
@@ -19,10 +20,18 @@ void InnerDistanceLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom, c
       << type << "\"";
   l1_ = type == "L1";
   normalize_ = param.normalize();
-  update_center_only_ = param.update_center_only();
+  const int bottoms = bottom.size();
+  if (param.update_center_only()) {
+    CHECK_GE(bottoms, 2) << "Layer " << name << ": update_center_only takes the labels as the last bottom: expected "
+        << "(x, labels) or (x, W, labels), got one bottom";
+    label_bottom_ = bottoms - 1;
+  } else {
+    CHECK_LE(bottoms, 2) << "Layer " << name << ": labels as bottom 2 are for update_center_only";
+  }
+  weight_is_bottom_ = bottoms - (label_bottom_ < 0 ? 0 : 1) > 1;
   exact_gradient_ = param.exact_gradient();
   K_ = bottom[0]->count(bottom[0]->CanonicalAxisIndex(param.axis()));
-  if (bottom.size() > 1) {
+  if (weight_is_bottom_) {
     CHECK(!normalize_) << "Layer " << name << ": normalize is for a learned weight; put a Normalize layer before "
         << "bottom 1 to normalise that";
     CHECK_GE(bottom[1]->num_axes(), 1) << "Layer " << name << ": expected a weight (C, K) as bottom 1";
@@ -53,7 +62,11 @@ void InnerDistanceLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, cons
   CHECK_EQ(bottom[0]->count(axis), K_) << "Layer " << name << ": expected " << K_ << " numbers from axis " << axis
       << " of bottom 0 on, got " << bottom[0]->shape_string();
   M_ = bottom[0]->count(0, axis);
-  if (bottom.size() > 1) {
+  if (label_bottom_ >= 0) {
+    CHECK_EQ(bottom[label_bottom_]->count(), M_) << "Layer " << name << ": expected " << M_ << " labels as bottom "
+        << label_bottom_ << ", got " << bottom[label_bottom_]->shape_string();
+  }
+  if (weight_is_bottom_) {
     N_ = bottom[1]->shape(0);
     CHECK_EQ(bottom[1]->count(), N_ * K_) << "Layer " << name << ": expected a weight of " << N_ << " x " << K_
         << " numbers as bottom 1, got " << bottom[1]->shape_string();
@@ -72,7 +85,7 @@ void InnerDistanceLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, cons
 
 template <typename Dtype>
 const Blob<Dtype>& InnerDistanceLayer<Dtype>::Weight(const vector<Blob<Dtype>*>& bottom) const {
-  if (bottom.size() > 1) {
+  if (weight_is_bottom_) {
     return *bottom[1];
   }
   return normalize_ ? unit_rows_.unit() : *this->blobs_[0];
@@ -81,7 +94,7 @@ const Blob<Dtype>& InnerDistanceLayer<Dtype>::Weight(const vector<Blob<Dtype>*>&
 template <typename Dtype>
 Blob<Dtype>* InnerDistanceLayer<Dtype>::WeightGradient(const vector<bool>& propagate_down,
     const vector<Blob<Dtype>*>& bottom) const {
-  if (bottom.size() > 1) {
+  if (weight_is_bottom_) {
     return propagate_down[1] ? bottom[1] : NULL;
   }
   return this->param_propagate_down_[0] ? this->blobs_[0].get() : NULL;
@@ -89,6 +102,9 @@ Blob<Dtype>* InnerDistanceLayer<Dtype>::WeightGradient(const vector<bool>& propa
 
 template <typename Dtype>
 void InnerDistanceLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  if (label_bottom_ >= 0) {
+    CheckLabels(this->layer_param_.name(), *bottom[label_bottom_], N_);
+  }
   if (normalize_) {
     unit_rows_.Forward_cpu(this->phase_, this->layer_param_.inner_distance_param().normalize_eps(),
         this->blobs_[0].get());
@@ -124,16 +140,27 @@ void InnerDistanceLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom, 
 template <typename Dtype>
 void InnerDistanceLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
     const vector<Blob<Dtype>*>& bottom) {
+  if (label_bottom_ >= 0 && propagate_down[label_bottom_]) {
+    LOG(FATAL) << this->type() << " Layer cannot backpropagate to label inputs.";
+  }
   const Dtype* g = top[0]->cpu_diff();
   const Dtype* x = bottom[0]->cpu_data();
   const Dtype* w = Weight(bottom).cpu_data();
   if (Blob<Dtype>* weight = WeightGradient(propagate_down, bottom)) {
     Dtype* dw = weight->mutable_cpu_diff();
-    const Dtype keep = bottom.size() > 1 ? 0 : 1;  // a blob's gradients add up, a bottom's do not
-    if (l1_) {
-      if (keep == 0) {
-        caffe_set(N_ * K_, Dtype(0), dw);
+    const Dtype keep = weight_is_bottom_ ? 0 : 1;  // a blob's gradients add up, a bottom's do not
+    if (keep == 0 && (l1_ || label_bottom_ >= 0)) {
+      caffe_set(N_ * K_, Dtype(0), dw);
+    }
+    if (label_bottom_ >= 0) {
+      const Dtype* label = bottom[label_bottom_]->cpu_data();
+      for (int i = 0; i < M_; ++i) {
+        const int j = static_cast<int>(label[i]);
+        for (int k = 0; k < K_; ++k) {
+          dw[j * K_ + k] += DistanceGradient(l1_, exact_gradient_, g[i * N_ + j], w[j * K_ + k], x[i * K_ + k]);
+        }
       }
+    } else if (l1_) {
       for (int j = 0; j < N_; ++j) {
         for (int i = 0; i < M_; ++i) {
           for (int k = 0; k < K_; ++k) {
@@ -154,9 +181,7 @@ void InnerDistanceLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top, co
     return;
   }
   Dtype* dx = bottom[0]->mutable_cpu_diff();
-  if (update_center_only_) {
-    caffe_set(bottom[0]->count(), Dtype(0), dx);
-  } else if (l1_) {
+  if (l1_) {
     caffe_set(bottom[0]->count(), Dtype(0), dx);
     for (int i = 0; i < M_; ++i) {
       for (int j = 0; j < N_; ++j) {

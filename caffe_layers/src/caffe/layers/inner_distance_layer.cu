@@ -2,6 +2,7 @@
 
 #include "caffe/layers/inner_distance_layer.hpp"
 #include "caffe/util/block_reduce.cuh"
+#include "caffe/util/check_labels.hpp"
 #include "caffe/util/distance_math.hpp"
 #include "caffe/util/math_functions.hpp"
 
@@ -83,6 +84,20 @@ __global__ void AbsoluteGradients(const int nthreads, const int others, const in
   }
 }
 
+// dw (N, K) += the gradient by w of sum g_iy |x_i - w_y| for the labels y. A thread a feature, so that samples of one
+// class come one after another.
+template <typename Dtype>
+__global__ void OwnRowGradients(const int K, const int M, const int N, const bool l1, const bool exact,
+    const Dtype* label, const Dtype* g, const Dtype* x, const Dtype* w, Dtype* dw) {
+  CUDA_KERNEL_LOOP(k, K) {
+    for (int i = 0; i < M; ++i) {
+      const size_t j = static_cast<size_t>(label[i]);
+      dw[j * K + k] += DistanceGradient(l1, exact, g[static_cast<size_t>(i) * N + j], w[j * K + k],
+          x[static_cast<size_t>(i) * K + k]);
+    }
+  }
+}
+
 // to (rows, size) += factors (rows) * x (rows, size)
 template <typename Dtype>
 __global__ void AddScaledRows(const int nthreads, const int size, const Dtype* factors, const Dtype* x, Dtype* to) {
@@ -93,6 +108,9 @@ __global__ void AddScaledRows(const int nthreads, const int size, const Dtype* f
 
 template <typename Dtype>
 void InnerDistanceLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  if (label_bottom_ >= 0) {
+    CheckLabels(this->layer_param_.name(), *bottom[label_bottom_], N_);
+  }
   if (normalize_) {
     unit_rows_.Forward_gpu(this->phase_, this->layer_param_.inner_distance_param().normalize_eps(),
         this->blobs_[0].get());
@@ -126,14 +144,24 @@ void InnerDistanceLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom, 
 template <typename Dtype>
 void InnerDistanceLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
     const vector<Blob<Dtype>*>& bottom) {
+  if (label_bottom_ >= 0 && propagate_down[label_bottom_]) {
+    LOG(FATAL) << this->type() << " Layer cannot backpropagate to label inputs.";
+  }
   const Dtype* g = top[0]->gpu_diff();
   const Dtype* x = bottom[0]->gpu_data();
   const Dtype* w = Weight(bottom).gpu_data();
   if (Blob<Dtype>* weight = WeightGradient(propagate_down, bottom)) {
     Dtype* dw = weight->mutable_gpu_diff();
-    const Dtype keep = bottom.size() > 1 ? 0 : 1;  // a blob's gradients add up, a bottom's do not
+    const Dtype keep = weight_is_bottom_ ? 0 : 1;  // a blob's gradients add up, a bottom's do not
     const int count = N_ * K_;
-    if (l1_) {
+    if (label_bottom_ >= 0) {
+      if (keep == 0) {
+        caffe_gpu_set(count, Dtype(0), dw);
+      }
+      // NOLINT_NEXT_LINE(whitespace/operators)
+      OwnRowGradients<Dtype><<<CAFFE_GET_BLOCKS(K_), CAFFE_CUDA_NUM_THREADS>>>(K_, M_, N_, l1_, exact_gradient_,
+          bottom[label_bottom_]->gpu_data(), g, x, w, dw);
+    } else if (l1_) {
       // NOLINT_NEXT_LINE(whitespace/operators)
       AbsoluteGradients<Dtype><<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(count, M_, K_, exact_gradient_,
           1, N_, g, w, x, keep, dw);
@@ -151,10 +179,6 @@ void InnerDistanceLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top, co
   }
   Dtype* dx = bottom[0]->mutable_gpu_diff();
   const int count = M_ * K_;
-  if (update_center_only_) {
-    caffe_gpu_set(count, Dtype(0), dx);
-    return;
-  }
   if (l1_) {
     // NOLINT_NEXT_LINE(whitespace/operators)
     AbsoluteGradients<Dtype><<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(count, N_, K_, exact_gradient_,

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <vector>
 
@@ -86,20 +85,19 @@ double LabelSpecificMarginLayer<Dtype>::Prepare(const vector<Blob<Dtype>*>& bott
 template <typename Dtype>
 void LabelSpecificMarginLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
     const vector<Blob<Dtype>*>& top) {
-  const double angle = Radians(Prepare(bottom, top));
+  const AngularMargin<Dtype> margin(Prepare(bottom, top), exact_gradient_);
   if (top[0] != bottom[0]) {
     caffe_copy(top[0]->count(), bottom[0]->cpu_data(), top[0]->mutable_cpu_data());
   }
   if (!acts_) {
     return;
   }
-  const Dtype margin_cos = std::cos(angle), margin_sin = std::sin(angle);
   const Dtype* label = bottom[1]->cpu_data();
   Dtype* y = top[0]->mutable_cpu_data();
   Dtype* slope = label_slope_.mutable_cpu_data();
   for (int i = 0; i < N_; ++i) {
     Dtype* score = y + static_cast<size_t>(i) * C_ + static_cast<size_t>(label[i]);
-    CosineWithMargin(exact_gradient_, margin_cos, margin_sin, score, slope + i);
+    CosineWithMargin(margin, score, slope + i);
   }
 }
 

@@ -1,4 +1,3 @@
-#include <cmath>
 #include <vector>
 
 #include "caffe/layers/label_specific_margin_layer.hpp"
@@ -9,11 +8,11 @@ namespace caffe {
 
 // A thread a sample.
 template <typename Dtype>
-__global__ void AngularMarginForward(const int nthreads, const int classes, const bool exact, const Dtype margin_cos,
-    const Dtype margin_sin, const Dtype* label, Dtype* y, Dtype* slope) {
+__global__ void AngularMarginForward(const int nthreads, const int classes, const AngularMargin<Dtype> margin,
+    const Dtype* label, Dtype* y, Dtype* slope) {
   CUDA_KERNEL_LOOP(i, nthreads) {
     Dtype* score = y + static_cast<size_t>(i) * classes + static_cast<size_t>(label[i]);
-    CosineWithMargin(exact, margin_cos, margin_sin, score, slope + i);
+    CosineWithMargin(margin, score, slope + i);
   }
 }
 
@@ -28,7 +27,7 @@ __global__ void AngularMarginBackward(const int nthreads, const int classes, con
 template <typename Dtype>
 void LabelSpecificMarginLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
     const vector<Blob<Dtype>*>& top) {
-  const double angle = Radians(Prepare(bottom, top));
+  const AngularMargin<Dtype> margin(Prepare(bottom, top), exact_gradient_);
   if (top[0] != bottom[0]) {
     caffe_copy(top[0]->count(), bottom[0]->gpu_data(), top[0]->mutable_gpu_data());
   }
@@ -36,9 +35,8 @@ void LabelSpecificMarginLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bo
     return;
   }
   // NOLINT_NEXT_LINE(whitespace/operators)
-  AngularMarginForward<Dtype><<<CAFFE_GET_BLOCKS(N_), CAFFE_CUDA_NUM_THREADS>>>(N_, C_, exact_gradient_,
-      Dtype(std::cos(angle)), Dtype(std::sin(angle)), bottom[1]->gpu_data(), top[0]->mutable_gpu_data(),
-      label_slope_.mutable_gpu_data());
+  AngularMarginForward<Dtype><<<CAFFE_GET_BLOCKS(N_), CAFFE_CUDA_NUM_THREADS>>>(N_, C_, margin,
+      bottom[1]->gpu_data(), top[0]->mutable_gpu_data(), label_slope_.mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
 }
 

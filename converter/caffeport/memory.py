@@ -1,0 +1,35 @@
+"""How much memory there is, so that a small text that asks for more than that is refused and not killed."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from .errors import CaffeportError
+
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available() -> float:
+    """Bytes that this process may still take; infinity where the system does not tell."""
+    room = float("inf")
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = _MEMINFO.read_text().splitlines()
+        room = min(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    with contextlib.suppress(OSError, ValueError):  # a container's limit; "max" for none
+        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        room = min(room, max(limit - used, 0))
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            room = min(room, limit)
+    return room
+
+
+def check_room(needed: int, what: str) -> None:
+    """Raise CaffeportError if ``what`` would take more than is there."""
+    if needed > 2**28 and needed > (room := available()):  # what fits anywhere is not worth asking about
+        raise CaffeportError(f"{what} would take {needed / 1e9:.1f} GB of memory, and {room / 1e9:.1f} GB are free")

@@ -1,0 +1,86 @@
+"""The figures of one model: its verification of held-out people, and its loss on pictures that it trains on.
+
+The loss is on the same pictures each time and of the model as it is. The mean over the steps between two lines of
+metrics.csv is of no one model: each step's is of the model before it, on a batch of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from .feeding import ahead
+from .run import Run
+from .validation import NotFinite
+
+PICTURES = 512
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of the model after ``step`` steps; None for what was not measured. The names are metrics.csv's columns."""
+
+    step: int
+    training_loss: float | None = None
+    tar: float | None = None
+    accuracy: float | None = None
+    auc: float | None = None
+    eer: float | None = None
+
+    def row(self) -> dict[str, float]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def verifies_better_than(self, other: Measured | None) -> bool:
+        """More true accepts; where they tie, as they often do on few people, the larger area under the ROC."""
+        assert self.tar is not None and self.auc is not None
+        return other is None or other.tar is None or (self.tar, self.auc) > (other.tar, other.auc)
+
+
+def measured(run: Run, step: int, device: torch.device) -> Measured | str:
+    """The figures of the model as it is; in words, where it computes no numbers."""
+    score = {}
+    try:
+        if run.validation is not None:
+            score = asdict(run.validation.run(run.trunk, device))
+    except NotFinite as error:
+        return str(error)
+    loss = _training_loss(run, device)
+    if loss is not None and not math.isfinite(loss):
+        if step > 0:
+            return f"the training loss is {loss}"
+        loss = None  # which the first step tells
+    return Measured(step, loss, **score)
+
+
+def sample(pictures: int, seed: int) -> np.ndarray:
+    """Places of PICTURES of them, or all, by a seed."""
+    if pictures <= PICTURES:
+        return np.arange(pictures)
+    return np.sort(np.random.default_rng([seed, 5]).permutation(pictures)[:PICTURES])
+
+
+@torch.no_grad()
+def _training_loss(run: Run, device: torch.device) -> float | None:
+    """The mean in evaluation mode, in float32, without mirroring; None where no picture could be read."""
+    places = sample(len(run.labels), run.config.seed)
+    plain = np.zeros(len(places), bool)
+    size = run.config.batch_size
+    batches = ((places[i : i + size], plain[i : i + size]) for i in range(0, len(places), size))
+    modes = [(module, module.training) for module in (run.trunk, run.loss)]
+    total, count = 0.0, 0
+    try:
+        for module, _ in modes:
+            module.eval()
+        for (chosen, _), inputs, kept in ahead(run.source, batches, run.config.readers):
+            if kept.any():
+                labels = torch.from_numpy(run.labels[chosen[kept]]).to(device)
+                value = run.loss(run.trunk(inputs.to(device)).float(), labels)
+                total += int(kept.sum()) * float(value)
+                count += int(kept.sum())
+    finally:
+        for module, mode in modes:
+            module.train(mode)
+    return total / count if count else None

@@ -1,0 +1,94 @@
+"""Ctrl-C and TERM in processes of their own: the first asks, the second ends, whatever the process is doing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from normface.interrupts import Interrupts
+
+IN_C = "hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"
+"""A call into C that takes many minutes: Python's handlers wait for it."""
+IN_PYTHON = "[time.sleep(0.01) for _ in range(10**6)]"
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+
+
+def started(code: str, ignored: bool, options: str = "") -> subprocess.Popen:
+    """A process within ``with Interrupts(...) as asked``, once it is at ``code``."""
+    lines = [
+        "import hashlib, os, signal, sys, time",
+        "from normface.interrupts import Interrupts",
+        f"with Interrupts({options}) as asked:",
+        "    print('here', flush=True)",
+        f"    {code}",
+    ]
+    handling = signal.SIG_IGN if ignored else signal.SIG_DFL
+    process = subprocess.Popen(
+        [sys.executable, "-c", "\n".join(lines)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: [signal.signal(number, handling) for number in (signal.SIGINT, signal.SIGTERM)],
+        start_new_session=True,  # without a terminal
+    )
+    assert process.stdout.readline() == "here\n"
+    return process
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["default", "ignored"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("code", [IN_C, IN_PYTHON], ids=["in_c", "in_python"])
+def test_the_second_signal_ends_at_once(code, number, ignored):
+    process = started(code, ignored)
+    process.send_signal(number)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(number)
+    _, error = process.communicate(timeout=5)
+    if code == IN_C:
+        assert (process.returncode, error) == (130, "normface: error: interrupted\n")
+    else:
+        assert process.returncode and "KeyboardInterrupt" in error  # which a command tells in a line
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_what_cannot_stop_in_order(number):
+    process = started(IN_C, False, "ready=False")
+    process.send_signal(number)
+    _, error = process.communicate(timeout=5)
+    assert (process.returncode, error) == (130, "normface: error: interrupted\n")
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["default", "ignored"])
+def test_the_first_signal_asks(ignored):
+    process = started(
+        "exec('while not asked(): time.sleep(0.01)')", ignored, "ready=False, words='stopping', hangup=True"
+    )
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=5)
+    assert (process.returncode, error) == (0, "\nstopping\n")
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler, lambda *_: None])
+def test_handlers_are_put_back(handler):
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+        with Interrupts(hangup=True) as asked:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGINT)
+            assert asked.snapshot and asked.stop and asked()
+        assert all(signal.getsignal(number) is handler for number in numbers)
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        for number, old in zip(numbers, before, strict=True):
+            signal.signal(number, old)
