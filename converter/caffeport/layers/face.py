@@ -132,6 +132,7 @@ class InnerDistance(LayerType):
     schemas = {"inner_distance_param": InnerDistanceParameter}
     full_precision = True
     bottoms = (1, 2)
+    bottom_axes = ((1, None),)
 
     def setup(self) -> None:
         if self.p.distance_type not in ("L1", "L2"):
