@@ -128,15 +128,18 @@ class Net:
         self.weights_path: Path | None = None  # the file that the weights were read from
         self.values = [value for layer in layers for value in layer.outputs]
         self.blobs = {value.name: value for value in self.values}
-        seen: dict[str, int] = {}
+        taken = set(self.blobs)
         for value in self.values:
             if self.blobs[value.name] is value:
                 value.key = value.name
                 continue
             # "conv1@conv1", then "conv1@bn1": the layer that made this version of the blob.
-            key = f"{value.name}@{value.layer.name}"
-            seen[key] = seen.get(key, 0) + 1
-            value.key = key if seen[key] == 1 else f"{key}.{seen[key]}"
+            value.key = key = f"{value.name}@{value.layer.name}"
+            number = 1
+            while value.key in taken:  # another version, or a blob that is called so
+                number += 1
+                value.key = f"{key}.{number}"
+            taken.add(value.key)
         self.input_values = [v for layer in layers if layer.op.role is Role.DATA for v in layer.outputs]
         fed = set(self.input_values)
         loose = {v.name for v in self.values if not v.consumers and self.blobs[v.name] is v and v not in fed}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,18 +46,6 @@ class Preprocessing:
         if self.mean is None or self.mean.shape[1:] == (1, 1):
             content["mean"] = [] if self.mean is None else self.mean.reshape(-1).tolist()
         return json.dumps(content)
-
-    def apply_torch(self, inputs: Sequence[Any]) -> list[Any]:
-        import torch
-
-        inputs = list(inputs)
-        x = inputs[self.index]
-        if self.rgb:
-            x = x.flip(1)
-        if self.mean is not None:
-            x = x - torch.tensor(self.mean.tolist(), dtype=x.dtype, device=x.device)
-        inputs[self.index] = x * self.scale if self.scale != 1 else x
-        return inputs
 
     def emit(self, g: Any, name: str) -> str:
         """ONNX nodes on the input called ``name``."""

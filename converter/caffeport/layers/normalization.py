@@ -256,8 +256,10 @@ class LRN(LayerType):
         return [bottoms[0]]
 
     def module(self, bottoms: list[Shape]) -> Any:
-        across = self.p.norm_region is NormRegion.ACROSS_CHANNELS
-        return nn.LRN(self.p.local_size, self.p.alpha, self.p.beta, self.p.k, across)
+        p = self.p
+        if p.norm_region is NormRegion.ACROSS_CHANNELS:
+            return nn.LocalResponseNorm(p.local_size, p.alpha, p.beta, p.k)
+        return nn.LRNWithinChannel(p.local_size, p.alpha, p.beta)
 
     def onnx(self, g, *x):
         p = self.p

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,6 +25,16 @@ class BatchNorm(nn.Module):
     def __init__(self, eps: float, fraction: float, use_global_stats: bool | None, affine: bool) -> None:
         super().__init__()
         self.eps, self.fraction, self.use_global_stats, self.affine = eps, fraction, use_global_stats, affine
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BatchNorm:
+        """Keep the statistics in float32 where the model goes to half precision: as sums they may be beyond it."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, old in before.items():
+            new = self._buffers[name]
+            if old is not None and new is not None and new.dtype in (torch.float16, torch.bfloat16):
+                self._buffers[name] = old.to(new.device)
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         shape = x.shape
@@ -102,16 +114,17 @@ class Bias(nn.Module):
         return x + bias.reshape(*bias.shape, *[1] * (len(self.spread) - bias.dim()))
 
 
-class LRN(nn.Module):
-    def __init__(self, size: int, alpha: float, beta: float, k: float, across: bool) -> None:
+class LRNWithinChannel(nn.Module):
+    def __init__(self, size: int, alpha: float, beta: float) -> None:
         super().__init__()
-        self.size, self.alpha, self.beta, self.k, self.across = size, alpha, beta, k, across
+        self.size, self.alpha, self.beta = size, alpha, beta
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.across:
-            return F.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
         mean = F.avg_pool2d(x * x, self.size, 1, (self.size - 1) // 2)
         return x * (1 + self.alpha * mean) ** -self.beta
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}"
 
 
 class MVN(nn.Module):

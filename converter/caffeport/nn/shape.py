@@ -26,15 +26,6 @@ class Slice(nn.Module):
         return list(x.split(x.shape[self.axis] // self.parts, self.axis))
 
 
-class Flatten(nn.Module):
-    def __init__(self, start: int, end: int) -> None:
-        super().__init__()
-        self.start, self.end = start, end
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(self.start, self.end)
-
-
 class Reshape(nn.Module):
     """Axes [start, end) become ``dims``; 0 copies the axis at that place."""
 

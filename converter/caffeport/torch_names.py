@@ -1,0 +1,89 @@
+"""Names of layers as places in a torch module.
+
+A dot makes a nested module, as in torch. A name that torch's tools could not use as an attribute (``training``,
+``forward``, ``class``, or ``x.y`` beside a layer ``x``) gives way to a safe one; the state_dict keeps Caffe's.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+import torch
+from torch import fx, nn
+
+from .errors import NetError
+from .net import Layer
+
+
+def caffe_names(layers: Sequence[Layer]) -> list[str]:
+    """A name of its own for every layer: Caffe's, which starts its blobs' keys; a number behind it where it has none.
+
+    Raises NetError for two layers of one name that both have blobs.
+    """
+    taken: set[str] = set()
+    for layer in layers:
+        if layer.params:
+            name = layer.name or layer.type
+            if name in taken:
+                raise NetError(
+                    f'{layer.title}: another layer is called "{name}" too; layers with weights need own names'
+                )
+            taken.add(name)
+    names = []
+    for layer in layers:
+        name = layer.name or layer.type
+        if not layer.params:
+            name = _free(name, taken)
+            taken.add(name)
+        names.append(name)
+    return names
+
+
+def module_paths(names: Sequence[str], reserved: Iterable[str]) -> list[str]:
+    """Where the module of each name goes, with dots for nested modules; ``reserved``: attributes of the root."""
+    refused = _attributes() | set(reserved)
+    known = set(names)
+    kept = {name for name in names if _usable(name, refused) and not _inside_another(name, known)}
+    taken = known | refused | {name.partition(".")[0] for name in kept}
+    paths = []
+    for name in names:
+        if name not in kept:
+            name = re.sub(r"[^0-9A-Za-z_]", "_", name).strip("_")
+            if not name.isidentifier() or keyword.iskeyword(name):
+                name = f"layer_{name}"
+            name = _free(name, taken)
+            taken.add(name)
+        paths.append(name)
+    return paths
+
+
+def _free(name: str, taken: set[str]) -> str:
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
+
+
+def _usable(name: str, refused: set[str]) -> bool:
+    return all(_usable_part(part, refused) for part in name.split("."))
+
+
+def _usable_part(part: str, refused: set[str]) -> bool:
+    if part.isidentifier():  # fx writes it behind a dot
+        return part.isascii() and part not in refused and not keyword.iskeyword(part)
+    return part.isprintable() and part != "" and not {'"', "\\"} & set(part)  # fx writes it between quotes
+
+
+def _inside_another(name: str, known: set[str]) -> bool:
+    parts = name.split(".")
+    return any(".".join(parts[:end]) in known for end in range(1, len(parts)))
+
+
+@cache
+def _attributes() -> set[str]:
+    """What a module is asked for by itself, also after it went through fx or TorchScript."""
+    return {*dir(fx.GraphModule(nn.Module(), fx.Graph())), *dir(torch.jit.ScriptModule)}
