@@ -6,6 +6,7 @@ A dot makes a nested module, as in torch. A name that torch's tools could not us
 
 from __future__ import annotations
 
+import itertools
 import keyword
 import re
 from collections.abc import Iterable, Sequence
@@ -36,7 +37,8 @@ def caffe_names(layers: Sequence[Layer]) -> list[str]:
     for layer in layers:
         name = layer.name or layer.type
         if not layer.params:
-            name = _free(name, taken)
+            numbered = (f"{name}_{number}" for number in itertools.count(2))
+            name = next(free for free in itertools.chain([name], numbered) if free not in taken)
             taken.add(name)
         names.append(name)
     return names
@@ -52,20 +54,12 @@ def module_paths(names: Sequence[str], reserved: Iterable[str]) -> list[str]:
     for name in names:
         if name not in kept:
             name = re.sub(r"[^0-9A-Za-z_]", "_", name).strip("_")
-            if not name.isidentifier() or keyword.iskeyword(name):
-                name = f"layer_{name}"
-            name = _free(name, taken)
+            name = name if name.isidentifier() else f"layer_{name}"
+            while name in taken or keyword.iskeyword(name):
+                name += "_"
             taken.add(name)
         paths.append(name)
     return paths
-
-
-def _free(name: str, taken: set[str]) -> str:
-    free, number = name, 1
-    while free in taken:
-        number += 1
-        free = f"{name}_{number}"
-    return free
 
 
 def _usable(name: str, refused: set[str]) -> bool:
@@ -86,4 +80,4 @@ def _inside_another(name: str, known: set[str]) -> bool:
 @cache
 def _attributes() -> set[str]:
     """What a module is asked for by itself, also after it went through fx or TorchScript."""
-    return {*dir(fx.GraphModule(nn.Module(), fx.Graph())), *dir(torch.jit.ScriptModule)}
+    return {"self", *dir(fx.GraphModule(nn.Module(), fx.Graph())), *dir(torch.jit.ScriptModule)}
