@@ -57,7 +57,7 @@ class Backbone:
         return self.whole.with_weights(state)
 
     def multipliers(self) -> dict[str, Param]:
-        """{parameter name of the trunk: the text's blob}, which knows lr_mult and decay_mult."""
+        """{key in the trunk's state_dict: the text's blob}, which knows lr_mult and decay_mult."""
         return {
             f"{Trunk.PREFIX}{layer.name}.{spec.name}": param
             for layer in (self.trained.layers if self.trained is not None else [])
@@ -86,6 +86,14 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x).flatten(1)
+
+    def named_blobs(self) -> list[tuple[str, nn.Parameter]]:
+        """The parameters by their keys in the state_dict, which have Caffe's names of the layers; a shared one once."""
+        blobs: dict[int, tuple[str, nn.Parameter]] = {}
+        for key, blob in self.state_dict(keep_vars=True).items():
+            if isinstance(blob, nn.Parameter):
+                blobs.setdefault(id(blob), (key, blob))
+        return list(blobs.values())
 
     def train(self, mode: bool = True) -> Trunk:
         super().train(mode)

@@ -150,10 +150,9 @@ def blobs_of(net: Net, model: nn.Module) -> list[Tensor]:
     return [held[keys[id(param)]] for param in net.params]
 
 
-def share(test: Net, test_model: nn.Module, train: Net, train_model: nn.Module) -> None:
+def share(test: Net, test_model: CaffeModule, train: Net, train_model: CaffeModule) -> None:
     """Give the test net's layers the train net's own tensors, by layer name (Caffe's ShareTrainedLayersWith)."""
     owners = {layer.name: layer for layer in train.layers if layer.params}
-    sources, targets = dict(train_model.named_modules()), dict(test_model.named_modules())
     for layer in test.layers:
         owner = owners.get(layer.name)
         if owner is None or not layer.params:
@@ -164,7 +163,8 @@ def share(test: Net, test_model: nn.Module, train: Net, train_model: nn.Module) 
                 f"{layer.title}: its blobs are {' and '.join(map(shape_text, mine))} in the test net, "
                 f"but {' and '.join(map(shape_text, theirs))} in the train net"
             )
-        source, target = sources[owner.name or owner.type], targets[layer.name or layer.type]
+        source = train_model.get_submodule(train_model.layer_paths[owner.name or owner.type])
+        target = test_model.get_submodule(test_model.layer_paths[layer.name or layer.type])
         for spec in layer.specs:
             for table in ("_parameters", "_buffers"):
                 if spec.name in getattr(source, table):
