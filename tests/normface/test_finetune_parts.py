@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 import caffeport
+import nets
 import numpy as np
 import pytest
 import torch
 from digit_pictures import EXAMPLE, NET, WEIGHTS
 from normface.errors import TrainingError
 from normface.finetune import parts
+from normface.finetune.backbone import Trunk
 from normface.finetune.config import Config
 from normface.finetune.sampling import Sampler, fewer, hold_out
 from normface.finetune.schedule import factor
@@ -187,3 +189,11 @@ def test_the_better_score_has_more_true_accepts_then_the_larger_area():
 def test_features_that_are_no_numbers_have_no_score():
     with pytest.raises(TrainingError, match="no numbers"):
         score(torch.tensor([[1.0], [float("nan")]]), np.array([0, 0]), 0.1)
+
+
+def test_rates_of_layers_whose_names_are_torchs_own(tmp_path):
+    """The trunk's parameters are known by Caffe's names, by which the text has its multipliers."""
+    net = nets.load(tmp_path, nets.SMALL.replace('name: "fc"', 'name: "training"'))
+    blobs = dict(Trunk(net, "frozen").named_blobs())
+    keys = ["conv1.weight", "conv1.bias", "scale1.weight", "scale1.bias", "relu1.weight", "training.weight"]
+    assert list(blobs) == [f"net.{key}" for key in [*keys, "training.bias"]]

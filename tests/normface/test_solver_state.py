@@ -274,3 +274,18 @@ def test_the_recording_is_what_caffe_computes_now(tmp_path):
         for key in stored.files:
             loose = 50 if key.startswith("AdaDelta") else 1
             np.testing.assert_allclose(fresh[key], stored[key], rtol=2e-6 * loose, atol=2e-6 * loose, err_msg=key)
+
+
+def test_layers_whose_names_are_torchs_own(tmp_path):
+    """What they count is kept under Caffe's names."""
+    text = RUNNING
+    for old, new in (("margin", "training"), ("feature", "forward"), ("contrastive_loss", "loss")):
+        assert f'name: "{old}"' in text
+        text = text.replace(f'name: "{old}"', f'name: "{new}"')
+    through = solver_of(tmp_path, net=text)
+    run(through, 3)
+    path = through.snapshot(tmp_path / "x")
+    expected = run(through, 2)
+    again = solver_of(tmp_path, net=text)
+    again.restore(path)
+    assert run(again, 2) == expected
