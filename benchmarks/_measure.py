@@ -119,4 +119,4 @@ def ratio_text(ratio: float) -> str:
 
 
 def _machine() -> str:
-    return f"{os.cpu_count()} cores, Python {platform.python_version()}"
+    return f"{len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"

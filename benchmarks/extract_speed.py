@@ -28,7 +28,7 @@ BATCHES = (1, 8, 32)
 
 OURS = """
 import sys, json, resource, time, numpy
-from normface.data import open_pictures
+from normface.data import open_reader
 from normface.extract import Extractor
 prototxt, caffemodel, faces, count, out = sys.argv[1:]
 class First:
@@ -37,7 +37,7 @@ class First:
         self.read, self.names = pictures.read, pictures.names[:count]
     def __len__(self):
         return len(self.names)
-pictures = First(open_pictures(faces), int(count))
+pictures = First(open_reader(faces), int(count))
 extractor = Extractor(prototxt, caffemodel, preset="mobilefacenet", mirror="concat", threads=2)
 extractor.features_of([pictures.read(0)])
 start = time.perf_counter()

@@ -38,9 +38,9 @@ def readings(wanted: list[tuple[str, Path]]) -> list[Reading]:
 
 
 def _pictures(path: Path) -> None:
-    from normface.data import open_pictures
+    from normface.data import open_reader  # which does not load torch
 
-    pictures = open_pictures(path)
+    pictures = open_reader(path)
     for index in range(min(len(pictures), 20)):
         pictures.read(index)
 

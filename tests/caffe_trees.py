@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from caffeport.cores import usable_cores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("NORMFACE_CACHE", "~/.cache/normface")).expanduser()
@@ -181,7 +182,7 @@ def build(source: Path, folder: Path, python: str) -> None:
     steps = [
         ["cmake", "-S", str(REPOSITORY), "-B", str(folder), f"-DCAFFE_ROOT={source}", "-DCPU_ONLY=ON",
          f"-DPYTHON_EXECUTABLE={python}", *UNITY],
-        ["cmake", "--build", str(folder), "--parallel", str(os.cpu_count())],
+        ["cmake", "--build", str(folder), "--parallel", str(usable_cores())],
     ]  # fmt: skip
     print(f"building real Caffe ({folder.name}); its output goes to {folder}/build.log", file=sys.stderr, flush=True)
     log = folder / "build.log"

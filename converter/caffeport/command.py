@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 
-from .errors import CaffeportError, CaffeportWarning, WeightsWarning
+from .errors import CaffeportError, CaffeportWarning, WeightsWarning, one_line
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+LONGEST_CELL = 1000  # characters of a table
 
 
 def run(program: str, options: argparse.Namespace) -> int:
@@ -19,6 +21,8 @@ def run(program: str, options: argparse.Namespace) -> int:
 
     With ``options.debug`` the traceback is shown instead.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")
     warnings.showwarning = _notes(program)
     for category in (CaffeportWarning, WeightsWarning):
         warnings.simplefilter("always", category)
@@ -51,7 +55,7 @@ def complain(program: str, problem: str) -> None:
 def _notes(program: str) -> Any:
     def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
         if issubclass(category, (CaffeportWarning, WeightsWarning)):
-            print(f"{program}: note: {message}", file=sys.stderr)
+            print(f"{program}: note: {one_line(str(message), 3000)}", file=sys.stderr)
 
     return show
 
@@ -81,6 +85,7 @@ def print_table(headings: Sequence[str], lines: list[tuple[str, ...]], whole: se
     from rich.table import Table
     from rich.text import Text
 
+    lines = [tuple(one_line(cell, LONGEST_CELL) for cell in line) for line in lines]
     widths = [max(len(cell) for cell in column) for column in zip(headings, *lines, strict=True)]
     console = Console(width=None if sys.stdout.isatty() else sum(widths) + 2 * len(widths))
     # Off a terminal a line is as long as it has to be, so that other programs find one row a line.

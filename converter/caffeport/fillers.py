@@ -55,6 +55,8 @@ def _constant(filler: FillerParameter, shape: Shape, random: np.random.Generator
 
 
 def _uniform(filler: FillerParameter, shape: Shape, random: np.random.Generator) -> np.ndarray:
+    if not -math.inf < filler.min <= filler.max < math.inf:
+        raise NetError(f"a uniform filler needs a min no larger than its max, got {filler.min:g} and {filler.max:g}")
     return random.uniform(filler.min, filler.max, shape)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .caffe_process import CaffeRun, forward, wanted_caffe
+from .cores import usable_cores
 from .errors import CaffeportError, did_you_mean, shape_text
 from .json_text import to_json
 from .layers.base import Phase, Role
@@ -240,6 +241,7 @@ def run_onnx(net: Net, inputs: Blobs, wanted: list[Value], fold: bool) -> Blobs:
     runtime = require("onnxruntime")
     graph = trace(net, 17, True, fold, wanted)
     options = runtime.SessionOptions()
+    options.intra_op_num_threads = usable_cores()  # by itself it counts the machine's
     options.log_severity_level = 3
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.onnx"

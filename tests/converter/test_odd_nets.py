@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -32,6 +35,7 @@ TOO_FEW = [
     ("Flip", {"x": (2, 3, 4)}, "a bottom of 4 axes, got 3"),
     ("HingeLoss", {"x": (), "y": ()}, "bottom 0 of 1 or more axes, got 0"),
     ("InnerProduct", {"x": (2, 3), "y": ()}, "bottom 1 of 1 or more axes, got 0"),
+    ("InnerDistance", {"x": (2, 3), "y": ()}, "bottom 1 of 1 or more axes, got 0"),
     ("LRN", {"x": (2, 3, 4)}, "a bottom of 4 axes, got 3"),
     ("MVN", {"x": (1, 2, 3, 4, 5)}, "a bottom of 1 to 4 axes, got 5"),
     ("MultinomialLogisticLoss", {"x": (), "y": ()}, "bottom 0 of 1 or more axes, got 0"),
@@ -219,3 +223,28 @@ def test_damaged_texts(path, capfd):
     assert main(["show", str(path)]) == 2
     error = capfd.readouterr().err
     assert error.startswith(f"caffeport: error: {path}:") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("bounds", ["min: 2", "max: -1", "max: inf", "min: -inf", "min: nan"])
+def test_a_filler_without_a_range(tmp_path, bounds):
+    filler = f'parameter_param {{ shape {{ dim: 2 }} blob_filler {{ type: "uniform" {bounds} }} }}'
+    net = nets.load(tmp_path, nets.inputs(x=(1,)) + nets.layer("Parameter", "", "t", filler))
+    with pytest.raises(NetError, match=r'^layer "t": a uniform filler needs a min no larger than its max, got'):
+        net.to_torch()
+
+
+def test_names_that_would_break_a_table(tmp_path, capfd):
+    text = nets.inputs(x=(1, 2)) + nets.layer("ReLU", "x", "y", name="a\\nb\\033[31m\\377")
+    nets.write(tmp_path, text)
+    assert main(["show", str(tmp_path / "net.prototxt")]) == 0
+    out = capfd.readouterr().out
+    assert out.count("\n") == 5 and r"a\nb\x1b[31m\xff" in out
+
+
+def test_a_terminal_that_lacks_a_letter(tmp_path):
+    nets.write(tmp_path, nets.inputs(x=(1, 2)) + nets.layer("ReLU", "x", "y", name="卷积"))
+    command = [sys.executable, "-m", "caffeport.cli", "show", "net.prototxt"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    assert done.returncode == 0 and r"\u5377\u79ef" in done.stdout

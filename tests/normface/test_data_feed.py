@@ -230,6 +230,15 @@ def test_threads_end(tmp_path):
         pytest.fail("threads live on")
 
 
+def test_dropped_feed_ends_its_threads(tmp_path):
+    listed(tmp_path, 4)
+    before = {thread.ident for thread in threading.enumerate()}
+    feed = feed_of(write_net(tmp_path, image_data("list.txt", 2)))
+    feed.next()
+    del feed  # no reference circle keeps it until the garbage collector comes
+    assert {thread.ident for thread in threading.enumerate()} <= before
+
+
 def test_pictures_of_several_sizes(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(picture(0, 12, 10)))
     (tmp_path / "b.png").write_bytes(encoded(picture(1, 9, 14)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from data_writers import datum, encoded, picture, write_lmdb
 from normface.data import open_pictures
-from normface.data.lmdb_file import records
+from normface.data.readers.lmdb_file import records
 from normface.errors import DataError, NormfaceWarning
 
 

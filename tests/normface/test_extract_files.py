@@ -93,7 +93,7 @@ def test_parquet_without_pyarrow_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     (tmp_path / "f.parquet").write_bytes(b"PAR1")
     for use in (lambda: load_features(tmp_path / "f.parquet"), lambda: save_features(tmp_path / "g.parquet", full())):
-        with pytest.raises(MissingDependencyError, match=r"pip install 'normface\[parquet\]', or use \.npz"):
+        with pytest.raises(MissingDependencyError, match=r"pip install pyarrow, or use \.npz"):
             use()
 
 

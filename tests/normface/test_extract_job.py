@@ -144,7 +144,7 @@ class TestBadPictures:
     def test_none_can_be_read(self, call, tmp_path, capsys):
         for name in self.names:
             (tmp_path / "faces" / name).write_bytes(b"")
-        error = refused(capsys, *call, "--on-bad-picture", "skip")
+        error = refused(capsys, *call, "--on-bad-image", "skip")
         assert "none of the 12 pictures has a feature; the first: " in error
 
     def test_stop_after_an_interrupted_skip(self, net, tmp_path, monkeypatch):
@@ -176,14 +176,14 @@ SLOWLY = """
 import sys, time
 from normface.cli import main
 from normface.errors import DataError
-from normface.data.pictures import Pictures
+from normface.data.readers import Reader
 from normface.extract import part
 part.SAVE_EVERY = 0.0
-read = Pictures.read
+read = Reader.read
 def slowly(self, index):
     time.sleep(0.05)
     return read(self, index)
-Pictures.read = slowly
+Reader.read = slowly
 sys.exit(main(sys.argv[1:]))
 """
 

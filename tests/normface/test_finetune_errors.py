@@ -243,7 +243,7 @@ def test_nothing_but_unreadable_pictures(tmp_path, capsys):
     for digit in "01":
         (tmp_path / "data" / digit).mkdir(parents=True)
         (tmp_path / "data" / digit / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    more = ["--on-bad-picture", "skip", "--freeze-backbone"]
+    more = ["--on-bad-image", "skip", "--freeze-backbone"]
     assert "could be read" in refused(flags(tmp_path / "data", tmp_path / "out", *more), capsys)
     assert "could be read" in refused(flags(tmp_path / "data", tmp_path / "out2", "--on-bad-picture", "skip"), capsys)
 

@@ -282,6 +282,22 @@ def lmdb_of_one_record(folder: Path) -> bytes:
     return bytes(raw)
 
 
+def lmdb_of_shared_pages(folder: Path) -> bytes:
+    """Two hundred records of a megabyte each, which are all the same overflow pages."""
+    values = [tagged(5, 1) * 500_000, *[b"x" * 5000] * 200]
+    raw = bytearray((write_lmdb(folder, values) / "data.mdb").read_bytes())
+    nodes = []
+    for page in range(8192, len(raw), 4096):
+        number, _, flags, lower = struct.unpack_from("<QHHH", raw, page)
+        if flags == 2 and number == page // 4096:
+            nodes += [page + offset for (offset,) in struct.iter_unpack("<H", raw[page + 16 : page + lower])]
+    first = min(nodes, key=lambda node: bytes(raw[node + 8 : node + 16]))  # by the key
+    for node in nodes:
+        raw[node : node + 4] = raw[first : first + 4]
+        raw[node + 16 : node + 24] = raw[first + 16 : first + 24]
+    return bytes(raw)
+
+
 def hdf5(folder: Path, name: str, count: int) -> bytes:
     """Data sets of 200 MB each that are stored nowhere."""
     h5py = pytest.importorskip("h5py", reason="h5py is not installed")
@@ -304,6 +320,13 @@ def cases(folder: Path) -> list[tuple[str, str, bytes | Callable[[], bytes], str
     ]
     made += [
         ("overlapping.mdb", "pictures", lmdb_of_one_record(folder / "db"), "damaged LMDB.*the nodes of page"),
+        ("shared.mdb", "pictures", lmdb_of_shared_pages(folder / "shared"), "damaged LMDB.*share their pages"),
+        (
+            "fields.mdb",
+            "pictures",
+            (write_lmdb(folder / "fields", [tagged(5, 1) * 1_000_000]) / "data.mdb").read_bytes(),
+            "declares 0 x 0 x 0 numbers",
+        ),
         ("zip-bomb.zip", "pictures", zipped_picture, "declares .* bytes, far more than"),
         (
             "long.rec",
@@ -368,7 +391,17 @@ NAMES = [
     *(f"{name}.png" for name in PICTURES),
     *TEXTS,
     *(f"state-{name}" for name in STATES),
-    *("overlapping.mdb", "zip-bomb.zip", "long.rec", "parts.rec", "idx3.gz", "declared.h5", "declared.caffemodel.h5"),
+    *(
+        "overlapping.mdb",
+        "shared.mdb",
+        "fields.mdb",
+        "zip-bomb.zip",
+        "long.rec",
+        "parts.rec",
+        "idx3.gz",
+        "declared.h5",
+        "declared.caffemodel.h5",
+    ),
 ]
 
 

@@ -133,6 +133,7 @@ class InnerDistance(LayerType):
     schemas = {"inner_distance_param": InnerDistanceParameter}
     full_precision = True
     bottoms = (1, 3)
+    bottom_axes = ((1, None),)
 
     def setup(self) -> None:
         bottoms, labelled = self.context.num_bottoms, self.p.update_center_only

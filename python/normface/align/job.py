@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -18,6 +15,7 @@ from caffeport.lazy import LazyModule
 
 from ..errors import DataError
 from ..mtcnn import Detector
+from ..prefetch import prefetch
 from ..progress import progress
 from .choosing import choose_faces
 from .crop import align_face
@@ -145,36 +143,25 @@ Read = tuple[Photo, "np.ndarray | DataError"]
 
 def _batches(photos: Sequence[Photo]) -> Iterator[list[Read]]:
     """The photos' pixels, or why there are none, in batches for the detector; decoded while it works."""
-    with ThreadPoolExecutor(1) as pool:
-        rest = iter(photos)
-        ahead: deque[tuple[Photo, Future[np.ndarray | DataError]]] = deque()
-        batch: list[Read] = []
-        pixels = 0
-        try:
-            while True:
-                ahead.extend((photo, pool.submit(_read, photo)) for photo in islice(rest, _AHEAD - len(ahead)))
-                if not ahead:
-                    break
-                photo, reading = ahead.popleft()
-                picture = reading.result()
-                pixels += 0 if isinstance(picture, DataError) else picture.size // 3
-                batch.append((photo, picture))
-                del picture, reading
-                if len(batch) == _BATCH or pixels >= _BATCH_PIXELS:
-                    yield batch
-                    batch, pixels = [], 0
-            if batch:
+    batch: list[Read] = []
+    pixels = 0
+    with closing(prefetch(_read, photos, threads=1, ahead=_AHEAD)) as images:
+        for photo, image in images:
+            pixels += 0 if isinstance(image, DataError) else image.size // 3
+            batch.append((photo, image))
+            del image  # the batch alone holds it
+            if len(batch) == _BATCH or pixels >= _BATCH_PIXELS:
                 yield batch
-        finally:  # also where the reader stops early
-            for _, reading in ahead:
-                reading.cancel()
+                batch, pixels = [], 0
+        if batch:
+            yield batch
 
 
-def _read(photo: Photo) -> np.ndarray | DataError:
+def _read(photo: Photo) -> Read:
     try:
-        return photo.read()
+        return photo, photo.read()
     except DataError as error:
-        return error
+        return photo, error
 
 
 def _align(batch: list[Read], aligner: Aligner, out: Path, draw: Path | None) -> Iterator[dict[str, Any]]:

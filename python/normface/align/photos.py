@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..data import Pictures, open_pictures
+from ..data import Reader, open_reader
 from ..errors import DataError
 
 FORMATS = ("jpg", "png")
@@ -20,7 +20,7 @@ _LOSSY = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 class Photo:
     """One photo: where it is read, and its name below the output folder, with the suffix that its faces get."""
 
-    source: Pictures
+    source: Reader
     index: int
     name: str
     target: PurePosixPath
@@ -47,7 +47,7 @@ def find_photos(inputs: Sequence[str | Path], root: str | Path | None = None, su
     """
     if suffix not in (None, *FORMATS):
         raise DataError(f'format "{suffix}" is unknown; known: {", ".join(FORMATS)}')
-    sources = [(Path(path), open_pictures(path, root=root, labelled=False)) for path in inputs]
+    sources = [(Path(path), open_reader(path, root=root, labelled=False)) for path in inputs]
     several = sum(len(source) > 1 for _, source in sources) > 1
     photos: list[Photo] = []
     taken: dict[str, Photo] = {}

@@ -238,10 +238,10 @@ def _extracted(options: argparse.Namespace, pictures: Any, mirror: str) -> Featu
 
 
 def _pictures(options: argparse.Namespace) -> Any:
-    from ..data import open_pictures
+    from ..data import open_reader
 
     images = getattr(options, "images", None)
-    return None if images is None else open_pictures(images)
+    return None if images is None else open_reader(images)
 
 
 def _fold_protocol(options: argparse.Namespace) -> Any:

@@ -13,6 +13,8 @@ from caffeport.json_text import to_json
 from ..finetune.config import Config, flag
 from ..interrupts import Interrupts
 
+_OTHER_NAMES = {"loss_options": ("--loss-option",), "on_bad_picture": ("--on-bad-image",)}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="F.toml", type=Path, help="settings from a file; flags win over it")
@@ -47,8 +49,7 @@ def _add(group: Any, entry: Field[Any]) -> None:
     more: dict[str, Any] = {"nargs": "+"} if about["kind"] == "numbers" else {}
     if about["kind"] == "table":
         more = {"action": "extend", "nargs": "+"}
-    flags = [flag(entry.name)] + (["--loss-option"] if entry.name == "loss_options" else [])
-    group.add_argument(*flags, metavar=metavar, help=told, **more)
+    group.add_argument(flag(entry.name), *_OTHER_NAMES.get(entry.name, ()), metavar=metavar, help=told, **more)
 
 
 def run(options: argparse.Namespace) -> int:

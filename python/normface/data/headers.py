@@ -16,7 +16,7 @@ from dataclasses import dataclass
 _JPEG_SIZES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length: TEM, RST0 to RST7
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # what ends a scan: neither a stuffed 0xff nor a restart
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # what ends a scan: neither a stuffed 0xff nor a restart
 _BETWEEN = rb"\s(?:\s|#[^\r\n]*[\r\n])*"  # a comment right after a number may or may not end it
 _PNM = re.compile(rb"P([1-6])" + _BETWEEN + rb"(\d{1,9})" + _BETWEEN + rb"(\d{1,9})\s")
 _PNG_CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})

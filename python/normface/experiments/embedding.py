@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from os import cpu_count
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from caffeport.cores import usable_cores
 from torch import Tensor, nn
 
 from .. import losses
@@ -77,7 +77,7 @@ class Task:
 def table(task: Task, seeds: Sequence[int], title: str, rows: Sequence[str] = tuple(LOSSES)) -> dict[str, list[float]]:
     """Row -> verification rate in percent, one a seed; the seeds run side by side, a process and a thread each."""
     made: dict[str, list[float]] = {row: [] for row in (BEFORE, *rows)}
-    workers = min(cpu_count() or 1, len(seeds))
+    workers = min(usable_cores(), len(seeds))
     with progress(title, len(seeds)) as bar, ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         for rates in pool.map(one_seed, [task] * len(seeds), seeds, [tuple(rows)] * len(seeds)):
             for row, rate in rates.items():

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..data import open_pictures
+from ..data import open_reader
 from ..errors import TrainingError
 from ..evaluate.blufr_config import read_config
 from ..evaluate.names import PictureRows, picture_of
@@ -46,7 +46,7 @@ def first_trial(options: Options, folder: Path) -> tuple[Shown, Shown]:
 def _features(options: Options, folder: Path, mirrored: bool) -> Features:
     assert options.lfw is not None and options.net is not None
     extractor = Extractor(options.net, options.weights, preset=options.preset)
-    pictures: Any = open_pictures(options.lfw / PICTURES)
+    pictures: Any = open_reader(options.lfw / PICTURES)
     path = folder / f"{options.net.stem}_{'mirrored' if mirrored else 'front'}.npz"
     if path.exists():
         stored = load_features(path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import tempfile
 import threading
@@ -20,6 +19,7 @@ from pathlib import Path
 import caffeport
 import numpy as np
 import torch
+from caffeport.cores import usable_cores
 from caffeport.files import replacing
 
 from ..errors import DataError
@@ -137,7 +137,7 @@ def _train(wanted: Sequence[Training], trainings: dict[Recipe, Training], bar: P
                 with lock:
                     bar.advance()
 
-    with ThreadPoolExecutor(max(1, min(len(wanted), cores()))) as pool:
+    with ThreadPoolExecutor(max(1, min(len(wanted), usable_cores()))) as pool:
         futures = [pool.submit(run, training) for training in wanted]
         try:
             for future in futures:
@@ -146,13 +146,6 @@ def _train(wanted: Sequence[Training], trainings: dict[Recipe, Training], bar: P
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-
-
-def cores() -> int:
-    """That this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Training:

@@ -1,7 +1,7 @@
 """Features of pictures, by a converted Caffe model or any ONNX file.
 
 extractor = Extractor("deploy.prototxt", "face.caffemodel", preset="center-face", mirror="sum")
-features = extractor.features(normface.data.open_pictures("faces/"))
+features = extractor.features(normface.data.open_images("faces/"))
 """
 
 from .extractor import Extractor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from functools import cached_property
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from caffeport.cores import usable_cores
 
 from ..errors import DataError, NormfaceError
 from ..progress import progress as progress_bar
@@ -67,7 +67,7 @@ class Extractor:
             if number is not None and number < 1:
                 raise NormfaceError(f"{name} {number}: expected 1 or more")
         self._session = FeatureSession(model, weights, output, device)
-        self.threads = (threads or min(_cores(), MOST_THREADS)) if device == "cpu" else 1
+        self.threads = (threads or min(usable_cores(), MOST_THREADS)) if device == "cpu" else 1
         told: dict[str, Any] = {"scale": scale, "rgb": rgb, "fit": fit, "size": size}
         told["mean"] = None if mean is None else tuple(np.asarray(mean, float).reshape(-1).tolist())
         self.preprocessing = resolve(self._session.own, preset, told, self._session.title)
@@ -214,8 +214,3 @@ class Extractor:
 def title_of(pictures: Any, index: int) -> str:
     """A picture as messages name it; sources made elsewhere may have names only."""
     return pictures.title(index) if hasattr(pictures, "title") else pictures.names[index]
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import caffeport
 import numpy as np
 import torch
+from caffeport.cores import usable_cores
 from caffeport.files import replacing_path
 from caffeport.parity import difference
 from caffeport.to_safetensors import save_safetensors
@@ -76,7 +77,9 @@ def prove(
         return proofs
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(folder / ONNX), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_cores()  # by itself it counts the machine's
+    session = onnxruntime.InferenceSession(str(folder / ONNX), options, providers=["CPUExecutionProvider"])
     (name,) = (one.name for one in session.get_inputs())
     proofs.append(_proof(ONNX, "ONNX Runtime", expected, torch.from_numpy(session.run(None, {name: pictures})[0])))
     report = caffeport.check(net, [pictures], rtol=RTOL, atol=ATOL)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import Pictures
+from ..data import Reader
 from ..errors import DataError, NormfaceWarning
+from ..prefetch import prefetch
 from .backbone import Backbone
 from .sampling import Chosen
 
@@ -30,7 +30,7 @@ class PictureSource:
     """Reads ``places`` of ``pictures`` (all by default) and prepares them as the net wants them."""
 
     def __init__(
-        self, pictures: Pictures, backbone: Backbone, on_bad_picture: str, places: np.ndarray | None = None
+        self, pictures: Reader, backbone: Backbone, on_bad_picture: str, places: np.ndarray | None = None
     ) -> None:
         self.pictures, self._backbone, self._stops = pictures, backbone, on_bad_picture == "stop"
         self.places = np.arange(len(pictures)) if places is None else places
@@ -88,26 +88,15 @@ def ahead(source: Source, batches: Iterable[Chosen], readers: int) -> Iterator[t
 
     A picture that was left out is told once, with its path.
     """
-    waiting: deque[tuple[Chosen, Future[tuple[Tensor, np.ndarray]]]] = deque()
     told = set(getattr(source, "bad", ()))
-    with ThreadPoolExecutor(readers, thread_name_prefix="pictures") as pool:
 
-        def ready() -> tuple[Chosen, Tensor, np.ndarray]:
-            chosen, future = waiting.popleft()
-            inputs, kept = future.result()
+    def load(chosen: Chosen) -> tuple[Chosen, Tensor, np.ndarray]:
+        return chosen, *source.load(chosen)
+
+    with closing(prefetch(load, batches, threads=readers, ahead=2 * readers)) as loaded:
+        for batch in loaded:
             for index, reason in list(getattr(source, "bad", {}).items()):
                 if index not in told:
                     told.add(index)
-                    warnings.warn(f"left out: {reason}", NormfaceWarning, stacklevel=3)
-            return chosen, inputs, kept
-
-        try:
-            for chosen in batches:
-                waiting.append((chosen, pool.submit(source.load, chosen)))
-                if len(waiting) > 2 * readers:
-                    yield ready()
-            while waiting:
-                yield ready()
-        finally:  # whoever stops early does not wait for what is not begun
-            for _, future in waiting:
-                future.cancel()
+                    warnings.warn(f"left out: {reason}", NormfaceWarning, stacklevel=2)
+            yield batch

@@ -69,7 +69,7 @@ def launched(config: Config, *, resume: bool, overwrite: bool) -> Iterator[Any]:
     }
     before, threads = {name: os.environ.get(name) for name in _HERE}, torch.get_num_threads()
     os.environ.update(here)
-    team = _Team(config, {"config": config.settings(), "resume": resume, "overwrite": overwrite})
+    team = _Team(config, {"config": config.settings(), "resume": resume, "overwrite": overwrite, "leader": os.getpid()})
     try:
         with team:
             _launch(fabric)

@@ -27,7 +27,7 @@ def main() -> int:
     if order is None:
         return FAILED
     config = Config.from_settings(order["config"])
-    threading.Thread(target=_end_with_the_leader, args=(os.getppid(), config), daemon=True).start()
+    threading.Thread(target=_end_with_the_leader, args=(order["leader"], config), daemon=True).start()
     try:
         from .recipe import finetune
 

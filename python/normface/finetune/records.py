@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
-import io
 import os
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from caffeport.files import replacing
-
-from ..errors import NormfaceWarning, TrainingError
+from ..errors import NormfaceWarning
+from ..row_log import RowLog
 
 CSV = "metrics.csv"
 COLUMNS = ("step", "epoch", "loss", "lr", "scale", "tar", "accuracy", "auc", "eer", "training_loss")
@@ -31,25 +27,18 @@ class Records:
 
     def __init__(self, folder: Path | None, rows: list[dict[str, float]], tensorboard: bool) -> None:
         self.rows = rows
-        self._path = folder / CSV if folder is not None else None
+        self._log: RowLog | None = None
         self._writer: Any = None
-        if folder is None or self._path is None:
+        if folder is None:
             return
-        with replacing(self._path) as stream:
-            stream.write((",".join(COLUMNS) + "\n" + "".join(map(_line, rows))).encode())
+        self._log = RowLog(folder / CSV, COLUMNS, rows)
         if tensorboard:
             self._writer = _tensorboard(folder, int(rows[-1]["step"]) + 1 if rows else 0)
 
     def write(self, row: dict[str, float]) -> None:
         self.rows.append(row)
-        if self._path is None:
-            return
-        try:
-            with open(self._path, "a") as stream:
-                stream.write(_line(row))
-                stream.flush()
-        except OSError as error:
-            raise TrainingError(f"{self._path}: cannot be written: {error.strerror or error}") from error
+        if self._log is not None:
+            self._log.write(row)
         if self._writer is not None:
             for name, value in row.items():
                 if name not in ("step", "epoch"):
@@ -57,15 +46,10 @@ class Records:
                     self._writer.add_scalar(f"{group}/{name}", value, int(row["step"]))
 
     def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
         if self._writer is not None:
             self._writer.close()
-
-
-def _line(row: Mapping[str, float]) -> str:
-    text = io.StringIO()
-    # repr of a float gives it back exactly, so that two runs can be compared by their files.
-    csv.writer(text, lineterminator="\n").writerow([repr(row[name]) if name in row else "" for name in COLUMNS])
-    return text.getvalue()
 
 
 def _tensorboard(folder: Path, purge_step: int) -> Any:

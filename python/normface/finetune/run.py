@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import losses
-from ..data import Pictures, open_pictures
+from ..data import Reader, open_reader
 from ..errors import DataError, NormfaceWarning, TrainingError
 from ..losses import CenterLoss, FaceLoss
 from . import backbone as backbones
@@ -31,7 +31,7 @@ class Run:
     """What trains on what. ``labels`` (N,): of the training pictures, 0 to C-1; ``source`` feeds them."""
 
     config: Config
-    pictures: Pictures
+    pictures: Reader
     backbone: Backbone
     trunk: Trunk
     frozen: Trunk | None
@@ -65,7 +65,7 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
     """
     backbone = backbones.load(config)
     color = backbone.channels == 3
-    pictures = _labelled(open_pictures(config.data, config.root, color=color))
+    pictures = _labelled(open_reader(config.data, config.root, color=color))
     training, held_out = np.arange(len(pictures)), np.empty(0, np.int64)
     if config.val is None:
         training, held_out = hold_out(pictures.labels, config.val_share, config.seed)
@@ -104,7 +104,7 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
     return run
 
 
-def _labelled(pictures: Pictures) -> Pictures:
+def _labelled(pictures: Reader) -> Reader:
     if pictures.labels is None:
         raise DataError(
             f"{pictures.path}: has no labels; expected a folder for each identity, or a list file with labels"
@@ -112,7 +112,7 @@ def _labelled(pictures: Pictures) -> Pictures:
     return pictures
 
 
-def _look_at(config: Config, pictures: Pictures, labels: np.ndarray, held_out: int) -> None:
+def _look_at(config: Config, pictures: Reader, labels: np.ndarray, held_out: int) -> None:
     counts = np.bincount(labels)
     if len(counts) < 2:
         raise DataError(
@@ -165,7 +165,7 @@ def _sources(
     """What feeds the training and the validation, through the frozen part where there is one."""
     val_source = None
     if config.val is not None:
-        others = _labelled(open_pictures(config.val, config.val_root, color=backbone.channels == 3))
+        others = _labelled(open_reader(config.val, config.val_root, color=backbone.channels == 3))
         _warn_of_known(others, picture_source.pictures)
         places = fewer(others.labels, config.val_pictures, config.seed)
         val_source = PictureSource(others, backbone, config.on_bad_picture, places)
@@ -187,7 +187,7 @@ def _sources(
     return through(picture_source, config.mirror), val_source, validation
 
 
-def _warn_of_known(others: Pictures, training: Pictures) -> None:
+def _warn_of_known(others: Reader, training: Reader) -> None:
     """Tell where --val holds pictures, or people by name, that are trained on."""
     known = _files(others) & _files(training)
     shared = set(others.identities) & set(training.identities)
@@ -204,7 +204,7 @@ def _warn_of_known(others: Pictures, training: Pictures) -> None:
     )
 
 
-def _files(pictures: Pictures) -> set[str]:
+def _files(pictures: Reader) -> set[str]:
     """Where each picture is: its file, or its name behind that of the database that holds it."""
     folder = os.path.realpath(pictures.path)
     return {os.path.normpath(os.path.join(folder, name)) for name in pictures.names}

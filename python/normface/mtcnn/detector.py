@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from caffeport.cores import usable_cores
 
 from ..errors import DataError
 from .boxes import CELL, regress, squares, suppress, whole, windows
@@ -69,7 +69,7 @@ class Detector:
         if threads is not None and threads < 1:
             raise DataError(f"threads is {threads}; expected 1 or more")
         self.min_size, self.thresholds, self.factor = float(min_size), tuple(map(float, thresholds)), float(factor)
-        self.threads = threads or min(os.cpu_count() or 1, 8)
+        self.threads = threads or min(usable_cores(), 8)
         self._pnet, self._rnet, self._onet = load_stages(mtcnn, providers)
 
     @property

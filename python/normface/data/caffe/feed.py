@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections import deque
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Mapping, Sequence
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from caffeport.errors import NetError, shape_text
 from caffeport.net import Net
 
 from ...errors import DataError
-from .source import Place, Shape
+from ...prefetch import prefetch
+from .source import Place, Shape, Source
 from .sources import open_sources
 
 MAX_THREADS = 8
@@ -27,7 +28,7 @@ class Feed:
     prefetch: how many batches are made ahead, each in a thread of its own; 0 makes them when asked for.
 
     Every batch follows from the seed and its number alone, so the position is one number, the batches made ahead do
-    not count, and a restored feed goes on with the same pictures, crops and flips. Paths are looked up from the
+    not count, and a restored feed goes on with the same images, crops and flips. Paths are looked up from the
     working directory, as in Caffe, and where there is nothing from the folder of the net's text.
 
     Raises DataError, which names the layer or path, for sources that are missing, damaged or of no known kind; what
@@ -39,23 +40,22 @@ class Feed:
             raise DataError(f"prefetch is {prefetch}; expected 0 or more batches")
         self._net, self._prefetch = net, prefetch
         self._number = 0  # of the next batch to hand out
-        self._ahead: deque[Future[dict[str, np.ndarray]]] = deque()
-        self._pool: ThreadPoolExecutor | None = None
+        self._batches: Generator[dict[str, np.ndarray], None, None] | None = None  # from that number on
         self._open(secrets.randbits(63) if seed is None else seed)
         self._check_shapes()
 
     def next(self) -> dict[str, np.ndarray]:
         """{top: float32 array} of the next batch."""
-        if not self._prefetch:
-            batch = self._make(self._number)
-        else:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(min(self._prefetch, MAX_THREADS), "normface-feed")
-            while len(self._ahead) < self._prefetch:
-                self._ahead.append(self._pool.submit(self._make, self._number + len(self._ahead)))
-            batch = self._ahead[0].result()  # a batch that failed stays first, so that asking again fails again
-            self._ahead.popleft()
-            self._ahead.append(self._pool.submit(self._make, self._number + 1 + len(self._ahead)))
+        if self._prefetch and self._batches is None:
+            make = partial(_make, self._sources)  # which holds no feed: one that is dropped ends its threads at once
+            threads = min(self._prefetch, MAX_THREADS)
+            numbers = count(self._number)
+            self._batches = prefetch(make, numbers, threads=threads, ahead=self._prefetch, name="normface-feed")
+        try:
+            batch = _make(self._sources, self._number) if self._batches is None else next(self._batches)
+        except BaseException:
+            self.close()  # so that asking again tries the same batch again
+            raise
         self._number += 1
         return batch
 
@@ -96,10 +96,9 @@ class Feed:
 
     def close(self) -> None:
         """End the threads; batches made ahead are dropped. The feed may be used again."""
-        self._ahead.clear()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
 
     def __enter__(self) -> Feed:
         return self
@@ -114,12 +113,6 @@ class Feed:
 
     def _layers(self) -> dict[str, dict[str, int]]:
         return {s.layer.name: {"items": len(s), "batch_size": s.batch_size} for s in self._sources}
-
-    def _make(self, number: int) -> dict[str, np.ndarray]:
-        batch: dict[str, np.ndarray] = {}
-        for source in self._sources:
-            batch.update(zip(source.layer.tops, source.batch(number), strict=True))
-        return batch
 
     def _check_shapes(self) -> None:
         """The net may have been loaded for another size, which is fine as long as its blobs fit this one."""
@@ -136,3 +129,11 @@ class Feed:
                 f"the data layers give {got}, and the net was loaded for {had} ({error}); load it with "
                 "input_shapes=normface.data.caffe.input_shapes(prototxt, phase)"
             ) from error
+
+
+def _make(sources: Sequence[Source], number: int) -> dict[str, np.ndarray]:
+    """{top: float32 array} of the ``number``-th batch."""
+    batch: dict[str, np.ndarray] = {}
+    for source in sources:
+        batch.update(zip(source.layer.tops, source.batch(number), strict=True))
+    return batch

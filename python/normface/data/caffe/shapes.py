@@ -24,7 +24,7 @@ def input_shapes(
     level: int = 0,
     custom_layers: Sequence[type[LayerType]] = (),
 ) -> dict[str, Shape]:
-    """{top: shape} of the data layers that read from disk, as Caffe sets them from the first record or picture.
+    """{top: shape} of the data layers that read from disk, as Caffe sets them from the first record or image.
 
     net: the net's text, or its path. The result is for ``caffeport.load(..., input_shapes=...)``; without it a text
     that leaves the size to its database is loaded by guesses. Raises DataError where the data are not there.

@@ -54,7 +54,7 @@ class Source:
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """How many pictures or rows an epoch has."""
+        """How many images or rows an epoch has."""
         raise NotImplementedError
 
     def shapes(self) -> list[Shape]:

@@ -8,7 +8,7 @@ from caffeport.net import Layer
 from ...errors import DataError
 from .dummy import DummyData
 from .hdf5 import HDF5Data
-from .pictures import Data, ImageData
+from .images import Data, ImageData
 from .source import Place, Source
 
 SOURCES: dict[str, type[Source]] = {

@@ -13,15 +13,15 @@ from ...errors import DataError
 from .source import Place, Shape
 
 DRAWS = 3
-"""Random numbers for a picture: mirror, and the crop's row and column. Caffe takes each modulo its range."""
+"""Random numbers for an image: mirror, and the crop's row and column. Caffe takes each modulo its range."""
 
 
 class Transform:
     """The transform of one layer.
 
-    mirror: half the pictures, in both phases.
+    mirror: half the images, in both phases.
     crop_size: anywhere in the train phase, the middle in the test phase.
-    mean_file: as large as the picture before cropping, and cropped and mirrored with it.
+    mean_file: as large as the image before cropping, and cropped and mirrored with it.
     mean_value: one, or one a channel.
     """
 
@@ -44,7 +44,7 @@ class Transform:
             self.mean = np.array(self.p.mean_value, np.float32)[:, None, None]
 
     def shape(self, shape: Shape, name: str) -> Shape:
-        """(C, H, W) that pictures of ``shape`` become. Raises DataError that names a picture which does not fit."""
+        """(C, H, W) that images of ``shape`` become. Raises DataError that names an image which does not fit."""
         channels, height, width = shape
         size = self.p.crop_size
         if size > min(height, width):

@@ -1,4 +1,4 @@
-"""What every source of pictures has in common: names, labels, and reading one picture by its number."""
+"""What every source of images has in common: names, labels, and reading one image by its number."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError, NormfaceWarning
-from .decoding import decode
+from ...errors import DataError, NormfaceWarning
+from ..decoding import decode
 
 
-class Pictures:
-    """Pictures of one source, in its order. ``len(pictures)`` of them; ``read(i)`` gives the i-th.
+class Reader:
+    """Images of one source, in its order. ``len(images)`` of them; ``read(i)`` gives the i-th.
 
     names            what is printed and stored: a relative path, or a database key
     labels           np.int64 (N,), 0 to C-1 without gaps; None where the source has none
     identities       the name of each of the C labels; [] without labels
     original_labels  np.int64 (C,), each label as the source has it (lists and databases), else None
-    strays           names that the source holds and that are not among the pictures
+    strays           names that the source holds and that are not among the images
 
     Reading is safe from several threads, and a pickled or forked copy reads for itself.
     """
@@ -38,22 +38,22 @@ class Pictures:
         return len(self.names)
 
     def title(self, index: int) -> str:
-        """The i-th picture as a message names it."""
+        """The i-th image as a message names it."""
         return f"{self.path}: {self.names[index]}"
 
     def raw(self, index: int) -> bytes:
-        """The i-th picture's encoded bytes. Raises DataError that names it."""
+        """The i-th image's encoded bytes. Raises DataError that names it."""
         raise NotImplementedError
 
     def read(self, index: int) -> np.ndarray:
-        """The i-th picture: uint8 (H, W, 3) in BGR, or (H, W, 1) if opened with ``color=False``.
+        """The i-th image: uint8 (H, W, 3) in BGR, or (H, W, 1) if opened with ``color=False``.
 
         Raises DataError that names it; see :func:`normface.data.decode` for what decoding does.
         """
         return decode(self.raw(index), self.title(index), self.color)
 
     def take_folders(self, folders: Sequence[str]) -> None:
-        """Labels from the identity's name of each picture; they are numbered in the order in which they come."""
+        """Labels from the identity's name of each image; they are numbered in the order in which they come."""
         numbers: dict[str, int] = {}
         self.labels = np.array([numbers.setdefault(folder, len(numbers)) for folder in folders], np.int64)
         self.identities = list(numbers)
@@ -72,7 +72,7 @@ class Pictures:
                 f"{self.path}: {len(self.identities)} labels between {least} and {most} were numbered anew, 0 to "
                 f"{len(self.identities) - 1}; original_labels has the old ones",
                 NormfaceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Caffe's list files: a picture's path and its label on each line."""
+"""Caffe's list files: an image's path and its label on each line."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..reading import MAX_PICTURE, printable, read_file
-from .folders import SUFFIXES
-from .pictures import Pictures
+from ...errors import DataError
+from ...reading import MAX_PICTURE, printable, read_file
+from .base import Reader
+from .folder import SUFFIXES
 
 MAX_PATH, MAX_NAME = 4096, 255
 """Bytes that Linux takes; what is longer is no path on any system."""
 _LABEL = re.compile(r"[+-]?\d{1,18}")
 
 
-class ListPictures(Pictures):
-    """The pictures that a list names, in its order: ``path label`` on each line, or just ``path`` on all.
+class ListReader(Reader):
+    """The images that a list names, in its order: ``path label`` on each line, or just ``path`` on all.
 
     The label follows the last blank, so that paths may hold blanks. With ``root`` paths are appended to it, as
     Caffe does with its root_folder; else those that are not absolute are looked up beside the list, or, if the

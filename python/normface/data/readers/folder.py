@@ -1,4 +1,4 @@
-"""Pictures in folders: one folder an identity, or a folder of pictures without labels."""
+"""Images in folders: one folder an identity, or a folder of images without labels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..errors import DataError, NormfaceWarning
-from ..reading import MAX_PICTURE, read_file
-from .pictures import Pictures
+from ...errors import DataError, NormfaceWarning
+from ...reading import MAX_PICTURE, read_file
+from .base import Reader
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm", ".pbm", ".pnm"}
@@ -17,16 +17,16 @@ SUFFIXES = frozenset(
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 
 
-class PictureTree(Pictures):
-    """The pictures among files in folders. Names are paths, sorted by their bytes, folder by folder.
+class TreeReader(Reader):
+    """The images among files in folders. Names are paths, sorted by their bytes, folder by folder.
 
-    Where all pictures lie in folders, each folder is an identity; pictures in folders of a folder (a person's
-    videos) belong to the outermost, and folders that all pictures share (``images/``) do not count. A folder with
-    pictures right in it and none in folders has no labels. Hidden files and folders are passed over.
+    Where all images lie in folders, each folder is an identity; images in folders of a folder (a person's
+    videos) belong to the outermost, and folders that all images share (``images/``) do not count. A folder with
+    images right in it and none in folders has no labels. Hidden files and folders are passed over.
     """
 
     def __init__(self, path: Path, files: Iterable[str], color: bool | None, labelled: bool) -> None:
-        names, strays = split_pictures(files)
+        names, strays = split_images(files)
         chosen, identities, outside = assign(names, labelled)
         super().__init__(path, chosen, color)
         self.strays = (*outside, *strays)
@@ -35,8 +35,8 @@ class PictureTree(Pictures):
             self.take_folders(identities)
 
 
-class FolderPictures(PictureTree):
-    """The pictures below a folder."""
+class FolderReader(TreeReader):
+    """The images below a folder."""
 
     def __init__(self, path: Path, color: bool | None = True, labelled: bool = True) -> None:
         super().__init__(path, _walk(path), color, labelled)
@@ -48,8 +48,8 @@ class FolderPictures(PictureTree):
         return read_file(self.path / self.names[index], MAX_PICTURE)
 
 
-class OnePicture(Pictures):
-    """A single picture file."""
+class FileReader(Reader):
+    """A single image file."""
 
     def __init__(self, path: Path, color: bool | None = True) -> None:
         super().__init__(path, [path.name], color)
@@ -61,24 +61,24 @@ class OnePicture(Pictures):
         return read_file(self.path, MAX_PICTURE)
 
 
-def split_pictures(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """(pictures by their suffix, other files), both sorted by the bytes of their path's parts; hidden ones left out."""
-    pictures, strays = [], []
+def split_images(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """(images by their suffix, other files), both sorted by the bytes of their path's parts; hidden ones left out."""
+    images, strays = [], []
     for name in names:
         parts = name.split("/")
         if any(part.startswith(".") or part == "__MACOSX" for part in parts):
             continue
         if os.path.splitext(name)[1].lower() in SUFFIXES:
-            pictures.append(name)
+            images.append(name)
         elif parts[-1].lower() not in _SYSTEM_FILES:
             strays.append(name)
-    return sorted(pictures, key=_parts), sorted(strays, key=_parts)
+    return sorted(images, key=_parts), sorted(strays, key=_parts)
 
 
 def assign(names: Sequence[str], labelled: bool) -> tuple[list[str], list[str], list[str]]:
-    """(pictures, the identity of each or [], pictures outside of the identities' folders) of sorted ``names``.
+    """(images, the identity of each or [], images outside of the identities' folders) of sorted ``names``.
 
-    Without ``labelled`` every picture is taken, and none has an identity.
+    Without ``labelled`` every image is taken, and none has an identity.
     """
     parts = [name.split("/") for name in names]
     shared = 0
@@ -95,10 +95,10 @@ def assign(names: Sequence[str], labelled: bool) -> tuple[list[str], list[str], 
 def tell_strays(path: Path, outside: Sequence[str], strays: Sequence[str]) -> None:
     if outside:
         problem = f"pictures lie outside of the identities' folders and are left out (first: {outside[0]})"
-        warnings.warn(f"{path}: {len(outside)} {problem}", NormfaceWarning, stacklevel=6)
+        warnings.warn(f"{path}: {len(outside)} {problem}", NormfaceWarning, stacklevel=7)
     if strays:
         problem = f"files are no pictures by their names and are left out (first: {strays[0]})"
-        warnings.warn(f"{path}: {len(strays)} {problem}", NormfaceWarning, stacklevel=6)
+        warnings.warn(f"{path}: {len(strays)} {problem}", NormfaceWarning, stacklevel=7)
 
 
 def _parts(name: str) -> list[bytes]:

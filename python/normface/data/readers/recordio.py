@@ -4,25 +4,24 @@ A record is a word 0xced7230a, a word with 3 bits of a flag and 29 of a length, 
 bytes. A payload that holds the magic word itself, aligned, is cut there into parts (flag 1 first, 2 middle, 3 last;
 0 is a whole record), between which the word is put back. A payload starts with MXNet's IRHeader: flag (uint32),
 label (float32), id and id2 (uint64); flag > 0 says that so many float32 labels follow, of which the first counts.
-Then comes the encoded picture. Formats: dmlc-core's recordio.h and MXNet's recordio.py.
+Then comes the encoded image. Formats: dmlc-core's recordio.h and MXNet's recordio.py.
 
-InsightFace's record 0 holds two labels a, b and no picture: pictures are records 1 to a - 1, and the records a to
+InsightFace's record 0 holds two labels a, b and no image: images are records 1 to a - 1, and the records a to
 b - 1 describe identities.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
-from ..errors import DataError
-from ..reading import MAX_PICTURE, read_file
-from .pictures import Pictures
+from ...errors import DataError
+from ...mapped_file import MappedFile
+from ...reading import MAX_PICTURE, read_file
+from .base import Reader
 
 MAGIC = 0xCED7230A
 
@@ -39,16 +38,16 @@ _LENGTH_BITS = 29
 _AT_ONCE = 65536  # records whose starts are looked at together
 
 
-class RecordPictures(Pictures):
-    """The pictures of a ``.rec``. Names are the index's keys, or the records' numbers where there is no index."""
+class RecordReader(Reader):
+    """The images of a ``.rec``. Names are the index's keys, or the records' numbers where there is no index."""
 
     def __init__(self, path: Path, color: bool | None = True) -> None:
         index = path.with_suffix(".idx")
-        size = path.stat().st_size
-        keys, offsets = _read_index(index, path, size) if os.path.exists(index) else _scan(path)
-        starts = _read_starts(path, keys, offsets, size)
+        self._file = MappedFile(path)
+        keys, offsets = _read_index(index, path, self._file.size) if os.path.exists(index) else _scan(self._file)
+        starts = _read_starts(self._file, keys, offsets)
         labels = np.where(starts["flag"] > 0, starts["first"], starts["label"]).astype(np.float64)
-        chosen = _pictures_of(path, keys, starts, labels)
+        chosen = _images_of(path, keys, starts, labels)
         keys, labels, self._offsets = keys[chosen], labels[chosen], offsets[chosen]
         super().__init__(path, [str(key) for key in keys.tolist()], color)
         wrong = np.flatnonzero(~(labels == np.floor(labels)) | (np.abs(labels) >= 2**31))
@@ -60,22 +59,18 @@ class RecordPictures(Pictures):
         return f"{self.path}: record {self.names[index]}"
 
     def raw(self, index: int) -> bytes:
-        try:
-            with open(self.path, "rb") as stream:  # a handle of its own: threads and forks share no position
-                payload = _read_record(stream, int(self._offsets[index]), self.title(index))
-        except OSError as error:
-            raise DataError(f"{self.title(index)}: {error.strerror or error}") from error
+        payload = _read_record(self._file, self._offsets.item(index), self.title(index))
         flag = int.from_bytes(payload[:4], "little")
         return payload[_HEADER + 4 * flag :]
 
 
-def _pictures_of(path: Path, keys: np.ndarray, starts: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which records are pictures (N,): all, or those that InsightFace's record 0 tells."""
+def _images_of(path: Path, keys: np.ndarray, starts: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which records are images (N,): all, or those that InsightFace's record 0 tells."""
     zero = np.flatnonzero(keys == 0)
     if len(zero) and starts["flag"][zero[0]] and starts["length"][zero[0]] == _HEADER + 4 * starts["flag"][zero[0]]:
         end = labels[zero[0]]
         chosen = (keys > 0) & (keys < end)
-        if end >= _EXACT:  # too large for float32, which stores it; but descriptions hold no picture
+        if end >= _EXACT:  # too large for float32, which stores it; but descriptions hold no image
             chosen = (keys > 0) & (starts["length"] > _HEADER + 4 * starts["flag"].astype(np.int64))
         if not chosen.any():
             raise DataError(f"{path}: record 0 says that pictures are records 1 to {end - 1:.0f}, and there are none")
@@ -102,34 +97,34 @@ def _read_index(index: Path, path: Path, size: int) -> tuple[np.ndarray, np.ndar
     return keys, np.ascontiguousarray(offsets)
 
 
-def _scan(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _scan(file: MappedFile) -> tuple[np.ndarray, np.ndarray]:
     """(numbers, offsets) of all records, found by walking the file."""
+    path = file.path
+    if not file.size:
+        raise DataError(f"{path}: is empty; expected RecordIO")
     offsets: list[int] = []
-    with open(path, "rb") as stream:
-        if not path.stat().st_size:
-            raise DataError(f"{path}: is empty; expected RecordIO")
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            position, end, within = 0, len(data), False
-            while position < end:
-                start = position
-                length, kind = _word(data[position : position + 8], f"{path}: at byte {position}")
-                if within != (kind in (_MIDDLE, _LAST)):
-                    raise DataError(f"{path}: the parts of record {len(offsets)} are out of order, at byte {position}")
-                position += 8 + length
-                if position > end:
-                    raise DataError(f"{path}: is cut short in record {len(offsets)}; fetch it again")
-                position += -length % 4
-                if not within:
-                    offsets.append(start)
-                within = kind in (_FIRST, _MIDDLE)
+    data = file.array.data
+    position, end, within = 0, len(data), False
+    while position < end:
+        start = position
+        length, kind = _word(bytes(data[position : position + 8]), f"{path}: at byte {position}")
+        if within != (kind in (_MIDDLE, _LAST)):
+            raise DataError(f"{path}: the parts of record {len(offsets)} are out of order, at byte {position}")
+        position += 8 + length
+        if position > end:
+            raise DataError(f"{path}: is cut short in record {len(offsets)}; fetch it again")
+        position += -length % 4
+        if not within:
+            offsets.append(start)
+        within = kind in (_FIRST, _MIDDLE)
     if within:
         raise DataError(f"{path}: is cut short in record {len(offsets) - 1}; fetch it again")
     return np.arange(len(offsets)), np.array(offsets, np.int64)
 
 
-def _read_starts(path: Path, keys: np.ndarray, offsets: np.ndarray, size: int) -> np.ndarray:
+def _read_starts(file: MappedFile, keys: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """The first bytes of every record (N,), checked: what is wrong with any of them shows now, not in an hour."""
-    data = np.memmap(path, np.uint8, "r")
+    data, path, size = file.array, file.path, len(file.array)
     starts = np.empty(len(offsets), _START)
     reach = np.arange(_START.itemsize)
     for begin in range(0, len(offsets), _AT_ONCE):
@@ -140,8 +135,7 @@ def _read_starts(path: Path, keys: np.ndarray, offsets: np.ndarray, size: int) -
     ends = offsets + 8 + starts["length"]
     # A magic word within the IRHeader itself; then the parts have to be joined to see it.
     for i in np.flatnonzero((starts["magic"] == MAGIC) & (kinds == _FIRST) & (starts["length"] < _HEADER + 4)):
-        with open(path, "rb") as stream:
-            payload = _read_record(stream, int(offsets[i]), f"{path}: record {keys[i]}")
+        payload = _read_record(file, int(offsets[i]), f"{path}: record {keys[i]}")
         head = struct.pack("<II", MAGIC, len(payload)) + payload[: _HEADER + 4]
         starts[i] = np.frombuffer(head.ljust(_START.itemsize, b"\0"), _START)[0]
         kinds[i] = _WHOLE
@@ -157,23 +151,19 @@ def _read_starts(path: Path, keys: np.ndarray, offsets: np.ndarray, size: int) -
     return starts
 
 
-def _read_record(stream: IO[bytes], offset: int, title: str) -> bytes:
+def _read_record(file: MappedFile, offset: int, title: str) -> bytes:
     """The payload of the record at ``offset``, its parts joined."""
-    end = stream.seek(0, 2)
-    position = stream.seek(offset)
+    position = offset
     parts: list[bytes] = []
     kind = _WHOLE
     while not parts or kind in (_FIRST, _MIDDLE):
-        length, kind = _word(stream.read(8), title)
+        length, kind = _word(file.read(position, 8, str, title), title)
         if bool(parts) != (kind in (_MIDDLE, _LAST)):
             raise DataError(f"{title}: its parts are out of order")
-        position += 8 + length + -length % 4
-        if stream.tell() + length > end:  # a read of more than there is would set memory aside for it first
-            raise DataError(f"{title}: is cut short; fetch the file again")
-        if position - offset > MAX_PICTURE:
+        start, position = position + 8, position + 8 + length + -length % 4
+        if position - offset > MAX_PICTURE and start + length <= file.size:  # else it is cut short
             raise DataError(f"{title}: has more than {MAX_PICTURE} bytes, the most that is read of a picture")
-        parts.append(stream.read(length))
-        stream.seek(position)
+        parts.append(file.copy(start, length, str, title).tobytes())
     payload = _MAGIC_BYTES.join(parts)
     if len(payload) < _HEADER:
         raise DataError(f"{title}: is too short for a picture's record")

@@ -1,4 +1,4 @@
-"""Pictures in a zip file, read where they lie: nothing is unpacked."""
+"""Images in a zip file, read where they lie: nothing is unpacked."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DataError
-from ..reading import MAX_PICTURE, opened, parsing, read_at, unpacked_limit
-from .folders import PictureTree
+from ...errors import DataError
+from ...mapped_file import MappedFile
+from ...reading import MAX_PICTURE, opened, parsing, unpacked_limit
+from .folder import TreeReader
 
 _ENCRYPTED = 1
 _LOCAL_HEADER = 30
@@ -27,8 +28,8 @@ class _Member:
     flags: int
 
 
-class ZipPictures(PictureTree):
-    """The pictures in the folders within a zip (stored or deflated)."""
+class ZipReader(TreeReader):
+    """The images in the folders within a zip (stored or deflated)."""
 
     def __init__(self, path: Path, color: bool | None = True, labelled: bool = True) -> None:
         with (
@@ -49,6 +50,7 @@ class ZipPictures(PictureTree):
                 if not info.is_dir()
             }
         super().__init__(path, members, color, labelled)
+        self._file = MappedFile(path)
         self._members = [members[name] for name in self.names]
         for name, member in zip(self.names, self._members, strict=True):
             self._check(name, member)
@@ -67,11 +69,11 @@ class ZipPictures(PictureTree):
 
     def raw(self, index: int) -> bytes:
         member = self._members[index]
-        header = read_at(self.path, member.header, _LOCAL_HEADER, self.title(index))
+        header = self._file.read(member.header, _LOCAL_HEADER, self.title, index)
         if not header.startswith(b"PK\x03\x04"):
             raise DataError(f"{self.title(index)}: is not where the zip's directory says; pack it again")
         start = member.header + _LOCAL_HEADER + sum(struct.unpack_from("<HH", header, 26))  # name and extra field
-        raw = packed = read_at(self.path, start, member.packed, self.title(index))
+        raw = packed = self._file.copy(start, member.packed, self.title, index).tobytes()
         if member.method == zipfile.ZIP_DEFLATED:
             with parsing(self.title(index), "is damaged"):
                 raw = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, member.size + 1)

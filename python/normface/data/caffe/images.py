@@ -1,4 +1,4 @@
-"""The layers that read pictures: ImageData from a list of files, Data from an LMDB."""
+"""The layers that read images: ImageData from a list of files, Data from an LMDB."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from caffeport.net import Layer
 
 from ...errors import DataError
 from ...reading import MAX_PICTURE, read_file
-from ..databases import Database, refuse_leveldb
 from ..decoding import decode
-from ..lists import read_list
+from ..readers.database import Database, refuse_leveldb
+from ..readers.list_file import read_list
 from .source import DRAWS, ORDER, SKIP, Place, Source
-from .transform import DRAWS as DRAWS_A_PICTURE
+from .transform import DRAWS as DRAWS_PER_IMAGE
 from .transform import Transform
 
 
-class PictureSource(Source):
-    """Pictures and labels, one after another and round again: a batch may end one epoch and begin the next."""
+class ImageSource(Source):
+    """Images and labels, one after another and round again: a batch may end one epoch and begin the next."""
 
     def __init__(self, layer: Layer, place: Place) -> None:
         super().__init__(layer, place)
@@ -47,7 +47,7 @@ class PictureSource(Source):
 
     def batch(self, number: int) -> list[np.ndarray]:
         start = number * self.batch_size
-        draws = self.random(DRAWS, number).integers(2**32, size=(self.batch_size, DRAWS_A_PICTURE), dtype=np.uint32)
+        draws = self.random(DRAWS, number).integers(2**32, size=(self.batch_size, DRAWS_PER_IMAGE), dtype=np.uint32)
         labels = np.empty(self.batch_size, np.float32)
         out: np.ndarray | None = None
         for i, row in enumerate(self.rows(range(start, start + self.batch_size))):
@@ -59,7 +59,7 @@ class PictureSource(Source):
         return [out, labels][: len(self.layer.outputs)]
 
 
-class ImageData(PictureSource):
+class ImageData(ImageSource):
     """Files of a list, resized to new_height x new_width where given (bilinear, as cv2.resize by default).
 
     With shuffle every epoch has an order of its own. The orders are not Caffe's (those depend on its C++ library),
@@ -92,11 +92,11 @@ class ImageData(PictureSource):
 
     def planes(self, row: int) -> tuple[np.ndarray, int]:
         title = self.title(row)
-        picture = decode(read_file(title, MAX_PICTURE), title, self.p.is_color)
+        image = decode(read_file(title, MAX_PICTURE), title, self.p.is_color)
         if self.p.new_height:
             size = (self.p.new_width, self.p.new_height)
-            picture = require("cv2").resize(picture, size).reshape(*reversed(size), picture.shape[2])
-        return picture.transpose(2, 0, 1), self._labels[row]
+            image = require("cv2").resize(image, size).reshape(*reversed(size), image.shape[2])
+        return image.transpose(2, 0, 1), self._labels[row]
 
     def _find_root(self) -> str:
         """What stands before every path: root_folder as Caffe puts it, or within the net's or list's folder."""
@@ -106,10 +106,10 @@ class ImageData(PictureSource):
         for root in (given, *(f"{folder}/{given}" for folder in nearby)):
             if os.path.exists(root + first):
                 return root
-        return given  # reading the first picture tells what is missing
+        return given  # reading the first image tells what is missing
 
 
-class Data(PictureSource):
+class Data(ImageSource):
     """Datums of an LMDB, in the keys' order. rand_skip has no effect, as in BVLC Caffe 1.0."""
 
     def __init__(self, layer: Layer, place: Place) -> None:

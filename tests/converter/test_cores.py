@@ -1,0 +1,82 @@
+"""How many cores are used: those that the process may run on, not those that the machine has."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from caffeport import cores
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity (Linux)")
+
+
+def pinned(code: str) -> str:
+    """Return what ``code`` prints in a process that may use one core."""
+    pin = "import os\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-c", pin + code]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@needs_affinity
+def test_affinity_counts():
+    assert cores.usable_cores() == len(os.sched_getaffinity(0))
+    assert pinned("from caffeport.cores import usable_cores; print(usable_cores())") == "1"
+
+
+@needs_affinity
+def test_runtime_starts_no_thread_beyond_them():
+    """ONNX Runtime left alone starts a thread for every core of the machine, which shows where there are several."""
+    code = """
+import os, pathlib, tempfile
+import caffeport, numpy, onnxruntime
+from caffeport.parity import run_onnx
+text = 'name: "n" input: "x" input_shape { dim: 1 dim: 3 } layer { name: "r" type: "ReLU" bottom: "x" top: "y" }'
+path = pathlib.Path(tempfile.mkdtemp()) / "n.prototxt"
+path.write_text(text)
+net = caffeport.load(path)
+before = len(os.listdir("/proc/self/task"))
+started = []
+session = onnxruntime.InferenceSession
+def counted(*arguments, **options):
+    made = session(*arguments, **options)
+    started.append(len(os.listdir("/proc/self/task")) - before)
+    return made
+onnxruntime.InferenceSession = counted
+run_onnx(net, {"x": numpy.ones((1, 3), numpy.float32)}, list(net.output_values), False)
+print(started)
+"""
+    assert pinned(code) == "[0]"
+
+
+@pytest.mark.parametrize(
+    ("has", "expected"),
+    [
+        ({"process_cpu_count": lambda: 3, "sched_getaffinity": lambda _: {0}}, 3),  # Python 3.13
+        ({"process_cpu_count": lambda: None}, 1),
+        ({"sched_getaffinity": lambda _: {4, 7}, "cpu_count": lambda: 64}, 2),
+        ({"cpu_count": lambda: 5}, 5),  # macOS, Windows
+        ({"cpu_count": lambda: None}, 1),
+    ],
+)
+def test_by_what_the_system_has(monkeypatch, has, expected):
+    for name in ("process_cpu_count", "sched_getaffinity", "cpu_count"):
+        monkeypatch.delattr(os, name, raising=False)
+    for name, function in has.items():
+        monkeypatch.setattr(os, name, function, raising=False)
+    assert cores.usable_cores() == expected
+
+
+def test_nothing_counts_the_machines_cores():
+    """One function knows how many threads to start; os.cpu_count() anywhere else ignores the affinity."""
+    counting = re.compile(r"cpu_count\(")
+    allowed = {REPOSITORY / "converter" / "caffeport" / "cores.py", Path(__file__).resolve()}
+    listed = subprocess.run(["git", "ls-files", "-z", "*.py"], cwd=REPOSITORY, capture_output=True, check=True)
+    sources = {REPOSITORY / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name} - allowed
+    assert sources
+    assert [path for path in sources if path.is_file() and counting.search(path.read_text("utf-8"))] == []
