@@ -220,5 +220,5 @@ def test_layers_of_one_name_that_share_their_blobs(tmp_path):
     for mine, old in zip(tuned.params, net.params, strict=True):
         np.testing.assert_array_equal(mine.data, 2 * old.data)
     parts.check_apart(net, "b")
-    with pytest.raises(TrainingError, match='"fc".* shares blobs with layer "fc".*, which is frozen up to "a"'):
+    with pytest.raises(TrainingError, match=r'"fc".* shares blobs with layer "fc".*, which is frozen up to "a"'):
         parts.check_apart(net, "a")
