@@ -39,6 +39,10 @@ class UnknownLayerError(NetError):
     """A layer type that neither caffeport nor ``custom_layers`` knows."""
 
 
+class InputShapeError(CaffeportError, RuntimeError):
+    """An input of a size that a layer of the net cannot take; a RuntimeError too, as torch's own would be."""
+
+
 class WeightsError(CaffeportError):
     """Weights that do not belong to this net: a count or a shape differs, or a layer is missing."""
 

@@ -20,7 +20,7 @@ from .json_text import to_json
 from .layers.base import Phase, Role
 from .lazy import require
 from .memory import check_room
-from .module_paths import module_paths
+from .module_names import state_names
 from .net import Layer, Net, Value
 from .walk import read_inputs
 
@@ -220,12 +220,13 @@ def run_torch(net: Net, inputs: Blobs, training: bool = False) -> Blobs:
 
         return note
 
-    modules = dict(module.named_modules())
-    for layer, path in module_paths(net.layers).items():
-        modules[path].register_forward_pre_hook(follow(layer.title))
+    for layer, name in state_names(net.layers).items():
+        module.get_submodule(module.layer_paths[name]).register_forward_pre_hook(follow(layer.title))
     try:
         with torch.no_grad():
             made = module.blobs(*(torch.from_numpy(inputs[name]) for name in net.inputs))
+    except CaffeportError:  # which names the layer itself
+        raise
     except (RuntimeError, IndexError) as error:  # torch's, of a label beyond the classes, say
         raise CaffeportError(f"{running}: torch: {str(error).splitlines()[0]}") from error
     return {key: tensor.numpy() for key, tensor in made.items()}

@@ -50,18 +50,6 @@ class Preprocessing:
             content["mean"] = [] if self.mean is None else self.mean.reshape(-1).tolist()
         return to_json(content, indent=None)
 
-    def apply_torch(self, inputs: Sequence[Any]) -> list[Any]:
-        import torch
-
-        inputs = list(inputs)
-        x = inputs[self.index]
-        if self.rgb:
-            x = x.flip(1)
-        if self.mean is not None:
-            x = x - torch.tensor(self.mean.tolist(), dtype=x.dtype, device=x.device)
-        inputs[self.index] = x * self.scale if self.scale != 1 else x
-        return inputs
-
     def emit(self, g: Any, name: str) -> str:
         """ONNX nodes on the input called ``name``."""
         if self.rgb:

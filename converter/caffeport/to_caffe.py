@@ -13,7 +13,7 @@ import numpy as np
 from . import caffemodel
 from .errors import CaffeportError, WeightsError, did_you_mean, shape_text
 from .files import replacing, same_file
-from .module_paths import module_paths
+from .module_names import state_names
 from .net import Layer, Net
 
 
@@ -69,23 +69,24 @@ _PREFIXES = ("_orig_mod.", "module.")
 
 
 def _from_state(net: Net, state: Mapping[str, Any]) -> None:
-    keys = {_bare(key): key for key in state}
-    paths = module_paths(net.layers)
+    names = state_names(net.layers)
+    state = _unwrapped(state, {f"{names[layer]}.{spec.name}" for layer in net.layers for spec in layer.specs})
     for layer in net.layers:
         for index, spec in enumerate(layer.specs):
-            key = f"{paths[layer]}.{spec.name}"
-            if key not in keys:
-                raise WeightsError(f'{layer.title}: the weights have no "{key}"{did_you_mean(key, keys)}')
-            value = state[keys[key]]
+            key = f"{names[layer]}.{spec.name}"
+            if key not in state:
+                raise WeightsError(f'{layer.title}: the weights have no "{key}"{did_you_mean(key, state)}')
+            value = state[key]
             # float() first: NumPy has no bfloat16.
             array = value.detach().cpu().float().numpy() if hasattr(value, "detach") else np.asarray(value)
             _set(layer, index, array)
 
 
-def _bare(key: str) -> str:
-    while key.startswith(_PREFIXES):
-        key = key.partition(".")[2]
-    return key
+def _unwrapped(state: Mapping[str, Any], wanted: set[str]) -> Mapping[str, Any]:
+    """The state without wrappers' prefixes; a layer may be called "module.x", so only while wanted keys are missing."""
+    while not wanted <= state.keys() and any(key.startswith(_PREFIXES) for key in state):
+        state = {key.partition(".")[2] if key.startswith(_PREFIXES) else key: value for key, value in state.items()}
+    return state
 
 
 def _set(layer: Layer, index: int, array: np.ndarray) -> None:

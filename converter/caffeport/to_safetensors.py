@@ -9,7 +9,7 @@ import numpy as np
 from .errors import CaffeportError
 from .files import replacing_path
 from .lazy import require
-from .module_paths import module_paths
+from .module_names import state_names
 from .net import Net
 
 
@@ -30,9 +30,9 @@ def write_safetensors(net: Net, path: Path) -> None:
 
 def state_arrays(net: Net) -> dict[str, np.ndarray]:
     """The state_dict of ``net.to_torch()`` as arrays of their own. Raises CaffeportError for a net without weights."""
-    paths = module_paths(net.layers)
+    names = state_names(net.layers)
     state = {
-        f"{paths[layer]}.{spec.name}": np.array(param.data, np.float32)
+        f"{names[layer]}.{spec.name}": np.array(param.data, np.float32)
         for layer in net.layers
         for spec, param in zip(layer.specs, layer.params, strict=True)
     }

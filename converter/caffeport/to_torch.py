@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from .errors import CaffeportError
+from . import torch_fx
+from .errors import CaffeportError, InputShapeError, shape_text
 from .layers.base import Phase, Role
-from .module_paths import module_paths
+from .module_names import module_paths, state_names
 from .net import Layer, Net, Value
+from .nn import Preprocess
 from .preprocessing import Preprocessing
+from .torch_errors import FAULTS, differences, fails_on_zeros
 from .walk import needed_layers, wanted_values
 
 
@@ -43,14 +46,30 @@ def build(
     return module.train(net.phase is Phase.TRAIN)
 
 
+class Step(NamedTuple):
+    """A layer: where its module is, where its inputs are, where its outputs go."""
+
+    title: str
+    path: tuple[str, ...]
+    inputs: list[int]
+    outputs: list[int]
+    dead: list[int]  # what nobody needs afterwards
+    stops: set[int]  # the inputs, by their place, that the gradient does not pass (propagate_down: false)
+    flatten: int | None  # the axis from which on the input is flattened first
+
+
 class CaffeModule(nn.Module):
-    """Runs the layers in Caffe's order; a blob is dropped as soon as nobody needs it."""
+    """Runs the layers in Caffe's order; a blob is dropped as soon as nobody needs it.
+
+    ``layer_paths`` tells where each layer's module is, for ``get_submodule``: at the layer's name, save for a few
+    that torch's tools could not use (``training``, ``forward``). Keys of the state_dict have the layer's name always.
+    """
 
     def __init__(self, net: Net, layers: list[Layer], wanted: list[Value], preprocessing: Preprocessing | None) -> None:
         super().__init__()
         self.input_names = net.inputs
         self.output_names = [value.name for value in wanted]
-        self.preprocessing = preprocessing
+        self.preprocessing = Preprocess(preprocessing) if preprocessing is not None else None
         self.loss_weights = {
             value.name: weight
             for layer in net.layers
@@ -59,28 +78,38 @@ class CaffeModule(nn.Module):
         }
         index = {value: i for i, value in enumerate(net.values)}
         self._keys = [value.key for value in net.values]
+        self._declared = [(value.name, value.shape) for value in net.values]
         self._inputs = [index[value] for value in net.input_values]
         self._outputs = [index[value] for value in wanted]
-        layers = [layer for layer in layers if layer.op.role is not Role.DATA]
-        last_use = {index[value]: step for step, layer in enumerate(layers) for value in layer.inputs}
-        # For each layer: the path of its module, where its inputs are, where its outputs go, what nobody needs
-        # afterwards, and of which inputs the gradient stops (propagate_down: false), by their place.
         # Modules are looked up when they run, so that they can be replaced.
-        self._plan: list[tuple[tuple[str, ...], list[int], list[int], list[int], set[int]]] = []
+        self._plan: list[Step] = []
+        self._caffe_keys: dict[str, str] = {}  # of blobs whose layer is not at its name: the key by path, Caffe's
+        self.layer_paths: dict[str, str] = {}
+
+        layers = [layer for layer in layers if layer.op.role is not Role.DATA]
+        names = state_names(net.layers)
+        last_use = {index[value]: step for step, layer in enumerate(layers) for value in layer.inputs}
         shared: dict[int, nn.Parameter | Tensor] = {}
-        paths = module_paths(net.layers)
+        paths = module_paths(names.values(), {*dir(self), *torch_fx.attributes()})
         for step, layer in enumerate(layers):
-            path = tuple(paths[layer].split("."))
+            name = names[layer]
+            path = paths[name]
             module = _module(layer, shared)
-            module.full_precision = layer.op.full_precision  # for who trains in mixed precision
+            if layer.op.full_precision:
+                module.full_precision = True  # for who trains in mixed precision
             _place(self, path, module)
-            inputs = [index[value] for value in layer.inputs]
-            outputs = [index[value] for value in layer.outputs]
+            self.layer_paths[name] = path
+            if path != name:
+                self._caffe_keys.update({f"{path}.{spec.name}": f"{name}.{spec.name}" for spec in layer.specs})
+            inputs, outputs = ([index[value] for value in values] for values in (layer.inputs, layer.outputs))
             dead = [i for i in {*inputs, *outputs} if last_use.get(i, step) == step and i not in self._outputs]
             stops = {i for i, passes in enumerate(layer.propagate_down) if not passes}
-            self._plan.append((path, inputs, outputs, dead, stops))
+            flatten = layer.op.flatten_axis([value.shape for value in layer.inputs])
+            self._plan.append(Step(layer.title, tuple(path.split(".")), inputs, outputs, dead, stops, flatten))
 
     def forward(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:
+        if isinstance(inputs, fx.Proxy):
+            inputs = tuple(torch_fx.placeholders(inputs, self.input_names))
         values = self._run(inputs, keep=False)
         if len(self._outputs) == 1:
             return values[self._outputs[0]]
@@ -103,18 +132,30 @@ class CaffeModule(nn.Module):
         if len(inputs) != len(self._inputs):
             expected = ", ".join(self.input_names)
             raise CaffeportError(f"expected {len(self._inputs)} inputs ({expected}), got {len(inputs)}")
-        if self.preprocessing is not None:
-            inputs = self.preprocessing.apply_torch(inputs)
+        tracer = torch_fx.tracer_of(inputs)
         values = dict(zip(self._inputs, inputs, strict=True))
-        for path, bottoms, tops, dead, stops in self._plan:
+        if self.preprocessing is not None:
+            image = self._inputs[self.preprocessing.index]
+            read = [values[image]]
+            front = self.preprocessing
+            values[image] = front(*read) if tracer is None else torch_fx.call(tracer, front, read, 1)
+        for step in self._plan:
+            _, path, bottoms, tops, dead, stops, flatten = step
             module: nn.Module = self
             for part in path:
                 module = module._modules[part]
             read = [values[i] for i in bottoms]
             if stops:
                 read = [x.detach() if place in stops else x for place, x in enumerate(read)]
-            made = module(*read)
-            if isinstance(made, Tensor):
+            try:
+                if flatten is not None:
+                    read[0] = read[0].flatten(flatten)
+                made = module(*read) if tracer is None else torch_fx.call(tracer, module, read, len(tops))
+            except FAULTS as error:
+                if fails_on_zeros(module, read):
+                    self._raise_for_shapes(step, values, inputs, error)
+                raise
+            if len(tops) == 1 and not isinstance(made, (list, tuple)):
                 values[tops[0]] = made
             else:
                 values.update(zip(tops, made, strict=True))
@@ -122,6 +163,36 @@ class CaffeModule(nn.Module):
                 for i in dead:
                     del values[i]
         return values
+
+    def _raise_for_shapes(
+        self, step: Step, values: Mapping[int, Tensor], inputs: Sequence[Tensor], error: Exception
+    ) -> None:
+        """Raise an error that names the layer if a shape is not what the net declares."""
+        bottoms = differences([values[i] for i in step.inputs], [self._declared[i] for i in step.inputs])
+        if not bottoms:
+            return
+        first = differences(inputs, [self._declared[i] for i in self._inputs])
+        where = f" (input: {'; '.join(first)})" if first and first != bottoms else ""
+        said = str(error).partition("\n")[0]
+        raise InputShapeError(f"{step.title}: {'; '.join(bottoms)}{where}; torch says: {said}") from error
+
+    # A layer at another place than its name: the state_dict has its name all the same.
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        state = super().state_dict(*args, **kwargs)
+        prefix = kwargs.get("prefix", args[1] if len(args) > 1 else "")
+        _rename(state, prefix, self._caffe_keys)
+        return state
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        _rename(state_dict, prefix, {key: path for path, key in self._caffe_keys.items()})
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        inputs, outputs = ([self._declared[i] for i in places] for places in (self._inputs, self._outputs))
+        return " -> ".join(
+            ", ".join(f"{name} {shape_text(shape)}" for name, shape in side) for side in (inputs, outputs)
+        )
 
 
 def _module(layer: Layer, shared: dict[int, Any]) -> nn.Module:
@@ -162,16 +233,18 @@ class _Reshaped(nn.Module):
         return torch.func.functional_call(self._layer, {**held, **views}, x)
 
 
-def _place(root: nn.Module, path: tuple[str, ...], module: nn.Module) -> None:
-    """Set the module without add_module, which refuses names that a module has as attributes ("type")."""
-    owner = root
-    for part in path[:-1]:
-        child = owner._modules.get(part)
-        if child is None:
-            child = owner._modules[part] = nn.Module()
-        owner = child
-    held = owner._modules.get(path[-1])
-    if held is not None:  # this name starts an earlier dotted one
-        for key, child in held._modules.items():
-            module._modules.setdefault(key, child)
-    owner._modules[path[-1]] = module
+def _place(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Set the module without add_module, which refuses names like "1" and "" in a path."""
+    *outer, name = path.split(".")
+    for part in outer:
+        root = root._modules.setdefault(part, nn.Module())  # type: ignore[assignment]
+    root._modules[name] = module
+
+
+def _rename(state: Any, prefix: str, names: Mapping[str, str]) -> None:
+    """Rename keys of ``state`` under ``prefix``, each at its place."""
+    if names:
+        renamed = {f"{prefix}{old}": f"{prefix}{new}" for old, new in names.items()}
+        items = [(renamed.get(key, key), value) for key, value in state.items()]
+        state.clear()
+        state.update(items)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import caffeport
 import golden_cases as golden
 import numpy as np
@@ -42,6 +44,26 @@ def test_torch_forward(folder, name, phase, tmp_path):
 # Filter's shapes count every image as kept, DetectionOutput's the most rows there can be; how many there are
 # is known only when they run.
 FEWER_ROWS_AT_RUN_TIME = {"filter", "detection_output_none"}
+
+
+@EVERY
+def test_traced_and_pickled(folder, name, phase, tmp_path):
+    """fx has a node a layer, whatever the layer is; a pickle brings back all that a module is made of."""
+    case = golden.load(folder, name, tmp_path, phase)
+    inputs = [torch.tensor(array) for array in case.inputs.values()]
+    model, pickled = case.net.to_torch(), pickle.loads(pickle.dumps(case.net.to_torch()))
+    traced = torch.fx.symbolic_trace(case.net.to_torch())  # of one's own: a pass in training may count
+    expected, *found = (_outputs(made, inputs) for made in (model, traced, pickled))
+    for outputs in found:
+        assert outputs.keys() == expected.keys()
+        for blob in expected:
+            assert torch.equal(outputs[blob], expected[blob]), blob
+
+
+def _outputs(model: torch.nn.Module, inputs: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    made = model(*inputs)
+    return {"": made} if isinstance(made, torch.Tensor) else made
 
 
 def differentiable() -> list[tuple[str, str, str]]:

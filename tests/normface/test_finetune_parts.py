@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 
 import caffeport
+import nets
 import numpy as np
 import pytest
 import torch
 from digit_pictures import EXAMPLE, NET, WEIGHTS
 from normface.errors import TrainingError
 from normface.finetune import parts
+from normface.finetune.backbone import Backbone, Trunk
 from normface.finetune.config import Config
 from normface.finetune.measure import Measured
 from normface.finetune.sampling import Sampler, fewer, hold_out
 from normface.finetune.schedule import factor
 from normface.finetune.validation import score
+from normface.preprocessing import preset
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +191,34 @@ def test_the_better_model_has_more_true_accepts_then_the_larger_area():
 def test_features_that_are_no_numbers_have_no_score():
     with pytest.raises(TrainingError, match="no numbers"):
         score(torch.tensor([[1.0], [float("nan")]]), np.array([0, 0]), 0.1)
+
+
+def test_rates_of_layers_whose_names_are_torchs_own(tmp_path):
+    """The trunk's parameters are known by Caffe's names, by which the text has its multipliers."""
+    net = nets.load(tmp_path, nets.SMALL.replace('name: "fc"', 'name: "training"'))
+    blobs = dict(Trunk(net, "frozen").named_blobs())
+    keys = ["conv1.weight", "conv1.bias", "scale1.weight", "scale1.bias", "relu1.weight", "training.weight"]
+    assert list(blobs) == [f"net.{key}" for key in [*keys, "training.bias"]]
+
+
+def test_layers_of_one_name_that_share_their_blobs(tmp_path):
+    """The trunk's keys, the text's multipliers and the tuned net's keys are the same names."""
+    text = nets.inputs(data=(1, 4))
+    for bottom, top, rate in (("data", "a", "lr_mult: 3"), ("a", "b", "")):
+        blobs = f'param {{ name: "w" {rate} }} param {{ name: "b" }}'
+        text += nets.layer("InnerProduct", bottom, top, f"inner_product_param {{ num_output: 4 }} {blobs}", "fc")
+    net = nets.load(tmp_path, text)
+    backbone = Backbone(net, "b", 4, net, None, frozenset(), (1, 1), 1, preset("mobilefacenet"))
+    trunk = backbone.trunk("frozen")
+    rates = backbone.multipliers()
+    assert [(name, rates[name].lr_mult) for name, _ in trunk.named_blobs()] == [
+        ("net.fc.weight", 3),
+        ("net.fc.bias", 1),
+    ]
+    state = {name: 2 * blob for name, blob in trunk.state_dict().items()}
+    tuned = backbone.tuned(state)
+    for mine, old in zip(tuned.params, net.params, strict=True):
+        np.testing.assert_array_equal(mine.data, 2 * old.data)
+    parts.check_apart(net, "b")
+    with pytest.raises(TrainingError, match=r'"fc".* shares blobs with layer "fc".*, which is frozen up to "a"'):
+        parts.check_apart(net, "a")

@@ -274,3 +274,18 @@ def test_the_recording_is_what_caffe_computes_now(tmp_path):
         assert set(stored.files) == set(fresh)
         for key in stored.files:
             np.testing.assert_allclose(fresh[key], stored[key], rtol=5e-6, atol=5e-6, err_msg=key)
+
+
+def test_layers_whose_names_are_torchs_own(tmp_path):
+    """What they count is kept under Caffe's names."""
+    text = RUNNING
+    for old, new in (("margin", "training"), ("feature", "forward"), ("contrastive_loss", "loss")):
+        assert f'name: "{old}"' in text
+        text = text.replace(f'name: "{old}"', f'name: "{new}"')
+    through = solver_of(tmp_path, net=text)
+    run(through, 3)
+    path = through.snapshot(tmp_path / "x")
+    expected = run(through, 2)
+    again = solver_of(tmp_path, net=text)
+    again.restore(path)
+    assert run(again, 2) == expected

@@ -31,7 +31,7 @@ class ReLU(LayerType):
     schemas = {"relu_param": ReLUParameter}
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.ReLU(self.p.negative_slope)
+        return nn.LeakyReLU(self.p.negative_slope) if self.p.negative_slope else nn.ReLU()
 
     def onnx(self, g, *x):
         if self.p.negative_slope:
@@ -69,7 +69,7 @@ class PReLU(LayerType):
         return [BlobSpec("weight", () if self.p.channel_shared else bottoms[0][1:2], self.p.filler)]
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.PReLU()
+        return nn.PReLU(1 if self.p.channel_shared else bottoms[0][1])
 
     def onnx(self, g, *x):
         if self.p.channel_shared:
@@ -115,7 +115,7 @@ class TanH(LayerType):
     schemas = {"tanh_param": EngineParameter}
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.TanH()
+        return nn.Tanh()
 
     def onnx(self, g, *x):
         return g.op("Tanh", x[0].name)
@@ -141,7 +141,7 @@ class BNLL(LayerType):
     schemas = {"bnll_param": NoParameters}
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.BNLL()
+        return nn.Softplus()
 
     def onnx(self, g, *x):
         return g.op("Softplus", x[0].name)
@@ -296,7 +296,7 @@ class HardSwish(LayerType):
     """x * min(max(x + 3, 0), 6) / 6, of MobileNetV3 forks"""
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.HardSwish()
+        return nn.Hardswish()
 
     def onnx(self, g, *x):
         clipped = g.op("Clip", g.add(x[0].name, 3.0), g.const(0.0), g.const(6.0))

@@ -175,11 +175,16 @@ class LayerType:
         return []
 
     def module(self, bottoms: list[Shape]) -> Any:
-        """The torch module; its forward takes the bottoms and returns the tops.
+        """The torch module; its forward takes the bottoms and returns the top, or a list of tops if not just one.
 
+        torch's own module wherever it does what Caffe does, so that torch's tools know it.
         It is built on torch's meta device and needs an attribute for every name in blob_specs.
         """
         raise NotImplementedError
+
+    def flatten_axis(self, bottoms: list[Shape]) -> int | None:
+        """The axis from which on the one bottom is flattened before the torch module takes it; None: as it is."""
+        return None
 
     def onnx(self, g: Emitter, *x: Tensor) -> str | list[str]:
         """Emit standard ONNX operators; returns the name of each top."""

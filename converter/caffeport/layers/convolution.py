@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -121,6 +121,9 @@ class Windowed(LayerType):
 class Convolution(Windowed):
     """y = W * x + b; W is (num_output, channels / group, kernel...)"""
 
+    torch_modules: ClassVar[tuple[str, ...]] = ("Conv1d", "Conv2d", "Conv3d")  # for 1, 2 and 3 spatial axes
+    transposed: ClassVar[bool] = False
+
     def groups(self, channels: int) -> int:
         return self.p.group
 
@@ -166,15 +169,23 @@ class Convolution(Windowed):
         return sum(count(top) for top in tops) * per_output
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return self._module(nn.Convolution, bottoms)
-
-    def _module(self, cls: Any, bottoms: list[Shape]) -> Any:
-        shapes = [spec.shape for spec in self.blob_specs(bottoms)]
-        window = self.window(bottoms[0])
-        if len(window.kernel) > 3:
-            self.fail(f"torch has no convolution over {len(window.kernel)} spatial axes, only up to 3")
-        axis = self.channel_axis(bottoms[0])
-        return cls(shapes, window, self.groups(bottoms[0][axis]), axis)
+        window, axis = self.window(bottoms[0]), self.channel_axis(bottoms[0])
+        axes, channels = len(window.kernel), bottoms[0][axis]
+        if axes > 3:
+            self.fail(f"torch has no convolution over {axes} spatial axes, only up to 3")
+        if axis != 1 or not axes or len(bottoms) > 1:
+            shapes = [spec.shape for spec in self.blob_specs(bottoms)]
+            return nn.Convolution(shapes, window, self.groups(channels), axis, self.transposed)
+        return getattr(nn, self.torch_modules[axes - 1])(
+            channels,
+            self.p.num_output,
+            window.kernel,
+            window.stride,
+            window.pad,
+            dilation=window.dilation,
+            groups=self.groups(channels),
+            bias=self.p.bias_term,
+        )
 
     def onnx(self, g, *x):
         return [self._onnx_one(g, "Conv", bottom, top) for bottom, top in zip(x, g.tops, strict=True)]
@@ -236,6 +247,9 @@ class DepthwiseConvolution(Convolution):
 class Deconvolution(Convolution):
     """The transpose of Convolution; W is (channels, num_output / group, kernel...), the top s(i-1) + d(k-1) + 1 - 2p"""
 
+    torch_modules = ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")
+    transposed = True
+
     def output_size(self, window: Window, size: Shape) -> Shape:
         return tuple(
             s * (i - 1) + extent - 2 * p
@@ -255,9 +269,6 @@ class Deconvolution(Convolution):
         axis = self.channel_axis(bottoms[0])
         per_input = self.p.num_output // self.groups(bottoms[0][axis]) * math.prod(self.window(bottoms[0]).kernel)
         return sum(count(bottom) for bottom in bottoms) * per_input
-
-    def module(self, bottoms: list[Shape]) -> Any:
-        return self._module(nn.Deconvolution, bottoms)
 
     def onnx(self, g, *x):
         return [self._onnx_one(g, "ConvTranspose", bottom, top) for bottom, top in zip(x, g.tops, strict=True)]

@@ -58,6 +58,11 @@ class InnerProduct(LayerType):
         if self.context.num_bottoms == 1 and self.p.num_output < 1:
             self.fail(f"expected a num_output of 1 or more, got {self.p.num_output}")
 
+    @property
+    def plain(self) -> bool:
+        """Whether y = x W^T + b is all that the layer does, with blobs of its own."""
+        return self.context.num_bottoms == 1 and not self.p.normalize
+
     def sizes(self, bottoms: list[Shape]) -> tuple[int, int, int]:
         """(axis, K, outputs)"""
         axis = self.axis(self.p.axis, len(bottoms[0]))
@@ -87,7 +92,18 @@ class InnerProduct(LayerType):
     def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
         return count(tops[0]) * self.sizes(bottoms)[1]
 
+    def is_linear(self) -> bool:
+        """Whether torch's Linear, behind a flatten, does the same on the same blobs."""
+        return self.plain and not self.p.transpose
+
+    def flatten_axis(self, bottoms: list[Shape]) -> int | None:
+        axis = self.axis(self.p.axis, len(bottoms[0]))
+        return axis if self.is_linear() and axis + 1 < len(bottoms[0]) else None
+
     def module(self, bottoms: list[Shape]) -> Any:
+        if self.is_linear():
+            _, size, outputs = self.sizes(bottoms)
+            return nn.Linear(size, outputs, bias=self.p.bias_term)
         names = [spec.name for spec in self.blob_specs(bottoms)]
         shapes = {spec.name: spec.shape for spec in self.blob_specs(bottoms)}
         eps = self.p.normalize_eps if self.p.normalize and len(bottoms) == 1 else None
@@ -119,8 +135,7 @@ class InnerProduct(LayerType):
         return g.blobs(), trans_b
 
     def can_absorb(self, top: Shape) -> bool:
-        plain = self.context.num_bottoms == 1 and not self.p.normalize
-        return plain and len(top) == 2 and self.axis(self.p.axis, len(top)) == 1
+        return self.plain and len(top) == 2 and self.axis(self.p.axis, len(top)) == 1
 
     def absorb(self, top: Shape, blobs: list[np.ndarray], scale: np.ndarray, shift: np.ndarray) -> list[np.ndarray]:
         weight = blobs[0] * (scale[None, :] if self.p.transpose else scale[:, None])
@@ -167,7 +182,7 @@ class Embed(LayerType):
         return random.integers(0, self.p.input_dim, shape)
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.Embed(self.p.bias_term)
+        return nn.Embed(self.p.input_dim, self.p.num_output, self.p.bias_term)
 
     def onnx(self, g, *x):
         rows = g.op("Gather", g.blob(0), g.cast(x[0].name, "int64"), axis=0)

@@ -258,8 +258,12 @@ class LRN(LayerType):
             self.fail(f"expected an odd local_size of 1 or more, got {self.p.local_size}")
 
     def module(self, bottoms: list[Shape]) -> Any:
-        across = self.p.norm_region is NormRegion.ACROSS_CHANNELS
-        return nn.LRN(self.p.local_size, self.p.alpha, self.p.beta, self.p.k, across)
+        p = self.p
+        if p.norm_region is NormRegion.ACROSS_CHANNELS:
+            fits = within(p.local_size, p.alpha, bottoms[0][1:2])[0] == p.local_size
+            across = nn.LocalResponseNorm if fits else nn.LRNAcrossChannels
+            return across(p.local_size, p.alpha, p.beta, p.k)
+        return nn.LRNWithinChannel(p.local_size, p.alpha, p.beta)
 
     def onnx(self, g, *x):
         p, across = self.p, self.p.norm_region is NormRegion.ACROSS_CHANNELS

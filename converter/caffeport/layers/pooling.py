@@ -100,6 +100,13 @@ class PoolWindow:
         ]
         return self.pad[0] + extra[0], self.pad[1] + extra[1]
 
+    @property
+    def torch_agrees(self) -> bool:
+        """Whether torch's pooling has the same windows: it always clips, and takes pads up to half a kernel."""
+        return all(2 * p <= k for k, p in zip(self.kernel, self.pad, strict=True)) and (
+            not self.ceil or all(s <= k or p > 0 for k, s, p in zip(self.kernel, self.stride, self.pad, strict=True))
+        )
+
     def divisors(self, size: tuple[int, int]) -> list[np.ndarray]:
         """Per axis, the window length that AVE divides by: clipped to the padded image."""
         made = []
@@ -152,10 +159,14 @@ class Pooling(LayerType):
 
     def module(self, bottoms: list[Shape]) -> Any:
         method, with_mask = self.p.pool, self.context.num_tops == 2
-        if self.p.global_pooling and method is not PoolMethod.STOCHASTIC and not with_mask:
-            return nn.GlobalPooling(method.name)
-        window = self.window(bottoms[0])
-        if method is PoolMethod.MAX:
+        is_max, window = method is PoolMethod.MAX, self.window(bottoms[0])
+        if method is not PoolMethod.STOCHASTIC and not with_mask:
+            if self.p.global_pooling:
+                return nn.AdaptiveMaxPool2d(1) if is_max else nn.AdaptiveAvgPool2d(1)
+            if window.torch_agrees and not window.is_huge:
+                stock = nn.MaxPool2d if is_max else nn.AvgPool2d
+                return stock(window.kernel, window.stride, window.pad, ceil_mode=window.ceil)
+        if is_max:
             return nn.MaxPooling(window, with_mask)
         return nn.AvePooling(window) if method is PoolMethod.AVE else nn.StochasticPooling(window)
 

@@ -115,7 +115,10 @@ class Flatten(LayerType):
         return [(*bottom[:start], count(bottom, start, end + 1), *bottom[end + 1 :])]
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.Flatten(*self.span(bottoms[0]))
+        start, end = self.span(bottoms[0])
+        if end < start:  # no axis at all becomes one of length 1
+            return nn.Reshape([1], start, start)
+        return nn.Flatten(start, end)
 
     def onnx(self, g, *x):
         start, end = self.span(x[0].shape)

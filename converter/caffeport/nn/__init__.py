@@ -1,4 +1,6 @@
-"""The torch modules that Caffe needs and torch lacks. Imported only by the torch path.
+"""The torch modules that layers become: torch's own by their names, and those that it lacks.
+
+Imported only by the torch path.
 
 A module is built without weights; ``to_torch`` puts each blob into the attribute that the layer's
 BlobSpec names, as a parameter or, for statistics, a buffer.
@@ -8,28 +10,36 @@ Two things that a trainer has to know, and no forward pass does for it:
 - ``running_state`` names attributes (numbers, tensors) that change in training and are no blobs.
 """
 
-from .activation import (
-    BNLL,
+from torch.nn import (
     ELU,
-    AbsVal,
-    Clip,
-    Constant,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
     Dropout,
-    Exp,
-    HardSwish,
-    Log,
-    Power,
-    PReLU,
+    Flatten,
+    Hardswish,
+    LeakyReLU,
+    Linear,
+    LocalResponseNorm,
+    MaxPool2d,
+    PixelShuffle,
     ReLU,
     Sigmoid,
     Softmax,
-    Swish,
-    TanH,
-    Threshold,
+    Softplus,
+    Tanh,
 )  # fmt: skip
+
+from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshold
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
 from .batch_normalization_forks import MovingBN, SegNetBN
-from .convolution import Convolution, Deconvolution, Im2col
+from .convolution import Convolution, Im2col
 from .detection import DetectionOutput, PriorBox
 from .face import Flip, InnerDistance, LabelSpecificAdd, Normalize, SSDNormalize
 from .face_loss import CenterLoss, GeneralContrastiveLoss, GeneralTripletLoss
@@ -45,16 +55,17 @@ from .loss import (
     SigmoidCrossEntropyLoss,
     SoftmaxWithLoss,
 )  # fmt: skip
-from .normalization import LRN, MVN, BatchNorm, Bias, Scale
-from .pooling import SPP, AvePooling, GlobalPooling, MaxPooling, StochasticPooling
+from .normalization import MVN, BatchNorm, Bias, LRNAcrossChannels, LRNWithinChannel, Scale
+from .pooling import SPP, AvePooling, MaxPooling, StochasticPooling
+from .prelu import PReLU
+from .preprocessing import Preprocess
 from .recurrent import LSTM, RNN
 from .region_pooling import PSROIPooling, ROIPooling
-from .resampling import Interp, MaskUpsample, NearestUpsample, PixelShuffle
+from .resampling import Interp, MaskUpsample, NearestUpsample
 from .selection import ArgMax, BatchReindex, Filter
 from .shape import (
     Concat,
     Crop,
-    Flatten,
     Parameter,
     Permute,
     Reshape,

@@ -1,57 +1,14 @@
-"""Elementwise functions. Formulas stand with the layers (caffeport.layers.activation)."""
+"""Elementwise functions that torch has no module for. Formulas stand with the layers (caffeport.layers.activation)."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-
-from .prelu import PReLUInPieces
-
-Sigmoid = nn.Sigmoid
-TanH = nn.Tanh
-Dropout = nn.Dropout
-HardSwish = nn.Hardswish
-
-
-class ReLU(nn.Module):
-    def __init__(self, negative_slope: float) -> None:
-        super().__init__()
-        self.negative_slope = negative_slope
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x, self.negative_slope) if self.negative_slope else F.relu(x)
-
-    def extra_repr(self) -> str:
-        return f"negative_slope={self.negative_slope}"
-
-
-class PReLU(nn.Module):
-    weight: Tensor
-
-    def forward(self, x: Tensor) -> Tensor:
-        slope = self.weight.reshape(-1)
-        trains = self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        return PReLUInPieces.apply(x, slope) if trains and x.device.type == "cpu" else F.prelu(x, slope)
-
-
-class ELU(nn.Module):
-    def __init__(self, alpha: float) -> None:
-        super().__init__()
-        self.alpha = alpha
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.elu(x, self.alpha)
 
 
 class AbsVal(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.abs()
-
-
-class BNLL(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return F.softplus(x)
 
 
 class Constant(nn.Module):
@@ -122,12 +79,3 @@ class Swish(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(self.beta * x)
-
-
-class Softmax(nn.Module):
-    def __init__(self, axis: int) -> None:
-        super().__init__()
-        self.axis = axis
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.softmax(x, self.axis)

@@ -1,4 +1,4 @@
-"""Convolutions over one to three spatial axes (none: a matrix product), channels on any axis."""
+"""Convolutions that torch has no module for, over up to three spatial axes (none: a matrix product)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose
 
 
 class Convolution(nn.Module):
-    transposed = False
+    """What torch's modules don't take: several bottoms, channels on another axis than 1, no spatial axis at all."""
 
-    def __init__(self, shapes: list[tuple[int, ...]], window: Window, groups: int, axis: int) -> None:
+    def __init__(self, shapes: list[tuple[int, ...]], window: Window, groups: int, axis: int, transposed: bool) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shapes[0]))
         self.register_parameter("bias", nn.Parameter(torch.empty(shapes[1])) if len(shapes) > 1 else None)
-        self.window, self.groups, self.axis = window, groups, axis
+        self.window, self.groups, self.axis, self.transposed = window, groups, axis, transposed
 
     def forward(self, *x: Tensor) -> Tensor | list[Tensor]:
         return self._convolve(x[0]) if len(x) == 1 else [self._convolve(bottom) for bottom in x]
@@ -53,11 +53,8 @@ class Convolution(nn.Module):
         text = f"{tuple(self.weight.shape)}, stride={window.stride}, pad={window.pad}"
         if set(window.dilation) - {1}:
             text += f", dilation={window.dilation}"
-        return text + (f", group={self.groups}" if self.groups > 1 else "")
-
-
-class Deconvolution(Convolution):
-    transposed = True
+        text += f", group={self.groups}" if self.groups > 1 else ""
+        return text + (f", axis={self.axis}" if self.axis != 1 else "") + (", transposed" if self.transposed else "")
 
 
 class Im2col(nn.Module):

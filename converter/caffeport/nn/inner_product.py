@@ -1,4 +1,4 @@
-"""Fully connected layers."""
+"""Fully connected layers that torch has no module for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def store_unit_rows(weight: Tensor, eps: float, transpose: bool = False) -> None
 
 
 class InnerProduct(nn.Module):
-    """``eps`` (under the root) normalises the rows of the learned weight; None leaves them."""
+    """With a weight that is transposed, normalised, or the second bottom's.
+
+    ``eps`` (under the root) normalises the rows of the learned weight; None leaves them.
+    """
 
     stored = False  # whether the weight is its unit rows by now, so that the next forward pass takes it as it is
 
@@ -60,14 +63,13 @@ class InnerProduct(nn.Module):
         return text + (", unit rows" if self.eps is not None else "")
 
 
-class Embed(nn.Module):
-    weight: Tensor
-    bias: Tensor
+class Embed(nn.Embedding):
+    """torch's Embedding for indices that come as floats, with a bias."""
 
-    def __init__(self, bias_term: bool) -> None:
-        super().__init__()
-        self.bias_term = bias_term
+    def __init__(self, input_dim: int, num_output: int, bias_term: bool) -> None:
+        super().__init__(input_dim, num_output)
+        self.register_parameter("bias", nn.Parameter(torch.empty(num_output)) if bias_term else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.embedding(x.long(), self.weight)
-        return y + self.bias if self.bias_term else y
+        y = super().forward(x.long())
+        return y if self.bias is None else y + self.bias

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,6 +25,16 @@ class BatchNorm(nn.Module):
     def __init__(self, eps: float, fraction: float, use_global_stats: bool | None, affine: bool) -> None:
         super().__init__()
         self.eps, self.fraction, self.use_global_stats, self.affine = eps, fraction, use_global_stats, affine
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BatchNorm:
+        """Keep the statistics in float32 where the model goes to half precision: as sums they may be beyond it."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, old in before.items():
+            new = self._buffers[name]
+            if old is not None and new is not None and new.dtype in (torch.float16, torch.bfloat16):
+                self._buffers[name] = old.to(new.device)
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         shape = x.shape
@@ -103,20 +115,37 @@ class Bias(nn.Module):
         return x + bias.reshape((*bias.shape, *[1] * (len(self.spread) - bias.dim())))
 
 
-class LRN(nn.Module):
-    def __init__(self, size: int, alpha: float, beta: float, k: float, across: bool) -> None:
+class LRNAcrossChannels(nn.Module):
+    """For windows wider than the channels, which torch's LocalResponseNorm would pad for."""
+
+    def __init__(self, size: int, alpha: float, beta: float, k: float) -> None:
         super().__init__()
-        self.size, self.alpha, self.beta, self.k, self.across = size, alpha, beta, k, across
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, x: Tensor) -> Tensor:
         from ..layers.normalization import within
 
-        if self.across:
-            size, alpha = within(self.size, self.alpha, x.shape[1:2])
-            return F.local_response_norm(x, size, alpha, self.beta, self.k)
+        size, alpha = within(self.size, self.alpha, x.shape[1:2])
+        return F.local_response_norm(x, size, alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+
+class LRNWithinChannel(nn.Module):
+    def __init__(self, size: int, alpha: float, beta: float) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta = size, alpha, beta
+
+    def forward(self, x: Tensor) -> Tensor:
+        from ..layers.normalization import within
+
         size, alpha = within(self.size, self.alpha, x.shape[2:])
         mean = F.avg_pool2d(x * x, size, 1, (size - 1) // 2)
         return x * (1 + alpha * mean) ** -self.beta
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}"
 
 
 class MVN(nn.Module):

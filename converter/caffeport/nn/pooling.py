@@ -13,14 +13,6 @@ if TYPE_CHECKING:
     from ..layers.pooling import PoolWindow
 
 
-def _torch_agrees(window: PoolWindow) -> bool:
-    """Whether torch's own pooling has the same positions: it always clips, and takes pads up to k / 2."""
-    return all(2 * p <= k for k, p in zip(window.kernel, window.pad, strict=True)) and (
-        not window.ceil
-        or all(s <= k or p > 0 for k, s, p in zip(window.kernel, window.stride, window.pad, strict=True))
-    )
-
-
 def _fitted(window: PoolWindow, x: Tensor) -> PoolWindow:
     return window.fitted((x.shape[2], x.shape[3])) if window.is_huge else window
 
@@ -32,13 +24,15 @@ def _padded(x: Tensor, window: PoolWindow, value: float) -> Tensor:
 
 
 class MaxPooling(nn.Module):
+    """For windows that torch's MaxPool2d has not or would pad beyond memory for, and for the mask."""
+
     def __init__(self, window: PoolWindow, with_mask: bool) -> None:
         super().__init__()
         self.window, self.with_mask = window, with_mask
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         window = _fitted(self.window, x)
-        if _torch_agrees(window):
+        if window.torch_agrees:
             pooled = F.max_pool2d(
                 x, window.kernel, window.stride, window.pad, ceil_mode=window.ceil, return_indices=self.with_mask
             )
@@ -57,13 +51,15 @@ class MaxPooling(nn.Module):
 
 
 class AvePooling(nn.Module):
+    """For windows that torch's AvgPool2d has not or would pad beyond memory for."""
+
     def __init__(self, window: PoolWindow) -> None:
         super().__init__()
         self.window = window
 
     def forward(self, x: Tensor) -> Tensor:
         window = _fitted(self.window, x)
-        if _torch_agrees(window):
+        if window.torch_agrees:
             return F.avg_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=window.ceil)
         total = F.avg_pool2d(_padded(x, window, 0.0), window.kernel, window.stride, divisor_override=1)
         rows, columns = window.divisors((x.shape[2], x.shape[3]))
@@ -96,18 +92,6 @@ class StochasticPooling(nn.Module):
         weights = columns.detach().clamp_min(0) + torch.finfo(x.dtype).tiny
         drawn = torch.multinomial(weights.reshape(-1, weights.shape[-1]), 1).reshape(*columns.shape[:-1], 1)
         return columns.gather(3, drawn).reshape(*x.shape[:2], height, width)
-
-
-class GlobalPooling(nn.Module):
-    def __init__(self, method: str) -> None:
-        super().__init__()
-        self.method = method
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3), keepdim=True) if self.method == "AVE" else x.amax((2, 3), keepdim=True)
-
-    def extra_repr(self) -> str:
-        return self.method
 
 
 class SPP(nn.Module):

@@ -1,14 +1,24 @@
-"""PReLU for training on a CPU: torch's backward there takes each number by itself, and four times as long."""
+"""PReLU whose backward is fast on a CPU: torch's takes each number by itself there, and four times as long."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 _PIECE = 1 << 17
 """Numbers a thread: a piece of x and of what is made from it stays in the core's cache while five passes go over it."""
+
+
+class PReLU(nn.PReLU):
+    """torch's PReLU, with a backward of its own for training on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        own = self.training and torch.is_grad_enabled() and x.device.type == "cpu"
+        if own and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+            return PReLUInPieces.apply(x, self.weight.reshape(-1))
+        return F.prelu(x, self.weight)
 
 
 class PReLUInPieces(torch.autograd.Function):

@@ -56,15 +56,3 @@ class NearestUpsample(nn.Module):
 
     def extra_repr(self) -> str:
         return str(self.scale)
-
-
-class PixelShuffle(nn.Module):
-    def __init__(self, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(x, self.factor)
-
-    def extra_repr(self) -> str:
-        return str(self.factor)

@@ -26,17 +26,6 @@ class Slice(nn.Module):
         return list(x.split(x.shape[self.axis] // self.parts, self.axis))
 
 
-class Flatten(nn.Module):
-    def __init__(self, start: int, end: int) -> None:
-        super().__init__()
-        self.start, self.end = start, end
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.end < self.start:  # no axis at all becomes one of length 1
-            return x.unsqueeze(self.start)
-        return x.flatten(self.start, self.end)
-
-
 class Reshape(nn.Module):
     """Axes [start, end) become ``dims``; 0 copies the axis at that place."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import caffeport
 from caffeport import CaffeportWarning
+from caffeport.module_names import state_names
 from caffeport.net import Net, Param, Value
 from torch import Tensor, nn
 
@@ -47,8 +48,9 @@ class Backbone:
 
     def tuned(self, trunk_state: Mapping[str, Tensor]) -> Net:
         """The whole net with the trained part's weights."""
+        names = state_names(self.whole.layers)
         state: dict[str, Any] = {
-            f"{layer.name}.{spec.name}": blob
+            f"{names[layer]}.{spec.name}": blob
             for layer in self.whole.layers
             for spec, blob in zip(layer.specs, (param.data for param in layer.params), strict=True)
         }
@@ -57,10 +59,12 @@ class Backbone:
         return self.whole.with_weights(state)
 
     def multipliers(self) -> dict[str, Param]:
-        """{parameter name of the trunk: the text's blob}, which knows lr_mult and decay_mult."""
+        """{key in the trunk's state_dict: the text's blob}, which knows lr_mult and decay_mult."""
+        layers = self.trained.layers if self.trained is not None else []
+        names = state_names(layers)
         return {
-            f"{Trunk.PREFIX}{layer.name}.{spec.name}": param
-            for layer in (self.trained.layers if self.trained is not None else [])
+            f"{Trunk.PREFIX}{names[layer]}.{spec.name}": param
+            for layer in layers
             for spec, param in zip(layer.specs, layer.params, strict=True)
         }
 
@@ -86,6 +90,14 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x).flatten(1)
+
+    def named_blobs(self) -> list[tuple[str, nn.Parameter]]:
+        """The parameters by their keys in the state_dict, which have Caffe's names of the layers; a shared one once."""
+        blobs: dict[int, tuple[str, nn.Parameter]] = {}
+        for key, blob in self.state_dict(keep_vars=True).items():
+            if isinstance(blob, nn.Parameter):
+                blobs.setdefault(id(blob), (key, blob))
+        return list(blobs.values())
 
     def train(self, mode: bool = True) -> Trunk:
         super().train(mode)
@@ -121,6 +133,7 @@ def load(config: Config) -> Backbone:
     frozen: Net | None = None
     trained: Net | None = whole
     if frozen_blob is not None:
+        parts.check_apart(whole, frozen_blob)
         frozen = parts.part(whole, frozen_blob)
         trained = parts.part(whole, embedding, frozen_blob) if frozen_blob != embedding else None
     _, channels, height, width = picture.shape

@@ -56,6 +56,19 @@ def part(net: Net, output: str, start: str | None = None) -> Net:
     return _built(net, text)
 
 
+def check_apart(net: Net, blob: str) -> None:
+    """Raise TrainingError if layers up to ``blob`` share blobs with later ones, which could not train without them."""
+    before = set(needed_layers(net, wanted_values(net, [blob])))
+    holders = {id(param): layer for layer in net.layers if layer in before for param in layer.params}
+    for layer in net.layers:
+        for param in layer.params if layer not in before else []:
+            if id(param) in holders:
+                raise TrainingError(
+                    f'{layer.title}: shares blobs with {holders[id(param)].title}, which is frozen up to "{blob}"; '
+                    "choose a blob before or after both"
+                )
+
+
 def continued(net: Net, layers: Sequence[Message]) -> Net:
     """The net with these layers at its end, their blobs filled by their fillers; its own numbers stay."""
     text = Message(list(net.message.fields), net.message.source)

@@ -61,7 +61,7 @@ def stepped_centers(loss: nn.Module) -> list[CenterLoss]:
 def _groups(config: Config, backbone: Backbone, trunk: Trunk, loss: nn.Module) -> list[dict[str, Any]]:
     groups: dict[tuple[str, float, float], list[nn.Parameter]] = {}
     texts: Mapping[str, Param] = backbone.multipliers()
-    for name, parameter in trunk.named_parameters():
+    for name, parameter in trunk.named_blobs():
         text = texts[name]
         rate, decay = (text.lr_mult, text.decay_mult) if config.net_multipliers else (1.0, 1.0)
         layer = name.removeprefix(Trunk.PREFIX).rpartition(".")[0]

@@ -13,7 +13,7 @@ from caffeport import caffemodel, prototxt
 from caffeport.build import build
 from caffeport.errors import CaffeportWarning, shape_text
 from caffeport.layers.base import LayerType, Phase
-from caffeport.module_paths import module_paths
+from caffeport.module_names import state_names
 from caffeport.net import Net
 from caffeport.options import Options
 from caffeport.prototxt import Message
@@ -147,20 +147,19 @@ def module_of(net: Net) -> CaffeModule:
 def blobs_of(net: Net, model: nn.Module) -> list[Tensor]:
     """The tensor of every ``net.params``, in that order."""
     held = model.state_dict(keep_vars=True)
-    paths = module_paths(net.layers)
+    names = state_names(net.layers)
     keys = {
-        id(param): f"{paths[layer]}.{spec.name}"
+        id(param): f"{names[layer]}.{spec.name}"
         for layer in reversed(net.layers)
         for param, spec in zip(layer.params, layer.specs, strict=True)
     }
     return [held[keys[id(param)]] for param in net.params]
 
 
-def share(test: Net, test_model: nn.Module, train: Net, train_model: nn.Module) -> None:
+def share(test: Net, test_model: CaffeModule, train: Net, train_model: CaffeModule) -> None:
     """Give the test net's layers the train net's own tensors, by layer name (Caffe's ShareTrainedLayersWith)."""
     owners = {layer.name: layer for layer in train.layers if layer.params}
-    sources, targets = dict(train_model.named_modules()), dict(test_model.named_modules())
-    source_paths, target_paths = module_paths(train.layers), module_paths(test.layers)
+    source_names, target_names = state_names(train.layers), state_names(test.layers)
     for layer in test.layers:
         owner = owners.get(layer.name)
         if owner is None or not layer.params:
@@ -171,7 +170,8 @@ def share(test: Net, test_model: nn.Module, train: Net, train_model: nn.Module) 
                 f"{layer.title}: its blobs are {' and '.join(map(shape_text, mine))} in the test net, "
                 f"but {' and '.join(map(shape_text, theirs))} in the train net"
             )
-        source, target = sources[source_paths[owner]], targets[target_paths[layer]]
+        source = train_model.get_submodule(train_model.layer_paths[source_names[owner]])
+        target = test_model.get_submodule(test_model.layer_paths[target_names[layer]])
         for spec in layer.specs:
             for table in ("_parameters", "_buffers"):
                 if spec.name in getattr(source, table):

@@ -294,12 +294,17 @@ class Solver:
     def _running_state(self) -> dict[str, Any]:
         """{module: {attribute: number or array}} of what layers count in training and keep in no blob."""
         found: dict[str, Any] = {}
-        for name, module in self.model.named_modules():
+        for name, module in self._modules_by_layer():
             for attribute in getattr(module, "running_state", ()):
                 value = getattr(module, attribute)
                 value = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
                 found.setdefault(name, {})[attribute] = value
         return found
+
+    def _modules_by_layer(self) -> Iterator[tuple[str, Any]]:
+        """The modules with their names, which start with Caffe's name of the layer."""
+        for name, path in self.model.layer_paths.items():
+            yield from self.model.get_submodule(path).named_modules(prefix=name)
 
     def restore(self, path: str | Path) -> Path:
         """Go on from a snapshot, this solver's or Caffe's; returns the path of its state file.
@@ -322,7 +327,7 @@ class Solver:
                     target.copy_(torch.from_numpy(np.array(array, np.float32)).reshape(target.shape))
         self.iteration, self._current_step = read.iteration, read.current_step
         self._randomness.restore(read.extras.get("randomness") or {})
-        modules = dict(self.model.named_modules())
+        modules = dict(self._modules_by_layer())
         for name, kept in (read.extras.get("running") or {}).items():
             module = modules[name]
             for attribute, value in kept.items():
