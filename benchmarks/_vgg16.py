@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from caffeport import caffemodel
+from caffeport.formats import caffemodel
 
 CONVOLUTIONS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 INNER_PRODUCTS = (("fc6", 4096), ("fc7", 4096), ("fc8", 1000))

@@ -40,7 +40,7 @@ def main() -> None:
     if features is None:
         features = cache() / "blufr_random.npz"
         run([sys.executable, "-c", MAKE, options.config, features])
-    command: list[str | Path] = [sys.executable, "-m", "normface.cli", "evaluate", "blufr", "--json"]
+    command: list[str | Path] = [sys.executable, "-m", "normface", "evaluate", "blufr", "--json"]
     command += ["--features", features, "--config", options.config]
     runs = [run(command) for _ in range(options.repeats + 1)][1:]  # the first warms the file cache
     found = json.loads(runs[0].output)

@@ -37,7 +37,7 @@ def main() -> None:
         ours_path, rival_path = Path(folder, "ours.onnx"), Path(folder, "rival.onnx")
         ours, rival = [], []
         for _ in range(options.repeats + 1):
-            ours.append(run([sys.executable, "-m", "caffeport.cli", "convert", net, weights, "--onnx", ours_path]))
+            ours.append(run([sys.executable, "-m", "caffeport", "convert", net, weights, "--onnx", ours_path]))
             rival.append(run([caffe2onnx, net, weights, rival_path.stem, folder], keep_pythonpath=False))
         ours, rival = ours[1:], rival[1:]  # the first round compiles both to .pyc and warms the file cache
         difference = float(run([sys.executable, "-c", AGREE, ours_path, rival_path]).output)

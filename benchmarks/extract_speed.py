@@ -1,4 +1,4 @@
-"""Features of faces in a zip, of each face and its mirror image: normface.extract against OpenCV 4's dnn.
+"""Features of faces in a zip, of each face and its mirror image: normface.features against OpenCV 4's dnn.
 
 Claim: less time an image than OpenCV, on the same Caffe model, both with two threads and both at their best batch size
 of those tried; the features agree within 1e-3 of the largest number.

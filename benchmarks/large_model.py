@@ -18,7 +18,7 @@ from pathlib import Path
 
 from _measure import Row, cache, median_peak, median_seconds, parser, report, run
 
-IMPORTS = "import caffeport.cli, caffeport.to_onnx, onnx, numpy"
+IMPORTS = "import caffeport.cli.main, caffeport.to_onnx.export, onnx, numpy"
 
 
 def vgg16() -> tuple[Path, Path]:
@@ -34,7 +34,7 @@ def vgg16() -> tuple[Path, Path]:
 def main() -> None:
     options = parser(__doc__ or "", repeats=5).parse_args()
     net, weights = vgg16()
-    convert: list[str | Path] = [sys.executable, "-m", "caffeport.cli", "convert", net, weights, "--onnx"]
+    convert: list[str | Path] = [sys.executable, "-m", "caffeport", "convert", net, weights, "--onnx"]
     ours, copies, imports = [], [], []
     with tempfile.TemporaryDirectory(dir=cache()) as folder:
         onnx_path, copy_path = Path(folder, "vgg16.onnx"), Path(folder, "copy.caffemodel")

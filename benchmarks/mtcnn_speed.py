@@ -1,4 +1,4 @@
-"""Finding faces in a photo of 640 x 480: normface.align's MTCNN against the package faceie (NumPy only).
+"""Finding faces in a photo of 640 x 480: normface.alignment's MTCNN against the package faceie (NumPy only).
 
 Claim: at most 1/3 of the time, with both programs set to the same search, and with faceie's own settings too.
 Both have the same weights, to the last bit.

@@ -12,7 +12,7 @@ import cv2
 import matplotlib
 import numpy as np
 import skimage
-from normface.align import Detector, align_face, draw_faces
+from normface.alignment import Detector, align_face, draw_faces
 
 PHOTOS = (
     Path(skimage.__file__).parent / "data" / "astronaut.png",

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from caffeport.layers import builtin
-from caffeport.layers.base import LayerType, Role
+from caffeport.operators import builtin
+from caffeport.operators.base import LayerType, Role
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- layers: begin -->", "<!-- layers: end -->"

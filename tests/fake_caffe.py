@@ -89,7 +89,7 @@ class Layer:
 
 class Net:
     def __init__(self, path, phase, level=0, stages=None):
-        from caffeport import prototxt
+        from caffeport.formats import prototxt
 
         with open(path) as stream:
             text = stream.read()
@@ -140,7 +140,7 @@ class Net:
         self._run(layer)
 
     def copy_from(self, path):
-        from caffeport import caffemodel
+        from caffeport.formats import caffemodel
 
         LOADED.append(path)
         at("weights")

@@ -30,7 +30,7 @@ def test_the_table_of_layers_is_up_to_date():
 
 
 def test_every_layer_has_its_formula():
-    from caffeport.layers import builtin
+    from caffeport.operators import builtin
 
     assert [name for name, cls in builtin().items() if not cls.__dict__.get("__doc__")] == []
 

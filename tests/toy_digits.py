@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 
 import pytest
-from normface.experiments.mnist import Digits, read_digits
-from normface.experiments.result import Options
-from normface.experiments.toy_nets import Plan
+
+from experiments.mnist import Digits, read_digits
+from experiments.result import Options
+from experiments.toy_nets import Plan
 
 TINY = Plan(side=7, batch=32, start=300, iterations=150)
 

@@ -8,7 +8,6 @@ print(caffeport.check(net))
 
 from typing import Any
 
-from .build import load
 from .errors import (
     CaffemodelError,
     CaffeportError,
@@ -22,13 +21,14 @@ from .errors import (
     WeightsError,
     WeightsWarning,
 )
-from .layers.base import BlobSpec, LayerType, layer_type
-from .net import Layer, Net
+from .graph.build import load
+from .graph.net import Layer, Net
+from .operators.base import BlobSpec, LayerType, layer_type
 
 
 def check(net: Net, inputs: Any = None, **options: Any) -> Any:
-    """Compare backends blob by blob; see :func:`caffeport.parity.check`."""
-    from .parity import check as run
+    """Compare backends blob by blob; see :func:`caffeport.parity.compare.check`."""
+    from .parity.compare import check as run
 
     return run(net, inputs, **options)
 

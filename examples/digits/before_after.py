@@ -16,10 +16,10 @@ from pathlib import Path
 import caffeport
 import demo
 import digits
-import normface.cli
+import normface.cli.main
 import torch
 import verifying
-from caffeport.command import print_table
+from caffeport.cli.command import print_table
 
 LOSSES = ("softmax", "normalized-softmax", "am-softmax", "c-contrastive", "c-triplet")
 FIGURES = ("true accepts at FAR 1 %", "equal error rate", "area under the ROC")
@@ -55,7 +55,7 @@ def finetuned(loss: str, seed: int) -> Path:
         "--no-tensorboard",
     ]
     with contextlib.redirect_stdout(io.StringIO()):
-        code = normface.cli.main([str(argument) for argument in arguments])
+        code = normface.cli.main.main([str(argument) for argument in arguments])
     if code:
         sys.exit(code)
     return out / "model.onnx"

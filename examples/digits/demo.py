@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import caffeport
-import caffeport.cli
-import normface.cli
+import caffeport.cli.main
+import normface.cli.main
 import numpy as np
 import torch
-from caffeport.command import print_table
+from caffeport.cli.command import print_table
 from safetensors.torch import load_file
 
 HERE = Path(os.path.relpath(Path(__file__).parent))

@@ -21,7 +21,7 @@ import caffeport
 import normface
 import numpy as np
 import torch
-from caffeport.command import print_table
+from caffeport.cli.command import print_table
 from caffeport.cores import usable_cores
 from caffeport.files import replacing_path
 from normface.evaluate.roc import verification

@@ -12,7 +12,7 @@ import signal
 import threading
 from typing import Any
 
-from caffeport.command import INTERRUPTED
+from caffeport.cli.command import INTERRUPTED
 
 from .ending import end_now
 

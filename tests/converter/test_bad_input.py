@@ -12,8 +12,9 @@ import nets
 import numpy as np
 import protos
 import pytest
-from caffeport import CaffemodelError, CaffeportError, PrototxtError, caffemodel, prototxt
-from caffeport.cli import main
+from caffeport import CaffemodelError, CaffeportError, PrototxtError
+from caffeport.cli.main import main
+from caffeport.formats import caffemodel, prototxt
 
 BIAS = np.array([0.0, -1.5, 2.5], np.float32)
 
@@ -240,7 +241,7 @@ def test_one_line_and_nothing_written(folder, arguments, problem, monkeypatch, c
 
 
 def test_a_real_process(folder):
-    run = [sys.executable, "-m", "caffeport.cli", "convert", "net.prototxt", "half.caffemodel", "--onnx", "new.onnx"]
+    run = [sys.executable, "-m", "caffeport", "convert", "net.prototxt", "half.caffemodel", "--onnx", "new.onnx"]
     environment = {**os.environ, "PYTHONPATH": str(Path(caffemodel.__file__).parents[1])}
     done = subprocess.run(run, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == "" and not (folder / "new.onnx").exists()

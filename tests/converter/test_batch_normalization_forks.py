@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from backends import ATOL, RTOL, assert_all, assert_gradients, numbers, runs
-from caffeport import caffemodel
+from caffeport.formats import caffemodel
 
 CHANNELS = 4
 

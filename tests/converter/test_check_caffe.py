@@ -19,8 +19,8 @@ import caffeport
 import nets
 import numpy as np
 import pytest
-from caffeport import caffe_process
-from caffeport.cli import main
+from caffeport.cli.main import main
+from caffeport.to_caffe import process as caffe_process
 
 TESTS = Path(__file__).parents[1]
 TEXT = (
@@ -189,7 +189,7 @@ def test_data_layers_become_inputs_and_nothing_is_written(tmp_path, caffe):
     assert [row.blob for row in report.rows] == ["fc@fc", "fc@relu", "fc", "loss"]
     call = asked(tmp_path)
     assert (call["phase"], call["level"], call["stages"]) == (0, 4, ["double"])
-    layers = caffeport.prototxt.parse(call["text"]).messages("layer")
+    layers = caffeport.formats.prototxt.parse(call["text"]).messages("layer")
     assert [layer.text("type") for layer in layers] == ["Input", "InnerProduct", "ReLU", "Power", "EuclideanLoss"]
     assert layers[0].text("name") == "database" and layers[0].texts("top") == ["data", "label"]
     shapes = [shape.texts("dim") for shape in layers[0].messages("input_param")[0].messages("shape")]
@@ -292,7 +292,7 @@ def test_ctrl_c_leaves_nothing_behind(files, caffe, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", tempfile.tempdir)
     arguments = ["check", *files, "--backends", "onnx,caffe", "--caffe-python", caffe]
     process = subprocess.Popen(
-        [sys.executable, "-m", "caffeport.cli", *arguments],
+        [sys.executable, "-m", "caffeport", *arguments],
         stderr=subprocess.PIPE,
         text=True,
         # A shell's background jobs ignore the signal, and so would their children.

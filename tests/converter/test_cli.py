@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from caffeport.cli import main
+from caffeport.cli.main import main
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import onnxruntime
 import pytest
 import safetensors.torch
 import torch
-from caffeport import conversion, files
-from caffeport.cli import main
+from caffeport import files
+from caffeport.cli import conversion
+from caffeport.cli.main import main
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import caffeport
 import nets
 import numpy as np
 import pytest
-from caffeport import PrototxtError, prototxt
-from caffeport.escapes import EscapeError, quote, unescape
-from caffeport.names import from_bytes, to_bytes
+from caffeport import PrototxtError
+from caffeport.formats import prototxt
+from caffeport.formats.byte_names import from_bytes, to_bytes
+from caffeport.formats.escapes import EscapeError, quote, unescape
 
 # From protobuf's documentation of the text format: string literals.
 TAKEN = {

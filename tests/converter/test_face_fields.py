@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 import pytest
-from caffeport.layers import builtin, message_schemas
+from caffeport.operators import builtin, message_schemas
 
 PROTO = (Path(__file__).parents[2] / "caffe_layers" / "proto" / "face_layers.proto").read_text()
 FIELD = re.compile(r"^  optional (\w+) (\w+) = \d+(?: \[default = ([^\]]+)\])?;", re.MULTILINE)

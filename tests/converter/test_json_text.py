@@ -10,7 +10,7 @@ from pathlib import Path
 import nets
 import numpy as np
 import pytest
-from caffeport.cli import main
+from caffeport.cli.main import main
 from caffeport.json_text import to_json
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from caffeport.layers import builtin
+from caffeport.operators import builtin
 
 RTOL, ATOL = 1e-4, 1e-5  # float32 against float64, sums of at most some hundred terms
 

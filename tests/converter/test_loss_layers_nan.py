@@ -48,7 +48,9 @@ BY_CLASSES = {
 }
 
 
-def module(tmp_path, layer: str, shapes: dict[str, tuple[int, ...]], exact: bool) -> caffeport.to_torch.CaffeModule:
+def module(
+    tmp_path, layer: str, shapes: dict[str, tuple[int, ...]], exact: bool
+) -> caffeport.to_torch.module.CaffeModule:
     path = nets.write(tmp_path, nets.inputs(**shapes) + layer)
     net = caffeport.load(path, phase="train", exact_gradients=exact)
     return net.to_torch().train()

@@ -11,7 +11,7 @@ import nets
 import numpy as np
 import pytest
 import torch
-from caffeport.module_names import module_paths
+from caffeport.graph.module_names import module_paths
 from torch import nn
 
 NAMES = [

@@ -9,16 +9,16 @@ import time
 from pathlib import Path
 
 import caffeport
-import caffeport.parity
+import caffeport.parity.compare
 import nets
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 from caffeport import CaffeportError, ExportError, NetError
-from caffeport.cli import main
-from caffeport.layers import builtin
-from caffeport.layers.base import Role
+from caffeport.cli.main import main
+from caffeport.operators import builtin
+from caffeport.operators.base import Role
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "cases"
 # Bottoms that have too few axes for the layer, which Caffe refuses too.
@@ -122,7 +122,7 @@ def test_the_right_numbers(tmp_path, kind, bottoms, parameters, expected):
     fed = net.sample_inputs(1)
     with np.errstate(all="ignore"):
         numbers = expected(*(array.astype(np.float64) for array in fed.values()))
-    made = caffeport.parity.run_torch(net, fed)["t"]
+    made = caffeport.parity.compare.run_torch(net, fed)["t"]
     assert made.shape == net.blob_shapes["t"] == numbers.shape
     np.testing.assert_allclose(made, numbers, rtol=1e-5, atol=1e-6)
     report = caffeport.check(net, fed)
@@ -145,7 +145,7 @@ def test_losses_over_rows_of_one_number(tmp_path, kind, formula):
     fed = net.sample_inputs()
     assert (fed["y"] == 0).all()  # the only class there is
     expected = formula(fed["x"].astype(float)[:, None], fed["y"].astype(int), 6)
-    np.testing.assert_allclose(caffeport.parity.run_torch(net, fed)["t"], expected, rtol=1e-5)
+    np.testing.assert_allclose(caffeport.parity.compare.run_torch(net, fed)["t"], expected, rtol=1e-5)
 
 
 LOSSES = ["Accuracy", "GeneralContrastiveLoss", "GeneralTripletLoss", "HingeLoss", "LabelSpecificAdd",
@@ -177,7 +177,7 @@ def test_nothing_to_compute(tmp_path, rest):
 def test_a_label_beyond_the_classes_names_the_layer(tmp_path):
     net = nets.load(tmp_path, text_of("SoftmaxWithLoss", {"x": (4, 3), "y": (4,)}), phase="train")
     with pytest.raises(CaffeportError, match=r'^layer "odd" \(SoftmaxWithLoss\): torch: index 3 is out of bounds'):
-        caffeport.parity.run_torch(net, {"x": np.zeros((4, 3), np.float32), "y": np.full(4, 3, np.float32)})
+        caffeport.parity.compare.run_torch(net, {"x": np.zeros((4, 3), np.float32), "y": np.full(4, 3, np.float32)})
 
 
 def test_scalars_into_every_operator(tmp_path):
@@ -194,7 +194,7 @@ def test_scalars_into_every_operator(tmp_path):
                     continue
                 try:
                     net = nets.load(tmp_path, text)
-                    made = caffeport.parity.run_torch(net, net.sample_inputs())
+                    made = caffeport.parity.compare.run_torch(net, net.sample_inputs())
                 except CaffeportError:
                     continue
                 assert {value.key: made[value.key].shape for value in net.values} == {
@@ -243,7 +243,7 @@ def test_names_that_would_break_a_table(tmp_path, capfd):
 
 def test_a_terminal_that_lacks_a_letter(tmp_path):
     nets.write(tmp_path, nets.inputs(x=(1, 2)) + nets.layer("ReLU", "x", "y", name="卷积"))
-    command = [sys.executable, "-m", "caffeport.cli", "show", "net.prototxt"]
+    command = [sys.executable, "-m", "caffeport", "show", "net.prototxt"]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}
     )

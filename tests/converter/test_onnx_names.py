@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from backends import inner_product, numbers, run_file
-from caffeport.cli import main
+from caffeport.cli.main import main
 
 SHAPE = (2, 3, 4, 5)
 FRONTS = {

@@ -9,7 +9,7 @@ import nets
 import numpy as np
 import pytest
 import torch
-from caffeport.parity import difference
+from caffeport.parity.compare import difference
 
 
 @pytest.fixture

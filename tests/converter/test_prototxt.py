@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 
 import protos
 import pytest
-from caffeport import PrototxtError, prototxt
-from caffeport.schema import decode
+from caffeport import PrototxtError
+from caffeport.formats import prototxt
+from caffeport.formats.schema import decode
 from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as some

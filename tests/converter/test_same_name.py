@@ -81,7 +81,7 @@ def test_shared_weights_work(tmp_path, text):
 
 
 def test_shared_weights_of_one_name_in_safetensors(tmp_path):
-    from caffeport.to_safetensors import save_safetensors
+    from caffeport.to_torch.safetensors_file import save_safetensors
     from safetensors.torch import load_file
 
     # A layer that is called as the second one's module would be.

@@ -7,8 +7,9 @@ import math
 from dataclasses import dataclass, field
 
 import pytest
-from caffeport import PrototxtError, prototxt
-from caffeport.schema import Word, decode
+from caffeport import PrototxtError
+from caffeport.formats import prototxt
+from caffeport.formats.schema import Word, decode
 
 
 class Mode(enum.Enum):

@@ -7,7 +7,7 @@ import nets
 import numpy as np
 import pytest
 import torch
-from caffeport import caffemodel
+from caffeport.formats import caffemodel
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_wrapped_modules_and_their_state(net, wrap):
 
 
 def test_safetensors_hold_the_state_dict(net, tmp_path):
-    from caffeport.to_safetensors import save_safetensors
+    from caffeport.to_torch.safetensors_file import save_safetensors
     from safetensors.torch import load_file
 
     save_safetensors(net, tmp_path / "n.safetensors")

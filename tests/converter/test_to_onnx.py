@@ -222,7 +222,7 @@ def test_external_data(tmp_path):
 
 def test_external_data_beyond_two_gigabytes(tmp_path, monkeypatch):
     """The decision, on a small net: as if protobuf's limit were below its weights."""
-    from caffeport import to_onnx
+    from caffeport.to_onnx import export as to_onnx
 
     monkeypatch.setattr(to_onnx, "PROTOBUF_LIMIT", 1000)
     nets.load(tmp_path, nets.SMALL).to_onnx(tmp_path / "n.onnx")

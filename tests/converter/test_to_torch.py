@@ -177,7 +177,7 @@ def test_wrong_number_of_inputs_names_them(tmp_path):
 
 
 def test_a_custom_layer_from_outside(tmp_path):
-    from caffeport.layers.base import Shape
+    from caffeport.operators.base import Shape
 
     class Halve(torch.nn.Module):
         def forward(self, x):

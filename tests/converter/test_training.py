@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from caffeport import NetError
-from caffeport import nn as caffe_nn
-from caffeport.nn import prelu
+from caffeport.to_torch import modules as caffe_nn
+from caffeport.to_torch.modules import prelu
 
 
 def prelu_reference(x, slope, gradient):

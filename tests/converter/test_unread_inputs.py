@@ -13,8 +13,8 @@ import onnxruntime
 import pytest
 import torch
 from backends import inner_product, numbers, run_file
-from caffeport.cli import main
-from caffeport.walk import read_inputs, wanted_values
+from caffeport.cli.main import main
+from caffeport.graph.walk import read_inputs, wanted_values
 
 SHAPE = (4, 3, 6, 5)
 LABELLED = {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import nets
 import pytest
-from caffeport import PrototxtError, prototxt
-from caffeport.prototxt import Message
-from caffeport.upgrade import upgrade
+from caffeport import PrototxtError
+from caffeport.formats import prototxt
+from caffeport.formats.prototxt import Message
+from caffeport.formats.upgrade import upgrade
 
 
 def flat(message: Message) -> list:

@@ -162,7 +162,7 @@ def test_hdf5_of_many_blobs_and_names_with_slashes(tmp_path, hdf5):
         for index, array in enumerate(arrays):
             file[f"data/inception/1x1/{index}"] = array
         file["data/scalar/0"] = np.float32(3)
-    many, scalar = caffeport.caffemodel.read(hdf5).layers
+    many, scalar = caffeport.formats.caffemodel.read(hdf5).layers
     assert (many.name, [blob.array()[0] for blob in many.blobs]) == ("inception/1x1", list(range(12)))
     assert (scalar.name, scalar.blobs[0].shape, scalar.blobs[0].array()) == ("scalar", (), 3)
 

@@ -11,7 +11,7 @@ import numpy as np
 import protos
 import pytest
 from caffeport import WeightsWarning
-from caffeport.cli import main
+from caffeport.cli.main import main
 
 NONE = "none given, Caffe's fillers, seed 0"
 

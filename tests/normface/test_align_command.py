@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from normface.align import template
-from normface.cli import main
+from normface.alignment import template
+from normface.cli.main import main
 
 POINTS = 1.5 * template() + [40, 20]
 WORDS = " ".join(f"{number:.4f}" for number in POINTS.reshape(-1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from normface.align import align_face, template
+from normface.alignment import align_face, template
 from normface.errors import DataError
 
 

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from normface.align import read_landmarks
+from normface.alignment import read_landmarks
 from normface.errors import DataError
 
 TEN = [10, 20, 30, 21, 20.5, 30, 12, 40, 28, 41]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from normface.align import similarity_transform, template
+from normface.alignment import similarity_transform, template
 from normface.errors import DataError
 
 ANISTON = np.array(

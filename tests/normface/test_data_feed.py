@@ -16,7 +16,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
-from caffeport.caffemodel import read_binaryproto
+from caffeport.formats.caffemodel import read_binaryproto
 from data_writers import datum, encoded, picture, write_lmdb, write_pictures
 from normface.data.caffe import Feed, input_shapes
 from normface.errors import DataError

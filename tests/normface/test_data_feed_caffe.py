@@ -15,7 +15,7 @@ import caffeport
 import h5py
 import numpy as np
 import pytest
-from caffeport.layers.base import Phase
+from caffeport.operators.base import Phase
 from data_writers import datum, tagged, write_lmdb
 from normface.data.caffe import Feed, input_shapes
 from normface.data.caffe.source import Place

@@ -8,10 +8,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from normface.experiments import Options, agents, pair_losses, run
-from normface.experiments.identities import people
-from normface.experiments.pair_losses import Sampler
-from normface.experiments.threads import one_thread
+
+from experiments import Options, agents, pair_losses, run
+from experiments.identities import people
+from experiments.pair_losses import Sampler
+from experiments.threads import one_thread
 
 
 @pytest.fixture(autouse=True)

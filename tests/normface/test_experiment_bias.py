@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from normface.experiments import bias
-from normface.experiments.toy_nets import Recipe
-from normface.experiments.toy_training import Trained
 from toy_digits import TINY, shared_options, small_digits
+
+from experiments import bias
+from experiments.toy_nets import Recipe
+from experiments.toy_training import Trained
 
 
 def trained(features, labels, weights, offsets) -> Trained:

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from normface.experiments import Options, bound, run
-from normface.experiments.threads import one_thread
 from normface.losses import NormalizedSoftmaxLoss
+
+from experiments import Options, bound, run
+from experiments.threads import one_thread
 
 ROUNDING = 2e-6  # of float32 in a mean loss of about 7
 

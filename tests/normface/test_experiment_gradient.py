@@ -8,8 +8,9 @@ import math
 
 import numpy as np
 import pytest
-from normface.experiments import Options, gradient, run, style
-from normface.experiments.gradient import RATE, descend, geometry_of_many, pair_at
+
+from experiments import Options, gradient, run, style
+from experiments.gradient import RATE, descend, geometry_of_many, pair_at
 
 
 def random_pair(seed: int, size: int) -> np.ndarray:

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from normface.experiments.intervals import Interval, interval, paired, plain, verdict
+
+from experiments.intervals import Interval, interval, paired, plain, verdict
 
 
 def test_interval_of_a_textbook_sample():

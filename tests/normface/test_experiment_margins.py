@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from normface.experiments import margins
-from normface.experiments.toy_nets import Recipe
-from normface.experiments.toy_training import Trained
 from toy_digits import TINY, shared_options, small_digits
+
+from experiments import margins
+from experiments.toy_nets import Recipe
+from experiments.toy_training import Trained
 
 
 def on_a_circle(head: str, options: dict[str, float]) -> Trained:

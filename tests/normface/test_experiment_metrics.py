@@ -7,9 +7,10 @@ import math
 
 import numpy as np
 import pytest
-from normface.experiments import metrics
-from normface.experiments.toy_geometry import SCORES
 from toy_digits import TINY, shared_options, small_digits
+
+from experiments import metrics
+from experiments.toy_geometry import SCORES
 
 
 def at(degrees: float, length: float) -> list[float]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from normface.experiments import positive_scale
 from normface.losses import PositiveScaleSoftmaxLoss
 from toy_digits import TINY, shared_options, small_digits
+
+from experiments import positive_scale
 
 
 @pytest.mark.parametrize(("classes", "s", "positive"), [(10, 15.0, 0.75), (100, 30.0, 0.5)])

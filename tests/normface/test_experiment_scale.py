@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from normface.experiments import scale
 from toy_digits import TINY, shared_options, small_digits
+
+from experiments import scale
 
 
 @pytest.mark.parametrize(("s", "off"), [(1.0, 5.0), (7.0, 10.0), (30.0, 15.0)])

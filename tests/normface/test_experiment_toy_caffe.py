@@ -7,14 +7,15 @@ import caffeport
 import numpy as np
 import pytest
 from caffe_jobs import run_jobs
-from caffeport import prototxt
-from caffeport.prototxt import Message
+from caffeport.formats import prototxt
+from caffeport.formats.prototxt import Message
 from normface import Solver
-from normface.experiments import toy, toy_nets
-from normface.experiments.toy_geometry import spread
-from normface.experiments.toy_nets import Recipe
-from normface.experiments.toy_training import Trained, network_input
 from toy_digits import TINY, small_digits
+
+from experiments import toy, toy_nets
+from experiments.toy_geometry import spread
+from experiments.toy_nets import Recipe
+from experiments.toy_training import Trained, network_input
 
 STEPS = 12
 TRAINED = Recipe("softmax", 2, from_softmax=False)

@@ -9,14 +9,15 @@ from pathlib import Path
 import caffeport
 import numpy as np
 import pytest
-from caffeport import prototxt
+from caffeport.formats import prototxt
 from normface.errors import DataError, TrainingError
-from normface.experiments import toy_geometry, toy_nets
-from normface.experiments.result import Options
-from normface.experiments.toy_heads import HEADS
-from normface.experiments.toy_nets import Plan, Recipe
-from normface.experiments.toy_training import RUNS, network_input, train_all
 from toy_digits import small_digits
+
+from experiments import toy_geometry, toy_nets
+from experiments.result import Options
+from experiments.toy_heads import HEADS
+from experiments.toy_nets import Plan, Recipe
+from experiments.toy_training import RUNS, network_input, train_all
 
 OPTIONS = {
     "positive-scale": (("positive", 0.75), ("scale", 15.0)),
@@ -123,7 +124,7 @@ def test_the_same_numbers_for_the_same_seed(digits, tmp_path):
 def test_what_is_there_is_not_trained_again(digits, tmp_path, monkeypatch):
     recipe = Recipe("softmax", from_softmax=False)
     (first,) = train_all([recipe], Options(out=tmp_path), SHORT, digits)
-    monkeypatch.setattr("normface.experiments.toy_training.Solver", None)
+    monkeypatch.setattr("experiments.toy_training.Solver", None)
     (again,) = train_all([recipe], Options(out=tmp_path), SHORT, digits)
     np.testing.assert_array_equal(first.features, again.features)
 
@@ -156,7 +157,7 @@ def test_nets_folder_without_the_repository(monkeypatch, tmp_path):
 
 
 def test_network_input_is_the_mean_of_blocks():
-    from normface.experiments.mnist import Digits
+    from experiments.mnist import Digits
 
     pictures = np.zeros((1, 28, 28), np.uint8)
     pictures[0, :2, :2] = [[0, 100], [200, 255]]

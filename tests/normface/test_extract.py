@@ -12,9 +12,9 @@ import onnx
 import pytest
 from linear_faces import FEATURES, HEIGHT, WIDTH, Faces, linear_faces
 from normface.errors import DataError, NormfaceError
-from normface.extract import Extractor
-from normface.extract.own_preprocessing import note_in_onnx
-from normface.extract.pipeline import pipelined
+from normface.features import Extractor
+from normface.features.own_preprocessing import note_in_onnx
+from normface.features.pipeline import pipelined
 from normface.preprocessing import Preprocessing
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-2}

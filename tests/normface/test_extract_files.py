@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 from normface.errors import DataError, MissingDependencyError, NormfaceError
-from normface.extract import Features, load_features, save_features
+from normface.features import Features, load_features, save_features
 
 NAMES = ["Zoë/a b.jpg", "Bo/1.png", "Bo/2.png", "日本/1.jpg"]
 ROWS = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)

@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 import pytest
 from linear_faces import FEATURES, HEIGHT, WIDTH, linear_faces
-from normface.cli import main
+from normface.cli.main import main
 from normface.errors import DataError
-from normface.extract import Extractor, load_features, part
-from normface.extract.job import extract_to
+from normface.features import Extractor, load_features, part
+from normface.features.job import extract_to
 
 PEOPLE = ("Al", "Bo", "Cy")
 
@@ -174,7 +174,7 @@ class TestBadPictures:
 
 SLOWLY = """
 import sys, time
-from normface.cli import main
+from normface.cli.main import main
 from normface.errors import DataError
 from normface.data.readers import Reader
 from normface.extract import part

@@ -17,7 +17,7 @@ import pytest
 import torch
 from data_writers import datum, image_record, write_lmdb, write_recordio
 from digit_pictures import NET, WEIGHTS, as_input, flags, write_digits
-from normface.cli import main
+from normface.cli.main import main
 from normface.finetune import Config, finetune
 from normface.finetune.sampling import hold_out
 from normface.losses import LOSSES

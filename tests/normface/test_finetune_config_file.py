@@ -12,7 +12,7 @@ import pytest
 from digit_pictures import NET, WEIGHTS, flags, write_digits
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from normface.cli import main
+from normface.cli.main import main
 from normface.errors import TrainingError
 from normface.finetune import Config, config_file, finetune
 

@@ -18,9 +18,9 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from caffeport import caffemodel
+from caffeport.formats import caffemodel
 from digit_pictures import NET, WEIGHTS, flags, write_digits
-from normface.cli import main
+from normface.cli.main import main
 from normface.errors import TrainingError
 from normface.finetune import Config, finetune, output
 from normface.finetune import config_file as files
@@ -353,7 +353,7 @@ def test_missing_libraries_are_named(people, tmp_path, capsys, monkeypatch):
 
 def test_help_needs_no_torch():
     code = (
-        "import sys\nfrom normface.cli import main\n"
+        "import sys\nfrom normface.cli.main import main\n"
         "try: main(['finetune', '--help'])\nexcept SystemExit: pass\n"
         "print('torch' in sys.modules, file=sys.stderr)"
     )

@@ -13,7 +13,7 @@ import caffeport
 import numpy as np
 import pytest
 from digit_pictures import NET, WEIGHTS, flags, write_digits
-from normface.cli import main
+from normface.cli.main import main
 from normface.errors import TrainingError
 from normface.finetune import Config, finetune
 from normface.finetune.launch import launched
@@ -115,7 +115,7 @@ layer { name: "fc5" type: "InnerProduct" bottom: "bn" top: "fc5"
 
 def command(people: Path, out: Path, *more: object) -> list[str]:
     words = ["--devices", 2, "--batch-size", 4, "--log-every", 1, "--checkpoint-every", 5, "--steps", 100_000, *more]
-    return [sys.executable, "-m", "normface.cli", *flags(people, out, "--val-share", 0, *words)]
+    return [sys.executable, "-m", "normface", *flags(people, out, "--val-share", 0, *words)]
 
 
 def started(people: Path, out: Path, *more: object) -> tuple[subprocess.Popen, int]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from digit_pictures import NET, WEIGHTS, flags, write_digits
-from normface.cli import main
+from normface.cli.main import main
 from normface.finetune import Config, finetune
 
 SAME = ("model.caffemodel", "head.safetensors", "model.onnx", "metrics.csv")
@@ -76,7 +76,7 @@ def started(people: Path, net: Path, out: Path, steps: int) -> subprocess.Popen:
     """The command in a process of its own, once it has written a good many lines."""
     words = [*flags(people, out, "--net", net, "--steps", steps), *("--checkpoint-every", "7", "--log-every", "1")]
     process = subprocess.Popen(
-        [sys.executable, "-m", "normface.cli", *words],
+        [sys.executable, "-m", "normface", *words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

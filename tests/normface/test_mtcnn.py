@@ -10,11 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from normface.align import Detector
-from normface.cli import main
+from normface.alignment import Detector
+from normface.cli.main import main
+from normface.detection import detector as cascade
+from normface.detection import nets, pyramid, weights
 from normface.errors import DataError, MissingDependencyError, NormfaceError
-from normface.mtcnn import detector as cascade
-from normface.mtcnn import nets, pyramid, weights
 
 ROOT = Path(__file__).parents[2]
 CAFFE_FILES = ROOT.parent / "shared" / "models" / "mtcnn"

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from normface.mtcnn import pyramid
-from normface.mtcnn.boxes import regress, squares, suppress, whole, windows
-from normface.mtcnn.crops import cut, sensible
+from normface.detection import pyramid
+from normface.detection.boxes import regress, squares, suppress, whole, windows
+from normface.detection.crops import cut, sensible
 
 
 def area(box) -> float:
@@ -40,7 +40,7 @@ def test_suppression_in_pieces(monkeypatch):
     corners = random.uniform(0, 30, (200, 2))
     boxes = np.concatenate([corners, corners + 20, random.random((200, 1))], axis=1)
     at_once = suppress(boxes, 0.3)
-    monkeypatch.setattr("normface.mtcnn.boxes._PAIRS", 100)
+    monkeypatch.setattr("normface.detection.boxes._PAIRS", 100)
     assert 1 < len(at_once) < 100
     np.testing.assert_array_equal(suppress(boxes, 0.3), at_once)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import caffeport
 import normface
-import normface.cli
+import normface.cli.main
 import numpy as np
 import pytest
 import torch
@@ -223,7 +223,7 @@ def described(net: caffeport.Net) -> list[tuple]:
     ]
 
 
-def learned(param: caffeport.net.Param) -> tuple:
+def learned(param: caffeport.graph.net.Param) -> tuple:
     return param.shape, param.lr_mult, param.decay_mult, param.spec.filler
 
 
@@ -297,7 +297,7 @@ def test_the_digits_are_learned_from_the_disk(tmp_path, monkeypatch, capsys):
     digits.write_pictures(tmp_path / "data")
     assert len((tmp_path / "data/val.txt").read_text().splitlines()) == 4 * 35  # test_iter batches of the TEST phase
     monkeypatch.chdir(tmp_path)
-    assert normface.cli.main(["train", "--solver", "center_solver.prototxt"]) == 0
+    assert normface.cli.main.main(["train", "--solver", "center_solver.prototxt"]) == 0
     before, after = map(float, re.findall(r"accuracy = ([0-9.]+)", capsys.readouterr().out))
     assert before < 0.4 and after > 0.9  # of seven classes: chance, and most of them
     trained = caffeport.load(FOLDER / "digits/deploy.prototxt", tmp_path / "digits_center_iter_60.caffemodel")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from linear_faces import linear_faces
 from normface.errors import DataError, MissingDependencyError, NormfaceError, NormfaceWarning
-from normface.extract import Extractor, Features
+from normface.features import Extractor, Features
 from normface.recognise import FaceReader, Gallery, PhotoFace, Threshold, gallery, threshold_for
 from normface.recognise.verdict import compare, draw
 
@@ -221,7 +221,7 @@ class TestFaceReader:
         assert (read.box, read.others) == (None, 0)
 
     def test_a_found_face_is_aligned(self, extractor, tmp_path):
-        from normface.align import align_face
+        from normface.alignment import align_face
 
         path, found = self.photo(tmp_path), Found([20, 20, 60, 60, 1])
         read = FaceReader(extractor, found).read(path)

@@ -172,8 +172,8 @@ def lfw(tmp_path_factory):
 @needs_lfw
 def test_forty_pairs_of_lfw_get_the_right_verdict(lfw):
     """Found by MTCNN, aligned, MobileFaceNet, by the threshold that is built in for a false accept in a thousand."""
-    from normface.align import Detector
-    from normface.extract import Extractor
+    from normface.alignment import Detector
+    from normface.features import Extractor
     from normface.recognise import FaceReader, threshold_for
     from normface.recognise.verdict import compare
 

@@ -15,8 +15,8 @@ import pytest
 from command_line import refused, said
 from linear_faces import HEIGHT, WIDTH, linear_faces
 from normface.errors import DataError, NormfaceError, NormfaceWarning
-from normface.extract import Extractor, Features, load_features, save_features
-from normface.extract.own_preprocessing import note_in_onnx
+from normface.features import Extractor, Features, load_features, save_features
+from normface.features.own_preprocessing import note_in_onnx
 from normface.preprocessing import Preprocessing
 from normface.recognise import PhotoFace, Threshold, threshold_file, threshold_for
 from normface.recognise.verdict import compare

@@ -12,8 +12,8 @@ import pytest
 import solver_cases
 import torch
 from caffe_jobs import run_jobs
-from caffeport import wire
 from caffeport.errors import CaffeportError
+from caffeport.formats import wire
 from normface.errors import TrainingError
 from normface.solver import state
 

@@ -18,7 +18,7 @@ import normface
 import numpy as np
 import pytest
 import torch
-from normface.cli import main
+from normface.cli.main import main
 from normface.solver.training import Training
 
 cv2 = pytest.importorskip("cv2")
@@ -168,7 +168,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
         path.rename(tmp_path / f"through_{path.name}")
     nets.write(tmp_path, SOLVER.replace("max_iter: 30", "max_iter: 1000000"), "endless.prototxt")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "normface.cli", "train", "--solver", "endless.prototxt"]
+    command = [sys.executable, "-m", "normface", "train", "--solver", "endless.prototxt"]
     with open("output.txt", "w") as output:
         child = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         deadline = time.monotonic() + 120

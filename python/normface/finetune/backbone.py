@@ -10,8 +10,8 @@ from typing import Any
 
 import caffeport
 from caffeport import CaffeportWarning
-from caffeport.module_names import state_names
-from caffeport.net import Net, Param, Value
+from caffeport.graph.module_names import state_names
+from caffeport.graph.net import Net, Param, Value
 from torch import Tensor, nn
 
 from ..errors import NormfaceWarning, TrainingError, did_you_mean, shape_text
@@ -151,7 +151,7 @@ def load(config: Config) -> Backbone:
 
 
 def _check_weights(config: Config, whole: Net) -> None:
-    from caffeport import caffemodel
+    from caffeport.formats import caffemodel
 
     stored = {layer.name for layer in caffemodel.read(config.weights).layers if layer.blobs}
     shared = {param.layer for param in whole.params}

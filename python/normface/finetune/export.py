@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from caffeport.cores import usable_cores
 from caffeport.files import replacing_path
-from caffeport.parity import difference
-from caffeport.to_safetensors import save_safetensors
+from caffeport.parity.compare import difference
+from caffeport.to_torch.safetensors_file import save_safetensors
 from torch import Tensor, nn
 
-from ..extract.own_preprocessing import note_in_onnx
+from ..features.own_preprocessing import note_in_onnx
 from . import parts
 from .backbone import Backbone
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from caffeport.command import BAD_INPUT, FAILED, INTERRUPTED
+from caffeport.cli.command import BAD_INPUT, FAILED, INTERRUPTED
 
 from ..ending import CHILDREN, end_now
 from ..errors import CaffeportWarning, TrainingError

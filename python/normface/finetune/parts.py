@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from caffeport.build import build
-from caffeport.caffemodel import Blob, Caffemodel, StoredLayer
-from caffeport.layers.base import Role
-from caffeport.net import Layer, Net, Value
-from caffeport.prototxt import Message
-from caffeport.walk import needed_layers, wanted_values
+from caffeport.formats.caffemodel import Blob, Caffemodel, StoredLayer
+from caffeport.formats.prototxt import Message
+from caffeport.graph.build import build
+from caffeport.graph.net import Layer, Net, Value
+from caffeport.graph.walk import needed_layers, wanted_values
+from caffeport.operators.base import Role
 
 from ..errors import TrainingError
 

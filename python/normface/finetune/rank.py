@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 
-from caffeport.command import BAD_INPUT, DONE, FAILED, INTERRUPTED
+from caffeport.cli.command import BAD_INPUT, DONE, FAILED, INTERRUPTED
 
 from ..ending import end_now
 from ..errors import CaffeportError

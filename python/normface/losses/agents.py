@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from caffeport.layers.face_loss import GeneralContrastiveParameter, GeneralTripletParameter
-from caffeport.nn.face_loss import GeneralContrastiveLoss, GeneralTripletLoss
+from caffeport.operators.face_loss import GeneralContrastiveParameter, GeneralTripletParameter
+from caffeport.to_torch.modules.face_loss import GeneralContrastiveLoss, GeneralTripletLoss
 from torch import Tensor
 
 from ..errors import TrainingError
@@ -19,7 +19,7 @@ class CContrastiveLoss(FaceLoss):
 
     The options are those of Caffe's GeneralContrastiveLoss, by its names: m+ positive_margin, m- negative_margin,
     w+ positive_weight, w- negative_weight, thresh positive_outlier_thresh; max_negative_only, max_positive_only,
-    positive_first with positive_upper_bound, exp_negative_weight: see caffeport.layers.face_loss. exact_gradient:
+    positive_first with positive_upper_bound, exp_negative_weight: see caffeport.operators.face_loss. exact_gradient:
     False takes the fork's gradient where it is not the derivative. eps: under the root of every length.
     """
 
@@ -57,7 +57,7 @@ class CTripletLoss(FaceLoss):
 
     The defaults are the paper's: margin 0.8 and, of each sample's negatives, the hardest only; hardest_only False
     sums over all of them. The options are those of Caffe's GeneralTripletLoss, by its names (whose defaults are
-    margin 0.2, hardest_only false, add_center_loss true): see caffeport.layers.face_loss.
+    margin 0.2, hardest_only false, add_center_loss true): see caffeport.operators.face_loss.
 
     exact_gradient: False takes the fork's gradient, which pulls the positive once, by positive_weight, however
     many negatives are pushed, and with add_center_loss always. These two have no part in the loss, so

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from caffeport.nn.face_loss import given_gradient
-from caffeport.nn.face_margin import psi
+from caffeport.to_torch.modules.face_loss import given_gradient
+from caffeport.to_torch.modules.face_margin import psi
 from torch import Tensor
 
 from ..errors import TrainingError

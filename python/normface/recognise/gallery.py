@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, MissingDependencyError, NormfaceError, NormfaceWarning
-from ..extract.features import Features
-from ..extract.identity import ModelIdentity
+from ..features.features import Features
+from ..features.identity import ModelIdentity
 from ..reading import parsing
 
 BLOCK_SCORES = 1 << 24
@@ -52,7 +52,7 @@ class Gallery:
     def expects(self, settings: dict[str, Any], title: str, weights: Callable[[], Sequence[str]] = tuple) -> None:
         """Warn where the gallery's features are known to have been made in another way than by these settings.
 
-        weights: the digests of the probe's model (normface.extract.identity), asked for where the gallery has its own.
+        weights: the digests of the probe's model (normface.features.identity), asked for where the gallery has its own.
         """
         made = self._known.settings
         told = [

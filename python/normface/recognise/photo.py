@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from caffeport.lazy import LazyModule
 
-from ..align import SIZES, align_face, choose_faces
+from ..alignment import SIZES, align_face, choose_faces
 from ..data import decode
 from ..errors import DataError, NormfaceError, NormfaceWarning, did_you_mean
-from ..extract import Extractor
+from ..features import Extractor
 from ..reading import MAX_PICTURE, read_file
 
 cv2 = LazyModule("cv2")

@@ -1,7 +1,7 @@
 """Threshold files: the cosines that were measured for false accept rates, and the one model that they hold for.
 
 TOML, as ``normface evaluate ... --threshold-out`` writes it: what was measured on which pictures, the model's identity
-(normface.extract.identity), and ``[thresholds]``, false accept rate = cosine. Beside a model it is found by its name:
+(normface.features.identity), and ``[thresholds]``, false accept rate = cosine. Beside a model it is found by its name:
 ``face.toml`` for ``face.onnx``, or for the ``face.caffemodel`` or ``face.prototxt`` of a Caffe net.
 """
 
@@ -18,7 +18,7 @@ from caffeport.files import replacing
 
 from .. import toml_text
 from ..errors import DataError, NormfaceError
-from ..extract.identity import ModelIdentity
+from ..features.identity import ModelIdentity
 from ..reading import parsing, read_text
 
 SUFFIX = ".toml"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from caffeport.errors import NetError, did_you_mean
-from caffeport.net import Net
+from caffeport.graph.net import Net
 from torch import Tensor
 
 from ..errors import TrainingError

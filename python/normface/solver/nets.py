@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from caffeport import caffemodel, prototxt
-from caffeport.build import build
 from caffeport.errors import CaffeportWarning, shape_text
-from caffeport.layers.base import LayerType, Phase
-from caffeport.module_names import state_names
-from caffeport.net import Net
-from caffeport.options import Options
-from caffeport.prototxt import Message
-from caffeport.to_torch import CaffeModule
-from caffeport.upgrade import upgrade
-from caffeport.weights import attach
+from caffeport.formats import caffemodel, prototxt
+from caffeport.formats.prototxt import Message
+from caffeport.formats.upgrade import upgrade
+from caffeport.graph.build import build
+from caffeport.graph.module_names import state_names
+from caffeport.graph.net import Net
+from caffeport.graph.options import Options
+from caffeport.graph.weights import attach
+from caffeport.operators.base import LayerType, Phase
+from caffeport.to_torch.module import CaffeModule
 from torch import Tensor, nn
 
 from ..errors import TrainingError

@@ -7,11 +7,12 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caffeport import PrototxtError, prototxt
+from caffeport import PrototxtError
 from caffeport.errors import did_you_mean
-from caffeport.layers.base import Phase
-from caffeport.prototxt import Message
-from caffeport.schema import decode, field_types
+from caffeport.formats import prototxt
+from caffeport.formats.prototxt import Message
+from caffeport.formats.schema import decode, field_types
+from caffeport.operators.base import Phase
 
 from ..errors import TrainingError
 from .policies import POLICIES

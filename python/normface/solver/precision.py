@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import torch
-from caffeport.to_torch import CaffeModule
+from caffeport.to_torch.module import CaffeModule
 from torch import Tensor
 
 from ..errors import TrainingError

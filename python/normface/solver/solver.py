@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from caffeport import caffemodel
-from caffeport.layers.base import LayerType, Phase
-from caffeport.net import Net
-from caffeport.to_torch import CaffeModule
-from caffeport.weights import attach
+from caffeport.formats import caffemodel
+from caffeport.graph.net import Net
+from caffeport.graph.weights import attach
+from caffeport.operators.base import LayerType, Phase
+from caffeport.to_torch.module import CaffeModule
 from torch import Tensor
 from torch.nn import Parameter
 

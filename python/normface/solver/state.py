@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from caffeport import caffemodel, wire
 from caffeport.errors import CaffemodelError
 from caffeport.files import replacing, write_numbers
+from caffeport.formats import caffemodel, wire
 
 from ..errors import TrainingError
 from ..npz import read_arrays

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caffeport.layers.base import Role
-from caffeport.net import Net
+from caffeport.graph.net import Net
+from caffeport.operators.base import Role
 from torch import Tensor
 
 from ..data.caffe import Feed

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from caffeport.errors import NetError, shape_text
-from caffeport.net import Net
+from caffeport.graph.net import Net
 
 from ...errors import DataError
 from ...prefetch import prefetch

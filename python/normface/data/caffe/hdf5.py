@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from caffeport.errors import MissingDependencyError, shape_text
-from caffeport.net import Layer
+from caffeport.graph.net import Layer
 
 from ...errors import DataError
 from ...reading import opened, parsing, printable, read_file, unpacked_limit

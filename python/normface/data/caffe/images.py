@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from caffeport.layers.data import DataBackend
+from caffeport.graph.net import Layer
 from caffeport.lazy import require
-from caffeport.net import Layer
+from caffeport.operators.data import DataBackend
 
 from ...errors import DataError
 from ...reading import MAX_PICTURE, read_file

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from caffeport import prototxt
-from caffeport.connect import connect, split
-from caffeport.layers.base import LayerType, Phase
-from caffeport.net_fields import NetState
-from caffeport.options import Options
-from caffeport.prototxt import Message
-from caffeport.upgrade import upgrade
+from caffeport.formats import prototxt
+from caffeport.formats.prototxt import Message
+from caffeport.formats.upgrade import upgrade
+from caffeport.graph.connect import connect, split
+from caffeport.graph.net_fields import NetState
+from caffeport.graph.options import Options
+from caffeport.operators.base import LayerType, Phase
 
 from .source import Place, Shape
 from .sources import SOURCES

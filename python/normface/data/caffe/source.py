@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from caffeport.layers.base import Phase
-from caffeport.net import Layer
+from caffeport.graph.net import Layer
+from caffeport.operators.base import Phase
 
 from ...errors import DataError
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from caffeport.layers.base import Role
-from caffeport.net import Layer
+from caffeport.graph.net import Layer
+from caffeport.operators.base import Role
 
 from ...errors import DataError
 from .dummy import DummyData

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from caffeport.caffemodel import read_binaryproto
 from caffeport.errors import shape_text
-from caffeport.layers.base import Phase
-from caffeport.layers.data import TransformationParameter
-from caffeport.net import Layer
+from caffeport.formats.caffemodel import read_binaryproto
+from caffeport.graph.net import Layer
+from caffeport.operators.base import Phase
+from caffeport.operators.data import TransformationParameter
 
 from ...errors import DataError
 from .source import Place, Shape

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from caffeport import wire
+from caffeport.formats import wire
 
 from ...errors import DataError
 from ..decoding import MAX_PIXELS

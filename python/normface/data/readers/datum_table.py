@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-from caffeport import wire
+from caffeport.formats import wire
 
 from .datum import CHANNELS, DATA, ENCODED, FLOATS, HEIGHT, LABEL, WIDTH
 

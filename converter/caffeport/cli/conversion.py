@@ -1,0 +1,65 @@
+"""What ``caffeport convert`` does: all files of a conversion, or none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ..errors import CaffeportError
+from ..files import replacing_path, same_file
+from ..graph.net import Net
+from ..to_torch.file import FORMATS, check_format, save_torch
+
+
+def check_targets(sources: Sequence[Path], onnx: Path | None, torch: Path | None, external_data: bool | None) -> None:
+    """Raise CaffeportError for names under which nothing is to be written: a source's, another file's, a wrong form's.
+
+    external_data: whether the ONNX file's weights go into a file of their own; None where their size will tell.
+    """
+    targets = [path for path in (onnx, torch) if path is not None]
+    if not targets:
+        raise CaffeportError("nothing to write; give --onnx F.onnx or --torch F.safetensors")
+    if onnx is not None and external_data is not False:
+        targets.append(onnx.with_name(onnx.name + ".data"))
+    for index, target in enumerate(targets):
+        if any(same_file(target, source) for source in sources):
+            raise CaffeportError(f"{target}: would overwrite what is converted; choose another name")
+        if any(same_file(target, other) for other in targets[:index]):
+            raise CaffeportError(f"{target}: is the name of two files to write; choose another for one of them")
+    if onnx is not None and onnx.suffix.lower() in FORMATS:
+        raise CaffeportError(f"{onnx}: --onnx writes ONNX, and {onnx.suffix} is a form of --torch; name it F.onnx")
+    if torch is not None:
+        check_format(torch)
+
+
+def convert(
+    net: Net,
+    onnx: Path | None,
+    torch: Path | None,
+    *,
+    opset: int = 17,
+    dynamic_batch: bool = True,
+    fold: bool = True,
+    outputs: Sequence[str] | None = None,
+    mean: Any = None,
+    scale: float | None = None,
+    rgb: bool = False,
+    external_data: bool | None = None,
+) -> tuple[list[Path], list[str], list[str]]:
+    """Write the files that have a name; returns those names, and the ONNX file's inputs and outputs (else the net's).
+
+    Where one fails, none is written.
+    """
+    common: dict[str, Any] = {"outputs": outputs, "mean": mean, "scale": scale, "rgb": rgb}
+    common["dynamic_batch"] = dynamic_batch
+    with ExitStack() as stack:
+        if torch is not None:  # beside its place until the ONNX file is in its own
+            waiting = stack.enter_context(replacing_path(torch))
+            save_torch(net, waiting, ending=check_format(torch), **common)
+        if onnx is not None:
+            inputs, made = net.to_onnx(onnx, opset=opset, fold=fold, external_data=external_data, **common)
+        else:
+            inputs, made = net.inputs, list(outputs or net.outputs)
+    return [path for path in (onnx, torch) if path is not None], inputs, made

@@ -1,0 +1,260 @@
+"""Protobuf text format to a message tree and back, without a schema.
+
+Forks of Caffe add fields freely, so nothing here knows which fields exist: every field is kept, in
+order, with the line and column it came from. :mod:`caffeport.formats.schema` gives the fields a type.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import PrototxtError, quoted
+from .byte_names import from_bytes
+from .escapes import EscapeError, quote, unescape
+
+# Google's parsers stop at 100 nested messages; a deeper file is an attack or an accident.
+MAX_DEPTH = 100
+# The largest published networks have about 1 MB of text; this only stops a weights file or a disk image.
+MAX_BYTES = 64 << 20
+
+_TOKEN = re.compile(
+    r"""
+      (?P<space>[ \t\r\n\f\v]+|\#[^\n]*)
+    | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
+    | (?P<number>[-+]?(?:0[xX][0-9a-fA-F]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?[fF]?))
+    | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+    | (?P<mark>[{}<>\[\]:,;./-])
+    """,
+    re.VERBOSE,
+)
+_CLOSING = {"{": "}", "<": ">"}
+
+
+@dataclass(slots=True)
+class Scalar:
+    """A value as written: ``kind`` is "number", "string" (already unquoted) or "word" (enum, bool)."""
+
+    text: str
+    kind: str
+
+
+@dataclass(slots=True)
+class Field:
+    """One ``name: value`` or ``name { ... }``, with its place in the file (both counted from 1)."""
+
+    name: str
+    value: Scalar | Message
+    line: int = 0
+    column: int = 0
+
+
+@dataclass(slots=True)
+class Message:
+    """A message: its fields in the order of the text."""
+
+    fields: list[Field] = field(default_factory=list)
+    source: str = ""
+    line: int = 0
+    column: int = 0
+
+    def named(self, name: str) -> list[Field]:
+        return [entry for entry in self.fields if entry.name == name]
+
+    def messages(self, name: str) -> list[Message]:
+        return [entry.value for entry in self.named(name) if isinstance(entry.value, Message)]
+
+    def texts(self, name: str) -> list[str]:
+        """The values of a repeated scalar field, as written."""
+        return [entry.value.text for entry in self.named(name) if isinstance(entry.value, Scalar)]
+
+    def text(self, name: str, default: str = "") -> str:
+        found = self.texts(name)
+        return found[-1] if found else default
+
+    def has(self, name: str) -> bool:
+        return any(entry.name == name for entry in self.fields)
+
+    def add(self, name: str, value: str | int | float | bool | Message, *, quoted: bool = False) -> Field:
+        """Append a field; a string is a word (enum) unless ``quoted``. Returns the new field."""
+        if isinstance(value, Message):
+            entry = Field(name, value)
+        elif isinstance(value, bool):
+            entry = Field(name, Scalar("true" if value else "false", "word"))
+        elif isinstance(value, str):
+            entry = Field(name, Scalar(value, "string" if quoted else "word"))
+        else:
+            entry = Field(name, Scalar(repr(value), "number"))
+        entry.line, entry.column = self.line, self.column
+        self.fields.append(entry)
+        return entry
+
+    def remove(self, *names: str) -> list[Field]:
+        """Take the fields of these names out and return them."""
+        taken = [entry for entry in self.fields if entry.name in names]
+        self.fields = [entry for entry in self.fields if entry.name not in names]
+        return taken
+
+    def where(self, at: Field | Message | None = None) -> str:
+        """``file:line:column`` of a field of this message, or of the message itself."""
+        spot = self if at is None else at
+        return f"{self.source}:{spot.line}:{spot.column}" if spot.line else self.source
+
+    def __str__(self) -> str:
+        return "".join(_lines(self, 0))
+
+
+def load(path: str | Path) -> Message:
+    """Parse a prototxt file. Raises PrototxtError with file:line:column."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise PrototxtError(f"{path}: is a folder; expected a prototxt file")
+        with open(path, "rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise PrototxtError(f"{path}: {error.strerror or error}") from error
+    if len(raw) > MAX_BYTES:
+        raise PrototxtError(
+            f"{path}: more than {MAX_BYTES >> 20} MiB is too large for a prototxt; "
+            "is this the weights file? The net's text comes first"
+        )
+    if b"\0" in raw:
+        raise PrototxtError(f"{path}: is a binary file; expected the text of a net (.prototxt)")
+    # Comments in old prototxts are often in a local encoding; within a string the escapes mean the same bytes.
+    return parse(from_bytes(raw.removeprefix(codecs.BOM_UTF8)), str(path))
+
+
+def parse(text: str, source: str = "<text>") -> Message:
+    """Parse prototxt text. ``source`` names it in error messages."""
+    return _Parser(text, source).parse()
+
+
+class _Parser:
+    def __init__(self, text: str, source: str) -> None:
+        self.source = source
+        self.tokens = self._tokens(text)
+        self.kind, self.token, self.line, self.column = next(self.tokens)
+
+    def _tokens(self, text: str) -> Iterator[tuple[str, str, int, int]]:
+        position, line, start = 0, 1, 0
+        while position < len(text):
+            match = _TOKEN.match(text, position)
+            if match is None:
+                raise self._error(f"unexpected character {text[position]!r}", line, position - start + 1)
+            kind, token = str(match.lastgroup), match.group()
+            if kind != "space":
+                yield kind, token, line, position - start + 1
+            newlines = token.count("\n")
+            if newlines:
+                line += newlines
+                start = position + token.rfind("\n") + 1
+            position = match.end()
+        yield "end", "the end of the file", line, position - start + 1
+
+    def _error(self, problem: str, line: int | None = None, column: int | None = None) -> PrototxtError:
+        return PrototxtError(f"{self.source}:{line or self.line}:{column or self.column}: {problem}")
+
+    def _next(self) -> str:
+        token = self.token
+        self.kind, self.token, self.line, self.column = next(self.tokens)
+        return token
+
+    def _accept(self, marks: str) -> bool:
+        if self.kind == "mark" and self.token in marks:
+            self._next()
+            return True
+        return False
+
+    def parse(self) -> Message:
+        message = Message(source=self.source, line=1, column=1)
+        self._fields(message, "", 0)
+        return message
+
+    def _fields(self, message: Message, closing: str, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise self._error(f"messages are nested more than {MAX_DEPTH} deep")
+        while not (self.kind == "end" if not closing else self.token == closing and self.kind == "mark"):
+            if self.kind == "end":
+                raise self._error(f'expected "{closing}" to close the message opened at line {message.line}')
+            self._field(message, depth)
+
+    def _field(self, message: Message, depth: int) -> None:
+        line, column = self.line, self.column
+        name = self._name()
+        colon = self._accept(":")
+        if self.kind == "mark" and self.token in "{<":
+            message.fields.append(Field(name, self._message(depth), line, column))
+        elif not colon and self.token != "[":  # a list of messages needs none
+            raise self._error(f'expected ":" or "{{" after "{name}", got {self._shown()}')
+        elif self._accept("["):
+            if not self._accept("]"):
+                while True:
+                    is_message = self.kind == "mark" and self.token in "{<"
+                    value: Scalar | Message = self._message(depth) if is_message else self._scalar(name)
+                    message.fields.append(Field(name, value, line, column))
+                    if self._accept("]"):
+                        break
+                    if not self._accept(","):
+                        raise self._error(f'expected "," or "]" in the list of "{name}", got {self._shown()}')
+        else:
+            message.fields.append(Field(name, self._scalar(name), line, column))
+        self._accept(",;")
+
+    def _name(self) -> str:
+        if self._accept("["):  # an extension or Any: [some.package.name]
+            parts = []
+            while not self._accept("]"):
+                if self.kind == "end":
+                    raise self._error('expected "]" to close the extension name')
+                parts.append(self._next())
+            return "[" + "".join(parts) + "]"
+        if self.kind != "word":
+            raise self._error(f"expected the name of a field, got {self._shown()}")
+        return self._next()
+
+    def _message(self, depth: int) -> Message:
+        message = Message(source=self.source, line=self.line, column=self.column)
+        closing = _CLOSING[self._next()]
+        self._fields(message, closing, depth + 1)
+        self._next()
+        return message
+
+    def _scalar(self, name: str) -> Scalar:
+        sign = "-" if self._accept("-") else ""
+        if self.kind == "string" and not sign:
+            parts = []
+            while self.kind == "string":  # adjacent strings join
+                parts.append(self._string())
+            return Scalar(from_bytes(b"".join(parts)), "string")
+        if self.kind == "word":
+            return Scalar(sign + self._next(), "number" if sign else "word")
+        if self.kind == "number":
+            return Scalar(sign + self._next(), "number")
+        raise self._error(f'expected a value for "{name}", got {self._shown()}')
+
+    def _string(self) -> bytes:
+        try:
+            raw = unescape(self.token[1:-1])
+        except EscapeError as error:
+            raise self._error(str(error), column=self.column + 1 + error.position) from None
+        self._next()
+        return raw
+
+    def _shown(self) -> str:
+        return self.token if self.kind == "end" else quoted(self.token)
+
+
+def _lines(message: Message, depth: int) -> Iterator[str]:
+    indent = "  " * depth
+    for entry in message.fields:
+        if isinstance(entry.value, Message):
+            yield f"{indent}{entry.name} {{\n"
+            yield from _lines(entry.value, depth + 1)
+            yield f"{indent}}}\n"
+        else:
+            text = quote(entry.value.text) if entry.value.kind == "string" else entry.value.text
+            yield f"{indent}{entry.name}: {text}\n"

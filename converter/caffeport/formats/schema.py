@@ -1,0 +1,119 @@
+"""Text fields to typed dataclasses: a message's schema is a dataclass with Caffe's names and defaults.
+
+Field types: ``int``, ``float``, ``bool``, ``str``, an ``Enum`` (members named and numbered as in
+caffe.proto), another such dataclass, ``X | None`` for "unset is different from the default", and
+``list[X]`` for repeated fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import types
+import typing
+from typing import Any, TypeVar
+
+from ..errors import PrototxtError, did_you_mean, quoted
+from .prototxt import Field, Message, Scalar
+
+T = TypeVar("T")
+
+
+class Word(str):
+    """A field whose value changes nothing here (``engine``): any word, string or number will do."""
+
+
+_BOOLS = {"true": True, "t": True, "True": True, "1": True, "false": False, "f": False, "False": False, "0": False}
+
+
+@functools.cache
+def field_types(cls: type) -> dict[str, tuple[Any, bool]]:
+    """{field name: (type of one value, repeated?)} of a schema dataclass."""
+    hints = typing.get_type_hints(cls)
+    resolved = {}
+    for entry in dataclasses.fields(cls):
+        kind, repeated = hints[entry.name], False
+        if typing.get_origin(kind) is list:
+            kind, repeated = typing.get_args(kind)[0], True
+        elif isinstance(kind, types.UnionType):
+            kind = next(arg for arg in typing.get_args(kind) if arg is not types.NoneType)
+        resolved[entry.name] = (kind, repeated)
+    return resolved
+
+
+def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = False) -> T:
+    """The message as an instance of ``cls``.
+
+    Raises PrototxtError, with file:line:column, for a field that ``cls`` lacks (unless
+    ``allow_unknown``), a value of the wrong type, or a single field given twice.
+    """
+    known = field_types(cls)  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for entry in message.fields:
+        if entry.name not in known:
+            if allow_unknown:
+                continue
+            raise PrototxtError(
+                f'{message.where(entry)}: {title} has no field "{entry.name}"{did_you_mean(entry.name, known)}; '
+                "to read the net without it, allow unknown fields (allow_unknown_fields=True, --allow-unknown-fields)"
+            )
+        kind, repeated = known[entry.name]
+        value = _value(message, entry, kind, title, allow_unknown)
+        if repeated:
+            values.setdefault(entry.name, []).append(value)
+        elif entry.name in values:
+            raise PrototxtError(f'{message.where(entry)}: "{entry.name}" is given twice in {title}')
+        else:
+            values[entry.name] = value
+    return cls(**values)
+
+
+def _value(message: Message, entry: Field, kind: Any, title: str, allow_unknown: bool) -> Any:
+    def wrong(expected: str) -> PrototxtError:
+        found = "a message" if isinstance(entry.value, Message) else quoted(entry.value.text)
+        return PrototxtError(f'{message.where(entry)}: "{entry.name}" expects {expected}, got {found}')
+
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(entry.value, Message):
+            raise wrong("a message { ... }")
+        return decode(entry.value, typing.cast(type, kind), title=entry.name, allow_unknown=allow_unknown)
+    if not isinstance(entry.value, Scalar):
+        raise wrong("a value")
+    text, written = entry.value.text, entry.value.kind
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        try:
+            return kind[text] if written == "word" else kind(int(text, 0))
+        except (KeyError, ValueError):
+            raise wrong("one of " + ", ".join(kind.__members__)) from None
+    if kind is Word:
+        return Word(text)
+    if kind is str:
+        if written != "string":
+            raise wrong("a quoted string")
+        return text
+    if kind is bool:
+        if text not in _BOOLS or written == "string":
+            raise wrong("true or false")
+        return _BOOLS[text]
+    if written == "string":
+        raise wrong("a number")
+    try:
+        return _int(text) if kind is int else _float(text)
+    except ValueError:
+        raise wrong("a whole number" if kind is int else "a number") from None
+
+
+def _int(text: str) -> int:
+    digits = text.lstrip("+-")
+    octal = len(digits) > 1 and digits[0] == "0" and digits.isdigit()  # as in C, and in protobuf's text format
+    value = int(text, 8 if octal else 0)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("beyond int64, caffe.proto's widest")
+    return value
+
+
+def _float(text: str) -> float:
+    if text.lower().lstrip("+-") in ("inf", "infinity", "nan"):
+        return float(text)
+    return float(_int(text)) if "0x" in text.lower() else float(text.rstrip("fF"))

@@ -1,0 +1,99 @@
+"""From files to a Net: parse, upgrade, filter by phase, connect, infer shapes, attach weights.
+
+The rules are those of BVLC/caffe's ``net.cpp``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import NetError
+from ..formats import caffemodel, prototxt
+from ..formats.prototxt import Message
+from ..formats.upgrade import upgrade
+from ..operators.base import LayerType, Phase, Role
+from .connect import connect, split
+from .inputs import resolve_input_shapes
+from .net import Net, top_shapes
+from .net_fields import NetState
+from .options import Options
+from .params import make_params
+from .weights import attach
+
+
+def load(
+    prototxt_path: str | Path,
+    weights: str | Path | None = None,
+    phase: str = "test",
+    stages: Sequence[str] = (),
+    custom_layers: Sequence[type[LayerType]] = (),
+    *,
+    level: int = 0,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    allow_unknown_fields: bool = False,
+    allow_missing_weights: bool | None = None,
+    bn: str | None = None,
+    exact_gradients: bool = False,
+    seed: int = 0,
+) -> Net:
+    """Load a Caffe net.
+
+    prototxt_path: the net's text (deploy or train; V0, V1 or V2).
+    weights: a ``.caffemodel`` (or ``.caffemodel.h5``); without it Caffe's fillers initialise the blobs.
+    phase: "test" or "train"; "train" keeps loss layers, and data layers' tops become inputs.
+    stages, level: the state that include and exclude rules are checked against.
+    custom_layers: LayerType subclasses of your own; they win over the built-in ones.
+    input_shapes: {blob: shape}; replaces declared shapes, and makes an input of a bottom that no layer makes.
+    allow_unknown_fields: ignore fields that nothing knows instead of refusing them.
+    allow_missing_weights: leave layers that ``weights`` lacks to their fillers, as Caffe does without a word;
+        by default True in the train phase (a new head) and False in the test phase.
+    bn: what a 4-blob "BN" layer stores last: "variance" (PSPNet) or "inverse_std" (caffe-windows).
+    exact_gradients: the true derivative where a fork's backward pass computes something else; by default
+        training repeats Caffe's numbers.
+    seed: of the fillers.
+
+    Raises CaffeportError (PrototxtError, CaffemodelError, NetError, WeightsError): one line that names
+    the file and line, or the layer, and the way out.
+    """
+    phases = {"test": Phase.TEST, "train": Phase.TRAIN}
+    if str(phase).lower() not in phases:
+        raise NetError(f'phase is "test" or "train", got "{phase}"')
+    chosen = phases[str(phase).lower()]
+    if isinstance(stages, str):
+        stages = (stages,)
+    if bn not in (None, "variance", "inverse_std"):
+        raise NetError(f'bn is "variance" or "inverse_std", got "{bn}"')
+    options = Options(
+        phase=chosen,
+        stages=tuple(stages),
+        level=level,
+        custom_layers=tuple(custom_layers),
+        input_shapes={name: tuple(shape) for name, shape in (input_shapes or {}).items()},
+        allow_unknown_fields=allow_unknown_fields,
+        allow_missing_weights=chosen is Phase.TRAIN if allow_missing_weights is None else allow_missing_weights,
+        layer_options={"bn": bn, "exact_gradients": exact_gradients},
+        seed=seed,
+    )
+    message = upgrade(prototxt.load(prototxt_path))
+    stored = caffemodel.read(weights) if weights is not None else None
+    net = build(message, stored, options)
+    if stored is not None:
+        attach(net, stored, allow_missing=options.allow_missing_weights)
+        net.weights_path = Path(stored.path)
+    return net
+
+
+def build(message: Message, stored: caffemodel.Caffemodel | None, options: Options) -> Net:
+    """A Net from upgraded text. ``stored`` weights only tell shapes here; weights.attach copies them."""
+    net_fields, layer_messages = split(message, options)
+    state = NetState(options.phase, options.level or net_fields.state.level, [*net_fields.state.stage, *options.stages])
+    layers, wanted = connect(message, layer_messages, state, stored, options)
+    resolve_input_shapes(layers, options.input_shapes, stored, message)
+    for layer in layers:
+        if layer.op.role is not Role.DATA:
+            shapes = top_shapes(layer, [value.shape for value in layer.inputs])
+            for value, shape in zip(layer.outputs, shapes, strict=True):
+                value.shape = shape
+    make_params(layers, wanted, options.seed)
+    return Net(net_fields.name, layers, message, options)

@@ -1,0 +1,166 @@
+"""The shapes of a net's inputs, also where the text leaves them to a database that is not at hand.
+
+A train net's Data layer says neither channels nor size: Caffe reads them from the first record. Here
+they come from, in this order: the caller; the layer's own fields; the weights (the size with which
+every stored blob fits); a deploy net with the same layers in the same folder; the name of a well-known
+data set. Whatever was not stated is told as a CaffeportWarning; what cannot be known is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+from ..errors import CaffeportError, CaffeportWarning, NetError, PrototxtError, did_you_mean, shape_text
+from ..formats import prototxt
+from ..formats.caffemodel import Caffemodel
+from ..formats.prototxt import Message
+from ..formats.schema import decode
+from ..formats.upgrade import upgrade
+from ..operators.base import Role, Shape
+from ..operators.data import BlobShape, DataLayer, PartialShape
+from .net import Layer, Value, check_shape, top_shapes
+
+_DATA_SETS = {"mnist": (1, 28, 28), "cifar": (3, 32, 32)}
+_USUAL_SIZES = [(s, s) for s in (28, 32, 224, 227, 112, 128, 96, 64, 299, 256)] + [(112, 96)]
+_MOST_SIBLINGS = 50
+
+
+def resolve_input_shapes(
+    layers: list[Layer], given: Mapping[str, Shape], stored: Caffemodel | None, message: Message
+) -> None:
+    """Set the shape of every data layer's tops. Raises NetError where one cannot be known."""
+    tops = [value for layer in layers if layer.op.role is Role.DATA for value in layer.outputs]
+    unused = [name for name in given if name not in {value.name for value in tops}]
+    if unused:
+        raise NetError(
+            f'input_shapes names "{unused[0]}", which is no input of this net'
+            f"{did_you_mean(unused[0], [value.name for value in tops])}"
+        )
+    open_shapes: dict[Value, PartialShape] = {}
+    for layer in layers:
+        if layer.op.role is not Role.DATA:
+            continue
+        for value, declared in zip(layer.outputs, cast(DataLayer, layer.op).declared_shapes(), strict=True):
+            if value.name in given:
+                value.shape = given[value.name]
+            elif declared is not None and all(dim is not None for dim in declared):
+                value.shape = cast(Shape, declared)
+            elif declared is None:
+                _refuse(layer, value, message)
+            else:
+                open_shapes[value] = declared
+                continue
+            check_shape(value.shape, f'{layer.title}: input "{value.name}"')
+    for value, declared in open_shapes.items():
+        value.shape = _work_out(value, declared, layers, stored, message)
+
+
+def _work_out(
+    value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None, message: Message
+) -> Shape:
+    def completes(shape: PartialShape) -> bool:
+        return len(shape) == len(declared) and all(
+            want in (None, dim) for want, dim in zip(declared[1:], shape[1:], strict=True)
+        )
+
+    batch = cast(int, declared[0])
+    rules = (
+        ("the weights", lambda: _from_weights(value, declared, layers, stored)),
+        ("the deploy net beside it", lambda: _from_sibling(value, layers, message)),
+        ("the name of its data set", lambda: _from_data_set(value)),
+        ("colour images", lambda: (batch, 3, declared[2], declared[3]) if declared[2] and declared[3] else None),
+    )
+    for source, rule in rules:
+        found = rule()
+        if found is not None and completes(found):
+            shape = cast(Shape, (batch, *found[1:]))
+            check_shape(shape, f'{value.layer.title}: input "{value.name}"')
+            warnings.warn(
+                f'{value.layer.title} does not say the shape of "{value.name}": took {shape_text(shape)} '
+                f"from {source}; input_shapes sets another",
+                CaffeportWarning,
+                stacklevel=5,
+            )
+            return shape
+    _refuse(value.layer, value, message)
+    raise AssertionError
+
+
+def _refuse(layer: Layer, value: Value, message: Message) -> None:
+    source = cast(DataLayer, layer.op).source()
+    raise NetError(
+        f'{layer.title}: the shape of input "{value.name}" is not known'
+        + (f' (its source "{source}" is not at hand)' if source else "")
+        + f": give it (input_shapes={{'{value.name}': (N, C, H, W)}}, or --input-shape {value.name}=NxCxHxW)"
+    )
+
+
+def _from_weights(
+    value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None
+) -> PartialShape | None:
+    """The shape with which every stored blob fits its layer, if a blob depends on it."""
+    if stored is None:
+        return None
+    blobs = {name: layers[-1].blobs for name, layers in stored.by_name().items()}
+
+    def fits(shape: Shape) -> bool:
+        shapes = {other: other.shape for layer in layers for other in layer.outputs} | {value: shape}
+        try:
+            for layer in layers:
+                if layer.op.role is Role.DATA:
+                    continue
+                bottoms = [shapes[bottom] for bottom in layer.inputs]
+                tops = top_shapes(layer, bottoms)
+                for spec, blob in zip(layer.op.blob_specs(bottoms), blobs.get(layer.name, []), strict=False):
+                    if not blob.fits(spec.shape):
+                        return False
+                shapes.update(zip(layer.outputs, tops, strict=True))
+        except CaffeportError:
+            return False
+        return True
+
+    _, channels, height, width = declared
+    batch = cast(int, declared[0])
+    sizes = [(height, width)] if height and width else [*_USUAL_SIZES, *((s, s) for s in range(8, 513))]
+    for some in (channels,) if channels else (3, 1, 2, 4, 6):
+        matches = [size for size in sizes if fits((batch, some, *cast(Shape, size)))]
+        if matches and (len(sizes) == 1 or len(set(matches)) < len(set(sizes)) // 2):
+            return (batch, some, *matches[0])
+    return None
+
+
+def _from_sibling(value: Value, layers: list[Layer], message: Message) -> PartialShape | None:
+    """The input of the same name in another prototxt of the folder that has most of this net's layers."""
+    names = {layer.name for layer in layers if layer.op.role is not Role.DATA}
+    for other in _siblings(Path(message.source)):
+        theirs = {layer.text("name") for layer in other.messages("layer")}
+        if len(names & theirs) * 2 < len(names):
+            continue
+        for layer in other.messages("layer"):
+            if layer.text("type") == "Input" and value.name in layer.texts("top"):
+                shapes = [shape for p in layer.messages("input_param") for shape in p.messages("shape")]
+                index = min(layer.texts("top").index(value.name), len(shapes) - 1)
+                if shapes:
+                    with contextlib.suppress(PrototxtError):  # not ours to complain about
+                        return tuple(decode(shapes[index], BlobShape, title="shape").dim)
+    return None
+
+
+def _siblings(path: Path) -> Iterator[Message]:
+    if not path.is_file():
+        return
+    for other in sorted(path.parent.glob("*.prototxt"))[:_MOST_SIBLINGS]:
+        if other != path:
+            try:
+                yield upgrade(prototxt.load(other))
+            except CaffeportError:
+                continue  # nor about this
+
+
+def _from_data_set(value: Value) -> PartialShape | None:
+    text = f"{cast(DataLayer, value.layer.op).source()} {value.layer.name}".lower()
+    return next(((1, *shape) for name, shape in _DATA_SETS.items() if name in text), None)

@@ -1,0 +1,298 @@
+"""The graph that every backend reads: a Net of Layers joined by Values. Imports no backend.
+
+Single assignment: an in-place layer's top is a new Value that remembers its blob's name, so no
+walker needs to know that Caffe would have overwritten it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import NetError, WeightsError, WeightsWarning, name_list, shape_text
+from ..formats.byte_names import to_bytes
+from ..formats.prototxt import Message
+from ..memory import check_room
+from ..operators.base import MAX_AXES, MAX_INT, BlobSpec, LayerType, Role, Shape
+from .fillers import fill, generator
+from .naming import Names
+from .options import Options
+
+if TYPE_CHECKING:
+    from ..parity.compare import Report
+    from ..to_onnx.export import Exported
+
+
+@dataclass(eq=False)
+class Value:
+    """A blob at one point of the net. ``key`` is unique; the last Value of a blob has ``key == name``."""
+
+    name: str
+    layer: Layer
+    shape: Shape = ()
+    consumers: list[Layer] = field(default_factory=list)
+    key: str = ""
+
+    def __repr__(self) -> str:
+        return f"Value({self.key or self.name}: {shape_text(self.shape)})"
+
+
+class Param:
+    """A learned blob. Layers that share a blob hold the same Param."""
+
+    def __init__(self, spec: BlobSpec, layer: str, index: int, seed: int) -> None:
+        self.spec, self.layer, self.index = spec, layer, index
+        self.lr_mult, self.decay_mult = 1.0, 1.0
+        self.from_filler = True  # until numbers are given
+        self._seed = seed
+        self._array: np.ndarray | None = None
+        self._read: Callable[[], np.ndarray] | None = None
+
+    @property
+    def shape(self) -> Shape:
+        return self.spec.shape
+
+    @property
+    def data(self) -> np.ndarray:
+        """float32 numbers in ``shape``: from the weights file (read-only, not copied), else the filler's."""
+        if self._read is not None:
+            return self._read()
+        if self._array is None:
+            what = f'layer "{self.layer}": filling its blob {self.index} ({shape_text(self.shape)})'
+            check_room(12 * math.prod(self.shape), what)  # in float64 on the way
+            try:
+                self._array = fill(self.spec.filler, self.shape, generator(self._seed, self.layer, self.index))
+            except NetError as error:
+                raise NetError(f'layer "{self.layer}": {error}') from None
+        return self._array
+
+    @data.setter
+    def data(self, array: np.ndarray) -> None:
+        if tuple(array.shape) != self.shape:
+            raise WeightsError(
+                f'layer "{self.layer}": blob {self.index} is {shape_text(self.shape)}, got {shape_text(array.shape)}'
+            )
+        # ascontiguousarray would give a 0-D blob an axis
+        self._read, self._array = None, np.array(array, np.float32, order="C")
+        self.from_filler = False
+
+    def read_from(self, read: Callable[[], np.ndarray]) -> None:
+        """Take the numbers from ``read()`` whenever they are asked for."""
+        self._read, self._array, self.from_filler = read, None, False
+
+
+@dataclass(eq=False)
+class Layer:
+    """One layer: its type's knowledge (``op``), what it reads and makes, and its blobs."""
+
+    name: str
+    type: str
+    op: LayerType
+    inputs: list[Value] = field(default_factory=list)
+    outputs: list[Value] = field(default_factory=list)
+    params: list[Param] = field(default_factory=list)
+    specs: list[BlobSpec] = field(default_factory=list)  # as this layer sees its params (PERMISSIVE sharing)
+    loss_weights: list[float] = field(default_factory=list)
+    propagate_down: list[bool] = field(default_factory=list)  # of each input: may its gradient pass on? Empty: yes
+    text: Message | None = None  # its message in the net's text; None for an input that only input_shapes names
+
+    @property
+    def bottoms(self) -> list[str]:
+        return [value.name for value in self.inputs]
+
+    @property
+    def tops(self) -> list[str]:
+        return [value.name for value in self.outputs]
+
+    @property
+    def blobs(self) -> list[np.ndarray]:
+        return [param.data.reshape(spec.shape) for param, spec in zip(self.params, self.specs, strict=True)]
+
+    @property
+    def title(self) -> str:
+        return f'layer "{self.name}" ({self.type})'
+
+    def __repr__(self) -> str:
+        return f"Layer({self.name!r}, {self.type!r}, {self.bottoms} -> {self.tops})"
+
+
+class Net:
+    """A Caffe net, ready for any backend. Made by :func:`caffeport.load`.
+
+    ``inputs`` and ``outputs`` are blob names in Caffe's order: inputs as the layers declare them,
+    outputs (blobs that nothing reads) sorted by name.
+    """
+
+    def __init__(self, name: str, layers: list[Layer], message: Message, options: Options) -> None:
+        self.name, self.layers, self.message, self.options = name, layers, message, options
+        self.phase = options.phase
+        self.weights_path: Path | None = None  # the file that the weights were read from
+        self.values = [value for layer in layers for value in layer.outputs]
+        self.blobs = {value.name: value for value in self.values}
+        keys = Names(self.blobs)
+        for value in self.values:
+            if self.blobs[value.name] is value:
+                value.key = value.name
+                continue
+            # "conv1@conv1", then "conv1@bn1": the layer that made this version of the blob.
+            value.key = keys.take(f"{value.name}@{value.layer.name}")
+        self.input_values = [v for layer in layers if layer.op.role is Role.DATA for v in layer.outputs]
+        fed = set(self.input_values)
+        loose = {v.name for v in self.values if not v.consumers and self.blobs[v.name] is v and v not in fed}
+        self.output_values = [self.blobs[name] for name in sorted(loose, key=to_bytes)]
+
+    @property
+    def inputs(self) -> list[str]:
+        return [value.name for value in self.input_values]
+
+    @property
+    def outputs(self) -> list[str]:
+        return [value.name for value in self.output_values]
+
+    @property
+    def blob_shapes(self) -> dict[str, Shape]:
+        return {name: value.shape for name, value in self.blobs.items()}
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """{input blob: transform_param} of the data layers that have one."""
+        return {
+            layer.tops[0]: layer.op.context.transform
+            for layer in self.layers
+            if layer.op.role is Role.DATA and layer.op.context.transform is not None and layer.tops
+        }
+
+    @property
+    def params(self) -> list[Param]:
+        """Every learned blob once, in Caffe's order."""
+        return list({id(param): param for layer in self.layers for param in layer.params}.values())
+
+    @property
+    def weights_source(self) -> str:
+        """Where the numbers come from, in words: a file, Caffe's fillers with their seed, or both."""
+        params = self.params
+        filled = [param for param in params if param.from_filler]
+        if not params:
+            return "none needed"
+        fillers = f"Caffe's fillers, seed {self.options.seed}"
+        if len(filled) == len(params):
+            return f"none given, {fillers}"
+        given = str(self.weights_path or "given")
+        if not filled:
+            return given
+        return f"{given}; {fillers}, for {name_list([param.layer for param in filled])}"
+
+    @property
+    def has_random_weights(self) -> bool:
+        """Whether numbers are missing that no file and nobody gave, so that fillers made them up."""
+        return any(param.from_filler for param in self.params)
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name; raises NetError that names the nearest."""
+        from ..errors import did_you_mean
+
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise NetError(f'the net has no layer "{name}"{did_you_mean(name, (layer.name for layer in self.layers))}')
+
+    def infer(self, input_shapes: Mapping[Value, Shape], layers: Sequence[Layer] | None = None) -> dict[Value, Shape]:
+        """Every Value's shape for other input shapes; raises NetError where they, or a blob, do not fit.
+
+        layers: ask these alone, in the net's order, instead of all; they include what they depend on.
+        """
+        shapes = {value: input_shapes.get(value, value.shape) for value in self.input_values}
+        for layer in self.layers if layers is None else layers:
+            if layer.op.role is Role.DATA:
+                continue
+            bottoms = [shapes[value] for value in layer.inputs]
+            shapes.update(zip(layer.outputs, top_shapes(layer, bottoms), strict=True))
+            for param, spec in zip(layer.params, layer.op.blob_specs(bottoms), strict=True):
+                if math.prod(param.shape) != math.prod(spec.shape):
+                    raise NetError(
+                        f"{layer.title}: blob {param.index} would be {shape_text(spec.shape)} for these inputs, "
+                        f"but it is {shape_text(param.shape)}"
+                    )
+        return shapes
+
+    def sample_inputs(self, seed: int = 0) -> dict[str, np.ndarray]:
+        """Random inputs of the declared shapes: normal numbers, or labels and indices where layers need them."""
+        random = np.random.default_rng(seed)
+        samples = {}
+        for value in self.input_values:
+            check_room(12 * math.prod(value.shape), f"{value.layer.title}: a random input {shape_text(value.shape)}")
+            sample = None
+            for layer in value.consumers:
+                for index, bottom in enumerate(layer.inputs):
+                    if bottom is value and sample is None:
+                        sample = layer.op.sample_bottom(index, value.shape, random)
+                        classes = layer.op.classes([other.shape for other in layer.inputs])
+                        if sample is not None and classes is not None:
+                            sample = sample.clip(max=classes - 1)
+            if sample is None:
+                sample = random.standard_normal(value.shape)
+            samples[value.name] = np.asarray(sample, np.float32)
+        return samples
+
+    def to_torch(self, **options: Any) -> Any:
+        """The net as a trainable ``torch.nn.Module``; see :func:`caffeport.to_torch.module.build`."""
+        from ..to_torch.module import build
+
+        return build(self, **options)
+
+    def to_onnx(self, path: str | Path, **options: Any) -> Exported:
+        """Write the net as an ONNX file; see :func:`caffeport.to_onnx.export.export`."""
+        from ..to_onnx.export import export
+
+        if self.has_random_weights:
+            warnings.warn(f"{path} has random weights: {self.weights_source}", WeightsWarning, stacklevel=2)
+        return export(self, path, **options)
+
+    def with_weights(self, weights: Any) -> Net:
+        """A copy of the net that holds other weights: a torch module made by ``to_torch()``, its
+        state_dict, or ``{layer name: [arrays]}``; see :func:`caffeport.to_caffe.writer.with_weights`."""
+        from ..to_caffe.writer import with_weights
+
+        return with_weights(self, weights)
+
+    def save(self, path: str | Path, prototxt: str | Path | None = None) -> None:
+        """Write a ``.caffemodel`` that Caffe loads (and the net's text); see :func:`caffeport.to_caffe.writer.save`."""
+        from ..to_caffe.writer import save
+
+        save(self, path, prototxt)
+
+    def check(self, inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray] | None = None, **options: Any) -> Report:
+        """Compare backends blob by blob; see :func:`caffeport.check`."""
+        from ..parity.compare import check
+
+        return check(self, inputs, **options)
+
+    def __repr__(self) -> str:
+        return f"Net({self.name!r}: {len(self.layers)} layers, {self.inputs} -> {self.outputs})"
+
+
+def top_shapes(layer: Layer, bottoms: list[Shape]) -> list[Shape]:
+    """The layer's top shapes, checked: as many as tops, no axis below 1, no blob beyond Caffe's limit."""
+    layer.op.check_axes(bottoms)
+    shapes = [tuple(int(dim) for dim in shape) for shape in layer.op.top_shapes(bottoms)]
+    if len(shapes) != len(layer.outputs):
+        raise NetError(f"{layer.title}: makes {len(shapes)} tops, but {len(layer.outputs)} are named")
+    for value, shape in zip(layer.outputs, shapes, strict=True):
+        check_shape(shape, f'{layer.title}: top "{value.name}"')
+    return shapes
+
+
+def check_shape(shape: Iterable[int], title: str) -> None:
+    shape = tuple(shape)
+    if len(shape) > MAX_AXES:
+        raise NetError(f"{title} would have {len(shape)} axes; Caffe allows {MAX_AXES}")
+    if any(dim < 1 for dim in shape):
+        raise NetError(f"{title} would have the shape {shape_text(shape)}: the input is too small, or a size is wrong")
+    if math.prod(shape) > MAX_INT:
+        raise NetError(f"{title} would have the shape {shape_text(shape)}: more than the 2^31 - 1 numbers Caffe allows")

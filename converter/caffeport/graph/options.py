@@ -1,0 +1,23 @@
+"""How a net was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..operators.base import LayerType, Phase, Shape
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a net was loaded; kept so that the net can be built again with other weights."""
+
+    phase: Phase
+    stages: tuple[str, ...]
+    level: int
+    custom_layers: tuple[type[LayerType], ...]
+    input_shapes: dict[str, Shape]
+    allow_unknown_fields: bool
+    allow_missing_weights: bool
+    layer_options: dict[str, Any]
+    seed: int

@@ -1,0 +1,93 @@
+"""A net's learned blobs: from each layer's specs, shared by name, with numbers the text may hold."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import NetError, shape_text
+from ..operators.base import Shape
+from .net import Layer, Param, check_shape
+from .net_fields import LayerFields, ParamSpec, ShareMode, TextBlob
+
+
+def make_params(layers: list[Layer], wanted: dict[Layer, LayerFields], seed: int) -> None:
+    """Blobs from their specs; those with the same param name are one blob, owned by the first."""
+    shared: dict[str, Param] = {}
+    stated: dict[tuple[Param, str], float] = {}
+    for layer in layers:
+        if layer not in wanted:
+            continue
+        fields = wanted[layer]
+        layer.specs = layer.op.blob_specs([value.shape for value in layer.inputs])
+        if len(fields.param) > len(layer.specs):
+            raise NetError(f"{layer.title}: has {len(layer.specs)} blobs, but {len(fields.param)} param entries")
+        for index, spec in enumerate(layer.specs):
+            check_shape(spec.shape, f"{layer.title}: blob {index}")
+            given = fields.param[index] if index < len(fields.param) else ParamSpec()
+            param = shared.get(given.name) if given.name else None
+            if param is None:
+                param = Param(spec, layer.name, index, seed)
+                if given.name:
+                    shared[given.name] = param
+            else:
+                _check_sharing(layer, index, spec.shape, param, given)
+            _set_rates(layer, index, given, param, stated)
+            layer.params.append(param)
+        _read_text_blobs(layer, fields.blobs)
+    _check_names(layers)
+
+
+def _check_names(layers: list[Layer]) -> None:
+    """Layers of one name have to hold the same blobs, since weights find their layer by its name alone."""
+    first: dict[str, Layer] = {}
+    for layer in layers:
+        if not layer.params:
+            continue
+        other = first.setdefault(layer.name, layer)
+        if [id(param) for param in other.params] != [id(param) for param in layer.params]:
+            raise NetError(
+                f'{_place(layer)}: {layer.title}: another layer is called "{layer.name}" too, at {_place(other)}, and '
+                "both have weights, which Caffe finds by the name: one of them would get none. Rename one, or let them "
+                'share all their blobs (param { name: "..." } for each)'
+            )
+
+
+def _place(layer: Layer) -> str:
+    return layer.text.where() if layer.text else "the text"
+
+
+def _check_sharing(layer: Layer, index: int, shape: Shape, owner: Param, given: ParamSpec) -> None:
+    permissive = given.share_mode is ShareMode.PERMISSIVE
+    if np.prod(shape) != np.prod(owner.shape) or not (permissive or shape == owner.shape):
+        raise NetError(
+            f'{layer.title}: shares blob {index} ({shape_text(shape)}) as "{given.name}" with layer "{owner.layer}" '
+            f"({shape_text(owner.shape)}); the shapes differ"
+        )
+
+
+def _set_rates(
+    layer: Layer, index: int, given: ParamSpec, param: Param, stated: dict[tuple[Param, str], float]
+) -> None:
+    """The multipliers of a blob; of layers that share it any one may state them, and two have to agree."""
+    for rate in ("lr_mult", "decay_mult"):
+        value = getattr(given, rate)
+        if value is None:
+            continue
+        if stated.setdefault((param, rate), value) != value:
+            raise NetError(
+                f'{layer.title}: shares blob {index} as "{given.name}" with layer "{param.layer}", '
+                f"but their {rate} differ ({value:g} and {stated[param, rate]:g})"
+            )
+        setattr(param, rate, value)
+
+
+def _read_text_blobs(layer: Layer, blobs: list[TextBlob]) -> None:
+    if blobs and len(blobs) != len(layer.params):
+        raise NetError(f"{layer.title}: has {len(layer.params)} blobs, but {len(blobs)} in its text")
+    for param, blob in zip(layer.params, blobs, strict=False):
+        if len(blob.data) != np.prod(param.shape):
+            raise NetError(
+                f"{layer.title}: blob {param.index} is {shape_text(param.shape)}, "
+                f"but its text holds {len(blob.data)} numbers"
+            )
+        param.data = np.asarray(blob.data, np.float32).reshape(param.shape)

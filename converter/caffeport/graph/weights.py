@@ -1,0 +1,95 @@
+"""Stored weights onto a net's layers, by name, as Caffe's Net::CopyTrainedLayersFrom does it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from ..errors import CaffeportWarning, WeightsError, WeightsWarning, name_list, shape_text
+from ..formats.caffemodel import Blob, Caffemodel, StoredLayer
+from .net import Layer, Net, Shape
+
+
+def attach(net: Net, stored: Caffemodel, *, allow_missing: bool) -> None:
+    """Give every layer its stored blobs. Layers that only the file has are ignored, as in Caffe.
+
+    Raises WeightsError for a blob count or shape that differs (which layer, which shapes), for layers
+    the file lacks (unless ``allow_missing``), and for a file with which the net shares no layer.
+    """
+    learned = [layer for layer in net.layers if layer.params]
+    by_name = stored.by_name()
+    if learned and not any(layer.name in by_name and by_name[layer.name][0].blobs for layer in learned):
+        raise WeightsError(
+            f"{stored.path}: holds no weights for any layer of this net; it has "
+            + name_list([layer.name for layer in stored.layers if layer.blobs])
+            + ", the net has "
+            + name_list([layer.name for layer in learned])
+        )
+    with_params = {layer.name for layer in learned}
+    for layer in net.layers:
+        if layer.name in by_name and (layer.params or layer.name not in with_params):
+            # Caffe copies one after the other, so that the last stays.
+            _copy(layer, by_name[layer.name][-1], stored.path)
+    _tell_doubles([by_name[name] for name in with_params if len(by_name.get(name, ())) > 1], stored)
+    # HDF5 files leave out what a layer shares; the layer that owns the blob brings it.
+    own = [layer for layer in learned if any(param.layer == layer.name for param in layer.params)]
+    missing = [layer.name for layer in own if layer.name not in by_name]
+    if missing and not allow_missing:
+        raise WeightsError(
+            f"{stored.path}: lacks the weights of {name_list(missing)}; Caffe would leave them at random. "
+            "Are these weights for this net? If that is meant, allow missing weights (allow_missing_weights=True, "
+            "--allow-missing-weights)"
+        )
+    if missing:
+        warnings.warn(
+            f"{stored.path} lacks {name_list(missing)}: initialised by their fillers", CaffeportWarning, stacklevel=4
+        )
+
+
+def _tell_doubles(doubles: list[list[StoredLayer]], stored: Caffemodel) -> None:
+    """A warning for layers of one name in the file whose numbers differ; sharing layers are stored twice, too."""
+    for layers in doubles:
+        if all(_equal(layers[-1], layer) for layer in layers[:-1]):
+            continue
+        places = " and ".join(
+            str(1 + index) for index, layer in enumerate(stored.layers) if layer.name == layers[0].name
+        )
+        warnings.warn(
+            f'{stored.path}: layers {places} of the file are called "{layers[0].name}" and differ; as in Caffe the '
+            "last one's weights are used",
+            WeightsWarning,
+            stacklevel=5,
+        )
+
+
+def _equal(one: StoredLayer, other: StoredLayer) -> bool:
+    if [blob.shape for blob in one.blobs] != [blob.shape for blob in other.blobs]:
+        return False
+    pairs = zip(one.blobs, other.blobs, strict=True)
+    return all(np.array_equal(a.array(), b.array(), equal_nan=True) for a, b in pairs)
+
+
+def _copy(layer: Layer, stored: StoredLayer, path: str) -> None:
+    if len(stored.blobs) != len(layer.params):
+        shapes = ", ".join(shape_text(blob.shape) for blob in stored.blobs) or "none"
+        expected = ", ".join(shape_text(spec.shape) for spec in layer.specs) or "none"
+        raise WeightsError(
+            f"{layer.title}: has {len(layer.params)} blobs ({expected}), but {path} holds {len(stored.blobs)} "
+            f"({shapes}) for it; these weights belong to another net"
+        )
+    for index, (param, spec, blob) in enumerate(zip(layer.params, layer.specs, stored.blobs, strict=True)):
+        if not blob.fits(spec.shape):
+            raise WeightsError(
+                f"{layer.title}: blob {index} is {shape_text(blob.shape)} in {path}, but the net needs "
+                f"{shape_text(spec.shape)}; these weights belong to another net, or the text was changed"
+            )
+        param.read_from(_reader(blob, param.shape))
+
+
+def _reader(blob: Blob, shape: Shape) -> Callable[[], np.ndarray]:
+    def read() -> np.ndarray:
+        return blob.array().reshape(shape)
+
+    return read

@@ -1,0 +1,358 @@
+"""Elementwise functions of one blob, and Softmax and Dropout, which keep their bottom's shape too."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..formats.schema import Word
+from ..graph.fillers import FillerParameter
+from .base import BlobSpec, LayerType, NoParameters, Shape, layer_type, nn
+
+
+@dataclass
+class ReLUParameter:
+    negative_slope: float = 0.0
+    engine: Word = Word()
+
+
+@dataclass
+class EngineParameter:
+    engine: Word = Word()
+
+
+@layer_type("ReLU")
+class ReLU(LayerType):
+    """max(x, 0) + negative_slope * min(x, 0)"""
+
+    schemas = {"relu_param": ReLUParameter}
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.LeakyReLU(self.p.negative_slope) if self.p.negative_slope else nn.ReLU()
+
+    def onnx(self, g, *x):
+        if self.p.negative_slope:
+            return g.op("LeakyRelu", x[0].name, alpha=self.p.negative_slope)
+        return g.op("Relu", x[0].name)
+
+
+@layer_type("ReLU6")
+class ReLU6(LayerType):
+    """min(max(x, 0), 6), of MobileNet forks"""
+
+    schemas = {"relu6_param": EngineParameter}
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.Clip(0.0, 6.0)
+
+    def onnx(self, g, *x):
+        return g.op("Clip", x[0].name, g.const(0.0), g.const(6.0))
+
+
+@dataclass
+class PReLUParameter:
+    filler: FillerParameter = field(default_factory=lambda: FillerParameter(value=0.25))
+    channel_shared: bool = False
+
+
+@layer_type("PReLU")
+class PReLU(LayerType):
+    """max(x, 0) + slope_c * min(x, 0), a slope per channel (axis 1) or one for all"""
+
+    schemas = {"prelu_param": PReLUParameter}
+    bottom_axes = ((2, None),)
+
+    def blob_specs(self, bottoms: list[Shape]) -> list[BlobSpec]:
+        return [BlobSpec("weight", () if self.p.channel_shared else bottoms[0][1:2], self.p.filler)]
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.PReLU(1 if self.p.channel_shared else bottoms[0][1])
+
+    def onnx(self, g, *x):
+        if self.p.channel_shared:
+            return g.op("PRelu", x[0].name, g.blob(0, (1,)))
+        return g.op("PRelu", x[0].name, g.blob(0, (x[0].shape[1], *[1] * (x[0].rank - 2))))
+
+
+@dataclass
+class ELUParameter:
+    alpha: float = 1.0
+
+
+@layer_type("ELU")
+class ELU(LayerType):
+    """x if x > 0 else alpha * (exp(x) - 1)"""
+
+    schemas = {"elu_param": ELUParameter}
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.ELU(self.p.alpha)
+
+    def onnx(self, g, *x):
+        return g.op("Elu", x[0].name, alpha=self.p.alpha)
+
+
+@layer_type("Sigmoid")
+class Sigmoid(LayerType):
+    """1 / (1 + exp(-x))"""
+
+    schemas = {"sigmoid_param": EngineParameter}
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.Sigmoid()
+
+    def onnx(self, g, *x):
+        return g.op("Sigmoid", x[0].name)
+
+
+@layer_type("TanH")
+class TanH(LayerType):
+    """tanh(x)"""
+
+    schemas = {"tanh_param": EngineParameter}
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.Tanh()
+
+    def onnx(self, g, *x):
+        return g.op("Tanh", x[0].name)
+
+
+@layer_type("AbsVal")
+class AbsVal(LayerType):
+    """abs(x)"""
+
+    schemas = {"absval_param": NoParameters}
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.AbsVal()
+
+    def onnx(self, g, *x):
+        return g.op("Abs", x[0].name)
+
+
+@layer_type("BNLL")
+class BNLL(LayerType):
+    """log(1 + exp(x))"""
+
+    schemas = {"bnll_param": NoParameters}
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.Softplus()
+
+    def onnx(self, g, *x):
+        return g.op("Softplus", x[0].name)
+
+
+@dataclass
+class PowerParameter:
+    power: float = 1.0
+    scale: float = 1.0
+    shift: float = 0.0
+
+
+@layer_type("Power")
+class Power(LayerType):
+    """(shift + scale * x) ^ power; a constant where scale * power is 0"""
+
+    schemas = {"power_param": PowerParameter}
+
+    def constant(self) -> float | None:
+        if self.p.scale * self.p.power != 0:
+            return None
+        with np.errstate(all="ignore"):  # NaN and infinity as C's pow has them, where math.pow raises
+            return float(np.power(self.p.shift, self.p.power))
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        constant = self.constant()
+        return nn.Power(self.p.power, self.p.scale, self.p.shift) if constant is None else nn.Constant(constant)
+
+    def onnx(self, g, *x):
+        constant = self.constant()
+        if constant is not None:
+            return g.op("Expand", g.const(constant), g.op("Shape", x[0].name))
+        inner = g.add(g.mul(x[0].name, self.p.scale), self.p.shift)
+        if self.p.power == 1:
+            return inner if inner != x[0].name else g.op("Identity", inner)
+        return g.op("Pow", inner, g.const(self.p.power))
+
+
+@dataclass
+class ExpParameter:
+    base: float = -1.0
+    scale: float = 1.0
+    shift: float = 0.0
+
+
+def _log_base(layer: LayerType, base: float) -> float:
+    if base != -1 and base <= 0:
+        layer.fail(f"expected a base above 0, or -1 for e, got {base}")
+    return 1.0 if base == -1 else math.log(base)
+
+
+@layer_type("Exp")
+class Exp(LayerType):
+    """base ^ (shift + scale * x), base -1 meaning e"""
+
+    schemas = {"exp_param": ExpParameter}
+
+    def setup(self) -> None:
+        log_base = _log_base(self, self.p.base)
+        with np.errstate(over="ignore"):  # infinity, as in Caffe, where math.exp raises
+            self.inner, self.outer = log_base * self.p.scale, float(np.exp(log_base * self.p.shift))
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.Exp(self.inner, self.outer)
+
+    def onnx(self, g, *x):
+        return g.mul(g.op("Exp", g.mul(x[0].name, self.inner)), self.outer)
+
+
+@layer_type("Log")
+class Log(LayerType):
+    """log_base(shift + scale * x), base -1 meaning e"""
+
+    schemas = {"log_param": ExpParameter}
+
+    def setup(self) -> None:
+        log_base = _log_base(self, self.p.base)
+        if log_base == 0:
+            self.fail("a logarithm to base 1 does not exist")
+        self.factor = 1.0 / log_base
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.Log(self.p.scale, self.p.shift, self.factor)
+
+    def onnx(self, g, *x):
+        return g.mul(g.op("Log", g.add(g.mul(x[0].name, self.p.scale), self.p.shift)), self.factor)
+
+
+@dataclass
+class ThresholdParameter:
+    threshold: float = 0.0
+
+
+@layer_type("Threshold")
+class Threshold(LayerType):
+    """1 where x > threshold, else 0"""
+
+    schemas = {"threshold_param": ThresholdParameter}
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.Threshold(self.p.threshold)
+
+    def onnx(self, g, *x):
+        return g.cast(g.op("Greater", x[0].name, g.const(self.p.threshold)), "float")
+
+
+@dataclass
+class ClipParameter:
+    min: float | None = None
+    max: float | None = None
+
+
+@layer_type("Clip")
+class Clip(LayerType):
+    """min(max(x, min), max)"""
+
+    schemas = {"clip_param": ClipParameter}
+
+    def setup(self) -> None:
+        if self.p.min is None or self.p.max is None:
+            self.fail("clip_param needs min and max")
+        if math.isnan(self.p.min) or math.isnan(self.p.max):
+            self.fail(f"expected numbers for min and max, got {self.p.min} and {self.p.max}")
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.Clip(self.p.min, self.p.max)
+
+    def onnx(self, g, *x):
+        return g.op("Clip", x[0].name, g.const(self.p.min), g.const(self.p.max))
+
+
+@dataclass
+class SwishParameter:
+    beta: float = 1.0
+
+
+@layer_type("Swish")
+class Swish(LayerType):
+    """x * sigmoid(beta * x)"""
+
+    schemas = {"swish_param": SwishParameter}
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.Swish(self.p.beta)
+
+    def onnx(self, g, *x):
+        return g.op("Mul", x[0].name, g.op("Sigmoid", g.mul(x[0].name, self.p.beta)))
+
+
+@layer_type("HardSwish")
+class HardSwish(LayerType):
+    """x * min(max(x + 3, 0), 6) / 6, of MobileNetV3 forks"""
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.Hardswish()
+
+    def onnx(self, g, *x):
+        clipped = g.op("Clip", g.add(x[0].name, 3.0), g.const(0.0), g.const(6.0))
+        return g.mul(g.op("Mul", x[0].name, clipped), 1 / 6)
+
+
+@dataclass
+class SoftmaxParameter:
+    axis: int = 1
+    engine: Word = Word()
+    normalize_type: str = "Softmax"  # of an early state of the NormFace fork
+
+
+@layer_type("Softmax")
+class Softmax(LayerType):
+    """exp(x) / sum of exp(x) along axis"""
+
+    schemas = {"softmax_param": SoftmaxParameter}
+
+    def setup(self) -> None:
+        check_softmax(self, self.p)
+
+    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
+        self.axis(self.p.axis, len(bottoms[0]))
+        return [bottoms[0]]
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.Softmax(self.axis(self.p.axis, len(bottoms[0])))
+
+    def onnx(self, g, *x):
+        return g.op("Softmax", x[0].name, axis=self.axis(self.p.axis, x[0].rank))
+
+
+def check_softmax(layer: LayerType, p: SoftmaxParameter) -> None:
+    if p.normalize_type != "Softmax":
+        layer.fail(f'normalize_type "{p.normalize_type}" is not supported; expected "Softmax"')
+
+
+@dataclass
+class DropoutParameter:
+    dropout_ratio: float = 0.5
+
+
+@layer_type("Dropout")
+class Dropout(LayerType):
+    """x * mask / (1 - ratio) while training, x otherwise"""
+
+    schemas = {"dropout_param": DropoutParameter}
+    random = True
+
+    def setup(self) -> None:
+        if not 0 <= self.p.dropout_ratio < 1:
+            self.fail(f"expected a dropout_ratio from 0 to below 1, got {self.p.dropout_ratio}")
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.Dropout(self.p.dropout_ratio)
+
+    def onnx(self, g, *x):
+        return x[0].name

@@ -1,0 +1,324 @@
+"""Convolution over any number of spatial axes, its transpose, and im2col."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..formats.schema import Word
+from ..graph.fillers import FillerParameter
+from .base import MAX_INT, BlobSpec, LayerType, Shape, count, layer_type, nn
+
+
+@dataclass
+class ConvolutionParameter:
+    num_output: int = 0
+    bias_term: bool = True
+    pad: list[int] = field(default_factory=list)
+    kernel_size: list[int] = field(default_factory=list)
+    stride: list[int] = field(default_factory=list)
+    dilation: list[int] = field(default_factory=list)
+    pad_h: int | None = None
+    pad_w: int | None = None
+    kernel_h: int | None = None
+    kernel_w: int | None = None
+    stride_h: int | None = None
+    stride_w: int | None = None
+    group: int = 1
+    weight_filler: FillerParameter = field(default_factory=FillerParameter)
+    bias_filler: FillerParameter = field(default_factory=FillerParameter)
+    engine: Word = Word()
+    axis: int = 1
+    force_nd_im2col: bool = False
+
+
+@dataclass(frozen=True)
+class Window:
+    """Kernel, stride, pad and dilation for every spatial axis."""
+
+    kernel: Shape
+    stride: Shape
+    pad: Shape
+    dilation: Shape
+
+    def extents(self) -> Shape:
+        """How far the dilated kernel reaches."""
+        return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
+
+    def slide(self, size: Sequence[int]) -> Shape:
+        """Positions along each axis of a convolution over ``size``."""
+        return tuple(
+            (i + 2 * p - extent) // s + 1
+            for i, p, extent, s in zip(size, self.pad, self.extents(), self.stride, strict=True)
+        )
+
+
+class Windowed(LayerType):
+    """What Convolution, Deconvolution and Im2col share: the window, and the axis the channels are on."""
+
+    schemas = {"convolution_param": ConvolutionParameter}
+    tops = (1, None)
+    bottoms = (1, None)
+
+    def setup(self) -> None:
+        if self.context.num_bottoms != self.context.num_tops:
+            self.fail(f"expected as many tops as bottoms, got {self.context.num_bottoms} and {self.context.num_tops}")
+
+    def channel_axis(self, bottom: Shape) -> int:
+        return self.axis(self.p.axis, len(bottom))
+
+    def window(self, bottom: Shape) -> Window:
+        axes = len(bottom) - self.channel_axis(bottom) - 1
+        window = Window(
+            self._per_axis("kernel", self.p.kernel_size, self.p.kernel_h, self.p.kernel_w, axes, None),
+            self._per_axis("stride", self.p.stride, self.p.stride_h, self.p.stride_w, axes, 1),
+            self._per_axis("pad", self.p.pad, self.p.pad_h, self.p.pad_w, axes, 0),
+            self._per_axis("dilation", self.p.dilation, None, None, axes, 1),
+        )
+        for title, sizes in (("kernel", window.kernel), ("stride", window.stride), ("dilation", window.dilation)):
+            if not all(1 <= size <= MAX_INT for size in sizes):
+                self.fail(f"expected a {title} of 1 to {MAX_INT} along each axis, got {sizes}")
+        if not all(0 <= pad <= MAX_INT for pad in window.pad):
+            self.fail(f"expected a pad of 0 to {MAX_INT} along each axis, got {window.pad}")
+        self.check_padded(self.padded(window, bottom))
+        return window
+
+    def padded(self, window: Window, bottom: Shape) -> Shape:
+        """The shape of the bottom with its padding."""
+        before = self.channel_axis(bottom) + 1
+        return (*bottom[:before], *(s + 2 * p for s, p in zip(bottom[before:], window.pad, strict=True)))
+
+    def _per_axis(
+        self, title: str, repeated: list[int], h: int | None, w: int | None, axes: int, default: int | None
+    ) -> Shape:
+        if h is not None or w is not None:
+            if repeated:
+                self.fail(f"gives both {title}_h/{title}_w and {title}; expected one of the two")
+            if axes != 2:
+                self.fail(f"{title}_h and {title}_w are for 2 spatial axes, but the bottom has {axes}")
+            if (h is None or w is None) and default is None:
+                self.fail(f"expected both {title}_h and {title}_w")
+            return (default if h is None else h, default if w is None else w)  # type: ignore[return-value]
+        if not repeated and axes:
+            if default is None:
+                self.fail(f"expected a {title}_size")
+            return (default,) * axes
+        if len(repeated) not in (1, axes) and axes:
+            self.fail(f"expected 1 or {axes} values for {title}, got {len(repeated)}")
+        return tuple(repeated * axes if len(repeated) == 1 else repeated)[:axes]
+
+    def flat(self, bottom: Shape) -> Shape:
+        """The bottom with the axes before the channels as one batch axis."""
+        axis = self.channel_axis(bottom)
+        return (count(bottom, 0, axis), *bottom[axis:])
+
+
+@layer_type("Convolution")
+class Convolution(Windowed):
+    """y = W * x + b; W is (num_output, channels / group, kernel...)"""
+
+    torch_modules: ClassVar[tuple[str, ...]] = ("Conv1d", "Conv2d", "Conv3d")  # for 1, 2 and 3 spatial axes
+    transposed: ClassVar[bool] = False
+
+    def groups(self, channels: int) -> int:
+        return self.p.group
+
+    def setup(self) -> None:
+        super().setup()
+        if self.p.num_output < 1:
+            self.fail(f"expected a num_output of 1 or more, got {self.p.num_output}")
+        if self.p.group < 1:
+            self.fail(f"expected a group of 1 or more, got {self.p.group}")
+
+    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
+        self.same_shape(bottoms)
+        axis = self.channel_axis(bottoms[0])
+        channels, group = bottoms[0][axis], self.groups(bottoms[0][axis])
+        if channels % group or self.p.num_output % group:
+            self.fail(
+                f"group {group} divides neither or only one of {channels} channels and {self.p.num_output} outputs"
+            )
+        window = self.window(bottoms[0])
+        size = self.output_size(window, bottoms[0][axis + 1 :])
+        if any(dim < 1 for dim in size):
+            self.fail(f"a kernel of {window.kernel} does not fit a bottom of {bottoms[0]}")
+        return [(*bottoms[0][:axis], self.p.num_output, *size)] * len(bottoms)
+
+    def output_size(self, window: Window, size: Shape) -> Shape:
+        return window.slide(size)
+
+    def weight_shape(self, channels: int, group: int, kernel: Shape) -> Shape:
+        return (self.p.num_output, channels // group, *kernel)
+
+    def blob_specs(self, bottoms: list[Shape]) -> list[BlobSpec]:
+        channels = bottoms[0][self.channel_axis(bottoms[0])]
+        shape = self.weight_shape(channels, self.groups(channels), self.window(bottoms[0]).kernel)
+        specs = [BlobSpec("weight", shape, self.p.weight_filler)]
+        if self.p.bias_term:
+            specs.append(BlobSpec("bias", (self.p.num_output,), self.p.bias_filler))
+        return specs
+
+    def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        axis = self.channel_axis(bottoms[0])
+        channels = bottoms[0][axis]
+        per_output = channels // self.groups(channels) * math.prod(self.window(bottoms[0]).kernel)
+        return sum(count(top) for top in tops) * per_output
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        window, axis = self.window(bottoms[0]), self.channel_axis(bottoms[0])
+        axes, channels = len(window.kernel), bottoms[0][axis]
+        if axes > 3:
+            self.fail(f"torch has no convolution over {axes} spatial axes, only up to 3")
+        if axis != 1 or not axes or len(bottoms) > 1:
+            shapes = [spec.shape for spec in self.blob_specs(bottoms)]
+            return nn.Convolution(shapes, window, self.groups(channels), axis, self.transposed)
+        return getattr(nn, self.torch_modules[axes - 1])(
+            channels,
+            self.p.num_output,
+            window.kernel,
+            window.stride,
+            window.pad,
+            dilation=window.dilation,
+            groups=self.groups(channels),
+            bias=self.p.bias_term,
+        )
+
+    def onnx(self, g, *x):
+        return [self._onnx_one(g, "Conv", bottom, top) for bottom, top in zip(x, g.tops, strict=True)]
+
+    def _onnx_one(self, g, kind, x, top):
+        window = self.window(x.shape)
+        axis = self.channel_axis(x.shape)
+        if not window.kernel or axis != 1:
+            return self._onnx_reshaped(g, kind, x, top, window, axis)
+        return self._onnx_conv(g, kind, x.name, window, x.shape[axis])
+
+    def _onnx_conv(self, g, kind, name, window, channels):
+        return g.op(
+            kind,
+            name,
+            *g.blobs(),
+            kernel_shape=list(window.kernel),
+            strides=list(window.stride),
+            pads=[*window.pad, *window.pad],
+            dilations=list(window.dilation),
+            group=self.groups(channels),
+        )
+
+    def _onnx_reshaped(self, g, kind, x, top, window, axis):
+        """Channels on another axis than 1, or no spatial axis at all: as a batch of one-high images."""
+        shape, channels = self.flat(x.shape), x.shape[axis]
+        for i in range(x.rank):
+            x.static(i)
+        name = g.op("Reshape", x.name, g.ints([*shape, *([] if window.kernel else [1])]))
+        if window.kernel:
+            made = self._onnx_conv(g, kind, name, window, channels)
+        else:
+            weight = self.blob_specs([x.shape])[0].shape
+            blobs = [g.blob(0, (*weight, 1), how="1d"), *([g.blob(1)] if self.p.bias_term else [])]
+            made = g.op(kind, name, *blobs, kernel_shape=[1], group=self.groups(channels))
+        return g.op("Reshape", made, g.ints(list(top.shape)))
+
+    def can_absorb(self, top: Shape) -> bool:
+        return self.context.num_tops == 1 and len(top) > 2 and self.axis(self.p.axis, len(top)) == 1
+
+    def absorb(self, top: Shape, blobs: list[np.ndarray], scale: np.ndarray, shift: np.ndarray) -> list[np.ndarray]:
+        weight = blobs[0] * self.spread(scale, blobs[0])
+        return [weight, shift + (blobs[1] * scale if len(blobs) > 1 else 0)]
+
+    def spread(self, scale: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """A number per output channel, shaped to multiply the weight."""
+        return scale.reshape(-1, *[1] * (weight.ndim - 1))
+
+
+@layer_type("DepthwiseConvolution", "ConvolutionDepthwise")
+class DepthwiseConvolution(Convolution):
+    """Convolution with a group for every channel, whatever ``group`` says; of MobileNet forks"""
+
+    def groups(self, channels: int) -> int:
+        return channels
+
+
+@layer_type("Deconvolution")
+class Deconvolution(Convolution):
+    """The transpose of Convolution; W is (channels, num_output / group, kernel...), the top s(i-1) + d(k-1) + 1 - 2p"""
+
+    torch_modules = ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")
+    transposed = True
+
+    def output_size(self, window: Window, size: Shape) -> Shape:
+        return tuple(
+            s * (i - 1) + extent - 2 * p
+            for i, p, extent, s in zip(size, window.pad, window.extents(), window.stride, strict=True)
+        )
+
+    def padded(self, window: Window, bottom: Shape) -> Shape:
+        """The shape of the top before its padding is cut off."""
+        before = self.channel_axis(bottom)
+        size = self.output_size(replace(window, pad=(0,) * len(window.pad)), bottom[before + 1 :])
+        return (*bottom[:before], self.p.num_output, *size)
+
+    def weight_shape(self, channels: int, group: int, kernel: Shape) -> Shape:
+        return (channels, self.p.num_output // group, *kernel)
+
+    def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        axis = self.channel_axis(bottoms[0])
+        per_input = self.p.num_output // self.groups(bottoms[0][axis]) * math.prod(self.window(bottoms[0]).kernel)
+        return sum(count(bottom) for bottom in bottoms) * per_input
+
+    def onnx(self, g, *x):
+        return [self._onnx_one(g, "ConvTranspose", bottom, top) for bottom, top in zip(x, g.tops, strict=True)]
+
+    def spread(self, scale: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        group = self.groups(weight.shape[0])
+        per_group = scale.reshape(group, 1, weight.shape[1])
+        rows = np.broadcast_to(per_group, (group, weight.shape[0] // group, weight.shape[1]))
+        return rows.reshape(weight.shape[0], weight.shape[1], *[1] * (weight.ndim - 2))
+
+
+@layer_type("Im2col")
+class Im2col(Windowed):
+    """Every window as a column: (N, C * kernel, positions...)"""
+
+    bottoms = (1, 1)
+    tops = (1, 1)
+
+    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
+        axis = self.channel_axis(bottoms[0])
+        window = self.window(bottoms[0])
+        if not window.kernel:
+            self.fail(f"expected a bottom with axes after the channels (axis {axis}), got {bottoms[0]}")
+        channels = bottoms[0][axis] * math.prod(window.kernel)
+        return [(*bottoms[0][:axis], channels, *window.slide(bottoms[0][axis + 1 :]))] * len(bottoms)
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.Im2col(self.window(bottoms[0]), self.channel_axis(bottoms[0]))
+
+    def onnx(self, g, *x):
+        # A grouped convolution with one-hot kernels picks each position of the window in turn.
+        made = []
+        for bottom, top in zip(x, g.tops, strict=True):
+            axis, window = self.channel_axis(bottom.shape), self.window(bottom.shape)
+            channels, size = bottom.static(axis), math.prod(window.kernel)
+            one_hot = np.tile(np.eye(size).reshape(size, 1, *window.kernel), (channels, 1, *[1] * len(window.kernel)))
+            name = bottom.name
+            if axis != 1:
+                for i in range(bottom.rank):
+                    bottom.static(i)
+                name = g.op("Reshape", name, g.ints(list(self.flat(bottom.shape))))
+            name = g.op(
+                "Conv",
+                name,
+                g.const(one_hot),
+                kernel_shape=list(window.kernel),
+                strides=list(window.stride),
+                pads=[*window.pad, *window.pad],
+                dilations=list(window.dilation),
+                group=channels,
+            )
+            made.append(name if axis == 1 else g.op("Reshape", name, g.ints(list(top.shape))))
+        return made

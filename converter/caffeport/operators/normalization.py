@@ -1,0 +1,331 @@
+"""Statistics, scales and shifts: BatchNorm, Scale, Bias, LRN, MVN."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..formats.schema import Word
+from ..graph.fillers import FillerParameter
+from .base import BlobSpec, LayerType, Shape, layer_type, nn
+
+
+@dataclass
+class BatchNormParameter:
+    use_global_stats: bool | None = None
+    moving_average_fraction: float = 0.999
+    eps: float = 1e-5
+    scale_bias: bool = False  # NVCaffe: Scale's two blobs within this layer
+    scale_filler: FillerParameter = field(default_factory=lambda: FillerParameter(value=1.0))
+    bias_filler: FillerParameter = field(default_factory=FillerParameter)
+    engine: Word = Word()
+
+
+@layer_type("BatchNorm")
+class BatchNorm(LayerType):
+    """y = (x - mean) / sqrt(var + eps) over axis 1.
+
+    Blobs: sums of mean and variance (C,), and the factor (1,) they are divided by (0 counts as: both 0).
+    Statistics of the batch in the TRAIN phase or where use_global_stats is false; NVCaffe's scale_bias
+    adds two blobs that scale and shift the result.
+    """
+
+    schemas = {"batch_norm_param": BatchNormParameter}
+    bottom_axes = ((1, None),)
+
+    def setup(self) -> None:
+        if not self.p.eps >= 0:  # the root of a negative number, for a channel whose variance is small
+            self.fail(f"expected an eps of 0 or more, got {self.p.eps:g}")
+
+    def channels(self, bottom: Shape) -> int:
+        return bottom[1] if len(bottom) > 1 else 1
+
+    def blob_specs(self, bottoms: list[Shape]) -> list[BlobSpec]:
+        size = (self.channels(bottoms[0]),)
+        specs = [
+            BlobSpec("mean", size, trained=False),
+            BlobSpec("variance", size, trained=False),
+            BlobSpec("scale_factor", (1,), trained=False),
+        ]
+        if self.p.scale_bias:
+            specs += [BlobSpec("weight", size, self.p.scale_filler), BlobSpec("bias", size, self.p.bias_filler)]
+        return specs
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.BatchNorm(self.p.eps, self.p.moving_average_fraction, self.p.use_global_stats, self.p.scale_bias)
+
+    def statistics(self, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """(scale, shift) in float64: y = x * scale + shift."""
+        factor = float(blobs[2][0])
+        divisor = 0.0 if factor == 0 else 1.0 / factor
+        mean, variance = (np.asarray(blob, np.float64) * divisor for blob in blobs[:2])
+        scale = 1.0 / np.sqrt(variance + self.p.eps)
+        shift = -mean * scale
+        if self.p.scale_bias:
+            return scale * blobs[3], shift * blobs[3] + blobs[4]
+        return scale, shift
+
+    def onnx(self, g, *x):
+        if self.p.use_global_stats is False:
+            return self._onnx_batch_statistics(g, x[0])
+        channels = self.channels(x[0].shape)
+
+        def divided(index):
+            def make(blobs):
+                factor = float(blobs[2][0])
+                return np.asarray(blobs[index] * (0.0 if factor == 0 else 1.0 / factor), np.float32)
+
+            return make
+
+        if x[0].rank < 2:
+            scale = g.derived("scale", (1,), lambda blobs: self.statistics(blobs)[0])
+            shift = g.derived("shift", (1,), lambda blobs: self.statistics(blobs)[1])
+            return g.op("Add", g.op("Mul", x[0].name, scale), shift)
+        weight = g.blob(3) if self.p.scale_bias else g.const(np.ones(channels))
+        bias = g.blob(4) if self.p.scale_bias else g.const(np.zeros(channels))
+        mean = g.derived("mean", (channels,), divided(0))
+        variance = g.derived("variance", (channels,), divided(1))
+        return g.op("BatchNormalization", x[0].name, weight, bias, mean, variance, epsilon=self.p.eps)
+
+    def _onnx_batch_statistics(self, g, x):
+        axes = [axis for axis in range(x.rank) if axis != 1 or x.rank == 1]
+        centered = g.op("Sub", x.name, g.reduce("ReduceMean", x.name, axes))
+        variance = g.reduce("ReduceMean", g.op("Mul", centered, centered), axes)
+        made = g.op("Div", centered, g.op("Sqrt", g.add(variance, self.p.eps)))
+        if self.p.scale_bias:
+            shape = (self.channels(x.shape), *[1] * max(x.rank - 2, 0))
+            made = g.op("Add", g.op("Mul", made, g.blob(3, shape)), g.blob(4, shape))
+        return made
+
+    def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        if self.p.use_global_stats is False or len(bottom) < 2:
+            return None
+        return self.statistics(blobs)
+
+
+@dataclass
+class ScaleParameter:
+    axis: int = 1
+    num_axes: int = 1
+    filler: FillerParameter = field(default_factory=lambda: FillerParameter(value=1.0))
+    bias_term: bool = False
+    bias_filler: FillerParameter = field(default_factory=FillerParameter)
+    min_value: float | None = None  # NormFace: the stored blob is clamped at forward
+    max_value: float | None = None
+
+
+class Broadcast(LayerType):
+    """What Scale and Bias share: a blob, or a second bottom, aligned with the first at ``axis``."""
+
+    bottoms = (1, 2)
+
+    def aligned(self, bottoms: list[Shape]) -> tuple[int, Shape]:
+        """(axis, shape of the operand)"""
+        shape = bottoms[0]
+        if len(bottoms) == 2:
+            # A scalar has no axis to align.
+            axis = 0 if not bottoms[1] else self.axis(self.p.axis, len(shape))
+            operand = bottoms[1]
+        else:
+            axis = 0 if self.p.num_axes == 0 else self.axis(self.p.axis, len(shape))
+            if self.p.num_axes < -1:
+                self.fail(f"expected num_axes of -1 or more, got {self.p.num_axes}")
+            end = len(shape) if self.p.num_axes == -1 else axis + self.p.num_axes
+            if end > len(shape):
+                self.fail(f"num_axes {self.p.num_axes} from axis {axis} is too much for a bottom of {len(shape)} axes")
+            operand = shape[axis:end]
+        if shape[axis : axis + len(operand)] != operand:
+            self.fail(f"bottom 1 is {operand}; expected {shape[axis : axis + len(operand)]} (axis {axis} of {shape})")
+        return axis, operand
+
+    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
+        self.aligned(bottoms)
+        return [bottoms[0]]
+
+    def spread(self, bottoms: list[Shape]) -> Shape:
+        """The operand's shape with ones after it, so that it broadcasts as Caffe aligns it."""
+        axis, operand = self.aligned(bottoms)
+        return (*operand, *[1] * (len(bottoms[0]) - axis - len(operand)))
+
+    def onnx_operand(self, g, x):
+        """The second bottom, shaped to broadcast."""
+        trailing = len(self.spread([bottom.shape for bottom in x])) - x[1].rank
+        return g.unsqueeze(x[1].name, [x[1].rank + i for i in range(trailing)])
+
+
+@layer_type("Scale")
+class Scale(Broadcast):
+    """y = x * scale (+ bias), broadcast from ``axis``"""
+
+    schemas = {"scale_param": ScaleParameter}
+
+    def blob_specs(self, bottoms: list[Shape]) -> list[BlobSpec]:
+        _, operand = self.aligned(bottoms)
+        specs = [] if len(bottoms) == 2 else [BlobSpec("weight", operand, self.p.filler)]
+        return [*specs, BlobSpec("bias", operand, self.p.bias_filler)] if self.p.bias_term else specs
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        bounds = (self.p.min_value, self.p.max_value)
+        return nn.Scale(self.spread(bottoms), self.p.bias_term, bounds if bounds != (None, None) else None)
+
+    def clamp(self, weight: np.ndarray) -> np.ndarray:
+        if self.p.min_value is None and self.p.max_value is None:
+            return weight
+        return np.clip(weight, self.p.min_value, self.p.max_value)
+
+    def onnx(self, g, *x):
+        spread = self.spread([bottom.shape for bottom in x])
+        if len(x) == 2:
+            made = g.op("Mul", x[0].name, self.onnx_operand(g, x))
+        else:
+            made = g.op("Mul", x[0].name, g.blob(0, spread, self.clamp, "scale"))
+        if self.p.bias_term:
+            made = g.op("Add", made, g.blob(len(g.blobs()) - 1, spread, how="bias"))
+        return made
+
+    def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        return _channel_affine(self, bottom, lambda: (self.clamp(blobs[0]), blobs[1] if self.p.bias_term else 0.0))
+
+
+@dataclass
+class BiasParameter:
+    axis: int = 1
+    num_axes: int = 1
+    filler: FillerParameter = field(default_factory=FillerParameter)
+
+
+@layer_type("Bias")
+class Bias(Broadcast):
+    """y = x + bias, broadcast from ``axis``"""
+
+    schemas = {"bias_param": BiasParameter}
+
+    def blob_specs(self, bottoms: list[Shape]) -> list[BlobSpec]:
+        return [] if len(bottoms) == 2 else [BlobSpec("bias", self.aligned(bottoms)[1], self.p.filler)]
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.Bias(self.spread(bottoms))
+
+    def onnx(self, g, *x):
+        operand = self.onnx_operand(g, x) if len(x) == 2 else g.blob(0, self.spread([x[0].shape]), how="bias")
+        return g.op("Add", x[0].name, operand)
+
+    def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        return _channel_affine(self, bottom, lambda: (1.0, blobs[0]))
+
+
+def _channel_affine(layer: Broadcast, bottom: Shape, operands: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """The operands as one number a channel, if they lie on axis 1 or are scalars."""
+    if layer.context.num_bottoms != 1 or len(bottom) < 2:
+        return None
+    axis, operand = layer.aligned([bottom])
+    if operand and (axis != 1 or len(operand) != 1):
+        return None
+    scale, shift = operands()
+    ones = np.ones(bottom[1])
+    return ones * scale, ones * shift
+
+
+class NormRegion(enum.Enum):
+    ACROSS_CHANNELS = 0
+    WITHIN_CHANNEL = 1
+
+
+@dataclass
+class LRNParameter:
+    local_size: int = 5
+    alpha: float = 1.0
+    beta: float = 0.75
+    norm_region: NormRegion = NormRegion.ACROSS_CHANNELS
+    k: float = 1.0
+    engine: Word = Word()
+
+
+@layer_type("LRN")
+class LRN(LayerType):
+    """ACROSS_CHANNELS: x (k + alpha / n * sum x^2)^-beta over n channels;
+    WITHIN_CHANNEL: x (1 + alpha / n^2 * sum x^2)^-beta over n x n pixels (zeros outside, k ignored)"""
+
+    schemas = {"lrn_param": LRNParameter}
+    bottom_axes = ((4, 4),)
+
+    def setup(self) -> None:
+        if self.p.local_size < 1 or self.p.local_size % 2 == 0:
+            self.fail(f"expected an odd local_size of 1 or more, got {self.p.local_size}")
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        p = self.p
+        if p.norm_region is NormRegion.ACROSS_CHANNELS:
+            fits = within(p.local_size, p.alpha, bottoms[0][1:2])[0] == p.local_size
+            across = nn.LocalResponseNorm if fits else nn.LRNAcrossChannels
+            return across(p.local_size, p.alpha, p.beta, p.k)
+        return nn.LRNWithinChannel(p.local_size, p.alpha, p.beta)
+
+    def onnx(self, g, *x):
+        p, across = self.p, self.p.norm_region is NormRegion.ACROSS_CHANNELS
+        axes = [1] if across else [2, 3]
+        size, alpha = p.local_size, p.alpha
+        if size >= 2 * max(x[0].shape[axis] for axis in axes):
+            size, alpha = within(size, alpha, [x[0].static(axis) for axis in axes])
+        if not across:
+            half = (size - 1) // 2
+            squares = g.pad(g.op("Mul", x[0].name, x[0].name), [0, 0, half, half], [0, 0, half, half])
+            mean = g.op("AveragePool", squares, kernel_shape=[size] * 2, strides=[1, 1])
+            return g.op("Mul", x[0].name, g.op("Pow", g.add(g.mul(mean, alpha), 1.0), g.const(-p.beta)))
+        if alpha > 0 and p.beta > 0:
+            return g.op("LRN", x[0].name, size=size, alpha=alpha, beta=p.beta, bias=p.k)
+        return self._onnx_across(g, x[0], size, alpha)
+
+    def _onnx_across(self, g, x, size, alpha):
+        """What ONNX Runtime's LRN refuses: the sum over channels as a pooling over the rows of (N, 1, C, H W)."""
+        half = (size - 1) // 2
+        squares = g.op("Reshape", g.op("Mul", x.name, x.name), g.ints([0, 1, x.static(1), -1]))
+        squares = g.pad(squares, [0, 0, half, 0], [0, 0, half, 0])
+        mean = g.op("AveragePool", squares, kernel_shape=[size, 1], strides=[1, 1])
+        factor = g.op("Pow", g.add(g.mul(mean, alpha), self.p.k), g.const(-self.p.beta))
+        return g.op("Mul", x.name, g.op("Reshape", factor, g.op("Shape", x.name)))
+
+
+def within(size: int, alpha: float, extents: Sequence[int]) -> tuple[int, float]:
+    """A window of odd ``size`` no wider than reaches everything from everywhere, and the alpha that makes up for it."""
+    enough = min(size, 2 * max(extents) - 1)
+    return enough, alpha * (enough / size) ** len(extents)
+
+
+@dataclass
+class MVNParameter:
+    normalize_variance: bool = True
+    across_channels: bool = False
+    eps: float = 1e-9
+
+
+@layer_type("MVN")
+class MVN(LayerType):
+    """(x - mean) / (sqrt(variance) + eps) for every image and channel, or every image; eps outside the root.
+
+    The top has four axes, as Caffe's: (N, C, 1, 1) for a 2-D bottom.
+    """
+
+    schemas = {"mvn_param": MVNParameter}
+    bottom_axes = ((1, 4),)
+
+    def axes(self, rank: int) -> list[int]:
+        return list(range(1 if self.p.across_channels else 2, rank))
+
+    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
+        return [(*bottoms[0], *[1] * (4 - len(bottoms[0])))]
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.MVN(self.axes(4), self.p.normalize_variance, self.p.eps)
+
+    def onnx(self, g, *x):
+        axes, name = self.axes(4), g.unsqueeze(x[0].name, range(x[0].rank, 4))
+        centered = g.op("Sub", name, g.reduce("ReduceMean", name, axes))
+        if not self.p.normalize_variance:
+            return centered
+        variance = g.reduce("ReduceMean", g.op("Mul", centered, centered), axes)
+        return g.op("Div", centered, g.add(g.op("Sqrt", variance), self.p.eps))

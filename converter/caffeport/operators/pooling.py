@@ -1,0 +1,329 @@
+"""Pooling as Caffe rounds and divides it, and spatial pyramid pooling, which is built from it.
+
+Caffe has P = ceil((H + 2p - k) / s) + 1 positions; with a pad, one that would start at or beyond
+H + p is dropped. That equals pooling with rounding down after padding the far side by
+e = s - 1 + min(0, k - p - s) more (e = s - 1 without a pad), whatever H is: so the ONNX form needs no
+ceil_mode and fits every input size.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..formats.schema import Word
+from .base import MAX_INT, LayerType, Shape, layer_type, nn
+
+FLOAT_MIN = float(np.finfo(np.float32).min)
+HUGE = 1 << 12  # pixels; no image that a net takes has as many along an axis
+
+
+class PoolMethod(enum.Enum):
+    MAX = 0
+    AVE = 1
+    STOCHASTIC = 2
+
+
+class RoundMode(enum.Enum):
+    CEIL = 0
+    FLOOR = 1
+
+
+@dataclass
+class PoolingParameter:
+    pool: PoolMethod = PoolMethod.MAX
+    pad: int | None = None
+    pad_h: int | None = None
+    pad_w: int | None = None
+    kernel_size: int | None = None
+    kernel_h: int | None = None
+    kernel_w: int | None = None
+    stride: int | None = None
+    stride_h: int | None = None
+    stride_w: int | None = None
+    engine: Word = Word()
+    global_pooling: bool = False
+    round_mode: RoundMode = RoundMode.CEIL
+    ceil_mode: bool | None = None  # some forks' name for round_mode
+
+
+@dataclass(frozen=True)
+class PoolWindow:
+    """Pairs (height, width). ``ceil``: positions are rounded up."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    ceil: bool = True
+
+    @property
+    def is_huge(self) -> bool:
+        """Whether it may be far larger than any bottom, so that padding for it would fill memory; see ``fitted``."""
+        return max(*self.kernel, *self.stride) > HUGE
+
+    def fitted(self, size: tuple[int, int]) -> PoolWindow:
+        """A window that does the same on this size and is no larger than it takes.
+
+        A kernel beyond the padded size has one position and is cut to that size by Caffe; a stride beyond it
+        leads from the first position to one without a pixel, wherever that is.
+        """
+        reach = [size[i] + 2 * self.pad[i] for i in (0, 1)]
+        kernel = (min(self.kernel[0], reach[0]), min(self.kernel[1], reach[1]))
+        stride = (min(self.stride[0], reach[0] + 1), min(self.stride[1], reach[1] + 1))
+        return replace(self, kernel=kernel, stride=stride)
+
+    def positions(self, size: tuple[int, int]) -> tuple[int, int]:
+        h, w = (self._positions(size[i], i) for i in (0, 1))
+        return h, w
+
+    def _positions(self, size: int, i: int) -> int:
+        kernel, stride, pad = self.kernel[i], self.stride[i], self.pad[i]
+        room = size + 2 * pad - kernel
+        positions = (-(-room // stride) if self.ceil else room // stride) + 1
+        # Caffe looks at both pads before it clips either axis.
+        if any(self.pad) and (positions - 1) * stride >= size + pad:
+            positions -= 1
+        return positions
+
+    @property
+    def far(self) -> tuple[int, int]:
+        """Padding of the far side with which rounding down gives Caffe's positions (see above)."""
+        if not self.ceil:
+            return self.pad
+        extra = [
+            s - 1 + (min(0, k - p - s) if any(self.pad) else 0)
+            for k, s, p in zip(self.kernel, self.stride, self.pad, strict=True)
+        ]
+        return self.pad[0] + extra[0], self.pad[1] + extra[1]
+
+    @property
+    def torch_agrees(self) -> bool:
+        """Whether torch's pooling has the same windows: it always clips, and takes pads up to half a kernel."""
+        return all(2 * p <= k for k, p in zip(self.kernel, self.pad, strict=True)) and (
+            not self.ceil or all(s <= k or p > 0 for k, s, p in zip(self.kernel, self.stride, self.pad, strict=True))
+        )
+
+    def divisors(self, size: tuple[int, int]) -> list[np.ndarray]:
+        """Per axis, the window length that AVE divides by: clipped to the padded image."""
+        made = []
+        for i, positions in enumerate(self.positions(size)):
+            starts = np.arange(positions) * self.stride[i] - self.pad[i]
+            made.append(np.minimum(starts + self.kernel[i], size[i] + self.pad[i]) - starts)
+        return made
+
+
+@layer_type("Pooling")
+class Pooling(LayerType):
+    """MAX, AVE or STOCHASTIC over windows; a second top of MAX gives the index h * W + w of each maximum"""
+
+    schemas = {"pooling_param": PoolingParameter}
+    tops = (1, 2)
+    bottom_axes = ((4, 4),)
+
+    def setup(self) -> None:
+        p = self.p
+        if p.global_pooling and (p.kernel_size is not None or p.kernel_h is not None or p.kernel_w is not None):
+            self.fail("global_pooling takes no kernel size")
+        if not p.global_pooling and (p.kernel_size is None) == (p.kernel_h is None or p.kernel_w is None):
+            self.fail("expected either kernel_size, or kernel_h and kernel_w")
+        if self.context.num_tops == 2 and p.pool is not PoolMethod.MAX:
+            self.fail("a second top (the mask) is for MAX pooling only")
+        self.random = p.pool is PoolMethod.STOCHASTIC
+
+    def window(self, bottom: Shape) -> PoolWindow:
+        p = self.p
+        pad = (p.pad_h or p.pad or 0, p.pad_w or p.pad or 0)
+        stride = (p.stride_h or p.stride or 1, p.stride_w or p.stride or 1)
+        ceil = p.round_mode is RoundMode.CEIL if p.ceil_mode is None else p.ceil_mode
+        if p.global_pooling:
+            return PoolWindow((bottom[2], bottom[3]), (1, 1), (0, 0), ceil)
+        kernel = (p.kernel_h or p.kernel_size or 0, p.kernel_w or p.kernel_size or 0)
+        if not all(1 <= size <= MAX_INT for size in kernel + stride) or min(pad) < 0:
+            self.fail(
+                f"expected a kernel and stride of 1 to {MAX_INT} and a pad of 0 or more, got {kernel}, {stride}, {pad}"
+            )
+        if pad[0] >= kernel[0] or pad[1] >= kernel[1]:
+            self.fail(f"expected a pad smaller than the kernel, got pad {pad} and kernel {kernel}")
+        return PoolWindow(kernel, stride, pad, ceil)
+
+    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
+        (bottom,) = bottoms
+        window = self.window(bottom)
+        self.check_padded((*bottom[:2], *(bottom[i + 2] + 2 * window.pad[i] for i in (0, 1))))
+        top = (*bottom[:2], *window.positions((bottom[2], bottom[3])))
+        return [top] * self.context.num_tops
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        method, with_mask = self.p.pool, self.context.num_tops == 2
+        is_max, window = method is PoolMethod.MAX, self.window(bottoms[0])
+        if method is not PoolMethod.STOCHASTIC and not with_mask:
+            if self.p.global_pooling:
+                return nn.AdaptiveMaxPool2d(1) if is_max else nn.AdaptiveAvgPool2d(1)
+            if window.torch_agrees and not window.is_huge:
+                stock = nn.MaxPool2d if is_max else nn.AvgPool2d
+                return stock(window.kernel, window.stride, window.pad, ceil_mode=window.ceil)
+        if is_max:
+            return nn.MaxPooling(window, with_mask)
+        return nn.AvePooling(window) if method is PoolMethod.AVE else nn.StochasticPooling(window)
+
+    def onnx(self, g, *x):
+        method = self.p.pool
+        if self.p.global_pooling and self.context.num_tops == 1 and method is not PoolMethod.STOCHASTIC:
+            return g.op("GlobalMaxPool" if method is PoolMethod.MAX else "GlobalAveragePool", x[0].name)
+        if self.p.global_pooling:
+            x[0].static(2), x[0].static(3)
+        window = self.window(x[0].shape)
+        if window.is_huge:
+            window = window.fitted((x[0].static(2), x[0].static(3)))
+        if method is PoolMethod.MAX:
+            made = onnx_max(g, x[0], window, with_mask=self.context.num_tops == 2)
+            return made if self.context.num_tops == 2 else made[0]
+        if method is PoolMethod.AVE:
+            return onnx_average(g, x[0], window)
+        # In the TEST phase, STOCHASTIC is the average weighted by the numbers themselves.
+        square = g.op("Mul", x[0].name, x[0].name)
+        total = onnx_sum(g, x[0].name, window)
+        return g.op("Div", onnx_sum(g, square, window), g.op("Max", total, g.const(np.finfo(np.float32).tiny)))
+
+
+def _padded(g, name, near, far, window, value=0.0):
+    """A Pad of height and width; where it reaches a whole kernel, one more is padded and sliced off again.
+
+    ONNX Runtime up to 1.23 merges a Pad into the pooling after it, and then refuses pads of a kernel or more.
+    """
+    if far[0] < window.kernel[0] and far[1] < window.kernel[1]:
+        return g.pad(name, [0, 0, *near], [0, 0, *far], value)
+    return g.slice(g.pad(name, [0, 0, *near], [0, 0, far[0] + 1, far[1] + 1], value), [2, 3], [0, 0], [-1, -1])
+
+
+def onnx_max(g, x, window, with_mask=False):
+    """[MaxPool, and the mask as float]; padding that MaxPool refuses (kernel or more) goes into a Pad."""
+    far, near = window.far, window.pad
+    height, width = x.shape[2], x.shape[3]
+    name = x.name
+    if far[0] >= window.kernel[0] or far[1] >= window.kernel[1]:
+        name = _padded(g, name, near, far, window, FLOAT_MIN)
+        padded_width = width + near[1] + far[1]
+        padded_height = height + near[0] + far[0]
+        near_inside, pads = near, [0, 0, 0, 0]
+    else:
+        padded_height, padded_width, near_inside, pads = height, width, (0, 0), [*near, *far]
+    shape = {"kernel_shape": list(window.kernel), "strides": list(window.stride), "pads": pads}
+    if not with_mask:
+        return [g.op("MaxPool", name, **shape)]
+    x.static(2), x.static(3)
+    top, index = g.ops("MaxPool", 2, name, **shape)
+    # ONNX counts through the whole tensor, Caffe within the plane (of the unpadded image).
+    index = g.op("Mod", index, g.ints(padded_height * padded_width))
+    if any(near_inside) or padded_width != width:
+        row = g.op("Sub", g.op("Div", index, g.ints(padded_width)), g.ints(near_inside[0]))
+        column = g.op("Sub", g.op("Mod", index, g.ints(padded_width)), g.ints(near_inside[1]))
+        index = g.op("Add", g.op("Mul", row, g.ints(width)), column)
+    if padded_width != width or padded_height != height:
+        # A window without a pixel has no index: -1.
+        index = g.op("Where", g.op("Equal", top, g.const(FLOAT_MIN)), g.ints(-1), index)
+    return [top, g.cast(index, "float")]
+
+
+def onnx_sum(g, name, window):
+    """The sum over each window, pads counting as zero."""
+    padded = _padded(g, name, window.pad, window.far, window)
+    mean = g.op("AveragePool", padded, kernel_shape=list(window.kernel), strides=list(window.stride))
+    return g.mul(mean, float(math.prod(window.kernel)))
+
+
+def onnx_average(g, x, window):
+    """AveragePool over explicit padding, corrected where the window leaves the padded image."""
+    shape = {"kernel_shape": list(window.kernel), "strides": list(window.stride)}
+    dynamic = x.dynamic & {2, 3}
+    size = (x.shape[2], x.shape[3])
+    if not dynamic:
+        # The least padding that gives Caffe's positions at this size.
+        positions = window.positions(size)
+        far = [(positions[i] - 1) * window.stride[i] + window.kernel[i] - window.pad[i] - size[i] for i in (0, 1)]
+        name = x.name
+        if min(far) < 0:  # the last rows are in no window
+            name = g.slice(name, [2, 3], [0, 0], [size[i] + min(far[i], 0) for i in (0, 1)])
+            far = [max(side, 0) for side in far]
+        if any(window.pad) or any(far):
+            name = _padded(g, name, window.pad, far, window)
+        mean = g.op("AveragePool", name, **shape)
+        rows, columns = window.divisors(size)
+        area = np.outer(rows, columns)
+        if (area == math.prod(window.kernel)).all():
+            return mean
+        with np.errstate(divide="ignore"):
+            # A window with no pixel at all is 0 * inf = NaN, as Caffe's 0 / 0.
+            return g.op("Mul", mean, g.const(math.prod(window.kernel) / area[None, None]))
+    far = window.far
+    mean = g.op("AveragePool", _padded(g, x.name, window.pad, far, window), **shape)
+    if far == window.pad:
+        return mean
+    # The share of each window that lies in the padded image, from an image of ones of the same size.
+    plane = g.slice(x.name, [0, 1], [0, 0], [1, 1])
+    ones = g.op("Expand", g.const(1.0), g.op("Shape", plane))
+    ones = g.pad(ones, [0, 0, *window.pad], [0, 0, *window.pad], 1.0)
+    rest = (far[0] - window.pad[0], far[1] - window.pad[1])
+    ones = _padded(g, ones, (0, 0), rest, window)
+    return g.op("Div", mean, g.op("AveragePool", ones, **shape))
+
+
+@dataclass
+class SPPParameter:
+    pyramid_height: int | None = None
+    pool: PoolMethod = PoolMethod.MAX
+    engine: Word = Word()
+
+
+@layer_type("SPP")
+class SPP(LayerType):
+    """Pooling into 1, 2x2, 4x4 ... bins, flattened and joined: (N, C * (4^height - 1) / 3); height 1: (N, C, 1, 1)"""
+
+    schemas = {"spp_param": SPPParameter}
+    bottom_axes = ((4, 4),)
+
+    def setup(self) -> None:
+        if not self.p.pyramid_height or self.p.pyramid_height < 1:
+            self.fail("expected a pyramid_height of 1 or more")
+        if self.p.pool is PoolMethod.STOCHASTIC:
+            self.fail("expected pool MAX or AVE")
+
+    def windows(self, bottom: Shape) -> list[PoolWindow]:
+        """The window of every level; refuses the first level that is too fine for the bottom."""
+        made = []
+        for level in range(self.p.pyramid_height):
+            bins = 2**level
+            kernel = [-(-size // bins) for size in bottom[2:4]]
+            pad = [(k * bins - size + 1) // 2 for k, size in zip(kernel, bottom[2:4], strict=True)]
+            if any(p >= k for p, k in zip(pad, kernel, strict=True)):
+                self.fail(
+                    f"a bottom of {bottom[2]}x{bottom[3]} is too small for {bins}x{bins} bins, level {level + 1} "
+                    f"of a pyramid_height of {self.p.pyramid_height}"
+                )
+            made.append(PoolWindow((kernel[0], kernel[1]), (kernel[0], kernel[1]), (pad[0], pad[1])))
+        return made
+
+    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
+        (bottom,) = bottoms
+        if self.p.pyramid_height == 1:  # Caffe pools without flattening then
+            return [(*bottom[:2], 1, 1)]
+        bins = sum(math.prod(window.positions((bottom[2], bottom[3]))) for window in self.windows(bottom))
+        return [(bottom[0], bottom[1] * bins)]
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.SPP(self.p.pyramid_height, self.p.pool.name)
+
+    def onnx(self, g, *x):
+        x[0].static(2), x[0].static(3)
+        parts = []
+        for window in self.windows(x[0].shape):
+            is_max = self.p.pool is PoolMethod.MAX
+            pooled = onnx_max(g, x[0], window)[0] if is_max else onnx_average(g, x[0], window)
+            if self.p.pyramid_height == 1:
+                return pooled
+            parts.append(g.op("Flatten", pooled, axis=1))
+        return g.op("Concat", *parts, axis=1)

@@ -1,0 +1,166 @@
+"""RNN and LSTM: blobs are (T, N, ...), and ``cont`` (T, N) is 0 where a sequence starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..graph.fillers import FillerParameter
+from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
+
+
+@dataclass
+class RecurrentParameter:
+    num_output: int = 0
+    weight_filler: FillerParameter = field(default_factory=FillerParameter)
+    bias_filler: FillerParameter = field(default_factory=FillerParameter)
+    debug_info: bool = False
+    expose_hidden: bool = False
+
+
+class Recurrent(LayerType):
+    """Bottoms: x, cont, an optional static input (N, ...), and with expose_hidden the first states.
+
+    States start at zero on every call; Caffe carries them from one forward to the next, which ``cont``
+    undoes at each start of a sequence.
+    """
+
+    schemas = {"recurrent_param": RecurrentParameter}
+    bottoms = (2, 5)
+    tops = (1, 3)
+    bottom_axes = ((3, None), (2, 2), (1, None))
+    states = 1  # hidden; LSTM has the cell too
+    gates = 1
+
+    def setup(self) -> None:
+        if self.p.num_output < 1:
+            self.fail(f"expected a num_output of 1 or more, got {self.p.num_output}")
+        exposed = self.states if self.p.expose_hidden else 0
+        self.has_static = self.context.num_bottoms - 2 - exposed == 1
+        if self.context.num_bottoms - 2 - exposed not in (0, 1):
+            self.fail(f"expected {2 + exposed} or {3 + exposed} bottoms, got {self.context.num_bottoms}")
+        if self.context.num_tops != 1 + exposed:
+            self.fail(f"expected {1 + exposed} tops, got {self.context.num_tops}")
+
+    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
+        x, cont = bottoms[:2]
+        if cont != x[:2]:
+            self.fail(f"expected x (T, N, ...) and cont (T, N), got {x} and {cont}")
+        if self.has_static and bottoms[2][0] != x[1]:
+            self.fail(f"expected a static input for {x[1]} sequences, got {bottoms[2]}")
+        state = (1, x[1], self.p.num_output)
+        for bottom in bottoms[2 + self.has_static :]:
+            if bottom != state:
+                self.fail(f"expected first states {state}, got {bottom}")
+        return [(*x[:2], self.p.num_output), *[state] * (self.context.num_tops - 1)]
+
+    def input_specs(self, bottoms: list[Shape]) -> list[BlobSpec]:
+        rows, weight = self.gates * self.p.num_output, self.p.weight_filler
+        specs = [
+            BlobSpec("weight_x", (rows, count(bottoms[0], 2)), weight),
+            BlobSpec("bias", (rows,), self.p.bias_filler),
+        ]
+        if self.has_static:
+            specs.append(BlobSpec("weight_static", (rows, count(bottoms[2], 1)), weight))
+        return [*specs, BlobSpec("weight_h", (rows, self.p.num_output), weight)]
+
+    def blob_specs(self, bottoms: list[Shape]) -> list[BlobSpec]:
+        return self.input_specs(bottoms)
+
+    def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        steps = bottoms[0][0] * bottoms[0][1]
+        return sum(count(spec.shape) for spec in self.blob_specs(bottoms) if len(spec.shape) > 1) * steps
+
+    def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
+        if index != 1:
+            return None
+        cont = (random.random(shape) > 0.2).astype(np.float32)
+        cont[0] = 0
+        return cont
+
+    def onnx(self, g, *x):
+        """A Scan over time; the body gets the states, one step of x already multiplied, and of cont."""
+        hidden, steps_n = self.p.num_output, x[0].static(1)
+        # (T * N, I) -> (T, N, rows)
+        flat = g.op("Reshape", x[0].name, g.ints([-1, count(x[0].shape, 2)]))
+        rows = self.gates * hidden
+        inputs = g.op("Gemm", flat, g.blob(0), g.blob(1), transB=1)
+        inputs = g.op("Reshape", inputs, g.ints([-1, steps_n, rows]))
+        if self.has_static:
+            static = g.op("Gemm", g.op("Flatten", x[2].name, axis=1), g.blob(2), transB=1)
+            inputs = g.op("Add", inputs, static)  # broadcast over time
+        cont = g.unsqueeze(x[1].name, [2])
+        if self.p.expose_hidden:
+            first = [g.op("Squeeze", bottom.name, g.ints([0])) for bottom in x[2 + self.has_static :]]
+        else:
+            first = [g.const(np.zeros((steps_n, hidden))) for _ in range(self.states)]
+        state_names = [g.fresh(f"{self.name}/state{i}") for i in range(self.states)]
+        step, here = g.fresh(f"{self.name}/step"), g.fresh(f"{self.name}/cont")
+        body_inputs = [
+            *((name, (steps_n, hidden)) for name in state_names),
+            (step, (steps_n, rows)),
+            (here, (steps_n, 1)),
+        ]
+        made = g.scan(self._body(g, body_inputs, state_names, step, here), [*first, inputs, cont], self.states)
+        final = [g.unsqueeze(state, [0]) for state in made[: self.states]] if self.p.expose_hidden else []
+        return [made[-1], *final]
+
+    def _body(self, g, inputs, states, step, cont):
+        from .onnx_builder import Subgraph
+
+        nodes, outputs = g.nodes_of(lambda: self.onnx_step(g, states, step, cont))
+        return Subgraph(inputs, outputs, nodes)
+
+    def onnx_step(self, g: Any, states: list[str], step: str, cont: str) -> list[str]:
+        """Emit one time step; returns the new states and the step's output."""
+        raise NotImplementedError
+
+    def _hidden_index(self) -> int:
+        return 3 if self.has_static else 2
+
+
+@layer_type("RNN")
+class RNN(Recurrent):
+    """h = tanh(W_hh (cont h) + W_xh x + b_h), o = tanh(W_ho h + b_o)"""
+
+    def blob_specs(self, bottoms: list[Shape]) -> list[BlobSpec]:
+        hidden = self.p.num_output
+        return [
+            *self.input_specs(bottoms),
+            BlobSpec("weight_o", (hidden, hidden), self.p.weight_filler),
+            BlobSpec("bias_o", (hidden,), self.p.bias_filler),
+        ]
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.RNN(self.has_static, self.p.expose_hidden)
+
+    def onnx_step(self, g: Any, states: list[str], step: str, cont: str) -> list[str]:
+        index = self._hidden_index()
+        kept = g.op("Mul", states[0], cont)
+        hidden = g.op("Tanh", g.op("Add", g.op("Gemm", kept, g.blob(index), transB=1), step))
+        output = g.op("Tanh", g.op("Gemm", hidden, g.blob(index + 1), g.blob(index + 2), transB=1))
+        return [hidden, output]
+
+
+@layer_type("LSTM")
+class LSTM(Recurrent):
+    """Gates i, f, o, g in this order: c = cont f c + i g, h = o tanh(c), from W_hc (cont h) + W_xc x + b"""
+
+    states = 2
+    gates = 4
+
+    def module(self, bottoms: list[Shape]) -> Any:
+        return nn.LSTM(self.has_static, self.p.expose_hidden)
+
+    def onnx_step(self, g: Any, states: list[str], step: str, cont: str) -> list[str]:
+        kept = g.op("Mul", states[0], cont)
+        gates = g.op("Add", g.op("Gemm", kept, g.blob(self._hidden_index()), transB=1), step)
+        i, f, o, new = g.split(gates, 1, [self.p.num_output] * 4, 4)
+        i, f, o = (g.op("Sigmoid", gate) for gate in (i, f, o))
+        carried = g.op("Mul", g.op("Mul", f, cont), states[1])
+        cell = g.op("Add", carried, g.op("Mul", i, g.op("Tanh", new)))
+        hidden = g.op("Mul", o, g.op("Tanh", cell))
+        # A graph may not name one value as two outputs.
+        return [hidden, cell, g.op("Identity", hidden)]

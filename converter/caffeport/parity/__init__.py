@@ -1,0 +1,1 @@
+"""Backends compared blob by blob."""

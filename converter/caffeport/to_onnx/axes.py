@@ -1,0 +1,53 @@
+"""Which axes of a net's blobs change when the batch, or the size, of its inputs does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import NetError
+from ..graph.net import Layer, Net, Value
+
+
+class Axes:
+    """Which axes of each Value change with the batch, the height and the width of the inputs.
+
+    Only ``inputs`` are varied and only ``layers`` are asked: what an export leaves out fixes nothing in it.
+    """
+
+    def __init__(self, net: Net, layers: Sequence[Layer], inputs: Sequence[Value], batch: bool, size: bool) -> None:
+        self._net, self._layers, self._inputs = net, layers, inputs
+        self._names: dict[Value, dict[int, str]] = {}
+        if batch:
+            self._vary({0: "N"})
+        if size:
+            self._vary({2: "H", 3: "W"})
+
+    def _vary(self, names: dict[int, str]) -> None:
+        """Double these axes of every input that has them as the first (image) input has, and see what follows.
+
+        Raises NetError if a blob or a layer does not fit then.
+        """
+        rank = 1 if 0 in names else 4
+        varied = [v for v in self._inputs if len(v.shape) >= rank and (rank == 1 or len(v.shape) == 4)]
+        if not varied:
+            raise NetError("no input has these axes")
+        for axis, name in names.items():
+            size = varied[0].shape[axis]
+            moved = [value for value in varied if value.shape[axis] == size]
+            doubled = {v: tuple(2 * d if i == axis else d for i, d in enumerate(v.shape)) for v in moved}
+            for value, shape in self._net.infer(doubled, self._layers).items():
+                if len(shape) != len(value.shape):
+                    raise NetError("the number of axes changes")
+                for i, (before, after) in enumerate(zip(value.shape, shape, strict=True)):
+                    if before != after:
+                        exact = before == size and after == 2 * size and i == axis
+                        self._names.setdefault(value, {})[i] = name if exact else f"{value.key}_{i}"
+
+    def of(self, value: Value) -> frozenset[int]:
+        """Return the axes of the Value that change."""
+        return frozenset(self._names.get(value, {}))
+
+    def dims(self, value: Value) -> list[int | str]:
+        """Return the Value's shape, with a name for each axis that changes."""
+        names = self._names.get(value, {})
+        return [names.get(axis, dim) for axis, dim in enumerate(value.shape)]

@@ -1,0 +1,312 @@
+"""A Net as an ONNX file, emitted from the graph and streamed to disk.
+
+The file is the serialised graph without weights, followed by one chunk for each weight: serialised
+protobuf messages merge when they are concatenated, so no weight is ever copied into a message.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from ..errors import CaffeportWarning, ExportError, NetError
+from ..files import replacing, write_numbers
+from ..formats import wire
+from ..graph.net import Layer, Net, Value
+from ..graph.preprocessing import METADATA_KEY, Preprocessing
+from ..graph.walk import needed_layers, read_inputs, wanted_values
+from ..lazy import LazyModule
+from ..operators.base import Role
+from ..operators.onnx_builder import OPSETS, Emitter, Initializer, NeedsStaticShape, Node, Subgraph, Tensor
+from . import fold as folding
+from .axes import Axes
+from .names import onnx_names, version_name
+
+onnx: Any = LazyModule("onnx")
+
+PROTOBUF_LIMIT = 2**31 - 2**20
+"""A protobuf message may have 2 GiB; what the graph itself takes is left out of the sum of the weights."""
+ALIGNMENT = 4096
+"""External weights start at pages, so that a runtime can map them."""
+
+_MODEL_GRAPH, _GRAPH_INITIALIZER = 7, 5
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 8, 9
+
+
+def export(
+    net: Net,
+    path: str | Path,
+    *,
+    opset: int = 17,
+    dynamic_batch: bool = True,
+    fold: bool = True,
+    outputs: Sequence[str] | None = None,
+    mean: Any = None,
+    scale: float | None = None,
+    rgb: bool = False,
+    external_data: bool | None = None,
+) -> Exported:
+    """Write the net as ONNX. Returns what the file's inputs and outputs are called.
+
+    They have the names of Caffe's blobs, and an input that no layer on the way to an output reads is left out. An
+    output whose blob has an input's name, because a layer works in place on that input, is called ``blob@layer``; see
+    onnx_names.
+
+    opset: 13 to 21.
+    dynamic_batch: leave the batch axis free, and height and width too where every layer allows it.
+    fold: fold BatchNorm, Scale and Bias into the convolution or inner product that feeds them.
+    outputs: blobs to export up to, instead of the net's own outputs.
+    mean, scale, rgb: put preprocessing in front; see caffeport.to_torch.module.build.
+    external_data: weights in ``<path>.data`` beside it; by default only beyond protobuf's 2 GB.
+
+    Raises ExportError for a loss or metric layer, by name, and for what ONNX cannot express.
+    """
+    if opset not in OPSETS:
+        raise ExportError(f"opset {opset} is not supported; expected {OPSETS.start} to {OPSETS.stop - 1}")
+    wanted = wanted_values(net, outputs)
+    if not wanted:
+        raise ExportError(f'net "{net.name}" has no output; name a blob to export up to (outputs=[...], --output BLOB)')
+    preprocessing = Preprocessing.of(net, wanted, mean, scale, rgb)
+    graph = trace(net, opset, dynamic_batch, fold, wanted, preprocessing)
+    write(graph, Path(path), external_data)
+    return Exported([port.name for port in graph.inputs], [port.name for port in graph.outputs])
+
+
+class Exported(NamedTuple):
+    """The names of an ONNX file's inputs, in the net's order, and of its outputs, in the order they were asked for."""
+
+    inputs: list[str]
+    outputs: list[str]
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the file, which is Caffe's ``blob``; an axis that is a name may have any size."""
+
+    name: str
+    blob: str
+    dims: list[int | str]
+
+
+@dataclass
+class Graph:
+    """An emitted graph: nodes, constants and weights in ``emitter``, no more than its outputs depend on."""
+
+    name: str
+    emitter: Emitter
+    inputs: list[Port]
+    outputs: list[Port]
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def initializers(self) -> list[Initializer]:
+        return list(self.emitter.initializers.values())
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(4 * math.prod(entry.shape) for entry in self.initializers)
+
+
+def trace(
+    net: Net,
+    opset: int,
+    dynamic_batch: bool,
+    fold: bool,
+    wanted: list[Value],
+    preprocessing: Preprocessing | None = None,
+) -> Graph:
+    """Emit the graph with as many free axes as the layers allow."""
+    layers, inputs = needed_layers(net, wanted), read_inputs(net, wanted)
+    for layer in layers:
+        if layer.op.role in (Role.LOSS, Role.METRIC):
+            up_to = ", ".join(f'"{name}"' for name in layer.bottoms[:1])
+            raise ExportError(
+                f"{layer.title}: a {layer.op.role.value} layer cannot be exported to ONNX; "
+                f"export up to a blob before it, as outputs=[{up_to}]"
+            )
+    folds = folding.plan(layers, wanted) if fold else {}
+    for batch, size in ((dynamic_batch, dynamic_batch), (dynamic_batch, False), (False, False)):
+        try:
+            axes = Axes(net, layers, inputs, batch, size)
+            graph = _emit(net, layers, folds, wanted, opset, axes, preprocessing)
+        except (NeedsStaticShape, NetError):
+            if not batch:
+                raise
+            continue
+        if dynamic_batch and not batch and inputs:
+            warnings.warn(
+                f"net {net.name!r}: a layer fixes the batch size, so the ONNX file is for the declared shapes",
+                CaffeportWarning,
+                stacklevel=4,
+            )
+        return graph
+    raise AssertionError("unreachable")
+
+
+def _emit(
+    net: Net,
+    layers: list[Layer],
+    folds: dict[Layer, folding.Folded],
+    wanted: list[Value],
+    opset: int,
+    axes: Axes,
+    preprocessing: Preprocessing | None,
+) -> Graph:
+    g = Emitter(opset)
+    names = onnx_names(net)
+    g.reserve(names.values())
+
+    def tensor(value: Value, name: str | None = None) -> Tensor:
+        return Tensor(name or names[value], value.shape, axes.of(value))
+
+    swallowed = {layer: fold for fold in folds.values() for layer in fold.swallowed}
+    tensors = {value: tensor(value) for value in net.input_values}
+    if preprocessing is not None:
+        value = net.input_values[preprocessing.index]
+        tensors[value] = tensor(value, preprocessing.emit(g, names[value]))
+    for layer in layers:
+        if layer.op.role is Role.DATA or layer in swallowed:
+            continue
+        values = [folds[layer].output] if layer in folds else layer.outputs
+        folded = (folds[layer].shapes, folding.once(folds[layer].blobs)) if layer in folds else None
+        g.begin(layer, [tensor(value) for value in values], folded)
+        start = len(g.nodes)
+        made = layer.op.onnx(g, *(tensors[value] for value in layer.inputs))
+        results = [made] if isinstance(made, str) else made
+        held = _named(g.nodes[start:], results, [names[value] for value in values])
+        tensors.update((value, tensor(value, name)) for value, name in zip(values, held, strict=True))
+    outputs = [_output(g, value, tensors[value].name, names[value]) for value in wanted]
+    g.keep_what_leads_to(outputs)
+    return Graph(
+        net.name or "caffe",
+        g,
+        [Port(names[value], value.name, axes.dims(value)) for value in read_inputs(net, wanted)],
+        [Port(name, value.name, axes.dims(value)) for name, value in zip(outputs, wanted, strict=True)],
+        preprocessing,
+    )
+
+
+def _named(nodes: list[Node], results: list[str], names: list[str]) -> list[str]:
+    """Give a layer's results the names of its blobs, wherever the layer's own nodes say them.
+
+    Returns what each result is called now: still the same where another layer made it (Dropout passes its bottom on),
+    or where it has the name of an earlier top already.
+    """
+    made = {name for node in nodes for name in node.outputs}
+    renamed: dict[str, str] = {}
+    for result, name in zip(results, names, strict=True):
+        if result in made:
+            renamed.setdefault(result, name)
+    for node in nodes:
+        node.inputs = [renamed.get(name, name) for name in node.inputs]
+        node.outputs = [renamed.get(name, name) for name in node.outputs]
+    return [renamed.get(result, result) for result in results]
+
+
+def _output(g: Emitter, value: Value, held: str, name: str) -> str:
+    """Return the name of the Value as an output of the file; ``held`` has its numbers, and ``name`` is its own."""
+    if held == name:
+        return name
+    if value.layer.op.role is Role.DATA:  # an input, prepared; its name is what the user feeds
+        name = g.fresh(version_name(value))
+    g.nodes.append(Node("Identity", [held], [name], {}, g.fresh(f"{name}/Identity")))
+    return name
+
+
+# Writing
+
+
+def write(graph: Graph, path: Path, external_data: bool | None = None) -> None:
+    """Write the graph whole or not at all, after onnx's own checker has accepted its structure."""
+    external = graph.weight_bytes > PROTOBUF_LIMIT if external_data is None else external_data
+    skeleton = _model(graph)
+    check_structure(skeleton, graph)
+    data_path = path.with_name(path.name + ".data")
+    with ExitStack() as stack:
+        stream = stack.enter_context(replacing(path))
+        data = stack.enter_context(replacing(data_path)) if external else None
+        stream.write(skeleton.SerializeToString())
+        offset = 0
+        for entry in graph.initializers:
+            if data is None:
+                _write_inline(stream, entry)
+            else:
+                offset = _write_external(stream, data, data_path.name, entry, offset)
+
+
+def _write_inline(stream: IO[bytes], entry: Initializer) -> None:
+    """One initializer as a chunk that merges into the model's graph."""
+    size = 4 * math.prod(entry.shape)
+    head = _tensor_head(entry) + wire.header(_TENSOR_RAW, size)
+    initializer = wire.header(_GRAPH_INITIALIZER, len(head) + size)
+    stream.write(wire.header(_MODEL_GRAPH, len(initializer) + len(head) + size) + initializer + head)
+    write_numbers(stream, entry.load())
+
+
+def _tensor_head(entry: Initializer) -> bytes:
+    dims = b"".join(wire.varint(_TENSOR_DIMS << 3) + wire.varint(dim) for dim in entry.shape)
+    return dims + wire.varint(_TENSOR_TYPE << 3) + wire.varint(1) + wire.delimited(_TENSOR_NAME, entry.name.encode())
+
+
+def _write_external(stream: IO[bytes], data: IO[bytes], location: str, entry: Initializer, offset: int) -> int:
+    """The numbers at the next page of the data file, and a reference to them. Returns the next offset."""
+    start = -(-offset // ALIGNMENT) * ALIGNMENT
+    data.write(b"\0" * (start - offset))
+    write_numbers(data, entry.load())
+    size = 4 * math.prod(entry.shape)
+    tensor = onnx.TensorProto(name=entry.name, data_type=1, dims=entry.shape, data_location=1)
+    for key, value in (("location", location), ("offset", str(start)), ("length", str(size))):
+        tensor.external_data.add(key=key, value=value)
+    chunk = wire.delimited(_GRAPH_INITIALIZER, tensor.SerializeToString())
+    stream.write(wire.delimited(_MODEL_GRAPH, chunk))
+    return start + size
+
+
+def _model(graph: Graph) -> Any:
+    """The ModelProto without its weights."""
+    h = onnx.helper
+    constants = [onnx.numpy_helper.from_array(v, k) for k, v in graph.emitter.constants.items()]
+    body = h.make_graph(
+        [_node(node) for node in graph.emitter.nodes],
+        graph.name,
+        [h.make_tensor_value_info(port.name, 1, port.dims) for port in graph.inputs],
+        [h.make_tensor_value_info(port.name, 1, port.dims) for port in graph.outputs],
+        initializer=constants,
+    )
+    opset = h.make_opsetid("", graph.emitter.opset)
+    # The oldest IR version that knows the opset, so that old runtimes can read the file.
+    version = h.find_min_ir_version_for([opset])
+    model = h.make_model(body, opset_imports=[opset], ir_version=version, producer_name="caffeport")
+    if graph.preprocessing is not None:  # so that a reader knows that it takes pixels as they are
+        h.set_model_props(model, {METADATA_KEY: graph.preprocessing.to_json()})
+    return model
+
+
+def _node(node: Node) -> Any:
+    attributes = {key: _subgraph(v) if isinstance(v, Subgraph) else v for key, v in node.attributes.items()}
+    return onnx.helper.make_node(node.op, node.inputs, node.outputs, name=node.name, **attributes)
+
+
+def _subgraph(body: Subgraph) -> Any:
+    h = onnx.helper
+    inputs = [h.make_tensor_value_info(name, 1, list(shape)) for name, shape in body.inputs]
+    outputs = [h.make_tensor_value_info(name, 1, None) for name in body.outputs]
+    return h.make_graph([_node(node) for node in body.nodes], "step", inputs, outputs)
+
+
+def check_structure(skeleton: Any, graph: Graph) -> None:
+    """onnx's checker with full shape inference, weights standing in as inputs of their shapes."""
+    model = onnx.ModelProto()
+    model.CopyFrom(skeleton)
+    for entry in graph.initializers:
+        model.graph.input.append(onnx.helper.make_tensor_value_info(entry.name, 1, list(entry.shape)))
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ExportError(f"net {graph.name!r}: the ONNX graph does not pass onnx's checker: {first}") from error

@@ -1,0 +1,1 @@
+"""A net as a torch module, and files for torch."""

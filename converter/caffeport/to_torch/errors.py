@@ -1,0 +1,41 @@
+"""Whether an error of torch comes from an input of a wrong size, and which shapes are not what the net declares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import shape_text
+
+FAULTS = (RuntimeError, IndexError, ValueError)
+"""What torch raises for shapes that do not fit, but for other things too."""
+
+
+def differences(values: Sequence[Tensor], declared: Sequence[tuple[str, tuple[int, ...]]]) -> list[str]:
+    """What is not as declared, by (blob name, shape): any batch size will do unless nothing else differs."""
+    pairs = [(name, shape, tuple(value.shape)) for value, (name, shape) in zip(values, declared, strict=True)]
+    inner = [pair for pair in pairs if len(pair[1]) != len(pair[2]) or pair[1][1:] != pair[2][1:]]
+    return [
+        f'"{name}" has the shape {shape_text(got)}, expected {_batched(shape) if inner else shape_text(shape)}'
+        for name, shape, got in inner or [pair for pair in pairs if pair[1] != pair[2]]
+    ]
+
+
+def _batched(shape: Sequence[int]) -> str:
+    return "x".join(["N", *map(str, shape[1:])]) if shape else "scalar"
+
+
+@torch.no_grad()
+def fails_on_zeros(module: nn.Module, inputs: Sequence[Tensor]) -> bool:
+    """Whether the shapes alone are at fault: zeros are good labels and indices. In eval mode, which changes nothing."""
+    training = module.training
+    module.eval()
+    try:
+        module(*[torch.zeros_like(x) for x in inputs])
+    except FAULTS:
+        return True
+    finally:
+        module.train(training)
+    return False

@@ -1,0 +1,134 @@
+"""SSD's default boxes and its last layer (see caffeport.operators.detection)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from ...operators.detection import PriorBoxes
+
+BLOCK = 256  # rows of the overlaps computed at once
+
+
+class PriorBox(nn.Module):
+    """The boxes depend on the two sizes alone; those of the last sizes are kept."""
+
+    def __init__(self, boxes: PriorBoxes) -> None:
+        super().__init__()
+        self.boxes = boxes
+        self._made: tuple[object, np.ndarray] | None = None
+
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:
+        sizes = (x.shape[2], x.shape[3]), (image.shape[2], image.shape[3])
+        if self._made is None or self._made[0] != sizes:
+            self._made = sizes, self.boxes.blob(*sizes)
+        return torch.tensor(self._made[1], dtype=x.dtype, device=x.device)
+
+    def extra_repr(self) -> str:
+        return str(self.boxes)
+
+
+class DetectionOutput(nn.Module):
+    """``code``: (code_type, variance_encoded_in_target); ``suppression``: (confidence_threshold, top_k,
+    nms_threshold, eta); a negative top_k or keep_top_k keeps all. ``labels``: the classes but the background.
+
+    Gradients reach the scores and boxes that are kept.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        labels: list[int],
+        share_location: bool,
+        code: tuple[str, bool],
+        suppression: tuple[float, int, float, float],
+        keep_top_k: int,
+    ) -> None:
+        super().__init__()
+        self.num_classes, self.labels, self.share_location = num_classes, labels, share_location
+        self.code, self.suppression, self.keep_top_k = code, suppression, keep_top_k
+
+    def forward(self, loc: Tensor, conf: Tensor, prior: Tensor, *_: Tensor) -> Tensor:
+        corners, variance = prior[0].reshape(2, -1, 4)
+        loc = loc.reshape(len(loc), len(corners), -1, 4).transpose(1, 2)  # (N, 1 or C, P, 4)
+        boxes = decoded(loc, corners, variance, *self.code)
+        boxes = boxes.expand(-1, self.num_classes, -1, -1)
+        scores = conf.reshape(len(conf), len(corners), self.num_classes).transpose(1, 2)  # (N, C, P)
+        rows = []
+        for image in range(len(scores)):
+            label, place = self._chosen(boxes[image].detach().cpu(), scores[image].detach().cpu())
+            label, place = label.to(conf.device), place.to(conf.device)
+            front = torch.stack([torch.full_like(label, image), label], 1).to(conf.dtype)
+            found = scores[image, label, place][:, None], boxes[image, label, place]
+            rows.append(torch.cat([front, *found], 1))
+        top = torch.cat(rows)
+        if not len(top):
+            top = conf.new_full((len(conf), 7), -1.0)
+            top[:, 0] = torch.arange(len(conf))
+        return top[None, None]
+
+    def _chosen(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """(labels, priors) that one image keeps, ordered by label and falling score."""
+        confidence, top_k, threshold, eta = self.suppression
+        labels, places = [], []
+        for label in self.labels:
+            candidates = (scores[label] > confidence).nonzero()[:, 0]
+            order = scores[label, candidates].sort(descending=True, stable=True).indices
+            candidates = candidates[order[: top_k if top_k >= 0 else None]]
+            kept = candidates[not_suppressed(boxes[label, candidates], threshold, eta)]
+            labels.append(torch.full_like(kept, label))
+            places.append(kept)
+        label, place = torch.cat(labels), torch.cat(places)
+        if 0 <= self.keep_top_k < len(label):
+            best = scores[label, place].sort(descending=True, stable=True).indices[: self.keep_top_k]
+            best = best.sort().values
+            label, place = label[best], place[best]
+        return label, place
+
+    def extra_repr(self) -> str:
+        return f"{self.num_classes} classes, {self.code[0]}, keep_top_k={self.keep_top_k}"
+
+
+def decoded(loc: Tensor, corners: Tensor, variance: Tensor, code_type: str, in_target: bool) -> Tensor:
+    """The boxes that offsets (..., P, 4) make of the priors ``corners`` (P, 4)."""
+    if not in_target:
+        loc = loc * variance
+    if code_type == "CORNER":
+        return corners + loc
+    low, high = corners.chunk(2, -1)
+    size = high - low
+    if code_type == "CORNER_SIZE":
+        return corners + loc * size.repeat(1, 2)
+    move, grow = loc.chunk(2, -1)
+    center, half = move * size + (low + high) / 2, grow.exp() * size / 2
+    return torch.cat([center - half, center + half], -1)
+
+
+def not_suppressed(boxes: Tensor, threshold: float, eta: float) -> Tensor:
+    """Indices of the boxes (K, 4), best first, that overlap no box kept before by more than ``threshold``,
+    which each box kept multiplies by eta while it is above 0.5."""
+    worst = np.zeros(len(boxes), boxes.numpy().dtype)  # each box's largest overlap with one that is kept
+    limit = worst.dtype.type(threshold)
+    kept = []
+    for start in range(0, len(boxes), BLOCK):
+        shared = overlaps(boxes[start : start + BLOCK], boxes).numpy()
+        for index, row in enumerate(shared, start):
+            if worst[index] > limit:
+                continue
+            kept.append(index)
+            np.maximum(worst, row, out=worst)
+            if eta < 1 and limit > 0.5:
+                limit *= worst.dtype.type(eta)
+    return torch.tensor(kept, dtype=torch.long)
+
+
+def overlaps(boxes: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union of every box (A, 4) with every one of ``others`` (B, 4)."""
+    low, high = boxes[:, None, :2], boxes[:, None, 2:]
+    common = (torch.minimum(high, others[:, 2:]) - torch.maximum(low, others[:, :2])).clamp_min(0).prod(-1)
+    union = (high - low).prod(-1) + (others[:, 2:] - others[:, :2]).prod(-1) - common
+    return torch.where(common > 0, common / union, 0)

@@ -1,0 +1,336 @@
+"""normface evaluate lfw | blufr | ytf | bin"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from caffeport.cli.command import DONE, print_table
+from caffeport.json_text import to_json
+
+from ..errors import DataError, NormfaceError, NormfaceWarning
+from . import model_options, threshold_option
+
+if TYPE_CHECKING:
+    from ..evaluate import FoldResult
+    from ..features import Features
+
+METRICS = ("cosine", "euclid", "normalized-euclid")
+PROTOCOLS_OWN = "the protocol's"  # the mirror merge, unless said
+PROTOCOLS = ("plain", "normface", "sphereface", "insightface")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    protocols = parser.add_subparsers(required=True, metavar="PROTOCOL")
+
+    def protocol(name: str, text: str, run: Any) -> argparse.ArgumentParser:
+        added = protocols.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        added.set_defaults(protocol_run=run)
+        return added
+
+    lfw = protocol("lfw", "LFW's 6000 pairs in ten folds", _lfw)
+    lfw.add_argument("--pairs", required=True, type=Path, metavar="pairs.txt", help="view 2's list of pairs")
+    threshold_option.add(lfw)
+    _add_fold_options(lfw, "plain")
+    blufr = protocol("blufr", "all pairs of LFW, and open-set identification, in ten trials", _blufr)
+    blufr.add_argument(
+        "--config", required=True, type=Path, metavar="blufr_lfw_config.mat", help="the benchmark's protocol file"
+    )
+    threshold_option.add(blufr)
+    blufr.add_argument("--fars", metavar="F[,F]", help="of the verification rates (default 0.01,0.001,0.0001)")
+    blufr.add_argument("--dir-fars", metavar="F[,F]", help="of the identification rates (default 0.1,0.01,0.001)")
+    blufr.add_argument("--rank", type=int, default=1, metavar="N", help="of the identification rates (default 1)")
+    _add_score_options(blufr)
+    ytf = protocol("ytf", "YouTube Faces' pairs of videos in ten folds", _ytf)
+    ytf.add_argument("--splits", required=True, type=Path, metavar="splits.txt", help="the list of pairs of videos")
+    ytf.add_argument(
+        "--method",
+        choices=("mean", "histogram"),
+        default="mean",
+        help="mean cosine of the frames (default), or their histogram in an SVM",
+    )
+    ytf.add_argument("--centre", action="store_true", help="subtract the mean of the other folds' videos first")
+    ytf.add_argument("--svm-cost", type=float, default=1.0, metavar="C", help="of the histogram method (default 1)")
+    sets = protocol("bin", "InsightFace's .bin sets (lfw, cfp_fp, agedb_30, …) in ten folds", _bin)
+    sets.add_argument("--set", required=True, type=Path, metavar="SET.bin", help="the set")
+    threshold_option.add(sets)
+    _add_fold_options(sets, "insightface")
+    for added, images in ((lfw, True), (blufr, True), (ytf, True), (sets, False)):
+        _add_source(added, images)
+
+
+def run(options: argparse.Namespace) -> int:
+    return options.protocol_run(options)
+
+
+def _lfw(options: argparse.Namespace) -> int:
+    from ..evaluate.lfw import evaluate_lfw, read_pairs, rows_of
+    from ..evaluate.source import mirror_note
+
+    pairs = read_pairs(options.pairs)
+    protocol = _fold_protocol(options)
+    fars = _fars(options.fars, "--fars")
+    _check_output(options, protocol.name == "plain")
+    found = _features(options, protocol.mirror, lambda names: rows_of(pairs, names))
+    note = mirror_note(found.settings, protocol.mirror, protocol.name)
+    if note:
+        warnings.warn(NormfaceWarning(note), stacklevel=1)
+    result = evaluate_lfw(found.features, found.names, pairs, protocol, fars=fars)
+    return _tell_folds(options, result, "LFW", settings=found.settings)
+
+
+def _bin(options: argparse.Namespace) -> int:
+    from ..evaluate.bin_sets import evaluate_bin, read_bin
+
+    held = read_bin(options.set)
+    protocol = _fold_protocol(options)
+    fars = _fars(options.fars, "--fars")
+    _check_output(options, protocol.name == "plain")
+    if options.features is not None:
+        from ..features import load_features
+
+        _refuse_both(options)
+        found = load_features(options.features)
+    else:
+        found = _extracted(options, held, protocol.mirror)
+    result = evaluate_bin(found.features, held.same, protocol, fars=fars, names=held.names)
+    return _tell_folds(options, result, options.set.name, held, found.settings)
+
+
+def _ytf(options: argparse.Namespace) -> int:
+    from ..evaluate.ytf import checked_cost, evaluate_ytf, frames_of, read_splits
+    from ..progress import progress
+
+    splits = read_splits(options.splits)
+    cost = checked_cost(options.svm_cost)
+    _check_output(options)
+    found = _features(options, "none", lambda names: frames_of(splits, names))
+    folds = len(set(splits.fold.tolist()))
+    with progress("folds", folds) as bar:
+        result = evaluate_ytf(
+            found.features,
+            found.names,
+            splits,
+            options.method,
+            centre=options.centre,
+            cost=cost,
+            told=bar.advance,
+        )
+    return _tell_folds(options, result, "YTF")
+
+
+def _blufr(options: argparse.Namespace) -> int:
+    from ..evaluate.blufr import (
+        DRAWN_DIR_FARS,
+        DRAWN_FARS,
+        IDENTIFICATION_FARS,
+        VERIFICATION_FARS,
+        checked_rank,
+        evaluate_blufr,
+        rows_of,
+    )
+    from ..evaluate.blufr_config import read_config
+    from ..evaluate.report import blufr_figures, blufr_rows
+    from ..progress import progress
+
+    config = read_config(options.config)
+    fars = _fars(options.fars, "--fars", VERIFICATION_FARS)
+    dir_fars = _fars(options.dir_fars, "--dir-fars", IDENTIFICATION_FARS)
+    pca, rank = _pca(options.pca), checked_rank(options.rank)
+    comparable = pca is None and options.metric in (None, "cosine")
+    _check_output(options, comparable)
+    found = _features(options, "sum", lambda names: rows_of(config, names))
+    drawn = (DRAWN_FARS, DRAWN_DIR_FARS) if options.out else ((), ())
+    with progress("trials", len(config.trials)) as bar:
+        result = evaluate_blufr(
+            found.features,
+            found.names,
+            config,
+            fars=sorted({*fars, *drawn[0]}),
+            identification_fars=sorted({*dir_fars, *drawn[1]}),
+            rank=rank,
+            pca=pca,
+            metric=options.metric or "cosine",
+            told=bar.advance,
+        )
+    whole, result = result, result.at(fars, dir_fars)
+    figures = blufr_figures(result, comparable=comparable)
+    impostors = int(result.impostor_pairs.min())
+    threshold_option.write(options, figures, found.settings, f"BLUFR ({len(config.trials)} trials)", impostors)
+    if options.out:
+        from ..evaluate.figures import save_blufr_rates
+
+        _write_json(options.out / "results.json", figures)
+        save_blufr_rates(options.out / "roc.png", whole, "BLUFR")
+    if options.json:
+        print(to_json(figures))
+        return DONE
+    print_table(["", "mean - std", "mean", "std"], blufr_rows(result), {"mean - std", "mean", "std"})
+    print(
+        f"{len(config.trials)} trials, {int(result.genuine_pairs.mean())} genuine and "
+        f"{int(result.impostor_pairs.mean())} impostor pairs each; %, sample standard deviation"
+    )
+    _tell_files(options)
+    return DONE
+
+
+def _tell_folds(
+    options: argparse.Namespace,
+    result: FoldResult,
+    title: str,
+    pictures: Any = None,
+    settings: dict[str, Any] | None = None,
+) -> int:
+    from ..evaluate.report import fold_figures, fold_lines
+
+    figures = fold_figures(result, comparable=result.protocol == "plain")
+    impostors = int((~result.same).sum())
+    threshold_option.write(options, figures, settings or {}, f"{title} ({len(result.same)} pairs)", impostors)
+    if options.out:
+        from ..evaluate.figures import save_fold_figures
+        from ..evaluate.source import finder
+
+        _write_json(options.out / "results.json", figures)
+        pictures = _pictures(options) if pictures is None else pictures
+        save_fold_figures(options.out, result, title, None if pictures is None else finder(pictures))
+    if options.json:
+        print(to_json(figures))
+        return DONE
+    print(f"{title}, protocol {result.protocol}: {len(result.same)} pairs in {len(result.accuracies)} folds")
+    lines = fold_lines(result)
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:<{width}}  {value}")
+    _tell_files(options)
+    return DONE
+
+
+def _features(options: argparse.Namespace, mirror: str, needed: Any) -> Features:
+    """From --features, or by --model of those --images that ``needed(names) -> rows`` says."""
+    import numpy as np
+
+    from ..evaluate.source import Chosen
+    from ..features import load_features
+
+    if options.features is not None:
+        _refuse_both(options)
+        return load_features(options.features)
+    pictures = _pictures(options)
+    if options.model is None or pictures is None:
+        raise NormfaceError("give --features F.npz (of normface extract), or --model M with --images PICTURES")
+    return _extracted(options, Chosen(pictures, np.unique(needed(pictures.names))), mirror)
+
+
+def _extracted(options: argparse.Namespace, pictures: Any, mirror: str) -> Features:
+    from ..features import Features
+
+    if options.model is None:
+        raise NormfaceError("give --features F.npz (of normface extract), or --model M")
+    options.mirror = mirror if options.mirror == PROTOCOLS_OWN else options.mirror
+    extractor = model_options.extractor(options)
+    rows = extractor.features(pictures, progress=True)
+    settings = dict(extractor.settings)
+    if options.threshold_out is not None and extractor.identity is not None:
+        settings["identity"] = extractor.identity.to_dict()
+    return Features(rows, list(pictures.names), settings=settings)
+
+
+def _pictures(options: argparse.Namespace) -> Any:
+    from ..data import open_reader
+
+    images = getattr(options, "images", None)
+    return None if images is None else open_reader(images)
+
+
+def _fold_protocol(options: argparse.Namespace) -> Any:
+    from ..evaluate.protocols import protocol_named
+
+    return protocol_named(options.protocol).with_options(pca=_pca(options.pca), metric=options.metric)
+
+
+def _add_fold_options(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--protocol", choices=PROTOCOLS, default=default, help="whose way of measuring (default %(default)s)"
+    )
+    parser.add_argument("--fars", metavar="F[,F]", help="false accept rates (default 0.1,0.01,0.001)")
+    _add_score_options(parser)
+
+
+def _add_score_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pca", metavar="KEEP", help="principal components: 0.995 of the variance, or 128 of them")
+    parser.add_argument("--metric", choices=METRICS, help="replaces the protocol's")
+
+
+def _add_source(parser: argparse.ArgumentParser, images: bool) -> None:
+    group = parser.add_argument_group("features", "from a file, or by a model")
+    group.add_argument("--features", type=Path, metavar="F.npz", help="as normface extract writes them")
+    if images:
+        group.add_argument("--images", type=Path, metavar="PICTURES", help="a folder, zip, …; for figures too")
+    model_options.add_model(parser, positional=False)
+    parser.set_defaults(mirror=PROTOCOLS_OWN, threshold_out=None)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write figures and results.json there")
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+    )
+
+
+def _pca(text: str | None) -> float | int | None:
+    from ..evaluate.pca import checked_keep
+
+    if text is None:
+        return None
+    try:
+        keep: float | int = float(text) if "." in text or "e" in text.lower() else int(text)
+    except ValueError:
+        raise NormfaceError(f'--pca "{text}": expected a share of the variance (0.995) or a number (128)') from None
+    return checked_keep(keep)
+
+
+def _fars(text: str | None, option: str, default: tuple[float, ...] = (1e-1, 1e-2, 1e-3)) -> tuple[float, ...]:
+    if text is None:
+        return default
+    try:
+        fars = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        fars = ()
+    if not fars or not all(0 < far <= 1 for far in fars):
+        raise NormfaceError(f'{option} "{text}": expected shares above 0 up to 1 with commas between: 0.01,0.001')
+    return fars
+
+
+def _refuse_both(options: argparse.Namespace) -> None:
+    if options.model is not None:
+        raise NormfaceError("give --features or --model, not both")
+
+
+def _check_output(options: argparse.Namespace, comparable: bool = False) -> None:
+    """Before the work is done: that figures can be drawn, and that the folder is there.
+
+    comparable: the scores will be cosines of features as they are extracted, of which a threshold can be told.
+    """
+    threshold_option.check(options, comparable)
+    if options.out is None:
+        return
+    from ..evaluate.figures import figure
+
+    figure(1, 1)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{options.out}: cannot be made: {error.strerror or error}") from error
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    from caffeport.files import replacing
+
+    with replacing(path) as stream:
+        stream.write((to_json(content) + "\n").encode())
+
+
+def _tell_files(options: argparse.Namespace) -> None:
+    if options.out:
+        print(f"wrote {options.out}: results.json and figures")
+    threshold_option.tell(options)

@@ -1,0 +1,50 @@
+"""normface extract MODEL [WEIGHTS] --data IMAGES --out F.npz"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from caffeport.cli.command import DONE
+from caffeport.json_text import to_json
+
+from . import model_options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    model_options.add_model(parser, positional=True)
+    parser.add_argument(
+        "--data", required=True, type=Path, metavar="IMAGES", help="a folder, list file, zip, LMDB or .rec"
+    )
+    parser.add_argument("--root", type=Path, metavar="FOLDER", help="what the paths of a list file are relative to")
+    parser.add_argument("--out", required=True, type=Path, metavar="F.npz", help="the file to write, or F.parquet")
+    parser.add_argument(
+        *("--on-bad-image", "--on-bad-picture"),  # the latter is of earlier versions
+        choices=("stop", "skip"),
+        default="stop",
+        help="at one that cannot be read (default stop)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..data import open_reader
+    from ..features.features import checked_target
+    from ..features.job import extract_to
+
+    checked_target(options.out)
+    extractor = model_options.extractor(options)
+    pictures = open_reader(options.data, root=options.root, color=extractor.color)
+    outcome = extract_to(options.out, extractor, pictures, bad=options.on_bad_image)
+    rows, width = outcome.features.features.shape
+    if options.json:
+        skipped = [{"picture": name, "why": why} for name, why in outcome.skipped]
+        content = {"file": str(options.out), "pictures": rows, "dimension": width, "skipped": skipped}
+        print(to_json(content | {"continued_from": outcome.continued_from}))
+        return DONE
+    for _, why in outcome.skipped:
+        print(f"normface: skipped {why}", file=sys.stderr)
+    again = f", continued from {outcome.continued_from}" if outcome.continued_from else ""
+    print(f"wrote {options.out}: {rows} features of {width} numbers{again}")
+    return DONE

@@ -1,0 +1,125 @@
+"""``normface finetune``: flags and config.toml to the recipe, and its result to the screen."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any
+
+from caffeport.cli.command import DONE, FAILED, INTERRUPTED, complain, print_table
+from caffeport.json_text import to_json
+
+from ..finetune.config import Config, flag
+from ..interrupts import Interrupts
+
+_OTHER_NAMES = {"loss_options": ("--loss-option",), "on_bad_picture": ("--on-bad-image",)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="F.toml", type=Path, help="settings from a file; flags win over it")
+    groups: dict[str, Any] = {}
+    for entry in fields(Config):
+        name = entry.metadata["group"]
+        if name not in groups:
+            groups[name] = parser.add_argument_group(name)
+        _add(groups[name], entry)
+    groups["preprocessing"].add_argument(
+        "--pad", dest="fit", action="store_const", const="pad", help="the same as --fit pad"
+    )
+    out = groups["output"]
+    out.add_argument("--resume", action="store_true", help="go on with the run in --out, to the same numbers")
+    out.add_argument("--overwrite", action="store_true", help="replace an earlier run in --out")
+    out.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _add(group: Any, entry: Field[Any]) -> None:
+    """A flag of text; its value is read where TOML's is, so that all problems are told together."""
+    about = entry.metadata
+    default = entry.default if entry.default is not MISSING else None
+    told = about["help"]
+    if default not in (None, "", False, ()):
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        told += f" (default {'on' if default is True else shown})"
+    told = told.replace("%", "%%")
+    if about["kind"] == "flag":
+        group.add_argument(flag(entry.name), action=argparse.BooleanOptionalAction, default=None, help=told)
+        return
+    metavar = about.get("metavar") or ("{" + ",".join(about["choices"]) + "}" if "choices" in about else "N")
+    more: dict[str, Any] = {"nargs": "+"} if about["kind"] == "numbers" else {}
+    if about["kind"] == "table":
+        more = {"action": "extend", "nargs": "+"}
+    group.add_argument(flag(entry.name), *_OTHER_NAMES.get(entry.name, ()), metavar=metavar, help=told, **more)
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..finetune import config_file, output
+    from ..finetune.checkpoint import Diverged
+    from ..finetune.collectives import LostRank
+    from ..finetune.recipe import finetune
+    from ..finetune.result import INTERRUPTED as INTERRUPTED_RUN
+
+    given = {entry.name: getattr(options, entry.name) for entry in fields(Config)}
+    given = {name: value for name, value in given.items() if value is not None}
+    stored: dict[str, Any] = {}
+    if options.config is not None:
+        stored = config_file.read(options.config)
+    elif options.resume and "out" in given and (Path(given["out"]) / output.CONFIG).is_file():
+        stored = config_file.read(Path(given["out"]) / output.CONFIG)
+    config = Config.from_settings({**stored, **given})
+    try:
+        with Interrupts(ready=False, words=_STOPPING) as should_stop:
+            result = finetune(config, resume=options.resume, overwrite=options.overwrite, should_stop=should_stop)
+    except Diverged as error:
+        complain("normface", f"{error}; {_ADVICE}")
+        return FAILED
+    except LostRank as error:
+        complain("normface", str(error))
+        return FAILED
+    if not result.leads:
+        return DONE
+    _print(result, as_json=options.json)
+    if result.stopped == INTERRUPTED_RUN:
+        complain("normface", f"interrupted after step {result.steps}; --resume --out {config.out} goes on")
+        return INTERRUPTED
+    if result.diverged:
+        complain("normface", f"{result.diverged}; {config.out} holds the last good model; {_ADVICE}")
+    return DONE if result.ok else FAILED
+
+
+_STOPPING = "stopping after this step, with a checkpoint; once more stops at once"
+_ADVICE = "a lower --lr or --head-lr-mult, --clip-norm, or a longer --warmup may help"
+
+
+def _print(result: Any, as_json: bool) -> None:
+    if as_json:
+        print(to_json(result.summary()))
+        return
+    headings, lines = result.table()
+    if lines:
+        print_table(headings, lines, whole=set(headings[1:]))
+    held = result.held_out
+    if held["identities"]:
+        print(
+            f"{held['pictures']} pictures of {held['identities']} held-out people: {held['genuine_pairs']:,} genuine "
+            f"and {held['impostor_pairs']:,} impostor pairs, of which FAR {100 * result.far:g} % lets in "
+            f"{held['impostors_accepted']:,}"
+        )
+    if not result.proofs:
+        return
+    best = f"the model of step {result.best_step}" if result.best_step else "the last model"
+    why = f" (stopped: {result.stopped})" if result.stopped else ""
+    print(
+        f"{result.steps} of {result.planned_steps} steps{why}, {result.pictures} pictures of {result.identities} people"
+    )
+    if result.left_out:
+        print(f"{len(result.left_out)} pictures were left out")
+    if result.best and not result.best.verifies_better_than(result.before):
+        print("no step verifies the held-out people better than the model it started from")
+    print(f"{best} is in {result.out}:")
+    rows = [
+        ("ok" if p.ok else "DIFFERS", p.file, p.how, "" if p.max_abs is None else f"{p.max_abs:.1e}")
+        for p in result.proofs
+    ]
+    if rows:
+        print_table(("", "loaded again", "run by", "max abs"), rows, whole={"", "max abs"})

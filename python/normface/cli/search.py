@@ -1,0 +1,54 @@
+"""normface search PHOTO --gallery features.npz --model M: whose faces are nearest."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from caffeport.cli.command import DONE, print_table
+from caffeport.json_text import to_json
+
+from . import photo_options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photos", metavar="PHOTO", nargs="+", type=Path, help="photos with the face to look for")
+    parser.add_argument(
+        "--gallery", required=True, type=Path, metavar="F.npz", help="features of the known faces (normface extract)"
+    )
+    photo_options.add_arguments(parser)
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="how many of the nearest (default 5)")
+    parser.add_argument(
+        "--faiss", action=argparse.BooleanOptionalAction, default=None, help="search with faiss (default: if installed)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from ..errors import NormfaceError
+    from ..features import load_features
+    from ..recognise import Gallery
+
+    if options.top < 1:
+        raise NormfaceError(f"--top {options.top}: expected 1 or more")
+    gallery = Gallery(load_features(options.gallery), use_faiss=options.faiss)
+    reader = photo_options.reader(options)
+    gallery.expects(reader.settings, str(options.gallery), reader.extractor.weight_digests)
+    faces = [reader.read(path) for path in options.photos]
+    found = gallery.nearest(np.stack([face.feature for face in faces]), options.top)
+    if options.json:
+        content = [
+            {"photo": face.path, "nearest": [vars(match) for match in matches]}
+            for face, matches in zip(faces, found, strict=True)
+        ]
+        print(to_json(content))
+        return DONE
+    lines = [
+        (face.path, str(place), match.name, match.identity or "", f"{match.score:.3f}")
+        for face, matches in zip(faces, found, strict=True)
+        for place, match in enumerate(matches, 1)
+    ]
+    print_table(("photo", "place", "face", "person", "cosine"), lines, whole={"place", "cosine"})
+    return DONE

@@ -1,0 +1,63 @@
+"""--threshold-out of normface evaluate: the thresholds that were measured, with the model that they hold for."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import NormfaceError
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threshold-out",
+        type=Path,
+        metavar="MODEL.toml",
+        help="write the thresholds with the model they hold for; normface compare finds it beside the model",
+    )
+
+
+def check(options: argparse.Namespace, comparable: bool) -> None:
+    """Before the work is done. comparable: the scores will be plain cosines, of which thresholds can be told."""
+    if options.threshold_out is None:
+        return
+    from ..recognise import threshold_file
+
+    threshold_file.checked_target(options.threshold_out)
+    if not comparable:
+        raise NormfaceError("--threshold-out: needs plain cosines; leave --pca and --metric out, --protocol plain")
+
+
+def write(
+    options: argparse.Namespace, figures: dict[str, Any], settings: dict[str, Any], measured: str, impostors: int
+) -> None:
+    """Write the threshold file of the model that made the features, as their ``settings`` say.
+
+    Rates below one of the ``impostors`` (pairs of different people) are left out: nothing was measured of them.
+    """
+    if options.threshold_out is None:
+        return
+    from ..features.identity import ModelIdentity
+    from ..reading import parsing
+    from ..recognise import threshold_file
+
+    source = options.features or options.model
+    if settings.get("identity") is None:
+        raise NormfaceError(
+            f"{source}: does not say which model made the features, so that no threshold can be told for one; "
+            "extract them again, or evaluate with --model"
+        )
+    with parsing(source, "its settings name no model"):
+        model = ModelIdentity.from_dict(settings["identity"])
+    known = {float(far): cosine for far, cosine in figures["thresholds"].items() if float(far) * impostors >= 1}
+    if not known:
+        raise NormfaceError(
+            f"--threshold-out: {impostors} impostor pairs show no such rate; ask for higher ones (--fars)"
+        )
+    threshold_file.write(options.threshold_out, threshold_file.Measurement(measured, model, known))
+
+
+def tell(options: argparse.Namespace) -> None:
+    if options.threshold_out:
+        print(f"wrote {options.threshold_out}: thresholds of this model, which normface compare finds beside it")

@@ -1,0 +1,120 @@
+"""The cascade's three nets, PNet, RNet and ONet, from Caffe's files to ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from caffeport.lazy import require
+
+from ..errors import DataError
+from ..fast_prelu import with_fast_prelu
+from .weights import OWN_NETS, installed_weights
+
+if TYPE_CHECKING:
+    from caffeport.graph.net import Net
+
+MEAN, SCALE = 127.5, 0.0078125
+"""What the nets were trained with: RGB, (x - 127.5) * 0.0078125."""
+STAGES = ("det1", "det2", "det3")
+_NUMBERS = {2: "scores", 4: "offsets", 10: "landmarks"}
+"""What an output of so many numbers a face is."""
+
+
+class Stage:
+    """One net in ONNX Runtime: pictures in, its outputs by meaning out ("scores", "offsets", "landmarks").
+
+    Runs on the thread that calls it, and may be called from several at once.
+    """
+
+    def __init__(self, net: Net, wanted: tuple[str, ...], providers: Sequence[str] | None) -> None:
+        self.size = _input_size(net)
+        outputs = {_NUMBERS.get(net.blob_shapes[name][1], ""): name for name in net.outputs}
+        if missing := [meaning for meaning in wanted if meaning not in outputs]:
+            raise DataError(
+                f'{net.weights_path}: net "{net.name}" is not what MTCNN has in this place: it has no output for '
+                f"{', '.join(missing)}; its outputs are {', '.join(net.outputs)}"
+            )
+        self._meanings = {meaning: outputs[meaning] for meaning in wanted}
+        runtime = require("onnxruntime")
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 1  # nets this small gain less from it than they wait for each other
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "net.onnx")
+            upright(net).to_onnx(path, mean=MEAN, scale=SCALE, rgb=True)
+            chosen = list(providers or ["CPUExecutionProvider"])
+            self._session = runtime.InferenceSession(with_fast_prelu(path), options, providers=chosen)
+        self._input = net.inputs[0]
+        self.checksum = zlib.crc32(b"".join(param.data.tobytes() for param in net.params))
+
+    def __call__(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
+        """pictures: (N, H, W, 3) BGR uint8. Every output has N as its first axis."""
+        x = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float32)
+        outputs = self._session.run(list(self._meanings.values()), {self._input: x})
+        return dict(zip(self._meanings, outputs, strict=True))
+
+
+def _input_size(net: Net) -> int:
+    shape = net.blob_shapes[net.inputs[0]]
+    if len(net.inputs) != 1 or len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
+        raise DataError(f"{net.weights_path}: a net of MTCNN takes one square picture of 3 channels, got {shape}")
+    return shape[2]
+
+
+def load_stages(folder: str | Path | None, providers: Sequence[str] | None = None) -> tuple[Stage, Stage, Stage]:
+    """PNet, RNet and ONet from ``folder`` (det1 to det3, .prototxt and .caffemodel), or from an installed package.
+
+    Where the folder has weights only, the prototxts that come with this package serve.
+    Raises DataError naming the file that is missing, or CaffeportError from reading it.
+    """
+    nets = _from_package() if folder is None else _from_folder(Path(folder))
+    wanted = (("scores", "offsets"), ("scores", "offsets"), ("scores", "offsets", "landmarks"))
+    pnet, rnet, onet = (Stage(net, words, providers) for net, words in zip(nets, wanted, strict=True))
+    return pnet, rnet, onet
+
+
+def _from_folder(folder: Path) -> list[Net]:
+    import caffeport
+
+    if not os.path.isdir(folder):
+        raise DataError(f"{folder}: no such folder; it should hold det1 to det3 of MTCNN, .prototxt and .caffemodel")
+    nets = []
+    for name in STAGES:
+        weights, text = folder / f"{name}.caffemodel", folder / f"{name}.prototxt"
+        if not os.path.isfile(weights):
+            raise DataError(f"{weights}: missing; MTCNN's weights are {', '.join(s + '.caffemodel' for s in STAGES)}")
+        nets.append(caffeport.load(text if os.path.isfile(text) else OWN_NETS / text.name, weights))
+    return nets
+
+
+def _from_package() -> list[Net]:
+    import caffeport
+
+    nets = []
+    for name, weights in zip(STAGES, installed_weights(), strict=True):
+        net = caffeport.load(OWN_NETS / f"{name}.prototxt", allow_missing_weights=True)
+        nets.append(net.with_weights(weights))
+    return nets
+
+
+def upright(net: Net) -> Net:
+    """The net for pictures as they are: the published ones were trained on pictures with x and y exchanged.
+
+    MATLAB stores columns first, so what reached Caffe was the transpose. Exchanging a kernel's two axes does
+    to the weights what transposing would do to every picture and every result.
+    """
+    changed = {}
+    for layer in net.layers:
+        if layer.type == "Convolution":
+            changed[layer.name] = [layer.blobs[0].swapaxes(2, 3), *layer.blobs[1:]]
+        elif layer.type == "InnerProduct" and len(layer.inputs[0].shape) == 4:
+            weight = layer.blobs[0]
+            maps = weight.reshape(weight.shape[0], *layer.inputs[0].shape[1:])
+            changed[layer.name] = [maps.swapaxes(2, 3).reshape(weight.shape), *layer.blobs[1:]]
+    return net.with_weights({**{x.name: x.blobs for x in net.layers if x.blobs}, **changed})

@@ -1,0 +1,216 @@
+"""Pictures to features: read, prepared, run in batches on all cores, mirror images merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from caffeport.cores import usable_cores
+
+from ..errors import DataError, NormfaceError
+from ..progress import progress as progress_bar
+from . import mirror as mirroring
+from .identity import ModelIdentity, identity_of
+from .own_preprocessing import resolve
+from .pipeline import pipelined
+from .session import FeatureSession
+
+BATCH_SIZES = {"cpu": 4, "cuda": 64}
+"""By device. On a CPU every core has a batch of its own, and a small one stays in its cache."""
+MOST_THREADS = 16
+"""Unless told otherwise: each batch in work takes memory."""
+READERS = 4
+"""Threads that read and decode, beside those that run the model; a file may take its time to come."""
+
+
+class Extractor:
+    """A model with its preprocessing: uint8 pictures in, float32 features out.
+
+    model, weights: an ``.onnx`` file, or a prototxt and its caffemodel (converted on the fly).
+    preset: of normface.preprocessing.PRESETS; mean, scale, rgb, fit and size replace what it says. Without any
+        of them the model's own is used: a transform_param, or what caffeport noted in the ONNX file.
+    mirror: none, sum, max or concat; see normface.features.mirror.
+    output: the blob of the feature, where the model has several outputs or ends elsewhere.
+    batch_size: pictures of a run, None: as suits the device; a model of a fixed batch size has its own.
+    threads: batches that run at the same time on a CPU, None: one a core.
+
+    inside: what the model itself does to its pictures first, None where that is nothing.
+    size: (H, W) of the net's pictures. color: whether it takes three channels. dimension: numbers of a feature.
+    settings: all of that as plain values, as it is stored with the features.
+
+    Raises NormfaceError where the model is no net from one picture to one vector, or its preprocessing is unknown.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        weights: str | Path | None = None,
+        *,
+        preset: str | None = None,
+        mean: float | Sequence[float] | None = None,
+        scale: float | None = None,
+        rgb: bool | None = None,
+        fit: str | None = None,
+        size: tuple[int, int] | None = None,
+        mirror: str = "none",
+        output: str | None = None,
+        batch_size: int | None = None,
+        threads: int | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.mirror = mirroring.checked(mirror)
+        for name, number in (("batch size", batch_size), ("threads", threads)):
+            if number is not None and number < 1:
+                raise NormfaceError(f"{name} {number}: expected 1 or more")
+        self._session = FeatureSession(model, weights, output, device)
+        self.threads = (threads or min(usable_cores(), MOST_THREADS)) if device == "cpu" else 1
+        told: dict[str, Any] = {"scale": scale, "rgb": rgb, "fit": fit, "size": size}
+        told["mean"] = None if mean is None else tuple(np.asarray(mean, float).reshape(-1).tolist())
+        self.preprocessing = resolve(self._session.own, preset, told, self._session.title)
+        self.inside = None if self._session.own is None else self._session.own.inside
+        self.color = self._session.channels == 3
+        self._check_channels()
+        self.size = self._picture_size(size)
+        self.batch_size = self._session.batch or batch_size or BATCH_SIZES[device]
+        dimension = self._session.dimension(self.size)
+        self.dimension = 2 * dimension if mirror == "concat" else dimension
+        self.settings: dict[str, Any] = {
+            "model": str(model),
+            "weights": None if weights is None else str(weights),
+            "output": output,
+            "mirror": mirror,
+            "mean": list(self.preprocessing.mean),
+            "scale": self.preprocessing.scale,
+            "rgb": self.preprocessing.rgb,
+            "fit": self.preprocessing.fit,
+            "size": list(self.size),
+        }
+
+    @cached_property
+    def identity(self) -> ModelIdentity | None:
+        """What a threshold measured with this extractor belongs to; see normface.features.identity."""
+        return identity_of(self)
+
+    def weight_digests(self) -> tuple[str, ...]:
+        """SHA-256 of the weights that the feature depends on, by value."""
+        return self._session.weight_digests()
+
+    def features_of(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """(N, D) float32 of decoded pictures, uint8 (H, W, C) BGR each."""
+        made = np.empty((len(pictures), self.dimension), np.float32)
+        for start in range(0, len(pictures), self.batch_size):
+            part = [self._prepared(picture, "a picture") for picture in pictures[start : start + self.batch_size]]
+            made[start : start + len(part)] = self._infer(part)
+        if not len(made):
+            raise NormfaceError("no pictures to take features of")
+        return made
+
+    def features(self, pictures: Any, *, progress: bool = False, start: int = 0) -> np.ndarray:
+        """(N - start, D) float32 of a normface.data source, from picture ``start`` on; DataError at a bad one."""
+        if len(pictures) <= start:
+            raise NormfaceError("no pictures to take features of")
+        made = np.empty((len(pictures) - start, self.dimension), np.float32)
+        row = 0
+        for _, features in self.batches(pictures, progress=progress, start=start):
+            made[row : row + len(features)] = features
+            row += len(features)
+        return made
+
+    def batches(
+        self, pictures: Any, *, progress: bool = False, start: int = 0, bad: str = "stop"
+    ) -> Iterator[tuple[list[int | DataError], np.ndarray]]:
+        """For every batch of pictures in order: what became of each, and the features (n, D) of those that have them.
+
+        What became of a picture: its index, or with ``bad="skip"`` the DataError that says why it has no feature: it
+        cannot be read, or the model makes no number (NaN, infinity) of it. With "stop" that is raised.
+        """
+        chunks = [
+            range(first, min(first + self.batch_size, len(pictures)))
+            for first in range(start, len(pictures), self.batch_size)
+        ]
+
+        def read(index: int) -> np.ndarray | DataError:
+            try:
+                return self._prepared(pictures.read(index), title_of(pictures, index))
+            except DataError as error:
+                return error
+
+        def work(chunk: Sequence[int], loaded: list[np.ndarray | DataError]) -> Any:
+            return self._batch(pictures, chunk, loaded)
+
+        told = progress_bar("features", len(pictures), start) if progress else nullcontext()
+        with told as bar, closing(pipelined(chunks, read, work, READERS, self.threads)) as made:
+            for fate, features in made:
+                errors = [entry for entry in fate if isinstance(entry, DataError)]
+                if errors and bad == "stop":
+                    raise errors[0]
+                yield fate, features
+                if bar is not None:
+                    bar.advance(len(fate))
+
+    def _batch(
+        self, pictures: Any, chunk: Sequence[int], loaded: list[Any]
+    ) -> tuple[list[int | DataError], np.ndarray]:
+        fate = [entry if isinstance(entry, DataError) else i for i, entry in zip(chunk, loaded, strict=True)]
+        ready = [entry for entry in loaded if not isinstance(entry, DataError)]
+        if not ready:
+            return fate, np.empty((0, self.dimension), np.float32)
+        features = self._infer(ready)
+        finite = np.isfinite(features).all(axis=1)
+        if finite.all():
+            return fate, features
+        rows = iter(finite.tolist())
+        for place, index in enumerate(chunk):
+            if isinstance(fate[place], int) and not next(rows):
+                fate[place] = DataError(f"{title_of(pictures, index)}: the model's feature of it is not finite")
+        return fate, features[finite]
+
+    def _prepared(self, picture: np.ndarray, name: str) -> np.ndarray:
+        channels = 3 if self.color else 1
+        if picture.ndim != 3 or picture.shape[2] != channels or picture.dtype != np.uint8:
+            found = f"{'x'.join(map(str, picture.shape))} {picture.dtype}"
+            raise DataError(f"{name}: is {found}; expected HxWx{channels} uint8, as the net takes {channels} channels")
+        return self.preprocessing.fitted(picture, self.size, name)
+
+    def _infer(self, pictures: list[np.ndarray]) -> np.ndarray:
+        batch = self.preprocessing.batch(pictures)
+        front = self._run(batch)
+        if self.mirror == "none":
+            return front
+        return mirroring.merged(front, self._run(np.ascontiguousarray(batch[..., ::-1])), self.mirror)
+
+    def _run(self, batch: np.ndarray) -> np.ndarray:
+        missing = (self._session.batch or len(batch)) - len(batch)
+        if missing:  # a model of a fixed batch size
+            batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+            return self._session.run(batch)[:-missing]
+        return self._session.run(batch)
+
+    def _check_channels(self) -> None:
+        channels = self._session.channels
+        if len(self.preprocessing.mean) not in (1, channels):
+            raise NormfaceError(
+                f"mean: has {len(self.preprocessing.mean)} numbers, and the net's pictures have {channels} channels"
+            )
+        if self.preprocessing.rgb and not self.color:
+            raise NormfaceError("rgb: needs a net that takes 3 channels; this one takes grey pictures")
+
+    def _picture_size(self, told: tuple[int, int] | None) -> tuple[int, int]:
+        fixed = self._session.size
+        if fixed is not None:
+            if told is not None and tuple(told) != fixed:
+                raise NormfaceError(f"{self._session.title}: takes pictures of {fixed[0]}x{fixed[1]} only; not --size")
+            return fixed
+        found = told or self._session.declared or self.preprocessing.size
+        if found is None:
+            raise NormfaceError(f"{self._session.title}: takes pictures of any size; say which (--size HxW)")
+        return found[0], found[1]
+
+
+def title_of(pictures: Any, index: int) -> str:
+    """A picture as messages name it; sources made elsewhere may have names only."""
+    return pictures.title(index) if hasattr(pictures, "title") else pictures.names[index]

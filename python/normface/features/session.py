@@ -1,0 +1,179 @@
+"""A model as an ONNX Runtime session with one picture input and one feature output."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from caffeport.graph.walk import read_inputs, wanted_values
+from caffeport.lazy import require
+
+from ..errors import NormfaceError, did_you_mean, shape_text
+from ..fast_prelu import with_fast_prelu
+from .identity import onnx_digest
+from .own_preprocessing import OwnPreprocessing, of_metadata, of_transform
+from .unread_inputs import unread_inputs
+
+CPU = ["CPUExecutionProvider"]
+TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+"""ONNX Runtime's name of an input's type -> NumPy's."""
+
+
+class FeatureSession:
+    """``run`` takes (N, C, H, W) float32 and gives (N, D) float32; several threads may call it at once.
+
+    size: (H, W) of the input, None where the model takes any. declared: (H, W) that the net's text gives.
+    channels: 1 or 3. batch: how many pictures a run takes, None for any number.
+    own: what the model says of its preprocessing; None where it says nothing.
+    """
+
+    def __init__(self, model: str | Path, weights: str | Path | None, output: str | None, device: str) -> None:
+        self.title = str(model)
+        self._model, self._weights, self._wanted = Path(model), weights, output
+        self.own: OwnPreprocessing | None = None
+        self.declared: tuple[int, int] | None = None
+        runtime = require("onnxruntime")
+        options = _options(runtime)
+        providers = _providers(runtime, device)
+        if Path(model).suffix.lower() == ".onnx":
+            if weights is not None:
+                raise NormfaceError(f"{model}: holds its weights; leave {weights} out")
+            self._open(runtime, Path(model), output, options, providers)
+            self.own = of_metadata(self._session.get_modelmeta().custom_metadata_map, self.title)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                path = self._convert(Path(model), weights, output, Path(folder))
+                self._open(runtime, path, None, options, providers)  # it has the one output that is wanted
+        self._input = self._picture_input()
+        batch, self.channels, *size = self._input.shape
+        self.batch: int | None = batch if isinstance(batch, int) and batch > 0 else None
+        self.size: tuple[int, int] | None = None
+        if all(isinstance(axis, int) and axis > 0 for axis in size):
+            self.size = (size[0], size[1])
+
+    def dimension(self, size: tuple[int, int]) -> int:
+        """D, by a run on black pictures (H, W). Raises NormfaceError where the output is no vector a picture."""
+        return self.run(np.zeros((self.batch or 2, self.channels, *size), np.float32)).shape[1]
+
+    def weight_digests(self) -> tuple[str, ...]:
+        """By value, see normface.features.identity: of an ONNX file; of a Caffe net as exported, folded or not."""
+        if self._weights is None:
+            inside = None if self.own is None else self.own.inside
+            digests = [onnx_digest(self._model, self._output, inside)]
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                paths = [
+                    self._convert(self._model, self._weights, self._wanted, Path(folder), f) for f in (True, False)
+                ]
+                digests = [onnx_digest(path, self._output, None) for path in paths]
+        return tuple(dict.fromkeys(digest for digest in digests if digest))
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        try:
+            inputs = {name: unread.zeros(len(batch)) for name, unread in self._unread.items()}
+            inputs[self._input.name] = batch.astype(TYPES[self._input.type], copy=False)
+            features = self._session.run([self._output], inputs)[0]
+        except Exception as error:  # ONNX Runtime has a class an error code, without a common one of its own
+            told = f"{self.title}: ONNX Runtime cannot run it on {shape_text(batch.shape)}"
+            raise NormfaceError(f"{told}: {_first_line(error)}") from error
+        vector = (
+            features.ndim >= 2 and features.shape[0] == len(batch) and features.size == len(batch) * features.shape[1]
+        )
+        if not vector or features.dtype.kind != "f" or not features.size:
+            raise NormfaceError(
+                f'{self.title}: its output "{self._output}" is {shape_text(features.shape)} {features.dtype} of '
+                f"{len(batch)} pictures, no feature vector each; name the blob of the feature (--output)"
+            )
+        return np.ascontiguousarray(features.reshape(len(batch), -1), np.float32)
+
+    def _open(self, runtime: Any, path: Path, output: str | None, options: Any, providers: list[str]) -> None:
+        if not os.path.isfile(path):
+            raise NormfaceError(f"{path}: no such file")
+        try:
+            model = with_fast_prelu(path) if providers == CPU else str(path)
+            self._session = runtime.InferenceSession(model, options, providers=providers)
+        except Exception as error:
+            raise NormfaceError(f"{self.title}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+        if self._session.get_providers()[0] != providers[0]:  # ONNX Runtime goes on with the CPU without a word
+            raise NormfaceError("device cuda: ONNX Runtime cannot start CUDA (driver, cuDNN); see --device cpu")
+        self._output = self._feature_output(output)
+        several = len(self._session.get_inputs()) > 1
+        self._unread = unread_inputs(path, self._output) if several else {}
+
+    def _convert(
+        self, net_path: Path, weights: str | Path | None, output: str | None, folder: Path, fold: bool = True
+    ) -> Path:
+        import caffeport
+
+        if weights is None:
+            raise NormfaceError(
+                f"{net_path}: needs its weights beside it: NET.prototxt WEIGHTS.caffemodel, or one .onnx"
+            )
+        net = caffeport.load(net_path, weights)
+        if output is not None and output not in net.blobs:
+            raise NormfaceError(
+                f'{net_path}: has no blob "{output}"{did_you_mean(output, net.blobs)} (--output); '
+                f"its outputs are {', '.join(net.outputs)}"
+            )
+        if output is None and len(net.outputs) > 1:
+            self._refuse_several(net.outputs)
+        wanted = wanted_values(net, None if output is None else [output])
+        pictures = [value for value in read_inputs(net, wanted) if len(value.shape) == 4]
+        if len(pictures) == 1:
+            self.declared = (pictures[0].shape[2], pictures[0].shape[3])
+            self.own = of_transform(net.preprocessing.get(pictures[0].name))
+        path = folder / ("folded.onnx" if fold else "unfolded.onnx")
+        net.to_onnx(path, outputs=[value.name for value in wanted] or None, fold=fold)
+        return path
+
+    def _picture_input(self) -> Any:
+        inputs = [one for one in self._session.get_inputs() if one.name not in self._unread]
+        if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] not in (1, 3):
+            told = ", ".join(f"{one.name} {shape_text(one.shape)}" for one in inputs) or "none"
+            raise NormfaceError(f"{self.title}: needs one picture input (N, 1 or 3 channels, H, W), and has {told}")
+        if inputs[0].type not in TYPES:
+            raise NormfaceError(f"{self.title}: its input is {inputs[0].type}; expected {' or '.join(TYPES)}")
+        return inputs[0]
+
+    def _feature_output(self, output: str | None) -> str:
+        names = [one.name for one in self._session.get_outputs()]
+        if output is None and len(names) == 1:
+            return names[0]
+        if output is None:
+            self._refuse_several(names)
+        if output not in names:
+            raise NormfaceError(
+                f'{self.title}: has no output "{output}"{did_you_mean(output, names)}; it has {", ".join(names)}'
+            )
+        return output
+
+    def _refuse_several(self, names: list[str]) -> NoReturn:
+        raise NormfaceError(f"{self.title}: has the outputs {', '.join(names)}; say which is the feature (--output)")
+
+
+def _options(runtime: Any) -> Any:
+    """One thread a run: cores are kept busy by several runs, which never wait for one another."""
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # its errors are raised, and told once
+    options.intra_op_num_threads = 1
+    return options
+
+
+def _providers(runtime: Any, device: str) -> list[str]:
+    if device == "cpu":
+        return CPU
+    if device != "cuda":
+        raise NormfaceError(f'device "{device}" is unknown; known: cpu, cuda')
+    if "CUDAExecutionProvider" not in runtime.get_available_providers():
+        raise NormfaceError(
+            "device cuda: this ONNX Runtime has no CUDA; pip uninstall onnxruntime, then "
+            "pip install onnxruntime-gpu, or choose cpu"
+        )
+    return ["CUDAExecutionProvider", *CPU]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
