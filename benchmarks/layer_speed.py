@@ -9,8 +9,8 @@ Claims, in float32 on all cores:
 
     python benchmarks/layer_speed.py [--repeats 7] [--json FILE]
 
-Builds official BVLC Caffe with the layers as the tests do (tests/caffe_trees.py), once, and compiles layer_speed.cpp
-against it.
+Builds official BVLC Caffe with the layers as the tests do (tests/support/caffe_trees.py), once, and compiles
+layer_speed.cpp against it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from _measure import Row, cache, parser, report
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-import caffe_trees
+from support import caffe_trees
 
 
 def program() -> Path:

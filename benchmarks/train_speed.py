@@ -6,9 +6,9 @@ in bfloat16 mixed precision; the losses of the first iterations agree (float32 w
     python benchmarks/train_speed.py [NET] [--repeats 5] [--iterations 5] [--json FILE]
 
 NET is a train net, by default this project's prototxt/center_face/train_test.prototxt. Caffe is official BVLC Caffe
-with the face layers and OpenBLAS, which the tests build (tests/caffe_trees.py), once; it starts from the same weights
-and gets the same batch. Every repeat is a process of its own for each of the three, one after the other in turn; its
-figure is the median of a few iterations after two that warm up.
+with the face layers and OpenBLAS, which the tests build (tests/support/caffe_trees.py), once; it starts from the same
+weights and gets the same batch. Every repeat is a process of its own for each of the three, one after the other in
+turn; its figure is the median of a few iterations after two that warm up.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from _measure import Row, cache, parser, report, run
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-import caffe_trees
+from support import caffe_trees
 
 BATCH = 16
 

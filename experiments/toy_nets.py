@@ -8,7 +8,7 @@ from pathlib import Path
 
 from caffeport.formats import prototxt
 from caffeport.formats.prototxt import Message, Scalar
-from normface.errors import DataError, TrainingError
+from normface.errors import TrainingError
 
 from .toy_heads import HEADS
 

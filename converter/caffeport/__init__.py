@@ -24,6 +24,7 @@ from .errors import (
 from .graph.build import load
 from .graph.net import Layer, Net
 from .operators.base import BlobSpec, LayerType, layer_type
+from .version import __version__
 
 
 def check(net: Net, inputs: Any = None, **options: Any) -> Any:
@@ -49,6 +50,7 @@ __all__ = [
     "UnknownLayerError",
     "WeightsError",
     "WeightsWarning",
+    "__version__",
     "check",
     "layer_type",
     "load",

@@ -9,12 +9,23 @@ Names are imported when they are first used, so that ``import normface`` loads n
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+from .version import __version__
 
 _OF_MODULES = {"Solver": "normface.solver"}
-_MODULES = ("align", "bounds", "data", "errors", "evaluate", "extract", "finetune", "losses", "solver")
+_MODULES = (
+    "alignment",
+    "bounds",
+    "data",
+    "detection",
+    "errors",
+    "evaluate",
+    "features",
+    "finetune",
+    "losses",
+    "solver",
+)
 
-__all__ = [*_OF_MODULES, *_MODULES]
+__all__ = [*_OF_MODULES, *_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """Fixtures of the tests with real Caffe."""
 
-import caffe_trees
 import pytest
+from support import caffe_trees
 
 
 @pytest.fixture(scope="session", params=list(caffe_trees.VERSIONS))

@@ -11,14 +11,12 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import caffe_trees
 import caffeport
-import golden_cases
-import nets
 import numpy as np
 import pytest
 import torch
 from caffeport.formats import prototxt
+from support import caffe_trees, golden_cases, nets
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 RTOL, ATOL = 1e-5, 1e-6  # float32, sums of up to some hundred terms in another order

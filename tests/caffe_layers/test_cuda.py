@@ -1,6 +1,7 @@
 """CUDA without a GPU: the same .cu files run on the host, and compile for the architectures that people have.
 
-cuda/README.md says what the emulation is. What is built here is kept in the cache of tests/caffe_trees.py, by content.
+cuda/README.md says what the emulation is. What is built here is kept in the cache of tests/support/caffe_trees.py, by
+content.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import caffe_trees
 import pytest
 from caffeport.cores import usable_cores
+from support import caffe_trees
 
 LAYERS = caffe_trees.REPOSITORY / "caffe_layers"
 KERNELS = sorted(str(path.relative_to(LAYERS)) for path in LAYERS.rglob("*.cu"))

@@ -6,8 +6,8 @@ import importlib.util
 import re
 from pathlib import Path
 
-import caffe_trees
 import pytest
+from support import caffe_trees
 
 SCRIPT = Path(__file__).with_name("cuda") / "emulation" / "cuda_to_cpp.py"
 SPEC = importlib.util.spec_from_file_location("cuda_to_cpp", SCRIPT)

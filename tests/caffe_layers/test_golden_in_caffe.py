@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import golden_cases
 import numpy as np
 import pytest
-from caffe_jobs import run_jobs
+from support import golden_cases
+from support.caffe_jobs import run_jobs
 
 CASES = golden_cases.cases("face_layers")
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-import caffe_trees
-import golden_cases
 import numpy as np
-from caffe_jobs import run_jobs
+from support import caffe_trees, golden_cases
+from support.caffe_jobs import run_jobs
 
 
 def test_ctest(caffe_tree):

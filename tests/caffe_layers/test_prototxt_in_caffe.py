@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import caffe_trees
 import caffeport
 import numpy as np
 import pytest
-from caffe_jobs import run_jobs
+from support import caffe_trees
+from support.caffe_jobs import run_jobs
 
 FOLDER = caffe_trees.REPOSITORY / "prototxt"
 TEXTS = sorted(FOLDER.glob("*/*.prototxt"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import caffe_trees
 import numpy as np
 import pytest
-from caffe_jobs import run_jobs
+from support import caffe_trees
+from support.caffe_jobs import run_jobs
 
 MODELS = caffe_trees.REPOSITORY.parent / "shared" / "models"
 FOLDERS = ("normface", "center_face", "am_softmax")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import transplant_trees as trees
-from transplant_trees import FILLER, PROTO, Transplant, content, make, numbers, protoc
+from support.transplant_trees import FILLER, PROTO, Transplant, content, make, numbers, protoc
 from transplanting.layers import Layers
 
 CONFIG = "include/caffe/face_layers_config.hpp"

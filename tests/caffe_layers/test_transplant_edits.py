@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 import transplant_trees as trees
-from transplant_trees import FILLER, Transplant, make
+from support.transplant_trees import FILLER, Transplant, make
 from transplanting.registry import registrations, without
 from transplanting.source_text import code_of
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 import transplant_trees as trees
-from transplant_trees import PROTO, Transplant, make, numbers, protoc, with_fields
+from support.transplant_trees import PROTO, Transplant, make, numbers, protoc, with_fields
 from transplanting import merge, proto_parser
 from transplanting.errors import Refused
 from transplanting.layers import Layers

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import transplant_trees as trees
-from transplant_trees import FILLER, PROTO, Transplant, content, make
+from support.transplant_trees import FILLER, PROTO, Transplant, content, make
 
 SCALE = "src/caffe/layers/scale_layer.cpp"
 FLIP = "src/caffe/layers/flip_layer.cpp"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import transplant_trees as trees
-from transplant_trees import FACTORY, FILLER, PROTO, Transplant, content, make
+from support.transplant_trees import FACTORY, FILLER, PROTO, Transplant, content, make
 
 
 @pytest.fixture

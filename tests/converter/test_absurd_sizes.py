@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import caffeport
 import caffeport.parity.compare
-import nets
 import numpy as np
 import pytest
 from caffeport import CaffemodelError, CaffeportError
 from caffeport.formats import caffemodel, wire
 from caffeport.formats.schema import field_types
 from caffeport.operators import builtin
+from support import nets
 
 ABSURD = [2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, -1, -(2**31), -(2**63)]
 SECONDS = 5  # each takes some milliseconds; the machine may be shared

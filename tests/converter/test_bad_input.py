@@ -8,13 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nets
+import caffeport
 import numpy as np
-import protos
 import pytest
 from caffeport import CaffemodelError, CaffeportError, PrototxtError
 from caffeport.cli.main import main
 from caffeport.formats import caffemodel, prototxt
+from support import nets, protos
 
 BIAS = np.array([0.0, -1.5, 2.5], np.float32)
 
@@ -242,7 +242,7 @@ def test_one_line_and_nothing_written(folder, arguments, problem, monkeypatch, c
 
 def test_a_real_process(folder):
     run = [sys.executable, "-m", "caffeport", "convert", "net.prototxt", "half.caffemodel", "--onnx", "new.onnx"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(caffemodel.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(caffeport.__file__).parents[1])}
     done = subprocess.run(run, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == "" and not (folder / "new.onnx").exists()
     assert done.stderr.startswith("caffeport: error: half.caffemodel: is truncated") and done.stderr.count("\n") == 1

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import caffeport
-import nets
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from backends import ATOL, RTOL, assert_all, assert_gradients, numbers, runs
 from caffeport.formats import caffemodel
+from support import nets
+from support.backends import ATOL, RTOL, assert_all, assert_gradients, numbers, runs
 
 CHANNELS = 4
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 
 import caffeport
-import nets
 import pytest
 from caffeport import LayerType, NetError, PrototxtError, UnknownLayerError, layer_type
+from support import nets
 
 X = nets.inputs(x=(2, 3, 6, 5))
 

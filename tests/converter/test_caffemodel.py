@@ -9,10 +9,10 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
-import protos
 import pytest
 from caffeport import CaffemodelError
 from caffeport.formats import caffemodel, wire
+from support import protos
 
 RANDOM = np.random.default_rng(0)
 WEIGHT = RANDOM.standard_normal((3, 2, 5, 5)).astype(np.float32)

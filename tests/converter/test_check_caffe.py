@@ -1,5 +1,5 @@
-"""The check against real Caffe, as a stand-in for pycaffe (tests/fake_caffe.py) plays it: what Caffe is given, what
-comes back, and what is said when it fails. tests/caffe_layers/test_caffeport_against_caffe.py has Caffe itself."""
+"""The check against real Caffe, as a stand-in for pycaffe (tests/support/fake_caffe.py) plays it: what Caffe is given,
+what comes back, and what is said when it fails. tests/caffe_layers/test_caffeport_against_caffe.py has Caffe itself."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 
 import caffeport
-import nets
 import numpy as np
 import pytest
 from caffeport.cli.main import main
 from caffeport.to_caffe import process as caffe_process
+from support import nets
 
 TESTS = Path(__file__).parents[1]
 TEXT = (
@@ -37,7 +37,7 @@ def caffe(tmp_path, monkeypatch) -> str:
     """The folder for --caffe-python. Afterwards nothing is left of what the check wrote for Caffe."""
     folder = tmp_path / "python"
     (folder / "caffe").mkdir(parents=True)
-    shutil.copy(TESTS / "fake_caffe.py", folder / "caffe" / "__init__.py")
+    shutil.copy(TESTS / "support" / "fake_caffe.py", folder / "caffe" / "__init__.py")
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))

@@ -6,12 +6,12 @@ import json
 import subprocess
 import sys
 
-import nets
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 from caffeport.cli.main import main
+from support import nets
 
 
 @pytest.fixture

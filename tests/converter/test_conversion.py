@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import caffeport
-import nets
 import numpy as np
 import onnxruntime
 import pytest
@@ -16,6 +15,7 @@ import torch
 from caffeport import files
 from caffeport.cli import conversion
 from caffeport.cli.main import main
+from support import nets
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import caffeport
-import nets
 import numpy as np
 import pytest
 import torch
-from backends import OPSETS, assert_all, numbers
+from support import nets
+from support.backends import OPSETS, assert_all, numbers
 
 
 def prior_boxes(cells, image, steps, sizes, ratios, offset):

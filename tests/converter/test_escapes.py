@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import caffeport
-import nets
 import numpy as np
 import pytest
 from caffeport import PrototxtError
 from caffeport.formats import prototxt
 from caffeport.formats.byte_names import from_bytes, to_bytes
 from caffeport.formats.escapes import EscapeError, quote, unescape
+from support import nets
 
 # From protobuf's documentation of the text format: string literals.
 TAKEN = {

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import caffeport
-import nets
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from backends import assert_all, numbers, runs
+from support import nets
+from support.backends import assert_all, numbers, runs
 
 X, W = numbers(4, 6, seed=1), numbers(5, 6, seed=2)
 G = numbers(4, 5, seed=3)

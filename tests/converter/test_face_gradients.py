@@ -7,11 +7,11 @@ the bottom's is checked there.
 
 from __future__ import annotations
 
-import nets
 import numpy as np
 import pytest
 import torch
-from face_layers import MESSAGES, is_derivative, leaf
+from support import nets
+from support.face_layers import MESSAGES, is_derivative, leaf
 from torch.autograd import gradcheck
 
 WEIGHT = 'num_output: 7 weight_filler { type: "gaussian" std: 1 }'

@@ -11,7 +11,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from face_layers import build, is_derivative, leaf, run, same, text
+from support.face_layers import build, is_derivative, leaf, run, same, text
 
 # ---------------------------------------------------------------- CenterLoss
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 
-import nets
 import numpy as np
 import pytest
 import torch
-from face_layers import build, is_derivative, leaf, one_layer, same, text
+from support import nets
+from support.face_layers import build, is_derivative, leaf, one_layer, same, text
 
 # ---------------------------------------------------------------- MarginInnerProduct, LargeMarginInnerProduct
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import caffeport
-import nets
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from face_layers import build, one_layer
+from support import nets
+from support.face_layers import build, one_layer
 
 EVERY = {
     "CenterLoss": "num_output: 7",

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 
 import caffeport
-import nets
 import numpy as np
 import pytest
 import torch
-from backends import assert_all, assert_gradients, numbers
+from support import nets
+from support.backends import assert_all, assert_gradients, numbers
 
 # Regions
 

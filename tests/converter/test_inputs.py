@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 import warnings
 
-import nets
 import numpy as np
-import protos
 import pytest
 from caffeport import CaffeportWarning, NetError, WeightsError
+from support import nets, protos
 
 MESSAGES = {"Data": "data_param", "ImageData": "image_data_param", "WindowData": "window_data_param"}
 

@@ -7,11 +7,11 @@ import json
 import math
 from pathlib import Path
 
-import nets
 import numpy as np
 import pytest
 from caffeport.cli.main import main
 from caffeport.json_text import to_json
+from support import nets
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,9 +70,9 @@ def test_check_of_a_breach(tmp_path, capsys):
 # Where Python's own writer is used: files that only this project reads, where infinity has to survive.
 INTERNAL = {
     "converter/caffeport/json_text.py",
-    "converter/caffeport/_pycaffe_forward.py",  # runs without caffeport, in the Python of a Caffe
+    "converter/caffeport/to_caffe/_pycaffe_forward.py",  # runs without caffeport, in the Python of a Caffe
     "python/normface/solver/state.py",
-    "python/normface/extract/job.py",  # a digest
+    "python/normface/features/job.py",  # a digest
     "python/normface/finetune/launch.py",  # between a run and its ranks
     "python/normface/finetune/rank.py",
 }

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import golden_cases
-import nets
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 from caffeport.operators import builtin
+from support import golden_cases, nets
 
 RTOL, ATOL = 1e-4, 1e-5  # float32 against float64, sums of at most some hundred terms
 

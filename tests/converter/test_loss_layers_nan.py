@@ -10,10 +10,10 @@ import itertools
 import math
 
 import caffeport
-import nets
 import numpy as np
 import pytest
 import torch
+from support import nets
 
 N, C = 4, 3
 LABELS = torch.tensor([0.0, 1.0, 2.0, 1.0])

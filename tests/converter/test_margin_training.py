@@ -6,10 +6,10 @@ first version had sin(theta - m) / sin(theta), below 0 for theta < m: what is ne
 
 from __future__ import annotations
 
-import nets
 import numpy as np
 import pytest
 import torch
+from support import nets
 
 CLASSES = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
 START = 20.0  # degrees between a sample and its class

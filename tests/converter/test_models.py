@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from published_models import MODELS, mobilefacenet_net, needs_models, open_nsfw_net
+from support.published_models import MODELS, mobilefacenet_net, needs_models, open_nsfw_net
 
 SHARED = MODELS.parent
 

@@ -7,11 +7,11 @@ import io
 import pickle
 
 import caffeport
-import nets
 import numpy as np
 import pytest
 import torch
 from caffeport.graph.module_names import module_paths
+from support import nets
 from torch import nn
 
 NAMES = [

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import caffeport
 import caffeport.parity.compare
-import nets
 import numpy as np
 import onnxruntime
 import pytest
@@ -19,6 +18,7 @@ from caffeport import CaffeportError, ExportError, NetError
 from caffeport.cli.main import main
 from caffeport.operators import builtin
 from caffeport.operators.base import Role
+from support import nets
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "cases"
 # Bottoms that have too few axes for the layer, which Caffe refuses too.

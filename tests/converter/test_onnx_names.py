@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import caffeport
-import nets
 import numpy as np
 import pytest
 import torch
-from backends import inner_product, numbers, run_file
 from caffeport.cli.main import main
+from support import nets
+from support.backends import inner_product, numbers, run_file
 
 SHAPE = (2, 3, 4, 5)
 FRONTS = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import caffeport
-import nets
 import numpy as np
 import pytest
 import torch
 from caffeport.parity.compare import difference
+from support import nets
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import enum
 import math
 from dataclasses import dataclass, field, fields, is_dataclass
 
-import protos
 import pytest
 from caffeport import PrototxtError
 from caffeport.formats import prototxt
@@ -14,6 +13,7 @@ from caffeport.formats.schema import decode
 from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from support import protos
 
 
 class PoolMethod(enum.Enum):

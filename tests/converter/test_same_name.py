@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 
 import caffeport
-import nets
 import numpy as np
-import protos
 import pytest
 import torch
 from caffeport import NetError, WeightsWarning
+from support import nets, protos
 
 EYE = np.eye(3, dtype=np.float32)
 ZERO = np.zeros(3, np.float32)

@@ -6,11 +6,10 @@ import copy
 import functools
 import pickle
 
-import nets
 import numpy as np
-import published_models
 import pytest
 import torch
+from support import nets, published_models
 from torch import nn
 
 TYPES = (nn.Conv2d, nn.Linear, nn.PReLU)

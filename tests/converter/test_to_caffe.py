@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import caffeport
-import nets
 import numpy as np
 import pytest
 import torch
 from caffeport.formats import caffemodel
+from support import nets
 
 
 @pytest.fixture

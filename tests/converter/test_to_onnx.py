@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import caffeport
-import nets
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from support import nets
 
 
 def run(path, **inputs):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import caffeport
-import nets
 import numpy as np
 import pytest
 import torch
+from support import nets
 
 
 def numbers(*shape, seed=0):

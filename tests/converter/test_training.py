@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-import nets
 import numpy as np
 import pytest
 import torch
 from caffeport import NetError
 from caffeport.to_torch import modules as caffe_nn
 from caffeport.to_torch.modules import prelu
+from support import nets
 
 
 def prelu_reference(x, slope, gradient):

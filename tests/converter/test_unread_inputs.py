@@ -6,15 +6,15 @@ import json
 
 import caffeport
 import cv2
-import nets
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from backends import inner_product, numbers, run_file
 from caffeport.cli.main import main
 from caffeport.graph.walk import read_inputs, wanted_values
+from support import nets
+from support.backends import inner_product, numbers, run_file
 
 SHAPE = (4, 3, 6, 5)
 LABELLED = {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import nets
 import pytest
 from caffeport import PrototxtError
 from caffeport.formats import prototxt
 from caffeport.formats.prototxt import Message
 from caffeport.formats.upgrade import upgrade
+from support import nets
 
 
 def flat(message: Message) -> list:

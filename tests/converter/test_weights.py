@@ -5,11 +5,10 @@ from __future__ import annotations
 import builtins
 
 import caffeport
-import nets
 import numpy as np
-import protos
 import pytest
 from caffeport import CaffemodelError, CaffeportWarning, MissingDependencyError, WeightsError
+from support import nets, protos
 
 RANDOM = np.random.default_rng(0)
 CONV = [RANDOM.standard_normal((4, 3, 3, 3)).astype(np.float32), np.arange(4, dtype=np.float32)]

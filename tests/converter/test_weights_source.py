@@ -6,12 +6,11 @@ import json
 import warnings
 
 import caffeport
-import nets
 import numpy as np
-import protos
 import pytest
 from caffeport import WeightsWarning
 from caffeport.cli.main import main
+from support import nets, protos
 
 NONE = "none given, Caffe's fillers, seed 0"
 

@@ -10,9 +10,9 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from data_writers import encoded, picture
 from normface.data import decode
 from normface.errors import DataError
+from support.data_writers import encoded, picture
 
 PIXELS = picture(0, 24, 16)
 SMOOTH = cv2.resize(picture(1, 3, 2), (16, 24), interpolation=cv2.INTER_LINEAR)

@@ -17,9 +17,9 @@ import h5py
 import numpy as np
 import pytest
 from caffeport.formats.caffemodel import read_binaryproto
-from data_writers import datum, encoded, picture, write_lmdb, write_pictures
 from normface.data.caffe import Feed, input_shapes
 from normface.errors import DataError
+from support.data_writers import datum, encoded, picture, write_lmdb, write_pictures
 
 SINK = 'layer { name: "sink" type: "Silence" bottom: "data" }'
 
@@ -92,7 +92,7 @@ def test_resize_and_grey(tmp_path):
 
 def write_mean(path: Path, mean: np.ndarray) -> None:
     """A BlobProto as compute_image_mean writes it: num, channels, height, width, then packed floats."""
-    from data_writers import tagged
+    from support.data_writers import tagged
 
     raw = b"".join(tagged(number, side) for number, side in enumerate((1, *mean.shape), 1))
     data = mean.astype("<f4").tobytes()

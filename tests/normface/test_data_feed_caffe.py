@@ -10,16 +10,16 @@ import itertools
 import subprocess
 from pathlib import Path
 
-import caffe_trees
 import caffeport
 import h5py
 import numpy as np
 import pytest
 from caffeport.operators.base import Phase
-from data_writers import datum, tagged, write_lmdb
 from normface.data.caffe import Feed, input_shapes
 from normface.data.caffe.source import Place
 from normface.data.caffe.transform import Transform
+from support import caffe_trees
+from support.data_writers import datum, tagged, write_lmdb
 
 TRANSFORMS = {
     "plain": "",

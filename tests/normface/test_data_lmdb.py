@@ -7,10 +7,10 @@ import struct
 import lmdb
 import numpy as np
 import pytest
-from data_writers import datum, encoded, picture, write_lmdb
 from normface.data import open_pictures
 from normface.data.readers.lmdb_file import records
 from normface.errors import DataError, NormfaceWarning
+from support.data_writers import datum, encoded, picture, write_lmdb
 
 
 @pytest.mark.parametrize(("count", "largest"), [(1, 20), (400, 1500), (3000, 60), (60, 30000)])

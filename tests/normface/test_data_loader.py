@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from data_writers import datum, encoded, image_record, picture, write_lmdb, write_pictures, write_recordio
 from normface.data import ImageDataset, open_images, open_reader
 from normface.errors import DataError
+from support.data_writers import datum, encoded, image_record, picture, write_lmdb, write_pictures, write_recordio
 from torch.utils.data import DataLoader, Dataset, Subset
 
 NAMES = [f"{person}/{i}.png" for person in ("Ann", "Bob", "Zoe") for i in range(3)]

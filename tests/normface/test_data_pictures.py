@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_writers import datum, encoded, image_record, picture, write_lmdb, write_pictures, write_recordio
 from normface.data import open_pictures
 from normface.errors import DataError, NormfaceWarning
+from support.data_writers import datum, encoded, image_record, picture, write_lmdb, write_pictures, write_recordio
 
 NAMES = ["Ann/1.png", "Ann/2.PNG", "Zoe/a b.png", "ann/0.png", "Ömer/x.png"]  # in the order of their bytes
 

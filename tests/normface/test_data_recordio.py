@@ -6,9 +6,9 @@ import struct
 
 import numpy as np
 import pytest
-from data_writers import encoded, image_record, picture, record, write_recordio
 from normface.data import open_pictures
 from normface.errors import DataError, NormfaceWarning
+from support.data_writers import encoded, image_record, picture, record, write_recordio
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 

@@ -7,12 +7,12 @@ import pickle
 import zipfile
 from pathlib import Path
 
-import command_line
 import cv2
 import numpy as np
 import onnx
 import pytest
 from normface.evaluate import evaluate_lfw
+from support import command_line
 
 LFW = Path(__file__).parents[3] / "shared" / "lfw"
 MODEL = Path(__file__).parents[3] / "shared" / "models" / "mobilefacenet"

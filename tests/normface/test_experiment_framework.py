@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from experiments.__main__ import main
 from normface.errors import DataError, TrainingError
 
 from experiments import gallery, mnist, registry, report, style
+from experiments.__main__ import main
 from experiments.result import Figure, Options, Result
 from experiments.sphere_page import Cloud, sphere_page
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from normface.losses import PositiveScaleSoftmaxLoss
-from toy_digits import TINY, shared_options, small_digits
+from support.toy_digits import TINY, shared_options, small_digits
 
 from experiments import positive_scale
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from toy_digits import TINY, shared_options, small_digits
+from support.toy_digits import TINY, shared_options, small_digits
 
 from experiments import scale
 

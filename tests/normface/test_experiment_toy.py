@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toy_digits import TINY, shared_options, small_digits
+from support.toy_digits import TINY, shared_options, small_digits
 
 from experiments import toy
 from experiments.toy_nets import Recipe

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import caffe_trees
 import caffeport
 import numpy as np
 import pytest
-from caffe_jobs import run_jobs
 from caffeport.formats import prototxt
 from caffeport.formats.prototxt import Message
 from normface import Solver
-from toy_digits import TINY, small_digits
+from support import caffe_trees
+from support.caffe_jobs import run_jobs
+from support.toy_digits import TINY, small_digits
 
 from experiments import toy, toy_nets
 from experiments.toy_geometry import spread

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import shutil
-from pathlib import Path
 
 import caffeport
 import numpy as np
 import pytest
 from caffeport.formats import prototxt
 from normface.errors import DataError, TrainingError
-from toy_digits import small_digits
+from support.toy_digits import small_digits
 
 from experiments import toy_geometry, toy_nets
 from experiments.result import Options
@@ -144,16 +142,6 @@ def test_too_few_pictures(digits, tmp_path):
     with pytest.raises(DataError, match="expected 20 pictures or more"):
         train_all([Recipe("softmax")], Options(out=tmp_path), SHORT, few)
     assert not list((tmp_path / RUNS).iterdir())
-
-
-def test_nets_folder_without_the_repository(monkeypatch, tmp_path):
-    module = tmp_path / "site-packages" / "normface" / "experiments" / "toy_nets.py"
-    monkeypatch.setattr(toy_nets, "__file__", str(module))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="prototxt/mnist of the normface repository"):
-        toy_nets.nets_folder()
-    shutil.copytree(Path(__file__).parents[2] / "prototxt" / "mnist", tmp_path / "prototxt" / "mnist")
-    assert toy_nets.nets_folder() == tmp_path / "prototxt" / "mnist"
 
 
 def test_network_input_is_the_mean_of_blocks():

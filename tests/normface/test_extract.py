@@ -6,16 +6,16 @@ import threading
 import time
 
 import caffeport
-import nets
 import numpy as np
 import onnx
 import pytest
-from linear_faces import FEATURES, HEIGHT, WIDTH, Faces, linear_faces
 from normface.errors import DataError, NormfaceError
 from normface.features import Extractor
 from normface.features.own_preprocessing import note_in_onnx
 from normface.features.pipeline import pipelined
 from normface.preprocessing import Preprocessing
+from support import nets
+from support.linear_faces import FEATURES, HEIGHT, WIDTH, Faces, linear_faces
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-2}
 """float32 sums of 36 products of numbers up to 255: features are around 100, and differ in the last digits."""

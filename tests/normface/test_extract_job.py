@@ -13,15 +13,15 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import command_line
 import cv2
 import numpy as np
 import pytest
-from linear_faces import FEATURES, HEIGHT, WIDTH, linear_faces
 from normface.cli.main import main
 from normface.errors import DataError
 from normface.features import Extractor, load_features, part
 from normface.features.job import extract_to
+from support import command_line
+from support.linear_faces import FEATURES, HEIGHT, WIDTH, linear_faces
 
 PEOPLE = ("Al", "Bo", "Cy")
 

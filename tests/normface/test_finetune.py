@@ -15,13 +15,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from data_writers import datum, image_record, write_lmdb, write_recordio
-from digit_pictures import NET, WEIGHTS, as_input, flags, write_digits
 from normface.cli.main import main
 from normface.finetune import Config, finetune
 from normface.finetune.sampling import hold_out
 from normface.losses import LOSSES
 from safetensors.torch import load_file, save_file
+from support.data_writers import datum, image_record, write_lmdb, write_recordio
+from support.digit_pictures import NET, WEIGHTS, as_input, flags, write_digits
 
 FILES = [
     "config.toml",

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from digit_pictures import NET, WEIGHTS, flags, write_digits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from normface.cli.main import main
 from normface.errors import TrainingError
 from normface.finetune import Config, config_file, finetune
+from support.digit_pictures import NET, WEIGHTS, flags, write_digits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -19,12 +19,12 @@ import onnxruntime
 import pytest
 import torch
 from caffeport.formats import caffemodel
-from digit_pictures import NET, WEIGHTS, flags, write_digits
 from normface.cli.main import main
 from normface.errors import TrainingError
 from normface.finetune import Config, finetune, output
 from normface.finetune import config_file as files
 from normface.finetune.fabric import make_fabric
+from support.digit_pictures import NET, WEIGHTS, flags, write_digits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

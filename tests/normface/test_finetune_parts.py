@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 
 import caffeport
-import nets
 import numpy as np
 import pytest
 import torch
-from digit_pictures import EXAMPLE, NET, WEIGHTS
 from normface.errors import TrainingError
 from normface.finetune import parts
 from normface.finetune.backbone import Backbone, Trunk
@@ -19,6 +17,8 @@ from normface.finetune.sampling import Sampler, fewer, hold_out
 from normface.finetune.schedule import factor
 from normface.finetune.validation import score
 from normface.preprocessing import preset
+from support import nets
+from support.digit_pictures import EXAMPLE, NET, WEIGHTS
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from pathlib import Path
 import caffeport
 import numpy as np
 import pytest
-from digit_pictures import NET, WEIGHTS, flags, write_digits
 from normface.cli.main import main
 from normface.errors import TrainingError
 from normface.finetune import Config, finetune
 from normface.finetune.launch import launched
 from safetensors.torch import load_file
+from support.digit_pictures import NET, WEIGHTS, flags, write_digits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

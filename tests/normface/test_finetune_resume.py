@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from digit_pictures import NET, WEIGHTS, flags, write_digits
 from normface.cli.main import main
 from normface.finetune import Config, finetune
+from support.digit_pictures import NET, WEIGHTS, flags, write_digits
 
 SAME = ("model.caffemodel", "head.safetensors", "model.onnx", "metrics.csv")
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bounded_reads import Reading, readings
-from data_writers import encoded, image_record, picture, record, tagged, write_lmdb
-from hostile_pictures import PICTURES
+from support.bounded_reads import Reading, readings
+from support.data_writers import encoded, image_record, picture, record, tagged, write_lmdb
+from support.hostile_pictures import PICTURES
 
 READERS = Path(__file__).parents[3] / "shared" / "cases" / "readers"
 ERRORS = {"CaffemodelError", "DataError", "ProtocolError", "TrainingError"}

@@ -8,8 +8,8 @@ import loss_formulas as bare
 import numpy as np
 import pytest
 import torch
-from loss_formulas import FEATURES, LABELS, WEIGHTS
 from normface import losses
+from support.loss_formulas import FEATURES, LABELS, WEIGHTS
 from torch.autograd import gradcheck, gradgradcheck
 
 CASES = [

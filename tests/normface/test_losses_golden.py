@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-import golden_cases
 import numpy as np
 import pytest
 import torch
 from normface import losses
+from support import golden_cases
 
 RTOL, ATOL = 1e-4, 1e-6  # float32 sums of a few terms, in another order
 FORK_EPS = 1e-6  # under the root of every length, in the fork's CPU code

@@ -8,11 +8,11 @@ import math
 import cv2
 import numpy as np
 import pytest
-from linear_faces import linear_faces
 from normface.errors import DataError, MissingDependencyError, NormfaceError, NormfaceWarning
 from normface.features import Extractor, Features
 from normface.recognise import FaceReader, Gallery, PhotoFace, Threshold, gallery, threshold_for
 from normface.recognise.verdict import compare, draw
+from support.linear_faces import linear_faces
 
 ENGINES = [False, pytest.param(True, id="faiss")]
 

@@ -10,8 +10,8 @@ import caffeport
 import cv2
 import numpy as np
 import pytest
-from command_line import refused, said
-from linear_faces import HEIGHT, WIDTH, linear_faces
+from support.command_line import refused, said
+from support.linear_faces import HEIGHT, WIDTH, linear_faces
 
 SHARED = Path(__file__).parents[3] / "shared"
 LFW, MODELS = SHARED / "lfw", SHARED / "models"

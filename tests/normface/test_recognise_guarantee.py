@@ -8,18 +8,18 @@ from pathlib import Path
 
 import caffeport
 import cv2
-import nets
 import numpy as np
 import onnx
 import pytest
-from command_line import refused, said
-from linear_faces import HEIGHT, WIDTH, linear_faces
 from normface.errors import DataError, NormfaceError, NormfaceWarning
 from normface.features import Extractor, Features, load_features, save_features
 from normface.features.own_preprocessing import note_in_onnx
 from normface.preprocessing import Preprocessing
 from normface.recognise import PhotoFace, Threshold, threshold_file, threshold_for
 from normface.recognise.verdict import compare
+from support import nets
+from support.command_line import refused, said
+from support.linear_faces import HEIGHT, WIDTH, linear_faces
 
 MOBILEFACENET = Path(__file__).parents[3] / "shared" / "models" / "mobilefacenet"
 NET, WEIGHTS = MOBILEFACENET / "mobilefacenet_deploy.prototxt", MOBILEFACENET / "mobilefacenet.caffemodel"

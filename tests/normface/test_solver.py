@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import caffeport
-import golden_cases
-import nets
 import normface
 import numpy as np
 import pytest
-import solver_cases
 import torch
 from normface.errors import DivergedError, TrainingError
+from support import golden_cases, nets, solver_cases
 
 TRAJECTORIES = golden_cases.cases("trajectories")
 

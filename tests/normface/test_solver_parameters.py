@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-import nets
 import pytest
 from caffeport import PrototxtError
 from normface.errors import TrainingError
 from normface.solver import parameters
 from normface.solver.policies import current_step, learning_rate
+from support import nets
 
 GOOD = 'net: "net.prototxt"\nbase_lr: 0.1\nlr_policy: "fixed"\n'
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import io
 
-import caffe_trees
-import nets
 import normface
 import numpy as np
 import pytest
-import solver_cases
 import torch
-from caffe_jobs import run_jobs
 from caffeport.errors import CaffeportError
 from caffeport.formats import wire
 from normface.errors import TrainingError
 from normface.solver import state
+from support import caffe_trees, nets, solver_cases
+from support.caffe_jobs import run_jobs
 
 RUNNING = (
     nets.inputs(data=(8, 3, 6, 6), label=(8,))

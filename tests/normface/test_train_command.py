@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 import caffeport
-import nets
 import normface
 import numpy as np
 import pytest
 import torch
 from normface.cli.main import main
 from normface.solver.training import Training
+from support import nets
 
 cv2 = pytest.importorskip("cv2")
 

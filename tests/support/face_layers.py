@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import nets
 import numpy as np
 import torch
 from torch.autograd import gradcheck
+
+from support import nets
 
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-11}  # both sides compute in float64, from parameters that float64 holds
 

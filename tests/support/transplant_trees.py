@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "caffe_layers"
 TESTS = REPOSITORY / "tests" / "caffe_layers"
 sys.path.insert(0, str(SOURCE))

@@ -9,7 +9,7 @@ import caffeport
 import pytest
 from _rivals import open_nsfw
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MODELS = ROOT.parent / "shared" / "models"
 needs_models = pytest.mark.skipif(not MODELS.is_dir(), reason="the published models (../shared/models) are not here")
 

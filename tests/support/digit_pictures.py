@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from sklearn.datasets import load_digits
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "digits"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "digits"
 NET, WEIGHTS = EXAMPLE / "deploy.prototxt", EXAMPLE / "digits_center.caffemodel"
 
 

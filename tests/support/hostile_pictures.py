@@ -7,7 +7,8 @@ import zlib
 from collections.abc import Callable
 
 import cv2
-from data_writers import encoded, picture
+
+from support.data_writers import encoded, picture
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """Runs of Caffe's solvers to compare with: every type with every policy, and what else a solver's text can say.
 
-``python tests/solver_cases.py`` records them in real Caffe, as tests/golden/solver/solver_cases.npz. Keys:
+``PYTHONPATH=tests python -m support.solver_cases`` records them in real Caffe, as
+tests/golden/solver/solver_cases.npz. Keys:
 ``init/LAYER/I`` and the inputs ``data``, ``label``, ``target`` of all cases; of each case ``CASE/loss`` (T, tops), the
 last batch's of an iteration, tops sorted by name, and ``CASE/final``, all blobs at the end, flattened in their order.
 """
@@ -12,11 +13,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import caffe_trees
 import numpy as np
-from caffe_jobs import run_jobs
 
-RECORDING = Path(__file__).parent / "golden" / "solver" / "solver_cases.npz"
+from support import caffe_trees
+from support.caffe_jobs import run_jobs
+
+RECORDING = Path(__file__).parents[1] / "golden" / "solver" / "solver_cases.npz"
 STEPS, BATCH = 12, 6
 
 NET = """name: "solver_cases"

@@ -8,7 +8,7 @@ from pathlib import Path
 import caffeport
 import numpy as np
 
-GOLDEN = Path(__file__).parents[0] / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def cases(folder: str) -> list[str]:

@@ -1,12 +1,13 @@
-"""Hand jobs to real Caffe (tests/pycaffe_jobs.py says what a job is) and collect what it computed."""
+"""Hand jobs to real Caffe (tests/support/pycaffe_jobs.py says what a job is) and collect what it computed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import caffe_trees
 import numpy as np
+
+from support import caffe_trees
 
 
 def run_jobs(tree: caffe_trees.Tree, folder: Path, jobs: dict[str, dict[str, Any]]) -> dict[str, dict[str, np.ndarray]]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import caffeport
-import nets
 import numpy as np
+
+from support import nets
 
 HEIGHT, WIDTH, FEATURES = 4, 3, 5
 
