@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-import transplant_trees as trees
+from support import transplant_trees as trees
 from todays_libraries import adapted, renamed
 
 STAGE = trees.SOURCE / "stage.py"

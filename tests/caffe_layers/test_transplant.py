@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import transplant_trees as trees
+from support import transplant_trees as trees
 from support.transplant_trees import FILLER, PROTO, Transplant, content, make, numbers, protoc
 from transplanting.layers import Layers
 

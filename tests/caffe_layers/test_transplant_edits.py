@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import pytest
-import transplant_trees as trees
+from support import transplant_trees as trees
 from support.transplant_trees import FILLER, Transplant, make
 from transplanting.registry import registrations, without
 from transplanting.source_text import code_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-import transplant_trees as trees
+from support import transplant_trees as trees
 from support.transplant_trees import PROTO, Transplant, make, numbers, protoc, with_fields
 from transplanting import merge, proto_parser
 from transplanting.errors import Refused

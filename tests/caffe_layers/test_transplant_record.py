@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-import transplant_trees as trees
+from support import transplant_trees as trees
 from support.transplant_trees import FILLER, PROTO, Transplant, content, make
 
 SCALE = "src/caffe/layers/scale_layer.cpp"

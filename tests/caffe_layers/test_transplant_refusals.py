@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import transplant_trees as trees
+from support import transplant_trees as trees
 from support.transplant_trees import FACTORY, FILLER, PROTO, Transplant, content, make
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pickle
 
 import caffeport
-import golden_cases as golden
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from support import golden_cases as golden
 
 RTOL, ATOL = 1e-4, 1e-5  # float32, sums of up to some hundred terms in another order
 

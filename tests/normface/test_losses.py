@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-import loss_formulas as bare
 import numpy as np
 import pytest
 import torch
 from normface import losses
+from support import loss_formulas as bare
 from support.loss_formulas import FEATURES, LABELS, WEIGHTS
 from torch.autograd import gradcheck, gradgradcheck
 

@@ -69,13 +69,10 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 class Version(argparse.Action):
-    """Looks the version up only when it is asked for; that import takes time."""
+    """Print the version of the package whose command it is, and exit."""
 
     def __call__(self, parser: argparse.ArgumentParser, *arguments: Any, **options: Any) -> NoReturn:
-        from importlib.metadata import version
-
-        number = version("normface")
-        print(f"normface {number}" if parser.prog == "normface" else f"{parser.prog} (normface {number})")
+        print(f"{parser.prog} {self.const}")
         sys.exit(DONE)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import CaffeportError, shape_text
 from ..json_text import to_json
+from ..version import __version__
 from .command import DONE, FAILED, OneLineParser, Version, print_table, run
 
 PROGRAM = "caffeport"
@@ -25,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     main_parser = OneLineParser(
         prog=PROGRAM, description="Convert Caffe models to PyTorch and ONNX, and prove the conversion blob by blob."
     )
-    main_parser.add_argument("--version", action=Version, nargs=0, help="show the version and exit")
+    main_parser.add_argument("--version", action=Version, nargs=0, const=__version__, help="show the version and exit")
     common = OneLineParser(add_help=False)
     common.add_argument(
         "--phase", choices=("test", "train"), default="test", help="which layers to keep (default test)"

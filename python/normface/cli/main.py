@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from caffeport.cli.command import OneLineParser, Version, run
 
+from ..version import __version__
+
 PROGRAM = "normface"
 
 COMMANDS = {
@@ -34,7 +36,7 @@ def parser(named: str | None = None) -> OneLineParser:
         prog=PROGRAM,
         description="Finetune face models with normalised losses, and measure them.",
     )
-    main_parser.add_argument("--version", action=Version, nargs=0, help="show the version and exit")
+    main_parser.add_argument("--version", action=Version, nargs=0, const=__version__, help="show the version and exit")
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
