@@ -27,6 +27,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Real Caffe with the layers of caffe_layers/, built once and kept outside the repository (tests/support/caffe_trees.py).
 caffe: $(VENV)/installed-dev

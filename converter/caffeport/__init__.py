@@ -6,8 +6,6 @@ net.to_onnx("face.onnx")
 print(caffeport.check(net))
 """
 
-from typing import Any
-
 from .errors import (
     CaffemodelError,
     CaffeportError,
@@ -21,18 +19,23 @@ from .errors import (
     WeightsError,
     WeightsWarning,
 )
+from .formats.prototxt import Message
+from .formats.prototxt import load as read_prototxt
 from .graph.build import load
 from .graph.net import Layer, Net
 from .operators.base import BlobSpec, LayerType, layer_type
+from .parity.compare import Report, Row, check
 from .version import __version__
+from .wiring import connect
 
-
-def check(net: Net, inputs: Any = None, **options: Any) -> Any:
-    """Compare backends blob by blob; see :func:`caffeport.parity.compare.check`."""
-    from .parity.compare import check as run
-
-    return run(net, inputs, **options)
-
+connect(
+    torch_modules="caffeport.to_torch.modules",
+    to_torch="caffeport.to_torch.module:build",
+    to_onnx="caffeport.to_onnx.export:export",
+    with_weights="caffeport.to_caffe.writer:with_weights",
+    save="caffeport.to_caffe.writer:save",
+    check="caffeport.parity.compare:check",
+)
 
 __all__ = [
     "BlobSpec",
@@ -43,10 +46,13 @@ __all__ = [
     "InputShapeError",
     "Layer",
     "LayerType",
+    "Message",
     "MissingDependencyError",
     "Net",
     "NetError",
     "PrototxtError",
+    "Report",
+    "Row",
     "UnknownLayerError",
     "WeightsError",
     "WeightsWarning",
@@ -54,4 +60,5 @@ __all__ = [
     "check",
     "layer_type",
     "load",
+    "read_prototxt",
 ]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from caffeport.graph.naming import Names
+from caffeport.naming import Names
 
 LARGEST = 1 << 30
 """Bytes of a model that is read for it; a larger one runs as it is."""

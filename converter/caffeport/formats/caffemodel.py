@@ -10,7 +10,6 @@ import math
 import mmap
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,8 @@ from ..errors import CaffemodelError, shape_text
 from ..files import replacing, write_numbers
 from . import wire
 from .byte_names import from_bytes, to_bytes
-
-Shape = tuple[int, ...]
+from .hdf5 import read_hdf5
+from .stored import Blob, Caffemodel, Run, StoredLayer
 
 # BlobProto
 _LEGACY = (1, 2, 3, 4)  # num, channels, height, width
@@ -36,71 +35,6 @@ _V0_NAME, _V0_TYPE, _V0_BLOBS = 1, 2, 50
 MAX_AXES = 32  # Caffe's own limit (kMaxBlobAxes)
 
 
-@dataclass(slots=True)
-class _Run:
-    """Numbers that lie one after another: ``count`` of ``dtype``, ``stride`` bytes apart."""
-
-    start: int
-    count: int
-    dtype: str
-    stride: int
-
-
-@dataclass(slots=True)
-class Blob:
-    """One stored blob. ``legacy`` marks a shape from num/channels/height/width, padded to four axes."""
-
-    shape: Shape
-    legacy: bool = False
-    _data: wire.Buffer = b""
-    _runs: list[_Run] = field(default_factory=list)
-
-    def array(self) -> np.ndarray:
-        """The numbers as float32, in ``shape``; read-only and without a copy where the file allows it."""
-        parts = [
-            np.ndarray((run.count,), run.dtype, buffer=self._data, offset=run.start, strides=(run.stride,))
-            for run in self._runs
-        ]
-        if len(parts) == 1 and parts[0].dtype == np.float32 and parts[0].flags.c_contiguous:
-            return parts[0].reshape(self.shape)
-        joined = np.empty(math.prod(self.shape), np.float32)
-        position = 0
-        for part in parts:
-            joined[position : position + part.size] = part
-            position += part.size
-        joined.flags.writeable = False
-        return joined.reshape(self.shape)
-
-    def fits(self, shape: Shape) -> bool:
-        """Caffe's Blob::ShapeEquals: legacy shapes compare with leading ones dropped."""
-        if not self.legacy:
-            return self.shape == tuple(shape)
-        return len(shape) <= 4 and self.shape == (1,) * (4 - len(shape)) + tuple(shape)
-
-
-@dataclass(slots=True)
-class StoredLayer:
-    """A layer as the weights file has it; ``type`` is a V2 name, or "" for an unknown V1 number."""
-
-    name: str
-    type: str
-    blobs: list[Blob]
-
-
-@dataclass(slots=True)
-class Caffemodel:
-    path: str
-    name: str
-    layers: list[StoredLayer]
-
-    def by_name(self) -> dict[str, list[StoredLayer]]:
-        """The layers of each name in the file's order; of several those with blobs, if any has some."""
-        named: dict[str, list[StoredLayer]] = {}
-        for layer in self.layers:
-            named.setdefault(layer.name, []).append(layer)
-        return {name: [layer for layer in layers if layer.blobs] or layers for name, layers in named.items()}
-
-
 def read(path: str | Path) -> Caffemodel:
     """Open a weights file; blobs stay on disk until their ``array()`` is asked for.
 
@@ -109,8 +43,6 @@ def read(path: str | Path) -> Caffemodel:
     path = Path(path)
     data = mapped(path)
     if data[:6] == b"\x89HDF\r\n":
-        from .hdf5 import read_hdf5
-
         return read_hdf5(path)
     try:
         return _Reader(str(path), data).model()
@@ -218,7 +150,7 @@ class _Reader:
     def blob(self, title: str, start: int, end: int) -> Blob:
         legacy: dict[int, int] = {}
         dims: list[int] | None = None
-        runs: dict[int, list[_Run]] = {}
+        runs: dict[int, list[Run]] = {}
         raw_type, raw = 1, (0, 0)
         for number, kind, a, b in _blob_fields(self.data, start, end, runs):
             if number in _LEGACY and kind == wire.VARINT:
@@ -239,7 +171,7 @@ class _Reader:
             size = np.dtype(dtype).itemsize
             if (raw[1] - raw[0]) % size:
                 raise self._wrong(f"{title} is corrupt: its raw data ends inside a number")
-            stored = [_Run(raw[0], (raw[1] - raw[0]) // size, dtype, size)]
+            stored = [Run(raw[0], (raw[1] - raw[0]) // size, dtype, size)]
         count = sum(run.count for run in stored)
         is_legacy = dims is None and bool(legacy)
         if is_legacy:
@@ -274,7 +206,7 @@ class _Reader:
 
 
 def _blob_fields(
-    data: wire.Buffer, start: int, end: int, runs: dict[int, list[_Run]]
+    data: wire.Buffer, start: int, end: int, runs: dict[int, list[Run]]
 ) -> Iterator[tuple[int, int, int, int]]:
     """wire.fields of a BlobProto, with its numbers gathered into ``runs`` instead of yielded one by one.
 
@@ -293,10 +225,10 @@ def _blob_fields(
                 raise wire.WireError(f"packed numbers end inside a number at byte {b}")
             if kind == wire.LENGTH:
                 if b > a:
-                    runs.setdefault(number, []).append(_Run(a, (b - a) // size, dtype, size))
+                    runs.setdefault(number, []).append(Run(a, (b - a) // size, dtype, size))
             elif b - a == size:
                 count = _unpacked(data, number << 3 | kind, a - 1, end, size + 1)
-                runs.setdefault(number, []).append(_Run(a, count, dtype, size + 1))
+                runs.setdefault(number, []).append(Run(a, count, dtype, size + 1))
                 stopped_at = a - 1 + count * (size + 1)
                 break
         position = stopped_at

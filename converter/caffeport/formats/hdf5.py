@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CaffemodelError, MissingDependencyError
-from .caffemodel import Blob, Caffemodel, StoredLayer, _Run
+from .stored import Blob, Caffemodel, Run, StoredLayer
 
 _FLOOR, _GROWTH = 32 << 20, 20
 """Bytes that all blobs may take: 32 MiB, and 20 times the file. Caffe writes them unpacked; floats shrink to a half."""
@@ -32,7 +32,7 @@ def read_hdf5(path: Path) -> Caffemodel:
                     if room < 0:
                         raise ValueError(f"{name[:80]} declares {node.size} numbers, more than the file can hold")
                     array = np.asarray(node, "<f4")
-                    run = _Run(0, array.size, "<f4", 4)
+                    run = Run(0, array.size, "<f4", 4)
                     blobs.setdefault(layer, {})[int(index)] = Blob(array.shape, False, array.tobytes(), [run])
 
             file["data"].visititems(keep)

@@ -10,8 +10,8 @@ import keyword
 import re
 from collections.abc import Collection, Iterable
 
+from ..naming import Names
 from ..operators.base import Role
-from .naming import Names
 from .net import Layer
 
 MAX_DEPTH = 32

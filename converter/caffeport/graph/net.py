@@ -7,6 +7,7 @@ walker needs to know that Caffe would have overwritten it.
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +20,15 @@ from ..errors import NetError, WeightsError, WeightsWarning, name_list, shape_te
 from ..formats.byte_names import to_bytes
 from ..formats.prototxt import Message
 from ..memory import check_room
+from ..naming import Names
 from ..operators.base import MAX_AXES, MAX_INT, BlobSpec, LayerType, Role, Shape
-from .fillers import fill, generator
-from .naming import Names
+from ..operators.fillers import fill, generator
+from ..wiring import reach
 from .options import Options
+from .results import Checked, Exported
 
 if TYPE_CHECKING:
-    from ..parity.compare import Report
-    from ..to_onnx.export import Exported
+    import torch
 
 
 @dataclass(eq=False)
@@ -240,38 +242,112 @@ class Net:
             samples[value.name] = np.asarray(sample, np.float32)
         return samples
 
-    def to_torch(self, **options: Any) -> Any:
-        """The net as a trainable ``torch.nn.Module``; see :func:`caffeport.to_torch.module.build`."""
-        from ..to_torch.module import build
+    def to_torch(
+        self,
+        *,
+        outputs: Sequence[str] | None = None,
+        mean: Sequence[float] | np.ndarray | float | None = None,
+        scale: float | None = None,
+        rgb: bool = False,
+    ) -> torch.nn.Module:
+        """Return the net as a trainable ``torch.nn.Module``.
 
-        return build(self, **options)
+        Its forward takes a tensor for each of ``inputs``, in that order, and returns a tensor if there is one output,
+        else ``{blob name: tensor}``. state_dict keys are ``<Caffe's layer name>.<blob>``.
 
-    def to_onnx(self, path: str | Path, **options: Any) -> Exported:
-        """Write the net as an ONNX file; see :func:`caffeport.to_onnx.export.export`."""
-        from ..to_onnx.export import export
+        outputs: blobs to return instead of the net's own outputs.
+        mean, scale, rgb: preprocessing in front of the first image that is read: (x - mean) * scale, the channels
+            reversed first where ``rgb``. mean: a number, one a channel, or (C, H, W).
 
+        Raises CaffeportError for a blob that is not there, MissingDependencyError without torch.
+        """
+        module: torch.nn.Module = reach("to_torch")(self, outputs=outputs, mean=mean, scale=scale, rgb=rgb)
+        return module
+
+    def to_onnx(
+        self,
+        path: str | Path,
+        *,
+        opset: int = 17,
+        dynamic_batch: bool = True,
+        fold: bool = True,
+        outputs: Sequence[str] | None = None,
+        mean: Sequence[float] | np.ndarray | float | None = None,
+        scale: float | None = None,
+        rgb: bool = False,
+        external_data: bool | None = None,
+    ) -> Exported:
+        """Write the net as an ONNX file, whole or not at all; returns the names of its inputs and outputs.
+
+        opset: 13 to 21.
+        dynamic_batch: leave the batch axis free, and height and width too where every layer allows it.
+        fold: fold BatchNorm, Scale and Bias into the convolution or inner product that feeds them.
+        outputs: blobs to export up to, instead of the net's own outputs.
+        mean, scale, rgb: preprocessing in front, as in ``to_torch``.
+        external_data: weights in ``<path>.data`` beside it; by default only beyond protobuf's 2 GB.
+
+        Raises ExportError for a loss or metric layer, by name, and for what ONNX cannot express.
+        """
         if self.has_random_weights:
             warnings.warn(f"{path} has random weights: {self.weights_source}", WeightsWarning, stacklevel=2)
-        return export(self, path, **options)
+        exported: Exported = reach("to_onnx")(
+            self,
+            path,
+            opset=opset,
+            dynamic_batch=dynamic_batch,
+            fold=fold,
+            outputs=outputs,
+            mean=mean,
+            scale=scale,
+            rgb=rgb,
+            external_data=external_data,
+        )
+        return exported
 
-    def with_weights(self, weights: Any) -> Net:
-        """A copy of the net that holds other weights: a torch module made by ``to_torch()``, its
-        state_dict, or ``{layer name: [arrays]}``; see :func:`caffeport.to_caffe.writer.with_weights`."""
-        from ..to_caffe.writer import with_weights
+    def with_weights(
+        self, weights: torch.nn.Module | Mapping[str, torch.Tensor] | Mapping[str, Sequence[np.ndarray]]
+    ) -> Net:
+        """Return a copy of the net that holds other weights: those of a module made by ``to_torch()``, of its
+        state_dict, or ``{layer name: [arrays]}``, which may leave layers out.
 
-        return with_weights(self, weights)
+        Raises WeightsError that names the layer for a missing, unknown or misshapen blob.
+        """
+        copy: Net = reach("with_weights")(self, weights)
+        return copy
 
     def save(self, path: str | Path, prototxt: str | Path | None = None) -> None:
-        """Write a ``.caffemodel`` that Caffe loads (and the net's text); see :func:`caffeport.to_caffe.writer.save`."""
-        from ..to_caffe.writer import save
+        """Write a ``.caffemodel`` that Caffe loads and, if asked for, the net's text: both or neither."""
+        reach("save")(self, path, prototxt)
 
-        save(self, path, prototxt)
-
-    def check(self, inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray] | None = None, **options: Any) -> Report:
-        """Compare backends blob by blob; see :func:`caffeport.check`."""
-        from ..parity.compare import check
-
-        return check(self, inputs, **options)
+    def check(
+        self,
+        inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray] | np.ndarray | None = None,
+        *,
+        backends: Sequence[str] = ("torch", "onnx"),
+        reference: str | Path | Mapping[str, np.ndarray] | None = None,
+        rtol: float = 1e-4,
+        atol: float = 1e-5,
+        seed: int = 0,
+        caffe_python: str | Path | None = None,
+        caffe_interpreter: str | Path = sys.executable,
+        caffe_timeout: float = 600.0,
+        training: bool = False,
+    ) -> Checked:
+        """Compare backends blob by blob, as :func:`caffeport.check` does, whose options these are."""
+        report: Checked = reach("check")(
+            self,
+            inputs,
+            backends=backends,
+            reference=reference,
+            rtol=rtol,
+            atol=atol,
+            seed=seed,
+            caffe_python=caffe_python,
+            caffe_interpreter=caffe_interpreter,
+            caffe_timeout=caffe_timeout,
+            training=training,
+        )
+        return report
 
     def __repr__(self) -> str:
         return f"Net({self.name!r}: {len(self.layers)} layers, {self.inputs} -> {self.outputs})"

@@ -12,25 +12,22 @@ import enum
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import numpy as np
 
 from ..errors import NetError, shape_text
-from ..graph.fillers import FillerParameter
-from ..lazy import LazyModule
+from ..wiring import Reached
+from .fillers import FillerParameter
+from .onnx_builder import Emitter, Shape, Tensor
 
-if TYPE_CHECKING:
-    from .onnx_builder import Emitter, Tensor
-
-Shape = tuple[int, ...]
 MAX_INT = 2**31 - 1
 """Caffe's largest int, and so the largest size, stride or pad, and the most numbers of a blob."""
 MAX_AXES = 32
 """Caffe's kMaxBlobAxes."""
 LayerClass = TypeVar("LayerClass", bound="type[LayerType]")
 
-nn: Any = LazyModule("caffeport.to_torch.modules")
+nn: Any = Reached("torch_modules")
 """The torch modules; imported when a layer is first asked for its module."""
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..formats.schema import Word
-from ..graph.fillers import FillerParameter
 from .base import BlobSpec, LayerType, Phase, Shape, layer_type, nn
+from .fillers import FillerParameter
 
 SEGNET_EPS = 1e-9
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..formats.schema import Word
-from ..graph.fillers import FillerParameter
 from .base import MAX_INT, BlobSpec, LayerType, Shape, count, layer_type, nn
+from .fillers import FillerParameter
 
 
 @dataclass

@@ -9,8 +9,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..graph.fillers import FillerParameter
 from .base import BlobSpec, LayerType, NoParameters, Role, Shape, layer_type, nn
+from .fillers import FillerParameter
 
 PartialShape = tuple[int | None, ...]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.fillers import FillerParameter
 from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
+from .fillers import FillerParameter
 from .inner_product import NORMALIZE_EPS, onnx_unit_rows
 
 

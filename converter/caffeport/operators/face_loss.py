@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.fillers import FillerParameter
 from .base import BlobSpec, Shape, count, layer_type, nn
 from .face import wants_derivative
+from .fillers import FillerParameter
 from .loss import Loss
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.fillers import FillerParameter
 from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
 from .face import LabelSpecific, wants_derivative
+from .fillers import FillerParameter
 
 
 class Margin(enum.Enum):

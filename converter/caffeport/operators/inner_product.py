@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.fillers import FillerParameter
 from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
+from .fillers import FillerParameter
 
 NORMALIZE_EPS = 1e-6
 """Under the root: w / sqrt(sum w^2 + eps), as the NormFace fork's CPU code has it; normalize_eps sets another."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..formats.schema import Word
-from ..graph.fillers import FillerParameter
 from .base import BlobSpec, LayerType, Shape, layer_type, nn
+from .fillers import FillerParameter
 
 
 @dataclass

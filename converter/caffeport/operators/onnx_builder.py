@@ -7,15 +7,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from ..errors import ExportError
-from ..graph.naming import Names
-from ..graph.net import Layer, Param, Shape
+from ..naming import Names
 
 OPSETS = range(13, 22)
+
+
+Shape = tuple[int, ...]
+
+
+class BlobOf(Protocol):
+    """What the builder reads of a blob's place in its operator."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> Shape: ...
+
+
+class Weight(Protocol):
+    """What the builder reads of a learned blob, which layers may share."""
+
+    layer: str
+
+    @property
+    def spec(self) -> BlobOf: ...
+    @property
+    def data(self) -> np.ndarray: ...
+
+
+class BuiltLayer(Protocol):
+    """What the builder reads of the layer whose nodes are emitted."""
+
+    name: str
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def params(self) -> Sequence[Weight]: ...
+    @property
+    def specs(self) -> Sequence[BlobOf]: ...
+    @property
+    def blobs(self) -> list[np.ndarray]: ...
 
 
 class NeedsStaticShape(Exception):
@@ -83,13 +120,13 @@ class Emitter:
         self.constants: dict[str, np.ndarray] = {}
         self.initializers: dict[str, Initializer] = {}
         self.tops: list[Tensor] = []
-        self._layer: Layer | None = None
+        self._layer: BuiltLayer | None = None
         self._folded: tuple[list[Shape], Callable[[], list[np.ndarray]]] | None = None
         self._blob_names: dict[tuple[int, Shape, str], str] = {}
         self._names = Names()
 
     def begin(
-        self, layer: Layer, tops: list[Tensor], folded: tuple[list[Shape], Callable[[], list[np.ndarray]]] | None
+        self, layer: BuiltLayer, tops: list[Tensor], folded: tuple[list[Shape], Callable[[], list[np.ndarray]]] | None
     ) -> None:
         """Start a layer; ``folded`` replaces its blobs by (shapes, a function that makes them)."""
         self._layer, self.tops, self._folded = layer, tops, folded
@@ -280,5 +317,5 @@ class Emitter:
         return x.name if x.rank == 2 and axis == 1 else self.op("Flatten", x.name, axis=axis)
 
 
-def _loader(param: Param, shape: Shape) -> Callable[[], np.ndarray]:
+def _loader(param: Weight, shape: Shape) -> Callable[[], np.ndarray]:
     return lambda: param.data.reshape(shape)

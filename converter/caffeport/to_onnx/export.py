@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from ..errors import CaffeportWarning, ExportError, NetError
 from ..files import replacing, write_numbers
 from ..formats import wire
 from ..graph.net import Layer, Net, Value
 from ..graph.preprocessing import METADATA_KEY, Preprocessing
+from ..graph.results import Exported
 from ..graph.walk import needed_layers, read_inputs, wanted_values
 from ..lazy import LazyModule
 from ..operators.base import Role
@@ -75,13 +76,6 @@ def export(
     graph = trace(net, opset, dynamic_batch, fold, wanted, preprocessing)
     write(graph, Path(path), external_data)
     return Exported([port.name for port in graph.inputs], [port.name for port in graph.outputs])
-
-
-class Exported(NamedTuple):
-    """The names of an ONNX file's inputs, in the net's order, and of its outputs, in the order they were asked for."""
-
-    inputs: list[str]
-    outputs: list[str]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ other version is called ``blob@layer``, after the layer that made it.
 
 from __future__ import annotations
 
-from ..graph.naming import Names
 from ..graph.net import Net, Value
+from ..naming import Names
 
 
 def onnx_names(net: Net) -> dict[Value, str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
-from caffeport.graph.fillers import FillerParameter, fill
 from caffeport.graph.net import Layer
 from caffeport.operators.data import DataLayer
+from caffeport.operators.fillers import FillerParameter, fill
 
 from ...errors import DataError
 from .source import FILLING, Place, Source

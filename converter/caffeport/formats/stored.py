@@ -1,0 +1,77 @@
+"""Weights as a file holds them: layers of blobs, whose numbers stay on disk until they are asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import wire
+
+Shape = tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Run:
+    """Numbers that lie one after another: ``count`` of ``dtype``, ``stride`` bytes apart."""
+
+    start: int
+    count: int
+    dtype: str
+    stride: int
+
+
+@dataclass(slots=True)
+class Blob:
+    """One stored blob. ``legacy`` marks a shape from num/channels/height/width, padded to four axes."""
+
+    shape: Shape
+    legacy: bool = False
+    _data: wire.Buffer = b""
+    _runs: list[Run] = field(default_factory=list)
+
+    def array(self) -> np.ndarray:
+        """The numbers as float32, in ``shape``; read-only and without a copy where the file allows it."""
+        parts = [
+            np.ndarray((run.count,), run.dtype, buffer=self._data, offset=run.start, strides=(run.stride,))
+            for run in self._runs
+        ]
+        if len(parts) == 1 and parts[0].dtype == np.float32 and parts[0].flags.c_contiguous:
+            return parts[0].reshape(self.shape)
+        joined = np.empty(math.prod(self.shape), np.float32)
+        position = 0
+        for part in parts:
+            joined[position : position + part.size] = part
+            position += part.size
+        joined.flags.writeable = False
+        return joined.reshape(self.shape)
+
+    def fits(self, shape: Shape) -> bool:
+        """Caffe's Blob::ShapeEquals: legacy shapes compare with leading ones dropped."""
+        if not self.legacy:
+            return self.shape == tuple(shape)
+        return len(shape) <= 4 and self.shape == (1,) * (4 - len(shape)) + tuple(shape)
+
+
+@dataclass(slots=True)
+class StoredLayer:
+    """A layer as the weights file has it; ``type`` is a V2 name, or "" for an unknown V1 number."""
+
+    name: str
+    type: str
+    blobs: list[Blob]
+
+
+@dataclass(slots=True)
+class Caffemodel:
+    path: str
+    name: str
+    layers: list[StoredLayer]
+
+    def by_name(self) -> dict[str, list[StoredLayer]]:
+        """The layers of each name in the file's order; of several those with blobs, if any has some."""
+        named: dict[str, list[StoredLayer]] = {}
+        for layer in self.layers:
+            named.setdefault(layer.name, []).append(layer)
+        return {name: [layer for layer in layers if layer.blobs] or layers for name, layers in named.items()}

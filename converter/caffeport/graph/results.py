@@ -1,0 +1,25 @@
+"""What the backends answer a Net: types that name no backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+
+class Exported(NamedTuple):
+    """The names of an ONNX file's inputs, in the net's order, and of its outputs, in the order they were asked for."""
+
+    inputs: list[str]
+    outputs: list[str]
+
+
+class Checked(Protocol):
+    """A comparison of backends, blob by blob; caffeport.parity.compare.Report has all of it."""
+
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def rows(self) -> Sequence[Any]: ...
+    @property
+    def summary(self) -> str: ...
+    def to_json(self) -> str: ...

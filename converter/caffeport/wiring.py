@@ -1,0 +1,34 @@
+"""The one table through which a lower room reaches a higher one: a Net its backends, an operator its torch modules.
+
+caffeport's ``__init__`` fills it. What it names is imported when it is first asked for, so that reading a net and
+writing ONNX never load torch, and no lower room names a higher one.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_PLACES: dict[str, str] = {}
+
+
+def connect(**places: str) -> None:
+    """Name the places: ``to_onnx="caffeport.to_onnx.export:export"``, or a module alone."""
+    _PLACES.update(places)
+
+
+def reach(name: str) -> Any:
+    """Return what stands at the place of that name."""
+    module, _, attribute = _PLACES[name].partition(":")
+    found = import_module(module)
+    return getattr(found, attribute) if attribute else found
+
+
+class Reached:
+    """Stands for the module at a place; the first attribute that is read imports it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(reach(self._name), attribute)
