@@ -54,9 +54,9 @@ def _fabric_class() -> Any:
         return Fabric
     except ImportError:
         try:
-            import lightning.fabric
+            from lightning.fabric import Fabric as SameFabric
 
-            return lightning.fabric.Fabric
+            return SameFabric
         except ImportError as error:
             raise MissingDependencyError(
                 f"lightning_fabric cannot be imported ({error}); install Lightning Fabric: pip install lightning-fabric"
