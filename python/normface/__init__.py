@@ -7,12 +7,19 @@ Names are imported when they are first used, so that ``import normface`` loads n
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .version import __version__
 
+if TYPE_CHECKING:
+    from . import alignment, bounds, data, detection, errors, evaluate, features, finetune, losses, solver
+    from .solver import Solver
+
 _OF_MODULES = {"Solver": "normface.solver"}
-_MODULES = (
+
+__all__ = [
+    "Solver",
+    "__version__",
     "alignment",
     "bounds",
     "data",
@@ -23,17 +30,16 @@ _MODULES = (
     "finetune",
     "losses",
     "solver",
-)
+]
 
-__all__ = [*_OF_MODULES, *_MODULES, "__version__"]
+if not TYPE_CHECKING:  # where it would stand for any name, misspelt ones too
 
-
-def __getattr__(name: str) -> Any:
-    if name in _OF_MODULES:
-        return getattr(import_module(_OF_MODULES[name]), name)
-    if name in _MODULES:
-        return import_module(f"normface.{name}")
-    raise AttributeError(f"module 'normface' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _OF_MODULES:
+            return getattr(import_module(_OF_MODULES[name]), name)
+        if name in __all__:
+            return import_module(f"normface.{name}")
+        raise AttributeError(f"module 'normface' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

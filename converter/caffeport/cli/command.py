@@ -76,7 +76,7 @@ class Version(argparse.Action):
         sys.exit(DONE)
 
 
-def print_table(headings: Sequence[str], lines: list[tuple[str, ...]], whole: set[str]) -> None:
+def print_table(headings: Sequence[str], lines: Sequence[tuple[str, ...]], whole: set[str]) -> None:
     """Columns in ``whole`` (numbers, verdicts) are never cut; names give way on a narrow terminal."""
     from rich.console import Console
     from rich.table import Table

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..formats.schema import Word
 from .base import BlobSpec, LayerType, NoParameters, Shape, layer_type, nn
 from .fillers import FillerParameter
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 
 @dataclass
@@ -33,7 +36,7 @@ class ReLU(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.LeakyReLU(self.p.negative_slope) if self.p.negative_slope else nn.ReLU()
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         if self.p.negative_slope:
             return g.op("LeakyRelu", x[0].name, alpha=self.p.negative_slope)
         return g.op("Relu", x[0].name)
@@ -48,7 +51,7 @@ class ReLU6(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Clip(0.0, 6.0)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.op("Clip", x[0].name, g.const(0.0), g.const(6.0))
 
 
@@ -71,7 +74,7 @@ class PReLU(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.PReLU(1 if self.p.channel_shared else bottoms[0][1])
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         if self.p.channel_shared:
             return g.op("PRelu", x[0].name, g.blob(0, (1,)))
         return g.op("PRelu", x[0].name, g.blob(0, (x[0].shape[1], *[1] * (x[0].rank - 2))))
@@ -91,7 +94,7 @@ class ELU(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ELU(self.p.alpha)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.op("Elu", x[0].name, alpha=self.p.alpha)
 
 
@@ -104,7 +107,7 @@ class Sigmoid(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Sigmoid()
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.op("Sigmoid", x[0].name)
 
 
@@ -117,7 +120,7 @@ class TanH(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Tanh()
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.op("Tanh", x[0].name)
 
 
@@ -130,7 +133,7 @@ class AbsVal(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.AbsVal()
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.op("Abs", x[0].name)
 
 
@@ -143,7 +146,7 @@ class BNLL(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Softplus()
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.op("Softplus", x[0].name)
 
 
@@ -170,7 +173,7 @@ class Power(LayerType):
         constant = self.constant()
         return nn.Power(self.p.power, self.p.scale, self.p.shift) if constant is None else nn.Constant(constant)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         constant = self.constant()
         if constant is not None:
             return g.op("Expand", g.const(constant), g.op("Shape", x[0].name))
@@ -207,7 +210,7 @@ class Exp(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Exp(self.inner, self.outer)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.mul(g.op("Exp", g.mul(x[0].name, self.inner)), self.outer)
 
 
@@ -226,7 +229,7 @@ class Log(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Log(self.p.scale, self.p.shift, self.factor)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.mul(g.op("Log", g.add(g.mul(x[0].name, self.p.scale), self.p.shift)), self.factor)
 
 
@@ -244,7 +247,7 @@ class Threshold(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Threshold(self.p.threshold)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.cast(g.op("Greater", x[0].name, g.const(self.p.threshold)), "float")
 
 
@@ -269,7 +272,7 @@ class Clip(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Clip(self.p.min, self.p.max)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.op("Clip", x[0].name, g.const(self.p.min), g.const(self.p.max))
 
 
@@ -287,7 +290,7 @@ class Swish(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Swish(self.p.beta)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.op("Mul", x[0].name, g.op("Sigmoid", g.mul(x[0].name, self.p.beta)))
 
 
@@ -298,7 +301,7 @@ class HardSwish(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Hardswish()
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         clipped = g.op("Clip", g.add(x[0].name, 3.0), g.const(0.0), g.const(6.0))
         return g.mul(g.op("Mul", x[0].name, clipped), 1 / 6)
 
@@ -326,7 +329,7 @@ class Softmax(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Softmax(self.axis(self.p.axis, len(bottoms[0])))
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.op("Softmax", x[0].name, axis=self.axis(self.p.axis, x[0].rank))
 
 
@@ -354,5 +357,5 @@ class Dropout(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Dropout(self.p.dropout_ratio)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return x[0].name

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .base import LayerType, Shape, count, layer_type, nn
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 
 class EltwiseOp(enum.Enum):
@@ -42,7 +45,7 @@ class Eltwise(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Eltwise(self.p.operation.name, self.p.coeff)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         names = [bottom.name for bottom in x]
         if self.p.operation is EltwiseOp.SUM:
             scaled = [g.mul(n, c) for n, c in zip(names, self.p.coeff or [1.0] * len(names), strict=True)]
@@ -81,7 +84,7 @@ class Reduction(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Reduction(self.p.operation.name, self.axis(self.p.axis, len(bottoms[0])), self.p.coeff)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         kinds = {"SUM": "ReduceSum", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}
         axes = range(self.axis(self.p.axis, x[0].rank), x[0].rank)
         return g.mul(g.reduce(kinds[self.p.operation.name], x[0].name, axes, keepdims=False), self.p.coeff)
@@ -103,7 +106,7 @@ class Axpy(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Axpy()
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         scale = x[0].name
         if x[0].rank == 2:
             scale = g.unsqueeze(scale, range(2, x[1].rank))
@@ -143,7 +146,7 @@ class ChannelScale(LayerType):
         p = self.p
         return nn.ChannelScale(p.do_forward, p.do_backward_feature, p.do_backward_scale)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         if not self.p.do_forward:
             return x[0].name
         for axis in range(1, x[0].rank):

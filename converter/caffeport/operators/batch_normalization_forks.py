@@ -9,13 +9,16 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..formats.schema import Word
 from .base import BlobSpec, LayerType, Phase, Shape, layer_type, nn
 from .fillers import FillerParameter
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 SEGNET_EPS = 1e-9
 
@@ -171,7 +174,7 @@ class BN(LayerType):
     def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         return None if self.by_batch else self.affine(blobs)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str | list[str]:
         channels = (x[0].shape[1], *[1] * (x[0].rank - 2))
         if not self.by_batch:
             scale = g.derived("scale", channels, lambda blobs: self.affine(blobs)[0])

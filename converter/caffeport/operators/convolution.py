@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..formats.schema import Word
 from .base import MAX_INT, BlobSpec, LayerType, Shape, count, layer_type, nn
 from .fillers import FillerParameter
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 
 @dataclass
@@ -61,8 +64,8 @@ class Windowed(LayerType):
     """What Convolution, Deconvolution and Im2col share: the window, and the axis the channels are on."""
 
     schemas = {"convolution_param": ConvolutionParameter}
-    tops = (1, None)
-    bottoms = (1, None)
+    tops: ClassVar[tuple[int, int | None]] = (1, None)
+    bottoms: ClassVar[tuple[int, int | None]] = (1, None)
 
     def setup(self) -> None:
         if self.context.num_bottoms != self.context.num_tops:
@@ -187,17 +190,17 @@ class Convolution(Windowed):
             bias=self.p.bias_term,
         )
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
         return [self._onnx_one(g, "Conv", bottom, top) for bottom, top in zip(x, g.tops, strict=True)]
 
-    def _onnx_one(self, g, kind, x, top):
+    def _onnx_one(self, g: Emitter, kind: str, x: Tensor, top: Tensor) -> str:
         window = self.window(x.shape)
         axis = self.channel_axis(x.shape)
         if not window.kernel or axis != 1:
             return self._onnx_reshaped(g, kind, x, top, window, axis)
         return self._onnx_conv(g, kind, x.name, window, x.shape[axis])
 
-    def _onnx_conv(self, g, kind, name, window, channels):
+    def _onnx_conv(self, g: Emitter, kind: str, name: str, window: Window, channels: int) -> str:
         return g.op(
             kind,
             name,
@@ -209,7 +212,7 @@ class Convolution(Windowed):
             group=self.groups(channels),
         )
 
-    def _onnx_reshaped(self, g, kind, x, top, window, axis):
+    def _onnx_reshaped(self, g: Emitter, kind: str, x: Tensor, top: Tensor, window: Window, axis: int) -> str:
         """Channels on another axis than 1, or no spatial axis at all: as a batch of one-high images."""
         shape, channels = self.flat(x.shape), x.shape[axis]
         for i in range(x.rank):
@@ -270,7 +273,7 @@ class Deconvolution(Convolution):
         per_input = self.p.num_output // self.groups(bottoms[0][axis]) * math.prod(self.window(bottoms[0]).kernel)
         return sum(count(bottom) for bottom in bottoms) * per_input
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
         return [self._onnx_one(g, "ConvTranspose", bottom, top) for bottom, top in zip(x, g.tops, strict=True)]
 
     def spread(self, scale: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -298,7 +301,7 @@ class Im2col(Windowed):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Im2col(self.window(bottoms[0]), self.channel_axis(bottoms[0]))
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
         # A grouped convolution with one-hot kernels picks each position of the window in turn.
         made = []
         for bottom, top in zip(x, g.tops, strict=True):

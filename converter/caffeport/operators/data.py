@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .base import BlobSpec, LayerType, NoParameters, Role, Shape, layer_type, nn
 from .fillers import FillerParameter
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 PartialShape = tuple[int | None, ...]
 
@@ -123,7 +126,7 @@ class DataLayer(LayerType):
 
     role = Role.DATA
     bottoms = (0, 0)
-    tops = (1, None)
+    tops: ClassVar[tuple[int, int | None]] = (1, None)
 
     def declared_shapes(self) -> list[PartialShape | None]:
         """The shape of every top as far as the text gives it; None where it does not say at all."""
@@ -244,14 +247,14 @@ class Parameter(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Parameter()
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.blob(0)
 
 
 class Sink(LayerType):
     """Reads blobs and makes none."""
 
-    bottoms = (1, None)
+    bottoms: ClassVar[tuple[int, int | None]] = (1, None)
     tops = (0, 0)
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
@@ -260,7 +263,7 @@ class Sink(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Silence()
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
         return []
 
 
@@ -288,5 +291,5 @@ class Split(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Split(self.context.num_tops)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
         return [x[0].name] * self.context.num_tops

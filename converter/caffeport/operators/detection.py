@@ -6,13 +6,16 @@ import enum
 import math
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import CaffeportWarning
 from ..formats.schema import Word
 from .base import LayerType, Shape, count, layer_type, nn
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 FLOAT_MIN = float(np.finfo(np.float32).min)
 MAX_SIZE = 2**31 - 1  # Caffe makes ints of the sizes
@@ -132,7 +135,7 @@ class PriorBox(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.PriorBox(self.boxes)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         image = self.boxes.image or (x[1].static(2), x[1].static(3))
         return g.const(self.boxes.blob((x[0].static(2), x[0].static(3)), image))
 
@@ -261,7 +264,7 @@ class DetectionOutput(LayerType):
         suppression = (p.confidence_threshold, nms.top_k, nms.nms_threshold, nms.eta)
         return nn.DetectionOutput(p.num_classes, self.labels, p.share_location, code, suppression, p.keep_top_k)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         nms = self.p.nms_param
         if nms.eta < 1 and nms.nms_threshold > 0.5:
             g.refuse("NonMaxSuppression has no threshold that eta changes as boxes are kept (set eta to 1)")
@@ -292,7 +295,7 @@ class DetectionOutput(LayerType):
         nothing = g.op("Slice", nothing, g.ints([0]), needed, g.ints([0]))
         return g.unsqueeze(g.op("Concat", rows, nothing, axis=0), [0, 1])
 
-    def _onnx_decoded(self, g, loc, prior, priors):
+    def _onnx_decoded(self, g: Emitter, loc: str, prior: str, priors: int) -> str:
         """Boxes (N, 1 or classes, P, 4)."""
         prior = g.op("Reshape", g.slice(prior, [0], [0], [1]), g.ints([2, priors, 4]))
         prior, variance = (g.op("Squeeze", part, g.ints([0])) for part in g.split(prior, 0, [1, 1], 2))
@@ -311,7 +314,7 @@ class DetectionOutput(LayerType):
         half = g.mul(g.op("Mul", g.op("Exp", grow), size), 0.5)
         return g.op("Concat", g.op("Sub", center, half), g.op("Add", center, half), axis=3)
 
-    def _onnx_kept(self, g, boxes, scores, candidates):
+    def _onnx_kept(self, g: Emitter, boxes: str, scores: str, candidates: int) -> str:
         """Which candidates (N, labels, K) survive, as bool.
 
         Every image and class is a batch of its own for NonMaxSuppression, whose own limit on boxes counts
@@ -342,6 +345,6 @@ class DetectionOutput(LayerType):
         return g.op("And", kept, among)
 
 
-def onnx_range(g, length):
+def onnx_range(g: Emitter, length: str) -> str:
     """(1, n) of 0 to n - 1 for an ONNX value [n]."""
     return g.op("NonZero", g.op("Expand", g.const(1.0), length))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 from .inner_product import NORMALIZE_EPS, onnx_unit_rows
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 
 def wants_derivative(layer: LayerType) -> bool:
@@ -87,7 +90,7 @@ class Normalize(LayerType):
         p = self.p
         return nn.Normalize(p.normalize_type, p.eps, p.fix_gradient, p.bp_norm, self.context.num_tops == 2)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str | list[str]:
         if self.is_ssd:
             return self._onnx_ssd(g, x[0])
         name = g.unsqueeze(x[0].name, range(x[0].rank, 4))
@@ -97,7 +100,7 @@ class Normalize(LayerType):
             norm = g.add(g.reduce("ReduceL1", name, [1]), self.p.eps)
         return [g.op("Div", name, norm), norm][: self.context.num_tops]
 
-    def _onnx_ssd(self, g, x):
+    def _onnx_ssd(self, g: Emitter, x: Tensor) -> str:
         axes = range(1, x.rank) if self.ssd.across_spatial else [1]
         norm = g.op("Sqrt", g.add(g.reduce("ReduceSumSquare", x.name, axes), self.ssd.eps))
         shape = (1,) if self.ssd.channel_shared else (x.shape[1], *[1] * (x.rank - 2))
@@ -181,7 +184,7 @@ class InnerDistance(LayerType):
         axis = self.axis(p.axis, len(bottoms[0]))
         return nn.InnerDistance(p.distance_type, axis, eps, p.update_center_only, wants_derivative(self))
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         axis, size, outputs = self.sizes([bottom.shape for bottom in x])
         flat = g.flatten_to_2d(x[0], axis)
         if not self.has_weight:
@@ -223,7 +226,7 @@ class Flip(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Flip(self.axes())
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.reverse(x[0].name, self.axes()) if self.axes() else x[0].name
 
 
@@ -254,7 +257,7 @@ class LabelSpecific(LayerType):
     def has_onnx(self) -> bool:
         return not self.acts_in_test() and self.context.num_tops == 1
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         if self.acts_in_test():
             g.refuse(f"with {self.in_test} it needs labels")
         if self.context.num_tops > 1:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
 from .face import LabelSpecific, wants_derivative
 from .fillers import FillerParameter
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 
 class Margin(enum.Enum):
@@ -89,7 +92,7 @@ class MarginInnerProduct(LayerType):
             self.unit, self.exact or not self.unit, self.context.num_tops,
         )  # fmt: skip
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         g.refuse("it needs labels")
 
 

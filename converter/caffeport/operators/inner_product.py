@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
 from .fillers import FillerParameter
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 NORMALIZE_EPS = 1e-6
 """Under the root: w / sqrt(sum w^2 + eps), as the NormFace fork's CPU code has it; normalize_eps sets another."""
@@ -32,7 +35,7 @@ def unit_rows(weight: np.ndarray, eps: float) -> np.ndarray:
     return (weight / norm).astype(np.float32)
 
 
-def onnx_unit_rows(g, shape: Shape, eps: float, transposed: bool = False) -> str:
+def onnx_unit_rows(g: Emitter, shape: Shape, eps: float, transposed: bool = False) -> str:
     """The layer's weight (blob 0) with its rows, or columns, of unit length; shared by layers of the same eps."""
 
     def change(weight: np.ndarray) -> np.ndarray:
@@ -109,7 +112,7 @@ class InnerProduct(LayerType):
         eps = self.p.normalize_eps if self.p.normalize and len(bottoms) == 1 else None
         return nn.InnerProduct(names, shapes, self.axis(self.p.axis, len(bottoms[0])), self.p.transpose, eps)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         axis, size, outputs = self.sizes([bottom.shape for bottom in x])
         flat = g.flatten_to_2d(x[0], axis)
         operands, trans_b = self._onnx_operands(g, x, size, outputs)
@@ -118,7 +121,7 @@ class InnerProduct(LayerType):
             return made
         return g.reshape(flat_top(made, g.tops[0]), g.tops[0])
 
-    def _onnx_operands(self, g, x, size, outputs):
+    def _onnx_operands(self, g: Emitter, x: tuple[Tensor, ...], size: int, outputs: int) -> tuple[list[str], int]:
         trans_b = int(not self.p.transpose)
         if len(x) > 1:
             weight, shape = x[1].name, (size, outputs) if self.p.transpose else (outputs, size)
@@ -142,7 +145,7 @@ class InnerProduct(LayerType):
         return [weight, shift + (blobs[1] * scale if len(blobs) > 1 else 0)]
 
 
-def flat_top(name, top):
+def flat_top(name: str, top: Tensor) -> Tensor:
     """The 2-D result of a Gemm, from which ``top`` is reshaped."""
     from .onnx_builder import Tensor
 
@@ -184,6 +187,6 @@ class Embed(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Embed(self.p.input_dim, self.p.num_output, self.p.bias_term)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         rows = g.op("Gather", g.blob(0), g.cast(x[0].name, "int64"), axis=0)
         return g.op("Add", rows, g.blob(1)) if self.p.bias_term else rows

@@ -5,13 +5,16 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..errors import CaffemodelError
 from .activation import SoftmaxParameter, check_softmax
 from .base import LayerType, NoParameters, Normalization, Role, Shape, count, layer_type, nn
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 
 class Loss(LayerType):
@@ -21,7 +24,7 @@ class Loss(LayerType):
     full_precision = True
     onnx_support = "no (training)"
     bottoms = (2, 2)
-    bottom_axes = ((1, None),)
+    bottom_axes: ClassVar[tuple[tuple[int, int | None], ...]] = ((1, None),)
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         if bottoms[0][:1] != bottoms[1][:1]:
@@ -41,7 +44,7 @@ class Loss(LayerType):
         """Labels 0 and 1, as far as ``classes`` allows."""
         return random.integers(0, 2, shape) if index == 1 else None
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         g.refuse(f"it is a {self.role.value} layer")
 
 

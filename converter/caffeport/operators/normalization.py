@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..formats.schema import Word
 from .base import BlobSpec, LayerType, Shape, layer_type, nn
 from .fillers import FillerParameter
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 
 @dataclass
@@ -69,13 +72,13 @@ class BatchNorm(LayerType):
             return scale * blobs[3], shift * blobs[3] + blobs[4]
         return scale, shift
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         if self.p.use_global_stats is False:
             return self._onnx_batch_statistics(g, x[0])
         channels = self.channels(x[0].shape)
 
-        def divided(index):
-            def make(blobs):
+        def divided(index: int) -> Callable[[list[np.ndarray]], np.ndarray]:
+            def make(blobs: list[np.ndarray]) -> np.ndarray:
                 factor = float(blobs[2][0])
                 return np.asarray(blobs[index] * (0.0 if factor == 0 else 1.0 / factor), np.float32)
 
@@ -91,7 +94,7 @@ class BatchNorm(LayerType):
         variance = g.derived("variance", (channels,), divided(1))
         return g.op("BatchNormalization", x[0].name, weight, bias, mean, variance, epsilon=self.p.eps)
 
-    def _onnx_batch_statistics(self, g, x):
+    def _onnx_batch_statistics(self, g: Emitter, x: Tensor) -> str:
         axes = [axis for axis in range(x.rank) if axis != 1 or x.rank == 1]
         centered = g.op("Sub", x.name, g.reduce("ReduceMean", x.name, axes))
         variance = g.reduce("ReduceMean", g.op("Mul", centered, centered), axes)
@@ -151,7 +154,7 @@ class Broadcast(LayerType):
         axis, operand = self.aligned(bottoms)
         return (*operand, *[1] * (len(bottoms[0]) - axis - len(operand)))
 
-    def onnx_operand(self, g, x):
+    def onnx_operand(self, g: Emitter, x: tuple[Tensor, ...]) -> str:
         """The second bottom, shaped to broadcast."""
         trailing = len(self.spread([bottom.shape for bottom in x])) - x[1].rank
         return g.unsqueeze(x[1].name, [x[1].rank + i for i in range(trailing)])
@@ -177,7 +180,7 @@ class Scale(Broadcast):
             return weight
         return np.clip(weight, self.p.min_value, self.p.max_value)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         spread = self.spread([bottom.shape for bottom in x])
         if len(x) == 2:
             made = g.op("Mul", x[0].name, self.onnx_operand(g, x))
@@ -210,7 +213,7 @@ class Bias(Broadcast):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Bias(self.spread(bottoms))
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         operand = self.onnx_operand(g, x) if len(x) == 2 else g.blob(0, self.spread([x[0].shape]), how="bias")
         return g.op("Add", x[0].name, operand)
 
@@ -265,7 +268,7 @@ class LRN(LayerType):
             return across(p.local_size, p.alpha, p.beta, p.k)
         return nn.LRNWithinChannel(p.local_size, p.alpha, p.beta)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         p, across = self.p, self.p.norm_region is NormRegion.ACROSS_CHANNELS
         axes = [1] if across else [2, 3]
         size, alpha = p.local_size, p.alpha
@@ -280,7 +283,7 @@ class LRN(LayerType):
             return g.op("LRN", x[0].name, size=size, alpha=alpha, beta=p.beta, bias=p.k)
         return self._onnx_across(g, x[0], size, alpha)
 
-    def _onnx_across(self, g, x, size, alpha):
+    def _onnx_across(self, g: Emitter, x: Tensor, size: int, alpha: float) -> str:
         """What ONNX Runtime's LRN refuses: the sum over channels as a pooling over the rows of (N, 1, C, H W)."""
         half = (size - 1) // 2
         squares = g.op("Reshape", g.op("Mul", x.name, x.name), g.ints([0, 1, x.static(1), -1]))
@@ -322,7 +325,7 @@ class MVN(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.MVN(self.axes(4), self.p.normalize_variance, self.p.eps)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         axes, name = self.axes(4), g.unsqueeze(x[0].name, range(x[0].rank, 4))
         centered = g.op("Sub", name, g.reduce("ReduceMean", name, axes))
         if not self.p.normalize_variance:

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..formats.schema import Word
 from .base import MAX_INT, LayerType, Shape, layer_type, nn
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 FLOAT_MIN = float(np.finfo(np.float32).min)
 HUGE = 1 << 12  # pixels; no image that a net takes has as many along an axis
@@ -170,7 +174,7 @@ class Pooling(LayerType):
             return nn.MaxPooling(window, with_mask)
         return nn.AvePooling(window) if method is PoolMethod.AVE else nn.StochasticPooling(window)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str | list[str]:
         method = self.p.pool
         if self.p.global_pooling and self.context.num_tops == 1 and method is not PoolMethod.STOCHASTIC:
             return g.op("GlobalMaxPool" if method is PoolMethod.MAX else "GlobalAveragePool", x[0].name)
@@ -190,7 +194,9 @@ class Pooling(LayerType):
         return g.op("Div", onnx_sum(g, square, window), g.op("Max", total, g.const(np.finfo(np.float32).tiny)))
 
 
-def _padded(g, name, near, far, window, value=0.0):
+def _padded(
+    g: Emitter, name: str, near: Sequence[int], far: Sequence[int], window: PoolWindow, value: float = 0.0
+) -> str:
     """A Pad of height and width; where it reaches a whole kernel, one more is padded and sliced off again.
 
     ONNX Runtime up to 1.23 merges a Pad into the pooling after it, and then refuses pads of a kernel or more.
@@ -200,7 +206,7 @@ def _padded(g, name, near, far, window, value=0.0):
     return g.slice(g.pad(name, [0, 0, *near], [0, 0, far[0] + 1, far[1] + 1], value), [2, 3], [0, 0], [-1, -1])
 
 
-def onnx_max(g, x, window, with_mask=False):
+def onnx_max(g: Emitter, x: Tensor, window: PoolWindow, with_mask: bool = False) -> list[str]:
     """[MaxPool, and the mask as float]; padding that MaxPool refuses (kernel or more) goes into a Pad."""
     far, near = window.far, window.pad
     height, width = x.shape[2], x.shape[3]
@@ -229,14 +235,14 @@ def onnx_max(g, x, window, with_mask=False):
     return [top, g.cast(index, "float")]
 
 
-def onnx_sum(g, name, window):
+def onnx_sum(g: Emitter, name: str, window: PoolWindow) -> str:
     """The sum over each window, pads counting as zero."""
     padded = _padded(g, name, window.pad, window.far, window)
     mean = g.op("AveragePool", padded, kernel_shape=list(window.kernel), strides=list(window.stride))
     return g.mul(mean, float(math.prod(window.kernel)))
 
 
-def onnx_average(g, x, window):
+def onnx_average(g: Emitter, x: Tensor, window: PoolWindow) -> str:
     """AveragePool over explicit padding, corrected where the window leaves the padded image."""
     shape = {"kernel_shape": list(window.kernel), "strides": list(window.stride)}
     dynamic = x.dynamic & {2, 3}
@@ -244,7 +250,9 @@ def onnx_average(g, x, window):
     if not dynamic:
         # The least padding that gives Caffe's positions at this size.
         positions = window.positions(size)
-        far = [(positions[i] - 1) * window.stride[i] + window.kernel[i] - window.pad[i] - size[i] for i in (0, 1)]
+        far: Sequence[int] = [
+            (positions[i] - 1) * window.stride[i] + window.kernel[i] - window.pad[i] - size[i] for i in (0, 1)
+        ]
         name = x.name
         if min(far) < 0:  # the last rows are in no window
             name = g.slice(name, [2, 3], [0, 0], [size[i] + min(far[i], 0) for i in (0, 1)])
@@ -317,7 +325,7 @@ class SPP(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.SPP(self.p.pyramid_height, self.p.pool.name)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         x[0].static(2), x[0].static(3)
         parts = []
         for window in self.windows(x[0].shape):

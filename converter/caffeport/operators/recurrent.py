@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
 from .fillers import FillerParameter
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Subgraph, Tensor
 
 
 @dataclass
@@ -80,7 +83,7 @@ class Recurrent(LayerType):
         cont[0] = 0
         return cont
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
         """A Scan over time; the body gets the states, one step of x already multiplied, and of cont."""
         hidden, steps_n = self.p.num_output, x[0].static(1)
         # (T * N, I) -> (T, N, rows)
@@ -98,7 +101,7 @@ class Recurrent(LayerType):
             first = [g.const(np.zeros((steps_n, hidden))) for _ in range(self.states)]
         state_names = [g.fresh(f"{self.name}/state{i}") for i in range(self.states)]
         step, here = g.fresh(f"{self.name}/step"), g.fresh(f"{self.name}/cont")
-        body_inputs = [
+        body_inputs: list[tuple[str, Shape]] = [
             *((name, (steps_n, hidden)) for name in state_names),
             (step, (steps_n, rows)),
             (here, (steps_n, 1)),
@@ -107,13 +110,13 @@ class Recurrent(LayerType):
         final = [g.unsqueeze(state, [0]) for state in made[: self.states]] if self.p.expose_hidden else []
         return [made[-1], *final]
 
-    def _body(self, g, inputs, states, step, cont):
+    def _body(self, g: Emitter, inputs: list[tuple[str, Shape]], states: list[str], step: str, cont: str) -> Subgraph:
         from .onnx_builder import Subgraph
 
         nodes, outputs = g.nodes_of(lambda: self.onnx_step(g, states, step, cont))
         return Subgraph(inputs, outputs, nodes)
 
-    def onnx_step(self, g: Any, states: list[str], step: str, cont: str) -> list[str]:
+    def onnx_step(self, g: Emitter, states: list[str], step: str, cont: str) -> list[str]:
         """Emit one time step; returns the new states and the step's output."""
         raise NotImplementedError
 
@@ -136,7 +139,7 @@ class RNN(Recurrent):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.RNN(self.has_static, self.p.expose_hidden)
 
-    def onnx_step(self, g: Any, states: list[str], step: str, cont: str) -> list[str]:
+    def onnx_step(self, g: Emitter, states: list[str], step: str, cont: str) -> list[str]:
         index = self._hidden_index()
         kept = g.op("Mul", states[0], cont)
         hidden = g.op("Tanh", g.op("Add", g.op("Gemm", kept, g.blob(index), transB=1), step))
@@ -154,7 +157,7 @@ class LSTM(Recurrent):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.LSTM(self.has_static, self.p.expose_hidden)
 
-    def onnx_step(self, g: Any, states: list[str], step: str, cont: str) -> list[str]:
+    def onnx_step(self, g: Emitter, states: list[str], step: str, cont: str) -> list[str]:
         kept = g.op("Mul", states[0], cont)
         gates = g.op("Add", g.op("Gemm", kept, g.blob(self._hidden_index()), transB=1), step)
         i, f, o, new = g.split(gates, 1, [self.p.num_output] * 4, 4)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .base import LayerType, Shape, count, layer_type, nn
 from .detection import onnx_range
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 
 class RegionPooling(LayerType):
@@ -27,7 +30,7 @@ class RegionPooling(LayerType):
         low, size = random.random((2, shape[0], 2)) * 6 / self.p.spatial_scale
         return np.concatenate([np.zeros((shape[0], 1)), low, low + size], 1).reshape(shape)
 
-    def onnx_regions(self, g, x):
+    def onnx_regions(self, g: Emitter, x: Tensor) -> str:
         return x.name if x.rank == 2 else g.op("Reshape", x.name, g.ints([-1, 5]))
 
 
@@ -59,7 +62,7 @@ class ROIPooling(RegionPooling):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ROIPooling((self.p.pooled_h, self.p.pooled_w), self.p.spatial_scale)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         shape = [self.p.pooled_h, self.p.pooled_w]
         regions = self.onnx_regions(g, x[1])
         return g.op("MaxRoiPool", x[0].name, regions, pooled_shape=shape, spatial_scale=self.p.spatial_scale)
@@ -97,7 +100,7 @@ class PSROIPooling(RegionPooling):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.PSROIPooling(self.p.output_dim, self.p.group_size, self.p.spatial_scale)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         outputs, group = self.p.output_dim, self.p.group_size
         image, first, last = g.split(self.onnx_regions(g, x[1]), 1, [1, 2, 2], 3)
         start = g.mul(_onnx_rounded(g, first), self.p.spatial_scale)
@@ -130,6 +133,6 @@ class PSROIPooling(RegionPooling):
         return g.op("Div", total, g.unsqueeze(g.op("Max", area, g.const(1.0)), [1]))
 
 
-def _onnx_rounded(g, x):
+def _onnx_rounded(g: Emitter, x: str) -> str:
     """Halves away from 0, as C's round; ONNX's Round takes them to the even number."""
     return g.op("Mul", g.op("Sign", x), g.op("Floor", g.add(g.op("Abs", x), 0.5)))

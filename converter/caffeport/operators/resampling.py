@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .base import LayerType, Shape, layer_type, nn
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 END = 2**62  # slices up to it reach the end of an axis of any size
 
@@ -18,7 +21,7 @@ class Resampling(LayerType):
     bottom_axes = ((4, 4),)
 
     @staticmethod
-    def onnx_axes(g, name, start, end):
+    def onnx_axes(g: Emitter, name: str, start: int, end: int) -> str:
         """The sizes of axes [start, end) as an ONNX value."""
         return g.op("Slice", g.op("Shape", name), g.ints([start]), g.ints([end]))
 
@@ -86,7 +89,7 @@ class Interp(Resampling):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Interp(self.size)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         name = x[0].name
         if self.p.pad_beg or self.p.pad_end:
             name = g.slice(name, [2, 3], [-self.p.pad_beg] * 2, [self.p.pad_end or END] * 2)
@@ -97,7 +100,7 @@ class Interp(Resampling):
         modes = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
         return g.op("Resize", name, "", "", sizes, **modes)
 
-    def _onnx_size(self, g, cropped, x):
+    def _onnx_size(self, g: Emitter, cropped: str, x: tuple[Tensor, ...]) -> str:
         """Height and width of the top."""
         if not g.tops[0].dynamic & {2, 3}:
             return g.ints(g.tops[0].shape[2:])
@@ -182,7 +185,7 @@ class Upsample(Resampling):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.MaskUpsample(self.size) if self.is_segnet else nn.NearestUpsample(self.size.scale[0])
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         if not self.is_segnet:
             scales = g.const([1, 1, *self.size.scale])
             modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
@@ -225,5 +228,5 @@ class PixelShuffle(Resampling):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.PixelShuffle(self.p.upscale_factor)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.op("DepthToSpace", x[0].name, blocksize=self.p.upscale_factor, mode="CRD")

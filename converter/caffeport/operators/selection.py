@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .base import LayerType, NoParameters, Shape, count, layer_type, nn
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 
 @dataclass
@@ -49,7 +52,7 @@ class ArgMax(LayerType):
         axis = None if self.p.axis is None else self.axis(self.p.axis, len(bottoms[0]))
         return nn.ArgMax(axis, self.p.top_k, self.p.out_max_val, len(self.top_shapes(bottoms)[0]))
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         if self.p.axis is not None:
             axis = self.axis(self.p.axis, x[0].rank)
             values, indices = self._onnx_largest(g, x[0].name, axis, x[0].static(axis))
@@ -64,7 +67,7 @@ class ArgMax(LayerType):
         made = g.op("Concat", *rows, axis=1) if len(rows) > 1 else rows[0]
         return g.unsqueeze(made, range(3, g.tops[0].rank))
 
-    def _onnx_largest(self, g, name, axis, size):
+    def _onnx_largest(self, g: Emitter, name: str, axis: int, size: int) -> tuple[str, str]:
         # TopK prefers the smaller index of equal numbers; reversed, that is Caffe's larger one.
         reversed_ = g.reverse(name, [axis])
         values, indices = g.ops("TopK", 2, reversed_, g.ints([self.p.top_k]), axis=axis)
@@ -88,7 +91,7 @@ class BatchReindex(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.BatchReindex()
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.op("Gather", x[0].name, g.cast(x[1].name, "int64"), axis=0)
 
 
@@ -121,6 +124,6 @@ class Filter(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Filter()
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
         selected = g.cast(g.op("Reshape", x[-1].name, g.ints([-1])), "bool")
         return [g.op("Compress", bottom.name, selected, axis=0) for bottom in x[:-1]]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .base import MAX_AXES, LayerType, Shape, count, layer_type, nn
 from .data import BlobShape
+
+if TYPE_CHECKING:
+    from .onnx_builder import Emitter, Tensor
 
 
 @dataclass
@@ -40,7 +43,7 @@ class Concat(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Concat(self.joined_axis(bottoms[0]))
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.op("Concat", *(bottom.name for bottom in x), axis=self.joined_axis(x[0].shape))
 
 
@@ -82,7 +85,7 @@ class Slice(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Slice(self.cut_axis(bottoms[0]), self.p.slice_point, self.context.num_tops)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
         axis = self.cut_axis(x[0].shape)
         if axis not in x[0].dynamic:
             return g.split(x[0].name, axis, self.sizes(x[0].shape), self.context.num_tops)
@@ -120,7 +123,7 @@ class Flatten(LayerType):
             return nn.Reshape([1], start, start)
         return nn.Flatten(start, end)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         start, end = self.span(x[0].shape)
         if start == 1 and end == x[0].rank - 1:
             return g.op("Flatten", x[0].name, axis=1)
@@ -178,7 +181,7 @@ class Reshape(LayerType):
         start, end = self.span(len(bottoms[0]))
         return nn.Reshape(self.p.shape.dim, start, end)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         start, end = self.span(x[0].rank)
         dims = []
         for index in range(start):
@@ -235,7 +238,7 @@ class Crop(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Crop(self.offsets(len(bottoms[0])))
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         offsets = self.offsets(x[0].rank)
         axes = list(offsets)
         if not any(axis in x[1].dynamic for axis in axes):
@@ -273,7 +276,7 @@ class Tile(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Tile(self.repeats(len(bottoms[0])))
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         return g.op("Tile", x[0].name, g.ints(self.repeats(x[0].rank)))
 
 
@@ -300,7 +303,7 @@ class Permute(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Permute(self.order(len(bottoms[0])))
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         order = self.order(x[0].rank)
         return x[0].name if order == list(range(x[0].rank)) else g.op("Transpose", x[0].name, perm=order)
 
@@ -325,7 +328,7 @@ class ShuffleChannel(LayerType):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ShuffleChannel(self.p.group)
 
-    def onnx(self, g, *x):
+    def onnx(self, g: Emitter, *x: Tensor) -> str:
         channels, group = x[0].shape[1], self.p.group
         height, width = (0 if axis in x[0].dynamic else x[0].shape[axis] for axis in (2, 3))
         if height == 0 or width == 0:

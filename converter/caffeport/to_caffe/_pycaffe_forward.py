@@ -15,6 +15,7 @@ Lines "@caffeport STAGE NUMBER" on stdout say what is going on, for the case tha
 """
 
 # ruff: noqa: B905  (zip has no strict= before Python 3.10)
+# Annotations that Python 3.6 cannot evaluate stand in quotes.
 
 import importlib
 import json
@@ -23,6 +24,8 @@ import sys
 import types
 import zipfile
 import zlib
+from collections.abc import Iterator
+from typing import Any
 
 NOT_NEEDED = ("six", "scipy", "scipy.ndimage", "skimage", "skimage.io", "skimage.transform")
 """pycaffe imports these, for reading pictures and for methods that are not called here."""
@@ -35,16 +38,16 @@ class Stop(Exception):
 class StandIn(types.ModuleType):
     """A module that has every name, each of them None."""
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> None:
         if name.startswith("__"):
             raise AttributeError(name)
 
 
-def say(stage, number=0):
+def say(stage: str, number: int = 0) -> None:
     print(f"@caffeport {stage} {number}", flush=True)
 
 
-def import_caffe():
+def import_caffe() -> Any:
     # Caffe's generated protobuf code is often too old for the C++ implementation, which moreover may share
     # libprotobuf with libcaffe and then abort because caffe.proto is registered twice.
     os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
@@ -58,7 +61,7 @@ def import_caffe():
     return caffe
 
 
-def positions(names, layers):
+def positions(names: "list[str]", layers: "list[dict[str, Any]]") -> "list[int]":
     """Where caffeport's layers are among Caffe's, which has split layers, and inputs, in between."""
     found, start = [], 0
     for layer in layers:
@@ -69,7 +72,7 @@ def positions(names, layers):
     return found
 
 
-def feed(net, inputs):
+def feed(net: Any, inputs: "dict[str, Any]") -> None:
     for name, array in inputs.items():
         if name not in net.blobs:
             raise Stop(f'Caffe\'s net has no input "{name}"')
@@ -81,14 +84,14 @@ def feed(net, inputs):
         net.blobs[name].data[...] = array
 
 
-def top_blobs(net, index, names):
+def top_blobs(net: Any, index: int, names: "list[str]") -> "list[Any]":
     """The tops of a layer; by number, since an automatic top (of a loss) has no name of its own."""
     if hasattr(net, "_top_ids"):
         return [net._blobs[number] for number in net._top_ids(index)]
     return [net.blobs[name] for name in names]
 
 
-def run_layer(net, index):
+def run_layer(net: Any, index: int) -> None:
     if hasattr(net, "_forward"):
         net._forward(index, index)
     else:
@@ -96,7 +99,7 @@ def run_layer(net, index):
         net.forward(start=name, end=name)
 
 
-def blobs_of(net, places, layers):
+def blobs_of(net: Any, places: "list[int]", layers: "list[dict[str, Any]]") -> "Iterator[tuple[int, int, Any]]":
     """(layer, blob, its array) of everything that caffeport takes for a weight."""
     for number, (place, layer) in enumerate(zip(places, layers)):
         blobs = net.layers[place].blobs
@@ -106,11 +109,11 @@ def blobs_of(net, places, layers):
             yield number, index, blobs[index].data
 
 
-def checksums(net, places, layers):
+def checksums(net: Any, places: "list[int]", layers: "list[dict[str, Any]]") -> "dict[tuple[int, int], int]":
     return {(number, index): zlib.crc32(array.tobytes()) for number, index, array in blobs_of(net, places, layers)}
 
 
-def run(job, folder):
+def run(job: "dict[str, Any]", folder: str) -> "dict[str, Any]":
     import numpy as np
 
     say("import")
@@ -142,7 +145,7 @@ def run(job, folder):
                 with archive.open(key + ".npy", "w", force_zip64=True) as stream:
                     np.lib.format.write_array(stream, np.asarray(blob.data), allow_pickle=False)
 
-    differ = set()
+    differ: set[tuple[int, int]] = set()
     for number, path in enumerate(others, 1):
         for _, _, array in blobs_of(net, places, layers):
             array[...] = np.nan  # what the file leaves out must not look right
@@ -153,7 +156,7 @@ def run(job, folder):
     return {"version": str(getattr(caffe, "__version__", "")), "differ": sorted(differ)}
 
 
-def main(folder):
+def main(folder: str) -> None:
     try:
         import resource
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ class CaffeModule(nn.Module):
             path = paths[name]
             module = _module(layer, shared)
             if layer.op.full_precision:
-                module.full_precision = True  # for who trains in mixed precision
+                cast(Any, module).full_precision = True  # for who trains in mixed precision
             _place(self, path, module)
             self.layer_paths[name] = path
             if path != name:
@@ -141,7 +141,7 @@ class CaffeModule(nn.Module):
             values[image] = front(*read) if tracer is None else torch_fx.call(tracer, front, read, 1)
         for step in self._plan:
             _, path, bottoms, tops, dead, stops, flatten = step
-            module: nn.Module = self
+            module: Any = self  # which torch declares to hold modules, or None
             for part in path:
                 module = module._modules[part]
             read = [values[i] for i in bottoms]
@@ -220,6 +220,8 @@ def _module(layer: Layer, shared: dict[int, Any]) -> nn.Module:
 class _Reshaped(nn.Module):
     """A layer that shares blobs of another shape (share_mode PERMISSIVE)."""
 
+    _layer: nn.Module
+
     def __init__(self, layer: nn.Module, shapes: dict[str, tuple[int, ...]]) -> None:
         super().__init__()
         self._modules = layer._modules
@@ -228,7 +230,7 @@ class _Reshaped(nn.Module):
         object.__setattr__(self, "_layer", layer)
 
     def forward(self, *x: Tensor) -> Any:
-        held = {**self._parameters, **self._buffers}
+        held: dict[str, Any] = {**self._parameters, **self._buffers}
         views = {name: held[name].reshape(shape) for name, shape in self._shapes.items()}
         return torch.func.functional_call(self._layer, {**held, **views}, x)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..features.own_preprocessing import note_in_onnx
 from . import parts
-from .backbone import Backbone
+from .backbone import Backbone, Trunk
 
 DEPLOY, CAFFEMODEL, ONNX, SAFETENSORS, HEAD = (
     "deploy.prototxt",
@@ -59,7 +59,7 @@ def write(backbone: Backbone, trunk: nn.Module, loss: nn.Module, folder: Path, n
 
 
 def prove(
-    backbone: Backbone, frozen: nn.Module | None, trunk: nn.Module, folder: Path, normalize: bool, pictures: np.ndarray
+    backbone: Backbone, frozen: Trunk | None, trunk: nn.Module, folder: Path, normalize: bool, pictures: np.ndarray
 ) -> list[Proof]:
     """Load every file again and run it on ``pictures`` (N, C, H, W), as prepared for the net. On the CPU."""
     with torch.no_grad():

@@ -50,11 +50,14 @@ def _fabric_class() -> Any:
     """From ``lightning_fabric``, or from the package ``lightning``, which holds the same."""
     try:
         from lightning_fabric import Fabric
+
+        return Fabric
     except ImportError:
         try:
-            from lightning.fabric import Fabric
+            from lightning.fabric import Fabric as SameFabric
+
+            return SameFabric
         except ImportError as error:
             raise MissingDependencyError(
                 f"lightning_fabric cannot be imported ({error}); install Lightning Fabric: pip install lightning-fabric"
             ) from error
-    return Fabric

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Protocol
 
@@ -83,7 +83,9 @@ def in_order(pictures: int, batch_size: int, mirrored: bool = False) -> Iterator
         yield places, np.full(len(places), mirrored)
 
 
-def ahead(source: Source, batches: Iterable[Chosen], readers: int) -> Iterator[tuple[Chosen, Tensor, np.ndarray]]:
+def ahead(
+    source: Source, batches: Iterable[Chosen], readers: int
+) -> Generator[tuple[Chosen, Tensor, np.ndarray], None, None]:
     """(chosen, inputs, kept) of every batch, in order; the next ones are read meanwhile, by ``readers`` threads.
 
     A picture that was left out is told once, with its path.

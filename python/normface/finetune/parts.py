@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from caffeport.formats.caffemodel import Blob, Caffemodel, StoredLayer
 from caffeport.formats.prototxt import Message
@@ -157,5 +158,5 @@ def _built(net: Net, text: Message) -> Net:
     for layer in made.layers:
         if layer.params and layer.name in held:
             for param, source in zip(layer.params, held[layer.name].params, strict=True):
-                param.read_from(lambda source=source: source.data)
+                param.read_from(partial(getattr, source, "data"))
     return made

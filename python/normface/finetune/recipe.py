@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ class Objective(nn.Module):
 
         inputs: this rank's, of the n; none is (0,). labels: all (n,).
         """
-        own = self.trunk(inputs).float() if len(inputs) else inputs.new_zeros(0, self.loss.embedding_size)
+        own = self.trunk(inputs).float() if len(inputs) else inputs.new_zeros(0, cast(int, self.loss.embedding_size))
         return self.loss(self._ranks.embeddings(own, kept), labels)
 
 
@@ -111,7 +111,8 @@ def _train(
             records.write({"epoch": 0.0, **first.row()})
 
     numbers = range(position.step * config.accumulate, run.steps * config.accumulate)
-    shares = (tuple(part[ranks.share] for part in run.sampler.batch(n)) for n in numbers)
+    batches_ahead = map(run.sampler.batch, numbers)
+    shares = ((places[ranks.share], mirrored[ranks.share]) for places, mirrored in batches_ahead)
     feed = ahead(run.source, shares, config.readers)
     bad = run.picture_source.bad
     told = set(bad)

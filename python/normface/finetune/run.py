@@ -65,11 +65,12 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
     """
     backbone = backbones.load(config)
     color = backbone.channels == 3
-    pictures = _labelled(open_reader(config.data, config.root, color=color))
+    pictures = open_reader(config.data, config.root, color=color)
+    stored_labels = _labels_of(pictures)
     training, held_out = np.arange(len(pictures)), np.empty(0, np.int64)
     if config.val is None:
-        training, held_out = hold_out(pictures.labels, config.val_share, config.seed)
-    labels = np.unique(pictures.labels[training], return_inverse=True)[1].reshape(-1)
+        training, held_out = hold_out(stored_labels, config.val_share, config.seed)
+    labels = np.unique(stored_labels[training], return_inverse=True)[1].reshape(-1)
     _look_at(config, pictures, labels, len(held_out))
     picture_source = PictureSource(pictures, backbone, config.on_bad_picture, training)
     torch.manual_seed(config.seed)  # of the loss's class weights, and of Dropout from then on
@@ -104,12 +105,12 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
     return run
 
 
-def _labelled(pictures: Reader) -> Reader:
+def _labels_of(pictures: Reader) -> np.ndarray:
     if pictures.labels is None:
         raise DataError(
             f"{pictures.path}: has no labels; expected a folder for each identity, or a list file with labels"
         )
-    return pictures
+    return pictures.labels
 
 
 def _look_at(config: Config, pictures: Reader, labels: np.ndarray, held_out: int) -> None:
@@ -121,7 +122,8 @@ def _look_at(config: Config, pictures: Reader, labels: np.ndarray, held_out: int
         )
     single = int(np.count_nonzero(counts == 1))
     if single:
-        first = pictures.identities[int(pictures.labels[_first_of_single(pictures.labels)])]
+        stored_labels = _labels_of(pictures)
+        first = pictures.identities[int(stored_labels[_first_of_single(stored_labels)])]
         warnings.warn(
             f"{single} of {len(counts)} identities have one picture only, such as {first}; they train all the same",
             NormfaceWarning,
@@ -165,24 +167,27 @@ def _sources(
     """What feeds the training and the validation, through the frozen part where there is one."""
     val_source = None
     if config.val is not None:
-        others = _labelled(open_reader(config.val, config.val_root, color=backbone.channels == 3))
+        others = open_reader(config.val, config.val_root, color=backbone.channels == 3)
+        other_labels = _labels_of(others)
         _warn_of_known(others, picture_source.pictures)
-        places = fewer(others.labels, config.val_pictures, config.seed)
+        places = fewer(other_labels, config.val_pictures, config.seed)
         val_source = PictureSource(others, backbone, config.on_bad_picture, places)
     elif len(held_out):
-        own = np.unique(picture_source.pictures.labels[held_out], return_inverse=True)[1].reshape(-1)
+        own = np.unique(_labels_of(picture_source.pictures)[held_out], return_inverse=True)[1].reshape(-1)
         places = held_out[fewer(own, config.val_pictures, config.seed)]
         val_source = PictureSource(picture_source.pictures, backbone, config.on_bad_picture, places)
 
     def through(source: PictureSource, mirror: bool) -> Source:
         if frozen is None:
             return source
-        options = {"batch_size": config.batch_size, "readers": config.readers, "cache": config.feature_cache}
-        return frozen_source(frozen, source, backbone, mirror=mirror, fabric=fabric, **options)
+        size, readers, cache = config.batch_size, config.readers, config.feature_cache
+        return frozen_source(
+            frozen, source, backbone, mirror=mirror, batch_size=size, readers=readers, cache=cache, fabric=fabric
+        )
 
     validation = None
     if val_source is not None:
-        labels = np.unique(val_source.pictures.labels[val_source.places], return_inverse=True)[1].reshape(-1)
+        labels = np.unique(_labels_of(val_source.pictures)[val_source.places], return_inverse=True)[1].reshape(-1)
         validation = Validation(through(val_source, False), labels, config.val_far, config.batch_size, config.readers)
     return through(picture_source, config.mirror), val_source, validation
 

@@ -19,6 +19,8 @@ _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose
 class Convolution(nn.Module):
     """What torch's modules don't take: several bottoms, channels on another axis than 1, no spatial axis at all."""
 
+    bias: Tensor | None
+
     def __init__(self, shapes: list[tuple[int, ...]], window: Window, groups: int, axis: int, transposed: bool) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shapes[0]))

@@ -75,12 +75,12 @@ class DetectionOutput(nn.Module):
         """(labels, priors) that one image keeps, ordered by label and falling score."""
         confidence, top_k, threshold, eta = self.suppression
         labels, places = [], []
-        for label in self.labels:
-            candidates = (scores[label] > confidence).nonzero()[:, 0]
-            order = scores[label, candidates].sort(descending=True, stable=True).indices
+        for number in self.labels:
+            candidates = (scores[number] > confidence).nonzero()[:, 0]
+            order = scores[number, candidates].sort(descending=True, stable=True).indices
             candidates = candidates[order[: top_k if top_k >= 0 else None]]
-            kept = candidates[not_suppressed(boxes[label, candidates], threshold, eta)]
-            labels.append(torch.full_like(kept, label))
+            kept = candidates[not_suppressed(boxes[number, candidates], threshold, eta)]
+            labels.append(torch.full_like(kept, number))
             places.append(kept)
         label, place = torch.cat(labels), torch.cat(places)
         if 0 <= self.keep_top_k < len(label):

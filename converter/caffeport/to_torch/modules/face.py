@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -13,12 +15,12 @@ class _ScaleGradient(torch.autograd.Function):
     """Identity forward; the gradient is multiplied by ``factor``."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, factor: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, factor: Tensor) -> Tensor:
         ctx.save_for_backward(factor)
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * ctx.saved_tensors[0], None
 
 
@@ -67,12 +69,12 @@ class ForkL1Distance(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, w: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
         ctx.save_for_backward(x, w)
         return torch.cdist(x, w, p=1.0)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, w = ctx.saved_tensors
         dx, dw = torch.zeros_like(x), torch.zeros_like(w)
         for i, row in enumerate(x):  # one sample at a time: (C, K) at once, not (N, C, K)
@@ -87,12 +89,12 @@ class _ForkAbsolute(torch.autograd.Function):
     """|x - w| with the gradients of ForkL1Distance."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, w: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
         ctx.save_for_backward(x, w)
         return (x - w).abs()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, w = ctx.saved_tensors
         above, below = (x > w).to(x.dtype), (x < w).to(x.dtype)
         return gradient * above - below, gradient * below - above

@@ -9,7 +9,7 @@ label outside [0, C) is torch's index error and never another class.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 class _GivenGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
         ctx.save_for_backward(slope)
         return value.clone()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return gradient * ctx.saved_tensors[0], None, None
 
 
@@ -57,13 +57,13 @@ class _CenterStep(torch.autograd.Function):
     """The loss as it is; the centers' gradient is the fork's or the paper's step, whatever gradient comes in."""
 
     @staticmethod
-    def forward(ctx, loss: Tensor, centers: Tensor, pull: Tensor, labels: Tensor, once: bool) -> Tensor:
+    def forward(ctx: Any, loss: Tensor, centers: Tensor, pull: Tensor, labels: Tensor, once: bool) -> Tensor:
         ctx.save_for_backward(pull, labels)
         ctx.classes, ctx.once = centers.shape[0], once
         return loss.view_as(loss)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         pull, labels = ctx.saved_tensors
         sums = pull.new_zeros(ctx.classes, pull.shape[1]).index_add(0, labels, pull)
         n = pull.new_zeros(ctx.classes, 1).index_add(0, labels, torch.ones_like(pull[:, :1]))

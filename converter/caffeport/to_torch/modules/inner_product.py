@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +30,10 @@ class InnerProduct(nn.Module):
 
     ``eps`` (under the root) normalises the rows of the learned weight; None leaves them.
     """
+
+    if TYPE_CHECKING:  # only there, since TorchScript reads the annotations of a class, and not as text
+        weight: Tensor  # None where the second bottom is the weight
+        bias: Tensor | None
 
     stored = False  # whether the weight is its unit rows by now, so that the next forward pass takes it as it is
 
@@ -65,6 +71,8 @@ class InnerProduct(nn.Module):
 
 class Embed(nn.Embedding):
     """torch's Embedding for indices that come as floats, with a bias."""
+
+    bias: Tensor | None
 
     def __init__(self, input_dim: int, num_output: int, bias_term: bool) -> None:
         super().__init__(input_dim, num_output)

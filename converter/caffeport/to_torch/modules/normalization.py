@@ -54,7 +54,7 @@ class BatchNorm(nn.Module):
         if x.numel() == x.shape[1] or self.eps == 0:
             centered = x - x.mean(axes, keepdim=True)
             y = centered / (centered.square().mean(axes, keepdim=True) + self.eps).sqrt()
-            if self.affine:
+            if weight is not None and bias is not None:
                 y = y * weight.reshape(-1, *[1] * (x.dim() - 2)) + bias.reshape(-1, *[1] * (x.dim() - 2))
             return y.reshape(shape)
         return F.batch_norm(x, None, None, weight, bias, True, 0.0, self.eps).reshape(shape)

@@ -33,18 +33,20 @@ class MaxPooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         window = _fitted(self.window, x)
         if window.torch_agrees:
-            pooled = F.max_pool2d(
-                x, window.kernel, window.stride, window.pad, ceil_mode=window.ceil, return_indices=self.with_mask
+            if not self.with_mask:
+                return F.max_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=window.ceil)
+            top, place = F.max_pool2d(
+                x, window.kernel, window.stride, window.pad, ceil_mode=window.ceil, return_indices=True
             )
-            return [pooled[0], pooled[1].to(x.dtype)] if self.with_mask else pooled
+            return [top, place.to(x.dtype)]
         padded = _padded(x, window, torch.finfo(x.dtype).min)
-        pooled = F.max_pool2d(padded, window.kernel, window.stride, return_indices=self.with_mask)
         if not self.with_mask:
-            return pooled
+            return F.max_pool2d(padded, window.kernel, window.stride)
+        top, place = F.max_pool2d(padded, window.kernel, window.stride, return_indices=True)
         width = padded.shape[3]
-        row, column = pooled[1] // width - window.pad[0], pooled[1] % width - window.pad[1]
-        index = torch.where(pooled[0] == torch.finfo(x.dtype).min, -1, row * x.shape[3] + column)
-        return [pooled[0], index.to(x.dtype)]  # -1: a window without a pixel
+        row, column = place // width - window.pad[0], place % width - window.pad[1]
+        index = torch.where(top == torch.finfo(x.dtype).min, -1, row * x.shape[3] + column)
+        return [top, index.to(x.dtype)]  # -1: a window without a pixel
 
     def extra_repr(self) -> str:
         return str(self.window)

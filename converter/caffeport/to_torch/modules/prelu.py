@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,13 +30,13 @@ class PReLUInPieces(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, slope: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
         ctx.save_for_backward(x, slope)
         return F.prelu(x, slope)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, slope = ctx.saved_tensors
         gradient = gradient.to(x.dtype)
         channels = x.shape[1] if x.dim() > 1 else 1
@@ -45,12 +47,12 @@ class PReLUInPieces(torch.autograd.Function):
         x, gradient = x.contiguous(), gradient.contiguous()
         dx = torch.empty_like(x)
         if by_columns or x.numel() == x.shape[0] * channels:  # (..., C): a column a channel
-            rows = [t.view(-1, channels) for t in (x, gradient, dx)]
+            x, gradient, d_rows = (t.view(-1, channels) for t in (x, gradient, dx))
             along, slope_rows = 0, slopes[None]
         else:  # a row for each image and channel
-            rows = [t.view(x.shape[0] * channels, -1) for t in (x, gradient, dx)]
             along, slope_rows = 1, slopes.repeat(x.shape[0])[:, None]
-        sums = _backward(*rows, slope_rows, along, slope.dtype)
+            x, gradient, d_rows = (t.view(len(slope_rows), -1) for t in (x, gradient, dx))
+        sums = _backward(x, gradient, d_rows, slope_rows, along, slope.dtype)
         d_slope = sums.view(-1, channels).sum(0)
         return dx.permute(0, 3, 1, 2) if by_columns else dx, d_slope if slope.numel() > 1 else d_slope.sum(0, True)
 
