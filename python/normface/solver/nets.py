@@ -23,7 +23,8 @@ from caffeport.to_torch.module import CaffeModule
 from torch import Tensor, nn
 
 from ..errors import TrainingError
-from .parameters import NetStateChange, SolverText
+from .fields import NetStateChange
+from .parameters import SolverText
 
 
 @dataclass(frozen=True)
