@@ -65,7 +65,7 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
     """
     backbone = backbones.load(config)
     color = backbone.channels == 3
-    pictures = _labelled(open_reader(config.data, config.root, color=color))
+    pictures = _labelled(open_reader(config.data, root=config.root, color=color))
     training, held_out = np.arange(len(pictures)), np.empty(0, np.int64)
     if config.val is None:
         training, held_out = hold_out(pictures.labels, config.val_share, config.seed)
@@ -165,7 +165,7 @@ def _sources(
     """What feeds the training and the validation, through the frozen part where there is one."""
     val_source = None
     if config.val is not None:
-        others = _labelled(open_reader(config.val, config.val_root, color=backbone.channels == 3))
+        others = _labelled(open_reader(config.val, root=config.val_root, color=backbone.channels == 3))
         _warn_of_known(others, picture_source.pictures)
         places = fewer(others.labels, config.val_pictures, config.seed)
         val_source = PictureSource(others, backbone, config.on_bad_picture, places)

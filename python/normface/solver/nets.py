@@ -98,7 +98,9 @@ def build_net(
     if how.sources:
         from ..data.caffe import input_shapes
 
-        shapes = {**input_shapes(message, chosen.name, state.stage, state.level, how.custom_layers), **shapes}
+        custom = how.custom_layers
+        found = input_shapes(message, chosen.name, stages=state.stage, level=state.level, custom_layers=custom)
+        shapes = {**found, **shapes}
     options = Options(
         phase=chosen,
         stages=tuple(state.stage),
