@@ -1,4 +1,4 @@
-"""How the packages are built: no circle of files, and no long list of options by place."""
+"""How the packages are built: no circle of files, no long list of options by place, an epsilon in one place."""
 
 from __future__ import annotations
 
@@ -173,3 +173,17 @@ def test_many_options_are_given_by_keyword(package):
 def public_functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     return (function for function in functions if function.name == "__init__" or not function.name.startswith("_"))
+
+
+def test_an_epsilon_of_one_name_stands_in_one_place():
+    """Two of one name drift apart, or mean different things."""
+    places: dict[str, list[str]] = {}
+    for folder in PACKAGES.values():
+        for path in sorted(folder.rglob("*.py")):
+            for node in ast.parse(path.read_text("utf-8")).body:
+                names = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
+                for name in names:
+                    if name.endswith("EPS"):
+                        places.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    assert "UNIT_EPS" in places
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}
