@@ -27,7 +27,7 @@ def ours(net: str, solver: str, weights: str, inputs: dict[str, np.ndarray], pre
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     shapes = {name: array.shape for name, array in inputs.items()}
-    made = normface.Solver(solver, net, weights, precision=precision, input_shapes=shapes)
+    made = normface.Solver(solver, net=net, weights=weights, precision=precision, input_shapes=shapes)
 
     def iterate() -> float:
         made.step(inputs)

@@ -6,11 +6,8 @@ N samples, D features, C classes. All of it computes in the dtype of its argumen
 from __future__ import annotations
 
 import torch
+from caffeport.to_torch.modules.lengths import UNIT_EPS
 from torch import Tensor, nn
-
-UNIT_EPS = 1e-12
-"""Added to a squared length, under the root, as in NormFace's GPU code (its CPU code has 1e-6); also the squared length
-up to which a vector has no direction."""
 
 
 def inverse_lengths(x: Tensor, eps: float = UNIT_EPS) -> Tensor:

@@ -34,7 +34,7 @@ def unpacked_limit(size: int) -> int:
 
 
 def read_file(
-    path: str | Path, most: int = MAX_FILE, start: int | None = None, error: type[CaffeportError] = DataError
+    path: str | Path, most: int = MAX_FILE, *, start: int | None = None, error: type[CaffeportError] = DataError
 ) -> bytes:
     """A file's bytes, or its first ``start``. Raises ``error``, naming it, if it is no file or larger than ``most``."""
     with opened(path, error) as (stream, size):

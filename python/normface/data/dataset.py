@@ -69,6 +69,7 @@ class ImageDataset(Dataset[tuple[Any, int]]):
 
 def open_images(
     path: str | Path,
+    *,
     root: str | Path | None = None,
     color: bool = True,
     labelled: bool | None = None,
@@ -87,4 +88,4 @@ def open_images(
 
     Raises DataError, which names the path, for a source that is missing, empty, damaged or of no known kind.
     """
-    return ImageDataset(open_reader(path, root, color, labelled), transform)
+    return ImageDataset(open_reader(path, root=root, color=color, labelled=labelled), transform)

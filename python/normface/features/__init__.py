@@ -5,7 +5,8 @@ features = extractor.features(normface.data.open_images("faces/"))
 """
 
 from .extractor import Extractor
-from .features import Features, load_features, save_features
+from .feature_set import Features
+from .features import load_features, save_features
 from .mirror import MERGES
 
 __all__ = ["MERGES", "Extractor", "Features", "load_features", "save_features"]

@@ -1,11 +1,10 @@
-"""Features with the names of their pictures, in a file: ``.npz`` (NumPy) or ``.parquet``."""
+"""Features files: ``.npz`` (NumPy) or ``.parquet``."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +16,11 @@ from ..errors import DataError, NormfaceError, shape_text
 from ..npz import array_names, read_arrays
 from ..reading import opened, parsing, printable, read_file
 from . import parquet
+from .feature_set import Features
 
 SUFFIXES = (".npz", ".parquet")
 ARRAYS = ("features", "names", "labels", "identities", "settings")
 NO_FEATURES = "is no features file (.npz with features and names)"
-
-
-@dataclass
-class Features:
-    """features: float32 (N, D); names: N pictures. labels: int64 (N,), identities: the labels' names, where known."""
-
-    features: np.ndarray
-    names: list[str]
-    labels: np.ndarray | None = None
-    identities: list[str] | None = None
-    settings: dict[str, Any] = field(default_factory=dict)  # how they were made
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def identity(self, row: int) -> str | None:
-        """Whose face it is, where that is known."""
-        if self.labels is None or self.identities is None:
-            return None
-        return self.identities[int(self.labels[row])]
 
 
 def checked_target(path: str | Path) -> Path:

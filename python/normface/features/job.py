@@ -14,7 +14,8 @@ import numpy as np
 
 from ..errors import DataError, NormfaceError
 from .extractor import Extractor, title_of
-from .features import Features, checked_target, save_features
+from .feature_set import Features
+from .features import checked_target, save_features
 from .part import Part
 
 

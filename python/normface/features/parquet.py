@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from caffeport.files import replacing
@@ -11,9 +11,7 @@ from caffeport.json_text import to_json
 
 from ..errors import DataError, MissingDependencyError
 from ..reading import opened, parsing
-
-if TYPE_CHECKING:
-    from .features import Features
+from .feature_set import Features
 
 ROWS = 1 << 16
 """Rows of a group."""

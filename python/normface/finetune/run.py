@@ -65,7 +65,7 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
     """
     backbone = backbones.load(config)
     color = backbone.channels == 3
-    pictures = open_reader(config.data, config.root, color=color)
+    pictures = open_reader(config.data, root=config.root, color=color)
     stored_labels = _labels_of(pictures)
     training, held_out = np.arange(len(pictures)), np.empty(0, np.int64)
     if config.val is None:
@@ -167,7 +167,7 @@ def _sources(
     """What feeds the training and the validation, through the frozen part where there is one."""
     val_source = None
     if config.val is not None:
-        others = open_reader(config.val, config.val_root, color=backbone.channels == 3)
+        others = open_reader(config.val, root=config.val_root, color=backbone.channels == 3)
         other_labels = _labels_of(others)
         _warn_of_known(others, picture_source.pictures)
         places = fewer(other_labels, config.val_pictures, config.seed)

@@ -10,12 +10,11 @@ without a margin. Its own options are keywords, and what they mean is in its doc
 
 from .additive_margin import AMSoftmaxLoss, ArcFaceLoss
 from .agents import CContrastiveLoss, CTripletLoss
-from .base import FaceLoss, Loss
+from .base import FaceLoss, Loss, WeightedSum
 from .center import CenterLoss
 from .multiplied_angle import LargeMarginSoftmaxLoss, SphereFaceLoss
 from .names import LOSSES, make, parse
 from .softmax import L2SoftmaxLoss, NormalizedSoftmaxLoss, PositiveScaleSoftmaxLoss, SoftmaxLoss
-from .weighted_sum import WeightedSum
 
 __all__ = [
     "LOSSES",

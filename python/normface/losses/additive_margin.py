@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from caffeport.to_torch.modules.margins import added_angle
 from torch import Tensor
 
 from ..errors import TrainingError
@@ -13,8 +14,8 @@ from .base import FaceLoss
 from .cosine_softmax import cosine_softmax_loss
 from .scale import register_scale
 
-SINE_EPS = 1e-12
-"""Least sin^2, under the root: a cosine that is 1, or by rounding beyond, has this sine and no infinite slope."""
+LEAST_SQUARED_SINE = 1e-12
+"""What a smaller sin^2 counts as: a cosine that is 1, or by rounding beyond, has this sine and no infinite slope."""
 
 
 class AMSoftmaxLoss(FaceLoss):
@@ -60,7 +61,7 @@ class ArcFaceLoss(FaceLoss):
         "linear": cos(theta) - m sin(m) for theta > pi - m, as published (``easy_margin`` off);
         "easy": cos(theta) for theta >= pi / 2, as published with ``easy_margin``;
         "nothing": cos(theta + m) all the way.
-    Where sin(theta)^2 is below SINE_EPS, it counts as that, and the slope is cos(m). The margin is there in
+    Where sin(theta)^2 is below LEAST_SQUARED_SINE, it counts as that, and the slope is cos(m). The margin is there in
     evaluation mode too. eps: under the root of every length.
     """
 
@@ -85,9 +86,9 @@ class ArcFaceLoss(FaceLoss):
     def psi(self, cosine: Tensor) -> tuple[Tensor, Tensor]:
         cos_m, sin_m = math.cos(self.margin), math.sin(self.margin)
         squared_sine = 1 - cosine.square()
-        sine = squared_sine.clamp_min(SINE_EPS).sqrt()
-        target = cosine * cos_m - sine * sin_m
-        slope = cos_m + torch.where(squared_sine > SINE_EPS, cosine / sine, 0.0) * sin_m
+        sine = squared_sine.clamp_min(LEAST_SQUARED_SINE).sqrt()
+        cotangent = torch.where(squared_sine > LEAST_SQUARED_SINE, cosine / sine, 0.0)
+        target, slope = added_angle(cosine, sine, cotangent, cos_m, sin_m)
         if self.beyond == "nothing":
             return target, slope
         if self.beyond == "linear":

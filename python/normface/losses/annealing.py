@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from caffeport.to_torch.modules.margins import annealing
 from torch import Tensor, nn
 
 from ..errors import TrainingError
@@ -31,7 +32,7 @@ class Annealing(nn.Module):
     def current(self, dtype: torch.dtype) -> Tensor:
         """lambda, 0-D."""
         t = (self.iteration + 1).to(dtype)
-        return (self.base * (1 + self.gamma * t) ** -self.power).clamp_min(self.lambda_min)
+        return annealing(self.base, self.gamma, self.power, t, torch.pow).clamp_min(self.lambda_min)
 
     def counting(self, loss: Tensor) -> Tensor:
         """The loss as it is, whose backward pass counts."""

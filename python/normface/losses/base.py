@@ -1,29 +1,24 @@
-"""What every loss has: class weights (C, D), checks of its arguments, float32 arithmetic, and sums."""
+"""What every loss has: class weights (C, D), float32 arithmetic, and sums with other losses."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import TrainingError
-
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+from .checks import check_embeddings, checked_labels, checked_size
 
 
 class Loss(nn.Module):
     """A scalar of embeddings (N, D) and labels (N,); the sum of two losses and a number times a loss are losses."""
 
     def __add__(self, other: Loss) -> Loss:
-        from .weighted_sum import WeightedSum
-
         return WeightedSum([*terms_of(self), *terms_of(other)]) if isinstance(other, Loss) else NotImplemented
 
     def __mul__(self, factor: float) -> Loss:
-        from .weighted_sum import WeightedSum
-
         if isinstance(factor, bool) or not isinstance(factor, (int, float)):
             return NotImplemented
         return WeightedSum([(factor * own, loss) for own, loss in terms_of(self)])
@@ -61,8 +56,8 @@ class FaceLoss(Loss):
     ) -> None:
         """start: fills the weight (heads.unit_ball_ or heads.xavier_)."""
         super().__init__()
-        self.num_classes = _size("num_classes", num_classes)
-        self.embedding_size = _size("embedding_size", embedding_size)
+        self.num_classes = checked_size("num_classes", num_classes)
+        self.embedding_size = checked_size("embedding_size", embedding_size)
         self.start = start
         self.weight = nn.Parameter(torch.empty(self.num_classes, self.embedding_size, device=device, dtype=dtype))
         self.reset_parameters()
@@ -72,14 +67,14 @@ class FaceLoss(Loss):
         self.start(self.weight)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        self._check_embeddings(embeddings)
-        labels = self._checked_labels(labels, embeddings)
+        check_embeddings(type(self).__name__, embeddings, self.weight)
+        labels = checked_labels(type(self).__name__, labels, embeddings, self.num_classes)
         with torch.autocast(embeddings.device.type, enabled=False):
             return self.value(*self._wide(embeddings, self.weight), labels)
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """(N, D) -> (N, C), without a margin."""
-        self._check_embeddings(embeddings)
+        check_embeddings(type(self).__name__, embeddings, self.weight)
         with torch.autocast(embeddings.device.type, enabled=False):
             return self.scores(*self._wide(embeddings, self.weight))
 
@@ -95,51 +90,66 @@ class FaceLoss(Loss):
         wide = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
         return x.to(wide), weight.to(wide)
 
-    def _check_embeddings(self, embeddings: Tensor) -> None:
-        if not torch.is_tensor(embeddings) or not embeddings.is_floating_point():
-            kind = embeddings.dtype if torch.is_tensor(embeddings) else type(embeddings).__name__
-            raise TrainingError(f"{self._name()}: expected a tensor of floating-point embeddings, got {kind}")
-        if embeddings.dim() != 2 or embeddings.shape[1] != self.embedding_size:
-            raise TrainingError(
-                f"{self._name()}: expected embeddings (N, {self.embedding_size}), got {tuple(embeddings.shape)}"
-            )
-        if not embeddings.shape[0]:
-            raise TrainingError(f"{self._name()}: expected one embedding or more, got none: the mean loss has no value")
-        if embeddings.device != self.weight.device:
-            raise TrainingError(
-                f"{self._name()}: embeddings are on {embeddings.device}, the class weights on {self.weight.device}; "
-                f"move the loss there with .to()"
-            )
-
-    def _checked_labels(self, labels: Tensor, embeddings: Tensor) -> Tensor:
-        if not torch.is_tensor(labels) or labels.dtype not in INTEGERS:
-            kind = labels.dtype if torch.is_tensor(labels) else type(labels).__name__
-            raise TrainingError(f"{self._name()}: expected a tensor of whole-number labels (such as int64), got {kind}")
-        if labels.shape != embeddings.shape[:1]:
-            raise TrainingError(
-                f"{self._name()}: expected {embeddings.shape[0]} labels, one for each embedding, in one axis, "
-                f"got {tuple(labels.shape)}"
-            )
-        labels = labels.to(embeddings.device, torch.int64)
-        if labels.device.type == "cpu" and not torch.compiler.is_compiling():
-            least, most = (int(bound) for bound in labels.aminmax())
-            if least < 0 or most >= self.num_classes:
-                wrong = least if least < 0 else most
-                raise TrainingError(f"{self._name()}: expected labels from 0 to {self.num_classes - 1}, got {wrong}")
-        return labels
-
-    def _name(self) -> str:
-        return type(self).__name__
-
     def extra_repr(self) -> str:
         return f"{self.num_classes} classes, {self.embedding_size} features"
 
 
-def _size(name: str, value: int) -> int:
-    try:
-        size = operator.index(value)
-    except TypeError:
-        size = 0
-    if size < 1 or isinstance(value, bool):
-        raise TrainingError(f"expected {name} to be a whole number of 1 or more, got {value!r}")
-    return size
+class WeightedSum(Loss):
+    """sum_k factor_k loss_k(embeddings, labels); also made by ``a + 0.01 * b``.
+
+    ``share_weight``: the losses have one class weight, the first one's, rather than one each.
+    ``weight`` and ``logits`` are the first loss's. ``losses`` is an nn.ModuleList, ``factors`` a list of numbers.
+    """
+
+    def __init__(self, terms: Iterable[tuple[float, FaceLoss]], *, share_weight: bool = False) -> None:
+        super().__init__()
+        terms = list(terms)
+        if not terms:
+            raise TrainingError("expected one loss or more to sum, got none")
+        for factor, loss in terms:
+            if not isinstance(loss, FaceLoss):
+                raise TrainingError(f"expected losses of normface.losses to sum, got {type(loss).__name__}")
+            if not (math.isfinite(factor) and factor >= 0):
+                raise TrainingError(f"expected a factor of 0 or more before {type(loss).__name__}, got {factor}")
+        shapes = {tuple(loss.weight.shape) for _, loss in terms}
+        if len(shapes) > 1:
+            raise TrainingError(f"expected losses of one number of classes and embedding size, got {sorted(shapes)}")
+        self.factors = [float(factor) for factor, _ in terms]
+        self.losses = nn.ModuleList(loss for _, loss in terms)
+        if share_weight:
+            for _, loss in terms[1:]:
+                loss.weight = terms[0][1].weight
+
+    @property
+    def terms(self) -> list[tuple[float, FaceLoss]]:
+        return list(zip(self.factors, self.losses, strict=True))  # type: ignore[arg-type]
+
+    @property
+    def num_classes(self) -> int:
+        return self.terms[0][1].num_classes
+
+    @property
+    def embedding_size(self) -> int:
+        return self.terms[0][1].embedding_size
+
+    @property
+    def weight(self) -> nn.Parameter:
+        return self.terms[0][1].weight
+
+    @property
+    def scale(self) -> Tensor:
+        """The scale of the first loss that has one."""
+        for _, loss in self.terms:
+            scale: Tensor | None = getattr(loss, "scale", None)
+            if scale is not None:
+                return scale
+        raise AttributeError("none of the losses has a scale")
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return torch.stack([factor * loss(embeddings, labels) for factor, loss in self.terms]).sum()
+
+    def logits(self, embeddings: Tensor) -> Tensor:
+        return self.terms[0][1].logits(embeddings)
+
+    def extra_repr(self) -> str:
+        return " + ".join(f"{factor:g} * {type(loss).__name__}" for factor, loss in self.terms)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from caffeport.to_torch.modules.face_loss import center_loss
 from torch import Tensor
 
 from ..errors import TrainingError
@@ -37,32 +36,10 @@ class CenterLoss(FaceLoss):
         self.center_step = center_step
 
     def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        if self.center_step == "derivative":
-            return (x - weight.index_select(0, labels)).square().sum() / (2 * len(x))
-        apart = x - weight.detach().index_select(0, labels)
-        loss = apart.square().sum() / (2 * len(x))
-        return _CenterStep.apply(loss, weight, -apart.detach(), labels, self.center_step == "paper")
+        return center_loss(x, weight, labels, self.center_step.upper())
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return -squared_distances(x, weight)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, center_step={self.center_step}"
-
-
-class _CenterStep(torch.autograd.Function):
-    """The loss as it is; the centers' gradient is a step of its own, whatever gradient comes in."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, centers: Tensor, pull: Tensor, labels: Tensor, once: bool) -> Tensor:
-        ctx.save_for_backward(pull, labels)
-        ctx.classes, ctx.once = len(centers), once
-        return loss.view_as(loss)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        pull, labels = ctx.saved_tensors
-        counts = pull.new_zeros(ctx.classes).index_add(0, labels, torch.ones_like(pull[:, 0]))
-        sums = torch.zeros(ctx.classes, pull.shape[1], dtype=pull.dtype, device=pull.device)
-        sums.index_add_(0, labels, pull)
-        return gradient, sums * ((1 if ctx.once else counts) / (1 + counts))[:, None], None, None, None

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from caffeport.to_torch.modules.face_loss import given_gradient
-from caffeport.to_torch.modules.face_margin import psi
+from caffeport.to_torch.modules.gradients import straight_through
+from caffeport.to_torch.modules.margins import COSINE_EPS, multiplied_angle
 from torch import Tensor
 
 from ..errors import TrainingError
 from ..heads import UNIT_EPS, unit, unit_ball_, xavier_
 from .annealing import Annealing
 from .base import FaceLoss
-
-LENGTH_EPS = 1e-9
-"""Added to the product of lengths that a cosine is divided by, as in the fork's L-Softmax."""
 
 
 class LargeMarginSoftmaxLoss(FaceLoss):
@@ -46,9 +43,8 @@ class LargeMarginSoftmaxLoss(FaceLoss):
         scores, column = self.scores(x, weight), labels[:, None]
         dot = scores.gather(1, column)
         length = row_lengths(x) * row_lengths(weight.index_select(0, labels))
-        target = length * psi(dot / (length + LENGTH_EPS), self.margin)[0]
         decay = self.annealing.current(x.dtype)
-        return scores.scatter(1, column, (target + decay * dot) / (1 + decay))
+        return scores.scatter(1, column, multiplied_angle(dot, length, self.margin, decay, eps=COSINE_EPS))
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return x @ weight.t()
@@ -87,19 +83,11 @@ class SphereFaceLoss(FaceLoss):
         """What the softmax gets, (N, C): Caffe's MarginInnerProduct."""
         rows, column = unit(weight, self.eps), labels[:, None]
         if not self.exact_gradient:
-            rows = weight + (rows - weight).detach()
+            rows = straight_through(weight, rows)
         scores = x @ rows.t()
-        dot = scores.gather(1, column)
-        length = row_lengths(x)
-        cosine = dot / (length + LENGTH_EPS)
-        multiplied, slope = psi(cosine, self.margin)
-        decay = self.annealing.current(x.dtype)
-        target = (length * multiplied + decay * dot) / (1 + decay)
-        if not self.exact_gradient and self.margin > 1:
-            along_w, along_x = slope, (multiplied - cosine * slope) / (length + LENGTH_EPS)
-            w = rows.index_select(0, labels)
-            step = (along_w * w + along_x * x) / torch.sqrt(along_w.square() + along_x.square())
-            target = dot + given_gradient(x, target - dot, (step - w) / (1 + decay))
+        published = None if self.exact_gradient or self.margin == 1 else (x, rows.index_select(0, labels))
+        decay, dot = self.annealing.current(x.dtype), scores.gather(1, column)
+        target = multiplied_angle(dot, row_lengths(x), self.margin, decay, eps=COSINE_EPS, published=published)
         return scores.scatter(1, column, target)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:

@@ -9,11 +9,10 @@ from typing import Any
 from ..errors import TrainingError, did_you_mean
 from .additive_margin import AMSoftmaxLoss, ArcFaceLoss
 from .agents import CContrastiveLoss, CTripletLoss
-from .base import FaceLoss, Loss
+from .base import FaceLoss, Loss, WeightedSum
 from .center import CenterLoss
 from .multiplied_angle import LargeMarginSoftmaxLoss, SphereFaceLoss
 from .softmax import L2SoftmaxLoss, NormalizedSoftmaxLoss, PositiveScaleSoftmaxLoss, SoftmaxLoss
-from .weighted_sum import WeightedSum
 
 LOSSES: dict[str, type[FaceLoss]] = {
     "softmax": SoftmaxLoss,
@@ -55,7 +54,7 @@ def make(name: str, num_classes: int, embedding_size: int, *, share_weight: bool
             made.append((factor, kind(num_classes, embedding_size, **own)))
         except TypeError as error:  # text where a number belongs, say, from a configuration file
             raise TrainingError(f"the options {own} do not fit {kind.__name__}: {error}") from error
-    return made[0][1] if len(made) == 1 and made[0][0] == 1 else WeightedSum(made, share_weight)
+    return made[0][1] if len(made) == 1 and made[0][0] == 1 else WeightedSum(made, share_weight=share_weight)
 
 
 def parse(name: str) -> list[tuple[float, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from caffeport.to_torch.modules.gradients import straight_through
 from torch import Tensor, nn
 
 from ..errors import TrainingError
@@ -28,4 +29,4 @@ def register_scale(loss: FaceLoss, name: str, value: float | str, initial: float
 
 def at_least(scale: Tensor, least: float) -> Tensor:
     """max(scale, least), whose gradient reaches a scale below the bound too, as that of Caffe's bounded Scale does."""
-    return scale + (scale.clamp_min(least) - scale).detach()
+    return straight_through(scale, scale.clamp_min(least))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, MissingDependencyError, NormfaceError, NormfaceWarning
-from ..features.features import Features
+from ..features.feature_set import Features
 from ..features.identity import ModelIdentity
 from ..reading import parsing
 

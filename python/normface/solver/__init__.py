@@ -1,6 +1,7 @@
 """Caffe's solvers in PyTorch: a ``solver.prototxt`` as it stands, with Caffe's arithmetic.
 
-parameters.py   the solver's text
+fields.py       a solver's settings, by Caffe's names
+parameters.py   the solver's text: reading and checking it
 policies.py     the learning rate of an iteration
 updates.py      what a gradient does to the weights: one function a solver type
 nets.py         the nets that the solver names, with their weights

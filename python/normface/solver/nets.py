@@ -23,7 +23,8 @@ from caffeport.to_torch.module import CaffeModule
 from torch import Tensor, nn
 
 from ..errors import TrainingError
-from .parameters import NetStateChange, SolverText
+from .fields import NetStateChange
+from .parameters import SolverText
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,9 @@ def build_net(
     if how.sources:
         from ..data.caffe import input_shapes
 
-        shapes = {**input_shapes(message, chosen.name, state.stage, state.level, how.custom_layers), **shapes}
+        custom = how.custom_layers
+        found = input_shapes(message, chosen.name, stages=state.stage, level=state.level, custom_layers=custom)
+        shapes = {**found, **shapes}
     options = Options(
         phase=chosen,
         stages=tuple(state.stage),

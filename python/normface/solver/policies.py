@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from ..errors import TrainingError
-
-if TYPE_CHECKING:
-    from .parameters import SolverParameter
+from .fields import SolverParameter
 
 POLICIES = {
     "fixed": "base_lr",

@@ -20,6 +20,7 @@ from torch.nn import Parameter
 from ..errors import DivergedError, TrainingError
 from . import nets, parameters, state
 from .batches import Batch, Batches
+from .fields import NetStateChange
 from .policies import current_step, learning_rate
 from .precision import autocast, keep_full_precision, settle_device, settle_precision
 from .randomness import Randomness
@@ -113,7 +114,7 @@ class Solver:
         listed = given.split(",") if isinstance(given, str) else [given] if isinstance(given, Path) else given
         return [Path(str(name).strip()) for name in listed]
 
-    def _build(self, message: Any, phase: Phase, change: parameters.NetStateChange) -> Net:
+    def _build(self, message: Any, phase: Phase, change: NetStateChange) -> Net:
         return nets.build_net(message, phase, change, self._stored, self.seed, self._reading)
 
     def _module(self, net: Net) -> CaffeModule:
@@ -227,7 +228,7 @@ class Solver:
     def _tests(self) -> list[tuple[Net, CaffeModule, Batches]]:
         if self._test_nets is None:
             made = []
-            states = self.parameters.test_state or [parameters.NetStateChange()] * len(self.parameters.test_iter)
+            states = self.parameters.test_state or [NetStateChange()] * len(self.parameters.test_iter)
             texts = nets.test_texts(self._text, self._own_net, self.places)
             for message, change in zip(texts, states, strict=True):
                 net = self._build(message, Phase.TEST, change)

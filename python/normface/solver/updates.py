@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import TrainingError
-from .parameters import SolverParameter
+from .fields import SolverParameter
 
 
 @dataclass

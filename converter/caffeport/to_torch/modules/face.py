@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from .face_loss import label_column
 from .inner_product import store_unit_rows, unit_rows
+from .lengths import lengths
+from .margins import risen
 
 
 class _ScaleGradient(torch.autograd.Function):
@@ -34,10 +36,7 @@ class Normalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         x = x.reshape(*x.shape, *[1] * (4 - x.dim()))
-        if self.kind == "L2":
-            norm = torch.sqrt((x * x).sum(1, keepdim=True) + self.eps)
-        else:
-            norm = x.abs().sum(1, keepdim=True) + self.eps
+        norm = lengths(x, self.eps) if self.kind == "L2" else x.abs().sum(1, keepdim=True) + self.eps
         y = x / norm
         if self.fix_gradient:
             y = _ScaleGradient.apply(y, norm.detach())
@@ -58,8 +57,7 @@ class SSDNormalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         axes = tuple(range(1, x.dim())) if self.across_spatial else (1,)
-        norm = torch.sqrt((x * x).sum(axes, keepdim=True) + self.eps)
-        return x / norm * self.weight.reshape(-1, *[1] * (x.dim() - 2))
+        return x / lengths(x, self.eps, axes) * self.weight.reshape(-1, *[1] * (x.dim() - 2))
 
 
 class ForkL1Distance(torch.autograd.Function):
@@ -187,7 +185,7 @@ class LabelSpecificAdd(nn.Module):
         if self.anneal is None or not self.training:
             return self.bias
         base, gamma, power, least, most = self.anneal
-        bias = min(max(base + (1 + gamma * self.iteration) ** power - 1, least), most)
+        bias = min(max(risen(base, gamma, power, self.iteration), least), most)
         self.iteration += 1
         return bias
 

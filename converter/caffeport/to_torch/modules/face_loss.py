@@ -14,24 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .gradients import given_gradient
+
 if TYPE_CHECKING:
     from ...operators.face_loss import GeneralContrastiveParameter, GeneralTripletParameter
-
-
-class _GivenGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-        ctx.save_for_backward(slope)
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return gradient * ctx.saved_tensors[0], None, None
-
-
-def given_gradient(x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-    """``value``, as a function of ``x`` alone whose derivative is ``slope`` (x's shape; value's broadcasts to it)."""
-    return _GivenGradient.apply(x, value.detach(), slope.detach())
 
 
 def label_column(label: Tensor) -> Tensor:
@@ -59,19 +45,34 @@ class _CenterStep(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, loss: Tensor, centers: Tensor, pull: Tensor, labels: Tensor, once: bool) -> Tensor:
         ctx.save_for_backward(pull, labels)
-        ctx.classes, ctx.once = centers.shape[0], once
+        ctx.classes, ctx.once = len(centers), once
         return loss.view_as(loss)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         pull, labels = ctx.saved_tensors
-        sums = pull.new_zeros(ctx.classes, pull.shape[1]).index_add(0, labels, pull)
-        n = pull.new_zeros(ctx.classes, 1).index_add(0, labels, torch.ones_like(pull[:, :1]))
-        return gradient, sums * ((1 if ctx.once else n) / (1 + n)), None, None, None
+        n = pull.new_zeros(ctx.classes).index_add(0, labels, torch.ones_like(pull[:, 0]))
+        sums = torch.zeros(ctx.classes, pull.shape[1], dtype=pull.dtype, device=pull.device)
+        sums.index_add_(0, labels, pull)
+        return gradient, sums * ((1 if ctx.once else n) / (1 + n))[:, None], None, None, None
+
+
+def center_loss(x: Tensor, centers: Tensor, labels: Tensor, step: str, kind: str = "L2") -> Tensor:
+    """sum |x_i - c_{y_i}|^2 / (2 N), or for ``kind`` "L1" sum |x_i - c_{y_i}| / N, of x (N, D) and centers (C, D).
+
+    step: the centers' gradient, see operators.face_loss.CenterStep; labels int64 (N,).
+    """
+    exact = step == "DERIVATIVE"
+    apart = x - (centers if exact else centers.detach()).index_select(0, labels)
+    if kind == "L1":
+        loss, slope = apart.abs().sum() / len(apart), apart.sign()
+    else:
+        loss, slope = apart.square().sum() / (2 * len(apart)), apart
+    return loss if exact else _CenterStep.apply(loss, centers, -slope.detach(), labels, step == "PAPER")
 
 
 class CenterLoss(nn.Module):
-    """``step``: FORK, PAPER or DERIVATIVE, see layers.face_loss.CenterStep."""
+    """``step``: FORK, PAPER or DERIVATIVE, see operators.face_loss.CenterStep."""
 
     centers: Tensor  # (C, D)
 
@@ -80,17 +81,7 @@ class CenterLoss(nn.Module):
         self.kind, self.step = kind, step
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        labels = label.reshape(-1).long()
-        centers = self.centers.index_select(0, labels)
-        exact = self.step == "DERIVATIVE"
-        apart = x.flatten(1) - (centers if exact else centers.detach())
-        if self.kind == "L1":
-            loss, slope = apart.abs().sum() / len(apart), apart.sign()
-        else:
-            loss, slope = apart.square().sum() / (2 * len(apart)), apart
-        if exact:
-            return loss
-        return _CenterStep.apply(loss, self.centers, -slope.detach(), labels, self.step == "PAPER")
+        return center_loss(x.flatten(1), self.centers, label.reshape(-1).long(), self.step, self.kind)
 
     def extra_repr(self) -> str:
         return f"{self.kind}, center_step={self.step}"

@@ -7,45 +7,20 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .face_loss import given_gradient, label_column
+from .face_loss import label_column
+from .gradients import given_gradient
 from .inner_product import store_unit_rows, unit_rows
+from .lengths import UNIT_EPS, lengths
+from .margins import COSINE_EPS, added_angle, annealed, multiplied_angle, risen
 
-COSINE_EPS = 1e-9
-"""Added to |x| |w|, as the fork's L-Softmax has it; its SphereFace has none and divides by 0."""
-UNIT_EPS = 1e-12
-"""Under the root of a weight row's length; the fork has none and makes a row of zeros NaN."""
 SINE_EPS = 1e-12
 """Under the root: sin = sqrt(1 - cos^2 + eps), as in the fork."""
 LEAST_SINE = 1e-3
 """What a smaller sin(theta) counts as in the slope of cos(theta + m); there a float's cosine hardly tells theta."""
-
-
-def annealed(base: float, gamma: float, power: float, iteration: int) -> float:
-    """base (1 + gamma t)^-power; NaN or infinity where C's pow has them and math.pow raises"""
-    with np.errstate(all="ignore"):
-        return float(base * np.power(1.0 + gamma * iteration, -power))
-
-
-def psi(c: Tensor, m: int) -> tuple[Tensor, Tensor]:
-    """(-1)^k cos(m theta) - 2k on theta in [k pi / m, (k+1) pi / m], as a polynomial of c = cos theta, and d/dc.
-
-    The signs are constants between the kinks, and so to autograd.
-    """
-    if m == 1:
-        return c, torch.ones_like(c)
-    s0 = c.sign()
-    if m == 2:
-        return 2 * s0 * c**2 - 1, 4 * s0 * c
-    if m == 3:
-        s1 = (c.abs() - 0.5).sign()
-        return s1 * (4 * c**3 - 3 * c) + s0 * (1 + s1) - 2, s1 * (12 * c**2 - 3)
-    s3 = s0 * (2 * c**2 - 1).sign()
-    return s3 * (8 * c**4 - 8 * c**2 + 1) + 2 * s0 + s3 - 3, s3 * (32 * c**3 - 16 * c)
 
 
 class MarginInnerProduct(nn.Module):
@@ -76,7 +51,7 @@ class MarginInnerProduct(nn.Module):
         flat = x.flatten(self.axis).reshape(-1, self.weight.shape[1])
         weight = self.weight
         if self.unit and self.exact:  # of stored rows too: the derivative goes through the division
-            weight = _unit_rows(weight)
+            weight = weight / lengths(weight, UNIT_EPS)
         elif self.unit and not self.stored:
             weight = unit_rows(weight, UNIT_EPS)
         self.stored = False
@@ -89,19 +64,10 @@ class MarginInnerProduct(nn.Module):
         return [scores, x.new_full((1,), decay)] if self.tops > 1 else scores
 
     def _target(self, x: Tensor, w: Tensor, dot: Tensor, decay: float) -> Tensor:
-        """(|x| |w| psi + lambda x.w) / (1 + lambda), (N, 1), for w (N, K) and dot = x.w of the labels' classes."""
-        lengths = torch.linalg.vector_norm(x, dim=1, keepdim=True) * torch.linalg.vector_norm(w, dim=1, keepdim=True)
-        lengths = lengths + COSINE_EPS
-        cosine = dot / lengths
-        value, slope = psi(cosine, self.m)
-        target = (lengths * value + decay * dot) / (1 + decay)
-        if self.exact:
-            return target
-        # The derivative of |x| psi is a w + b x with the coefficients below. The fork scales them to
-        # a^2 + b^2 = 1, and takes x for the weight's gradient, as if there were no margin.
-        a, b = slope, (value - cosine * slope) / lengths
-        step = (a * w + b * x) / torch.sqrt(a**2 + b**2)
-        return dot + given_gradient(x, target - dot, (step - w) / (1 + decay))
+        """Return the labels' scores, (N, 1), for w (N, K) and dot = x . w of their classes; |x| |w| holds the eps."""
+        norm = torch.linalg.vector_norm
+        length = norm(x, dim=1, keepdim=True) * norm(w, dim=1, keepdim=True) + COSINE_EPS
+        return multiplied_angle(dot, length, self.m, decay, published=None if self.exact else (x, w))
 
     def overwrite_blobs(self) -> None:
         """As InnerProduct's."""
@@ -111,10 +77,6 @@ class MarginInnerProduct(nn.Module):
 
     def extra_repr(self) -> str:
         return f"m={self.m}, {'unit rows, ' if self.unit else ''}iteration={self.iteration}"
-
-
-def _unit_rows(weight: Tensor) -> Tensor:
-    return weight / torch.sqrt((weight * weight).sum(1, keepdim=True) + UNIT_EPS)
 
 
 class LabelSpecificRescale(nn.Module):
@@ -170,7 +132,7 @@ class LabelSpecificMargin(nn.Module):
     @torch.no_grad()
     def _next_margin(self) -> Tensor:
         if self.training and self.base is not None:
-            self.margin.fill_(self.base + annealed(1.0, self.gamma, -self.power, self.iteration) - 1)
+            self.margin.fill_(risen(self.base, self.gamma, self.power, self.iteration))
             self.iteration += 1  # after its use, unlike in the other layers
         margin = self.margin if self.most is None else self.margin.clamp(max=self.most)
         if self.training:
@@ -193,10 +155,10 @@ class LabelSpecificMargin(nn.Module):
         if self.exact:
             angle = angle.clamp(-math.pi, math.pi)
         sine = torch.sqrt((1 - cosine**2).clamp_min(0) + SINE_EPS)  # rounding may take a cosine beyond 1
-        target = cosine * angle.cos() - sine * angle.sin()
+        cotangent = cosine / sine.clamp_min(LEAST_SINE)
+        target, slope = added_angle(cosine, sine, cotangent, angle.cos(), angle.sin())
         if not self.exact:
             return given_gradient(cosine, target, angle.cos() - cosine / sine * angle.sin())
-        slope = angle.cos() + cosine / sine.clamp_min(LEAST_SINE) * angle.sin()
         # Beyond theta + m = pi (or 0, of a negative m) as in ArcFace; 1 - cos m is the more for m above 133 degrees.
         drop = torch.maximum(angle * angle.sin(), 1 - angle.cos()) * angle.sign()
         beyond = torch.where(angle > 0, cosine <= -angle.cos(), cosine > angle.cos())

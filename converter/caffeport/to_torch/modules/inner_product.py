@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .gradients import straight_through
+from .lengths import lengths
+
 
 def unit_rows(weight: Tensor, eps: float) -> Tensor:
     """Rows of unit length whose gradient passes straight through to ``weight``.
@@ -15,14 +18,13 @@ def unit_rows(weight: Tensor, eps: float) -> Tensor:
     The NormFace fork overwrites the weight with these rows and then takes their gradient for the
     weight's own; here the stored weight stays as it is.
     """
-    unit = weight / torch.sqrt((weight * weight).sum(1, keepdim=True) + eps)
-    return weight + (unit - weight).detach()
+    return straight_through(weight, weight / lengths(weight, eps))
 
 
 @torch.no_grad()
 def store_unit_rows(weight: Tensor, eps: float, transpose: bool = False) -> None:
     """Overwrite ``weight`` with its rows (columns with ``transpose``) of unit length."""
-    weight.div_(torch.sqrt((weight * weight).sum(0 if transpose else 1, keepdim=True) + eps))
+    weight.div_(lengths(weight, eps, 0 if transpose else 1))
 
 
 class InnerProduct(nn.Module):

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .gradients import straight_through
+
 
 class BatchNorm(nn.Module):
     """Keeps Caffe's own blobs: sums of mean and variance, and the factor they are divided by.
@@ -88,7 +90,7 @@ class Scale(nn.Module):
         if scale is None:
             scale = self.weight
             if self.bounds is not None:
-                scale = scale + (scale.clamp(*self.bounds) - scale).detach()
+                scale = straight_through(scale, scale.clamp(*self.bounds))
             scale = scale.reshape(self.spread)
         else:
             scale = scale.reshape((*scale.shape, *[1] * (len(self.spread) - scale.dim())))

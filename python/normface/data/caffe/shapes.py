@@ -20,6 +20,7 @@ from .sources import SOURCES
 def input_shapes(
     net: str | Path | Message,
     phase: str = "train",
+    *,
     stages: Sequence[str] = (),
     level: int = 0,
     custom_layers: Sequence[type[LayerType]] = (),

@@ -19,6 +19,7 @@ from .zip_file import ZipReader
 
 def open_reader(
     path: str | Path,
+    *,
     root: str | Path | None = None,
     color: bool = True,
     labelled: bool | None = None,

@@ -1,0 +1,28 @@
+"""Features with the names of their pictures, as they are in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass
+class Features:
+    """features: float32 (N, D); names: N pictures. labels: int64 (N,), identities: the labels' names, where known."""
+
+    features: np.ndarray
+    names: list[str]
+    labels: np.ndarray | None = None
+    identities: list[str] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)  # how they were made
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def identity(self, row: int) -> str | None:
+        """Whose face it is, where that is known."""
+        if self.labels is None or self.identities is None:
+            return None
+        return self.identities[int(self.labels[row])]
