@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import NetError, WeightsError, WeightsWarning, name_list, shape_text
 from ..formats.byte_names import to_bytes
 from ..formats.prototxt import Message
+from ..lazy import require
 from ..memory import check_room
 from ..operators.base import MAX_AXES, MAX_INT, BlobSpec, LayerType, Role, Shape
 from .fillers import fill, generator
@@ -242,9 +243,7 @@ class Net:
 
     def to_torch(self, **options: Any) -> Any:
         """The net as a trainable ``torch.nn.Module``; see :func:`caffeport.to_torch.module.build`."""
-        from ..to_torch.module import build
-
-        return build(self, **options)
+        return require("caffeport.to_torch.module").build(self, **options)
 
     def to_onnx(self, path: str | Path, **options: Any) -> Exported:
         """Write the net as an ONNX file; see :func:`caffeport.to_onnx.export.export`."""
