@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import itertools
 import os
 import pkgutil
@@ -117,6 +118,23 @@ def test_names_are_there(page):
         names |= {f"{module}.{name.strip()}" for name in imported.split(",")}
     for name in names:
         pkgutil.resolve_name(name)
+
+
+def test_scripts_in_strings_import_what_is_there():
+    """Benchmarks and tests hand scripts to other processes as text, where neither ruff nor mypy sees a moved module."""
+    line = re.compile(
+        r"""(?:^|["';])\s*from ((?:caffeport|normface|experiments)[\w.]*) import (\w+(?:, \w+)*)""", re.MULTILINE
+    )
+    folders = ("benchmarks", "converter", "docs", "examples", "experiments", "prototxt", "python", "tests")
+    checked = 0
+    for path in itertools.chain(*(files(folder, "py") for folder in folders)):
+        for module, names in line.findall(path.read_text()):
+            for name in names.split(", "):
+                value = importlib.import_module(module)
+                there = hasattr(value, name) or importlib.util.find_spec(f"{module}.{name}")
+                assert there, f"{path}: from {module} import {name}"
+                checked += 1
+    assert checked > 500
 
 
 @pytest.mark.parametrize("page", PAGES)
