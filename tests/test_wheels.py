@@ -67,17 +67,7 @@ def build(source: Path, into: Path) -> Path:
     copy = into / source.name
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("*.egg-info", "build", "dist", "__pycache__"))
     wheels = into / "wheels"
-    command = [
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--no-index",
-        "--wheel-dir",
-        str(wheels),
-        str(copy),
-    ]
-    pip(*command)
+    pip(*["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir"], str(wheels), str(copy))
     return next(wheels.glob("*.whl"))
 
 
