@@ -29,7 +29,7 @@ BATCHES = (1, 8, 32)
 OURS = """
 import sys, json, resource, time, numpy
 from normface.data import open_reader
-from normface.extract import Extractor
+from normface.features import Extractor
 prototxt, caffemodel, faces, count, out = sys.argv[1:]
 class First:
     labels = None

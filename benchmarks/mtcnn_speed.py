@@ -41,7 +41,7 @@ SEARCHES = {
 
 OURS = """
 import json, statistics, sys, time, cv2
-from normface.align import Detector
+from normface.alignment import Detector
 photo, mtcnn, runs, options = sys.argv[1:]
 detector = Detector(mtcnn or None, **json.loads(options))
 picture = cv2.imread(photo)

@@ -1,4 +1,4 @@
-"""Write the README's table of supported layers from the layer classes themselves.
+"""Write docs/layers.md's table of supported layers from the layer classes themselves.
 
 python docs/layers_table.py
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from caffeport.operators import builtin
 from caffeport.operators.base import LayerType, Role
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parent / "layers.md"
 BEGIN, END = "<!-- layers: begin -->", "<!-- layers: end -->"
 
 
@@ -31,10 +31,10 @@ def row(cls: type[LayerType], names: list[str]) -> str:
 
 
 def with_table(text: str) -> str:
-    """The README's text with the table between its markers."""
+    """The page's text with the table between its markers."""
     start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
     return f"{text[:start]}\n{table()}\n{text[end:]}"
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text()))
+    PAGE.write_text(with_table(PAGE.read_text()))

@@ -6,8 +6,9 @@ writing ONNX never load torch, and no lower room names a higher one.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
+
+from .lazy import require
 
 _PLACES: dict[str, str] = {}
 
@@ -18,9 +19,9 @@ def connect(**places: str) -> None:
 
 
 def reach(name: str) -> Any:
-    """Return what stands at the place of that name."""
+    """Return what stands at the place of that name; raises MissingDependencyError where a library for it is missing."""
     module, _, attribute = _PLACES[name].partition(":")
-    found = import_module(module)
+    found = require(module)
     return getattr(found, attribute) if attribute else found
 
 

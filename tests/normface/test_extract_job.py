@@ -177,7 +177,7 @@ import sys, time
 from normface.cli.main import main
 from normface.errors import DataError
 from normface.data.readers import Reader
-from normface.extract import part
+from normface.features import part
 part.SAVE_EVERY = 0.0
 read = Reader.read
 def slowly(self, index):

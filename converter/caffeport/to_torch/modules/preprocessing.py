@@ -1,4 +1,4 @@
-"""Mean, scale and channel order in front of a net (see caffeport.preprocessing)."""
+"""Mean, scale and channel order in front of a net (see caffeport.graph.preprocessing)."""
 
 from __future__ import annotations
 
