@@ -86,7 +86,7 @@ def described(circle: list[str], imports: Imports) -> str:
     return "\n".join([f"a circle of {len(circle)} files:", *lines])
 
 
-@pytest.mark.parametrize("package", ["normface"])
+@pytest.mark.parametrize("package", list(PACKAGES))
 def test_no_circle_of_files(package):
     imports = imports_of(PACKAGES[package])
     assert len(imports) > 20, f"{PACKAGES[package]} holds hardly any file"
@@ -158,7 +158,7 @@ def house(folder: Path, files: dict[str, str]) -> Path:
     return folder / "house"
 
 
-@pytest.mark.parametrize("package", ["normface"])
+@pytest.mark.parametrize("package", ["normface"])  # load has four by place, as its contract says
 def test_many_options_are_given_by_keyword(package):
     """Whoever reads ``f(a, None, True, 3, ())`` has to look up what it means."""
     many = [
