@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from caffeport.operators import builtin
-from caffeport.operators.base import LayerType, Role
+from caffeport.operators.base import Operator, Role
 
 PAGE = Path(__file__).parent / "layers.md"
 BEGIN, END = "<!-- layers: begin -->", "<!-- layers: end -->"
@@ -16,14 +16,14 @@ BEGIN, END = "<!-- layers: begin -->", "<!-- layers: end -->"
 
 def table() -> str:
     """The table as Markdown, a row for each layer class."""
-    classes: dict[type[LayerType], list[str]] = {}
+    classes: dict[type[Operator], list[str]] = {}
     for name, cls in builtin().items():
         classes.setdefault(cls, []).append(name)
     rows = sorted((row(cls, names) for cls, names in classes.items()), key=str.lower)
     return "\n".join(["| layer | torch | ONNX | what it computes |", "|---|---|---|---|", *rows])
 
 
-def row(cls: type[LayerType], names: list[str]) -> str:
+def row(cls: type[Operator], names: list[str]) -> str:
     """One class: its Caffe types, what it runs in, its formula."""
     backends = "input | input" if cls.role is Role.DATA else f"yes | {cls.onnx_support}"
     formula = " ".join((cls.__doc__ or "").split("\n\n")[0].split()).replace("|", "\\|").replace("``", "`")

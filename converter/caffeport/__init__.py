@@ -23,10 +23,13 @@ from .formats.prototxt import Message
 from .formats.prototxt import load as read_prototxt
 from .graph.build import load
 from .graph.net import Layer, Net
-from .operators.base import BlobSpec, LayerType, layer_type
+from .operators.base import BlobSpec, Operator, layer_type
 from .parity.compare import Report, Row, check
 from .version import __version__
 from .wiring import connect
+
+LayerType = Operator
+"""The name that operators' class had before."""
 
 connect(
     torch_modules="caffeport.to_torch.modules",
@@ -50,6 +53,7 @@ __all__ = [
     "MissingDependencyError",
     "Net",
     "NetError",
+    "Operator",
     "PrototxtError",
     "Report",
     "Row",

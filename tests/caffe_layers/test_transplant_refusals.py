@@ -46,7 +46,7 @@ TREES = {
     "edition": (changed(PROTO, 'syntax = "proto2"', 'edition = "2023"'), "has the syntax edition 2023; the"),
     "another package": (changed(PROTO, "package caffe", "package mini"), 'has the package "mini"; the face layers'),
     "V1 only": (
-        changed(PROTO, "optional string type = 2;", "optional LayerType type = 2;"),
+        changed(PROTO, "optional string type = 2;", "optional Operator type = 2;"),
         "LayerParameter has no field `optional string type`, as before October 2014; merge a later BVLC Caffe first",
     ),
     "no LayerParameter": (changed(PROTO, "message LayerParameter", "message Layer"), "LayerParameter has no field"),

@@ -6,7 +6,7 @@ import itertools
 
 import caffeport
 import pytest
-from caffeport import LayerType, NetError, PrototxtError, UnknownLayerError, layer_type
+from caffeport import NetError, Operator, PrototxtError, UnknownLayerError, layer_type
 from support import nets
 
 X = nets.inputs(x=(2, 3, 6, 5))
@@ -169,7 +169,7 @@ def test_a_loss_layer_needs_no_top(tmp_path):
 
 
 @layer_type("Doubler", "ReLU")
-class Doubler(LayerType):
+class Doubler(Operator):
     """A user's layer, under a name of its own and in place of a built-in one."""
 
     def top_shapes(self, bottoms):
@@ -181,8 +181,8 @@ def test_custom_layers_win_over_built_in_ones(tmp_path):
     assert nets.load(tmp_path, text, custom_layers=[Doubler]).blob_shapes["z"] == (2, 3, 6, 20)
     with pytest.raises(UnknownLayerError, match=r'layer "y" has the unknown type "Doubler".*custom_layers=\[\.\.\.\]'):
         nets.load(tmp_path, text)
-    for wrong in (LayerType, object, "Doubler"):
-        with pytest.raises(NetError, match=r"custom_layers expects LayerType subclasses marked with @layer_type"):
+    for wrong in (Operator, object, "Doubler"):
+        with pytest.raises(NetError, match=r"custom_layers expects Operator subclasses marked with @layer_type"):
             nets.load(tmp_path, text, custom_layers=[wrong])
 
 

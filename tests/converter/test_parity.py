@@ -65,7 +65,7 @@ def test_wrong_weights_are_seen_at_their_layer(net):
 
 def test_a_backend_that_computes_something_else_is_seen(tmp_path):
     @caffeport.layer_type("Double")
-    class Double(caffeport.LayerType):
+    class Double(caffeport.Operator):
         def module(self, bottoms):
             class Module(torch.nn.Module):
                 def forward(self, x):

@@ -184,7 +184,7 @@ def test_a_custom_layer_from_outside(tmp_path):
             return x / 2
 
     @caffeport.layer_type("Halve")
-    class HalveLayer(caffeport.LayerType):
+    class HalveLayer(caffeport.Operator):
         def module(self, bottoms: list[Shape]) -> torch.nn.Module:
             return Halve()
 

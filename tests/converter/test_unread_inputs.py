@@ -85,7 +85,7 @@ def test_a_part_of_a_layer_that_leads_to_no_output(tmp_path):
     """What only the second top of a layer needs goes too: its nodes and its constants."""
 
     @caffeport.layer_type("Two")
-    class Two(caffeport.LayerType):
+    class Two(caffeport.Operator):
         bottoms, tops = (2, 2), (2, 2)
 
         def top_shapes(self, bottoms):

@@ -67,7 +67,7 @@ def test_a_v1_layer_with_words_of_v2():
     )
 
 
-# V1LayerParameter.LayerType of caffe.proto, and UpgradeV1LayerType.
+# V1LayerParameter.Operator of caffe.proto, and UpgradeV1LayerType.
 V1_TYPES = """
 35 ABSVAL AbsVal, 1 ACCURACY Accuracy, 30 ARGMAX ArgMax, 2 BNLL BNLL, 3 CONCAT Concat,
 37 CONTRASTIVE_LOSS ContrastiveLoss, 4 CONVOLUTION Convolution, 5 DATA Data, 39 DECONVOLUTION Deconvolution,

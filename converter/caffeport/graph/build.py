@@ -12,7 +12,7 @@ from ..errors import NetError
 from ..formats import caffemodel, prototxt
 from ..formats.prototxt import Message
 from ..formats.upgrade import upgrade
-from ..operators.base import LayerType, Phase, Role
+from ..operators.base import Operator, Phase, Role
 from .connect import connect, split
 from .inputs import resolve_input_shapes
 from .net import Net, top_shapes
@@ -27,7 +27,7 @@ def load(
     weights: str | Path | None = None,
     phase: str = "test",
     stages: Sequence[str] = (),
-    custom_layers: Sequence[type[LayerType]] = (),
+    custom_layers: Sequence[type[Operator]] = (),
     *,
     level: int = 0,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -43,7 +43,7 @@ def load(
     weights: a ``.caffemodel`` (or ``.caffemodel.h5``); without it Caffe's fillers initialise the blobs.
     phase: "test" or "train"; "train" keeps loss layers, and data layers' tops become inputs.
     stages, level: the state that include and exclude rules are checked against.
-    custom_layers: LayerType subclasses of your own; they win over the built-in ones.
+    custom_layers: Operator subclasses of your own; they win over the built-in ones.
     input_shapes: {blob: shape}; replaces declared shapes, and makes an input of a bottom that no layer makes.
     allow_unknown_fields: ignore fields that nothing knows instead of refusing them.
     allow_missing_weights: leave layers that ``weights`` lacks to their fillers, as Caffe does without a word;

@@ -10,7 +10,7 @@ from ..formats.caffemodel import Caffemodel
 from ..formats.prototxt import Message
 from ..formats.schema import decode
 from ..operators import message_schemas, registry
-from ..operators.base import LayerContext, LayerType, Phase, Role, Shape
+from ..operators.base import LayerContext, Operator, Phase, Role, Shape
 from .net import Layer, Value
 from .net_fields import LayerFields, NetFields, NetState
 from .options import Options
@@ -105,7 +105,7 @@ def _refuse_bottom(
     )
 
 
-def _extra_input(input_class: type[LayerType], name: str, phase: Phase) -> Layer:
+def _extra_input(input_class: type[Operator], name: str, phase: Phase) -> Layer:
     op = input_class(LayerContext(name, "Input", phase, {}, 0, 1))
     layer = Layer(name, "Input", op)
     layer.outputs = [Value(name, layer)]
@@ -132,12 +132,12 @@ def _decode_generic(text: Message, schemas: Mapping[str, list[type]], options: O
 def _layer_op(
     text: Message,
     fields: LayerFields,
-    known: Mapping[str, type[LayerType]],
+    known: Mapping[str, type[Operator]],
     schemas: Mapping[str, list[type]],
     phase: Phase,
     stored_shapes: Mapping[str, tuple[Shape, ...]],
     options: Options,
-) -> LayerType:
+) -> Operator:
     if fields.type not in known:
         raise UnknownLayerError(
             f'{text.where()}: layer "{fields.name}" has the unknown type "{fields.type}"'
@@ -174,7 +174,7 @@ def _layer_op(
     )
 
 
-def _loss_weights(text: Message, fields: LayerFields, op: LayerType, tops: int) -> list[float]:
+def _loss_weights(text: Message, fields: LayerFields, op: Operator, tops: int) -> list[float]:
     if not fields.loss_weight:
         return [1.0 if op.role is Role.LOSS and index == 0 else 0.0 for index in range(tops)]
     if len(fields.loss_weight) != tops:

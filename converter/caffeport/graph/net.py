@@ -21,7 +21,7 @@ from ..formats.byte_names import to_bytes
 from ..formats.prototxt import Message
 from ..memory import check_room
 from ..naming import Names
-from ..operators.base import MAX_AXES, MAX_INT, BlobSpec, LayerType, Role, Shape
+from ..operators.base import MAX_AXES, MAX_INT, BlobSpec, Operator, Role, Shape
 from ..operators.fillers import fill, generator
 from ..wiring import reach
 from .options import Options
@@ -95,7 +95,7 @@ class Layer:
 
     name: str
     type: str
-    op: LayerType
+    op: Operator
     inputs: list[Value] = field(default_factory=list)
     outputs: list[Value] = field(default_factory=list)
     params: list[Param] = field(default_factory=list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..operators.base import LayerType, Phase, Shape
+from ..operators.base import Operator, Phase, Shape
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Options:
     phase: Phase
     stages: tuple[str, ...]
     level: int
-    custom_layers: tuple[type[LayerType], ...]
+    custom_layers: tuple[type[Operator], ...]
     input_shapes: dict[str, Shape]
     allow_unknown_fields: bool
     allow_missing_weights: bool

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 
 from ..errors import NetError
-from .base import LayerType
+from .base import Operator
 
 FAMILIES = (
     "activation",
@@ -32,13 +32,13 @@ FAMILIES = (
 
 
 @cache
-def builtin() -> Mapping[str, type[LayerType]]:
+def builtin() -> Mapping[str, type[Operator]]:
     """{Caffe type: class} of the layers that come with caffeport."""
-    found: dict[str, type[LayerType]] = {}
+    found: dict[str, type[Operator]] = {}
     for family in FAMILIES:
         module = import_module(f"{__name__}.{family}")
         for cls in vars(module).values():
-            if isinstance(cls, type) and issubclass(cls, LayerType) and cls.__module__ == module.__name__:
+            if isinstance(cls, type) and issubclass(cls, Operator) and cls.__module__ == module.__name__:
                 for name in cls.__dict__.get("types", ()):
                     if name in found:
                         raise RuntimeError(f"{name} is implemented twice: {found[name]} and {cls}")
@@ -46,17 +46,17 @@ def builtin() -> Mapping[str, type[LayerType]]:
     return found
 
 
-def registry(custom: Iterable[type[LayerType]] = ()) -> dict[str, type[LayerType]]:
+def registry(custom: Iterable[type[Operator]] = ()) -> dict[str, type[Operator]]:
     """The built-in layers and the user's; the user's win."""
     known = dict(builtin())
     for cls in custom:
-        if not (isinstance(cls, type) and issubclass(cls, LayerType) and cls.types):
-            raise NetError(f"custom_layers expects LayerType subclasses marked with @layer_type(...), got {cls!r}")
+        if not (isinstance(cls, type) and issubclass(cls, Operator) and cls.types):
+            raise NetError(f"custom_layers expects Operator subclasses marked with @layer_type(...), got {cls!r}")
         known.update(dict.fromkeys(cls.types, cls))
     return known
 
 
-def message_schemas(known: Mapping[str, type[LayerType]]) -> dict[str, list[type]]:
+def message_schemas(known: Mapping[str, type[Operator]]) -> dict[str, list[type]]:
     """{message field: the schemas under that name} over all layer types."""
     schemas: dict[str, list[type]] = {}
     for cls in known.values():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..formats.schema import Word
-from .base import BlobSpec, LayerType, NoParameters, Shape, layer_type, nn
+from .base import BlobSpec, NoParameters, Operator, Shape, layer_type, nn
 from .fillers import FillerParameter
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class EngineParameter:
 
 
 @layer_type("ReLU")
-class ReLU(LayerType):
+class ReLU(Operator):
     """max(x, 0) + negative_slope * min(x, 0)"""
 
     schemas = {"relu_param": ReLUParameter}
@@ -43,7 +43,7 @@ class ReLU(LayerType):
 
 
 @layer_type("ReLU6")
-class ReLU6(LayerType):
+class ReLU6(Operator):
     """min(max(x, 0), 6), of MobileNet forks"""
 
     schemas = {"relu6_param": EngineParameter}
@@ -62,7 +62,7 @@ class PReLUParameter:
 
 
 @layer_type("PReLU")
-class PReLU(LayerType):
+class PReLU(Operator):
     """max(x, 0) + slope_c * min(x, 0), a slope per channel (axis 1) or one for all"""
 
     schemas = {"prelu_param": PReLUParameter}
@@ -86,7 +86,7 @@ class ELUParameter:
 
 
 @layer_type("ELU")
-class ELU(LayerType):
+class ELU(Operator):
     """x if x > 0 else alpha * (exp(x) - 1)"""
 
     schemas = {"elu_param": ELUParameter}
@@ -99,7 +99,7 @@ class ELU(LayerType):
 
 
 @layer_type("Sigmoid")
-class Sigmoid(LayerType):
+class Sigmoid(Operator):
     """1 / (1 + exp(-x))"""
 
     schemas = {"sigmoid_param": EngineParameter}
@@ -112,7 +112,7 @@ class Sigmoid(LayerType):
 
 
 @layer_type("TanH")
-class TanH(LayerType):
+class TanH(Operator):
     """tanh(x)"""
 
     schemas = {"tanh_param": EngineParameter}
@@ -125,7 +125,7 @@ class TanH(LayerType):
 
 
 @layer_type("AbsVal")
-class AbsVal(LayerType):
+class AbsVal(Operator):
     """abs(x)"""
 
     schemas = {"absval_param": NoParameters}
@@ -138,7 +138,7 @@ class AbsVal(LayerType):
 
 
 @layer_type("BNLL")
-class BNLL(LayerType):
+class BNLL(Operator):
     """log(1 + exp(x))"""
 
     schemas = {"bnll_param": NoParameters}
@@ -158,7 +158,7 @@ class PowerParameter:
 
 
 @layer_type("Power")
-class Power(LayerType):
+class Power(Operator):
     """(shift + scale * x) ^ power; a constant where scale * power is 0"""
 
     schemas = {"power_param": PowerParameter}
@@ -190,14 +190,14 @@ class ExpParameter:
     shift: float = 0.0
 
 
-def _log_base(layer: LayerType, base: float) -> float:
+def _log_base(layer: Operator, base: float) -> float:
     if base != -1 and base <= 0:
         layer.fail(f"expected a base above 0, or -1 for e, got {base}")
     return 1.0 if base == -1 else math.log(base)
 
 
 @layer_type("Exp")
-class Exp(LayerType):
+class Exp(Operator):
     """base ^ (shift + scale * x), base -1 meaning e"""
 
     schemas = {"exp_param": ExpParameter}
@@ -215,7 +215,7 @@ class Exp(LayerType):
 
 
 @layer_type("Log")
-class Log(LayerType):
+class Log(Operator):
     """log_base(shift + scale * x), base -1 meaning e"""
 
     schemas = {"log_param": ExpParameter}
@@ -239,7 +239,7 @@ class ThresholdParameter:
 
 
 @layer_type("Threshold")
-class Threshold(LayerType):
+class Threshold(Operator):
     """1 where x > threshold, else 0"""
 
     schemas = {"threshold_param": ThresholdParameter}
@@ -258,7 +258,7 @@ class ClipParameter:
 
 
 @layer_type("Clip")
-class Clip(LayerType):
+class Clip(Operator):
     """min(max(x, min), max)"""
 
     schemas = {"clip_param": ClipParameter}
@@ -282,7 +282,7 @@ class SwishParameter:
 
 
 @layer_type("Swish")
-class Swish(LayerType):
+class Swish(Operator):
     """x * sigmoid(beta * x)"""
 
     schemas = {"swish_param": SwishParameter}
@@ -295,7 +295,7 @@ class Swish(LayerType):
 
 
 @layer_type("HardSwish")
-class HardSwish(LayerType):
+class HardSwish(Operator):
     """x * min(max(x + 3, 0), 6) / 6, of MobileNetV3 forks"""
 
     def module(self, bottoms: list[Shape]) -> Any:
@@ -314,7 +314,7 @@ class SoftmaxParameter:
 
 
 @layer_type("Softmax")
-class Softmax(LayerType):
+class Softmax(Operator):
     """exp(x) / sum of exp(x) along axis"""
 
     schemas = {"softmax_param": SoftmaxParameter}
@@ -333,7 +333,7 @@ class Softmax(LayerType):
         return g.op("Softmax", x[0].name, axis=self.axis(self.p.axis, x[0].rank))
 
 
-def check_softmax(layer: LayerType, p: SoftmaxParameter) -> None:
+def check_softmax(layer: Operator, p: SoftmaxParameter) -> None:
     if p.normalize_type != "Softmax":
         layer.fail(f'normalize_type "{p.normalize_type}" is not supported; expected "Softmax"')
 
@@ -344,7 +344,7 @@ class DropoutParameter:
 
 
 @layer_type("Dropout")
-class Dropout(LayerType):
+class Dropout(Operator):
     """x * mask / (1 - ratio) while training, x otherwise"""
 
     schemas = {"dropout_param": DropoutParameter}

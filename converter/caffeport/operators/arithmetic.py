@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .base import LayerType, Shape, count, layer_type, nn
+from .base import Operator, Shape, count, layer_type, nn
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
@@ -26,7 +26,7 @@ class EltwiseParameter:
 
 
 @layer_type("Eltwise")
-class Eltwise(LayerType):
+class Eltwise(Operator):
     """Product, sum (with a coefficient for each bottom) or maximum of blobs of one shape"""
 
     schemas = {"eltwise_param": EltwiseParameter}
@@ -73,7 +73,7 @@ class ReductionParameter:
 
 
 @layer_type("Reduction")
-class Reduction(LayerType):
+class Reduction(Operator):
     """coeff * (sum, sum of absolutes, sum of squares or mean) over all axes from ``axis`` on"""
 
     schemas = {"reduction_param": ReductionParameter}
@@ -91,7 +91,7 @@ class Reduction(LayerType):
 
 
 @layer_type("Axpy")
-class Axpy(LayerType):
+class Axpy(Operator):
     """a_nc * x + y for a (N, C, 1, 1) and x, y (N, C, H, W); of SENet"""
 
     bottoms = (3, 3)
@@ -125,7 +125,7 @@ class ChannelScaleParameter:
 
 
 @layer_type("ChannelScale")
-class ChannelScale(LayerType):
+class ChannelScale(Operator):
     """x (N, C, ...) times a number for every image and pixel (N, ...); of the NormFace fork (GNAP)"""
 
     schemas = {"channel_scale_param": ChannelScaleParameter}

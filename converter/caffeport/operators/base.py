@@ -25,7 +25,7 @@ MAX_INT = 2**31 - 1
 """Caffe's largest int, and so the largest size, stride or pad, and the most numbers of a blob."""
 MAX_AXES = 32
 """Caffe's kMaxBlobAxes."""
-LayerClass = TypeVar("LayerClass", bound="type[LayerType]")
+LayerClass = TypeVar("LayerClass", bound="type[Operator]")
 
 nn: Any = Reached("torch_modules")
 """The torch modules; imported when a layer is first asked for its module."""
@@ -100,7 +100,7 @@ def layer_type(*types: str) -> Callable[[LayerClass], LayerClass]:
     return mark
 
 
-class LayerType:
+class Operator:
     """Base of all layer types. Shapes are tuples of int, as Caffe's Blob::shape()."""
 
     types: ClassVar[tuple[str, ...]] = ()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..formats.schema import Word
-from .base import BlobSpec, LayerType, Phase, Shape, layer_type, nn
+from .base import BlobSpec, Operator, Phase, Shape, layer_type, nn
 from .fillers import FillerParameter
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _LATER = ("slope_filler", "bias_filler", "eps", "momentum")
 
 
 @layer_type("BN")
-class BN(LayerType):
+class BN(Operator):
     """Batch normalisation over axis 1 as SegNet (2 blobs), PSPNet or caffe-windows (4, told apart by ``bn``) has it.
 
     SegNet, 2 blobs: y = x scale + shift with bn_mode INFERENCE; with LEARN, the default, in either phase,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..formats.schema import Word
-from .base import MAX_INT, BlobSpec, LayerType, Shape, count, layer_type, nn
+from .base import MAX_INT, BlobSpec, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Window:
         )
 
 
-class Windowed(LayerType):
+class Windowed(Operator):
     """What Convolution, Deconvolution and Im2col share: the window, and the axis the channels are on."""
 
     schemas = {"convolution_param": ConvolutionParameter}

@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .base import BlobSpec, LayerType, NoParameters, Role, Shape, layer_type, nn
+from .base import BlobSpec, NoParameters, Operator, Role, Shape, layer_type, nn
 from .fillers import FillerParameter
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class ParameterParameter:
     blob_filler: FillerParameter = field(default_factory=FillerParameter)
 
 
-class DataLayer(LayerType):
+class DataLayer(Operator):
     """A layer whose tops become inputs of the net."""
 
     role = Role.DATA
@@ -232,7 +232,7 @@ class DummyData(DataLayer):
 
 
 @layer_type("Parameter")
-class Parameter(LayerType):
+class Parameter(Operator):
     """A learned blob as a top of its own: top = blob."""
 
     schemas = {"parameter_param": ParameterParameter}
@@ -251,7 +251,7 @@ class Parameter(LayerType):
         return g.blob(0)
 
 
-class Sink(LayerType):
+class Sink(Operator):
     """Reads blobs and makes none."""
 
     bottoms: ClassVar[tuple[int, int | None]] = (1, None)
@@ -283,7 +283,7 @@ class HDF5Output(Sink):
 
 
 @layer_type("Split")
-class Split(LayerType):
+class Split(Operator):
     """The copies that Caffe inserts where several layers read a blob; snapshots' texts may hold them."""
 
     tops = (1, None)

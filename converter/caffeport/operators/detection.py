@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import CaffeportWarning
 from ..formats.schema import Word
-from .base import LayerType, Shape, count, layer_type, nn
+from .base import Operator, Shape, count, layer_type, nn
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
@@ -72,7 +72,7 @@ class PriorBoxes:
 
 
 @layer_type("PriorBox")
-class PriorBox(LayerType):
+class PriorBox(Operator):
     """Default boxes of a feature map (bottom 0) on the image (bottom 1); of SSD.
 
     Each cell has, for every min_size m: m x m; sqrt(m max_size) squared; m sqrt(r) x m / sqrt(r) for every
@@ -190,7 +190,7 @@ class DetectionOutputParameter:
 
 
 @layer_type("DetectionOutput")
-class DetectionOutput(LayerType):
+class DetectionOutput(Operator):
     """Rows [image, label, score, x1, y1, x2, y2] from offsets (N, 4 P), scores (N, P C) and priors; of SSD.
 
     Boxes are decoded by code_type and not clipped. For every image and class but the background: the top_k

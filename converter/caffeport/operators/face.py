@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
+from .base import BlobSpec, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 from .inner_product import NORMALIZE_EPS, onnx_unit_rows
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-def wants_derivative(layer: LayerType) -> bool:
+def wants_derivative(layer: Operator) -> bool:
     """Whether the layer's gradient is to be the derivative: asked for in its text, or of the whole net by load()."""
     return bool(layer.context.options.get("exact_gradients") or getattr(layer.p, "exact_gradient", False))
 
@@ -41,7 +41,7 @@ class NormalizeBBoxParameter:
 
 
 @layer_type("Normalize")
-class Normalize(LayerType):
+class Normalize(Operator):
     """Two layers of one name, told apart by their message or, without one, by a stored blob.
 
     NormFace (normalize_param, no blob): over axis 1, L2: x / sqrt(sum x^2 + eps), L1: x / (sum |x| + eps), eps 1e-6;
@@ -123,7 +123,7 @@ class InnerDistanceParameter:
 
 
 @layer_type("InnerDistance")
-class InnerDistance(LayerType):
+class InnerDistance(Operator):
     """Distances of every x to every row w of the weight: sum (x - w)^2 ("L2", squared) or sum |x - w| ("L1").
 
     The weight (num_output, K) is learned, or the second bottom. ``normalize`` divides its rows by their
@@ -214,7 +214,7 @@ class FlipParameter:
 
 
 @layer_type("Flip")
-class Flip(LayerType):
+class Flip(Operator):
     """The image mirrored along its width, its height, or both"""
 
     schemas = {"flip_param": FlipParameter}
@@ -230,7 +230,7 @@ class Flip(LayerType):
         return g.reverse(x[0].name, self.axes()) if self.axes() else x[0].name
 
 
-class LabelSpecific(LayerType):
+class LabelSpecific(Operator):
     """What changes the score of the label's class, while training; a deployed net passes scores through."""
 
     bottoms = (2, 2)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
+from .base import BlobSpec, Operator, Shape, count, layer_type, nn
 from .face import LabelSpecific, wants_derivative
 from .fillers import FillerParameter
 
@@ -42,7 +42,7 @@ class MarginInnerProductParameter(LargeMarginInnerProductParameter):
 
 
 @layer_type("MarginInnerProduct")
-class MarginInnerProduct(LayerType):
+class MarginInnerProduct(Operator):
     """x . w_j / |w_j|, but at the label (|x| psi(theta) + lambda |x| cos theta) / (1 + lambda) (SphereFace).
 
     psi(theta) = (-1)^k cos(m theta) - 2k for theta in [k pi / m, (k + 1) pi / m]; m is 1 to 4 (SINGLE, ...,

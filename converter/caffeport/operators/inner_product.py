@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
+from .base import BlobSpec, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def onnx_unit_rows(g: Emitter, shape: Shape, eps: float, transposed: bool = Fals
 
 
 @layer_type("InnerProduct")
-class InnerProduct(LayerType):
+class InnerProduct(Operator):
     """y = x W^T + b over the axes from ``axis`` on, flattened to K.
 
     W is (num_output, K), or (K, num_output) with ``transpose``. In the NormFace fork a second bottom is
@@ -163,7 +163,7 @@ class EmbedParameter:
 
 
 @layer_type("Embed")
-class Embed(LayerType):
+class Embed(Operator):
     """y = W[x] + b; W is (input_dim, num_output), x holds indices as floats"""
 
     schemas = {"embed_param": EmbedParameter}

@@ -11,13 +11,13 @@ import numpy as np
 
 from ..errors import CaffemodelError
 from .activation import SoftmaxParameter, check_softmax
-from .base import LayerType, NoParameters, Normalization, Role, Shape, count, layer_type, nn
+from .base import NoParameters, Normalization, Operator, Role, Shape, count, layer_type, nn
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-class Loss(LayerType):
+class Loss(Operator):
     """A scalar from predictions and labels; its first top has loss_weight 1 unless the text says otherwise."""
 
     role = Role.LOSS
@@ -48,7 +48,7 @@ class Loss(LayerType):
         g.refuse(f"it is a {self.role.value} layer")
 
 
-def check_labels(layer: LayerType, predictions: Shape, labels: Shape, axis: int) -> None:
+def check_labels(layer: Operator, predictions: Shape, labels: Shape, axis: int) -> None:
     """One label for every prediction: all axes but the class axis."""
     expected = count(predictions) // predictions[axis]
     if count(labels) != expected:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..formats.schema import Word
-from .base import BlobSpec, LayerType, Shape, layer_type, nn
+from .base import BlobSpec, Operator, Shape, layer_type, nn
 from .fillers import FillerParameter
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class BatchNormParameter:
 
 
 @layer_type("BatchNorm")
-class BatchNorm(LayerType):
+class BatchNorm(Operator):
     """y = (x - mean) / sqrt(var + eps) over axis 1.
 
     Blobs: sums of mean and variance (C,), and the factor (1,) they are divided by (0 counts as: both 0).
@@ -121,7 +121,7 @@ class ScaleParameter:
     max_value: float | None = None
 
 
-class Broadcast(LayerType):
+class Broadcast(Operator):
     """What Scale and Bias share: a blob, or a second bottom, aligned with the first at ``axis``."""
 
     bottoms = (1, 2)
@@ -249,7 +249,7 @@ class LRNParameter:
 
 
 @layer_type("LRN")
-class LRN(LayerType):
+class LRN(Operator):
     """ACROSS_CHANNELS: x (k + alpha / n * sum x^2)^-beta over n channels;
     WITHIN_CHANNEL: x (1 + alpha / n^2 * sum x^2)^-beta over n x n pixels (zeros outside, k ignored)"""
 
@@ -307,7 +307,7 @@ class MVNParameter:
 
 
 @layer_type("MVN")
-class MVN(LayerType):
+class MVN(Operator):
     """(x - mean) / (sqrt(variance) + eps) for every image and channel, or every image; eps outside the root.
 
     The top has four axes, as Caffe's: (N, C, 1, 1) for a 2-D bottom.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..formats.schema import Word
-from .base import MAX_INT, LayerType, Shape, layer_type, nn
+from .base import MAX_INT, Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
@@ -121,7 +121,7 @@ class PoolWindow:
 
 
 @layer_type("Pooling")
-class Pooling(LayerType):
+class Pooling(Operator):
     """MAX, AVE or STOCHASTIC over windows; a second top of MAX gives the index h * W + w of each maximum"""
 
     schemas = {"pooling_param": PoolingParameter}
@@ -288,7 +288,7 @@ class SPPParameter:
 
 
 @layer_type("SPP")
-class SPP(LayerType):
+class SPP(Operator):
     """Pooling into 1, 2x2, 4x4 ... bins, flattened and joined: (N, C * (4^height - 1) / 3); height 1: (N, C, 1, 1)"""
 
     schemas = {"spp_param": SPPParameter}

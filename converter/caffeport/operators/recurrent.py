@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import BlobSpec, LayerType, Shape, count, layer_type, nn
+from .base import BlobSpec, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class RecurrentParameter:
     expose_hidden: bool = False
 
 
-class Recurrent(LayerType):
+class Recurrent(Operator):
     """Bottoms: x, cont, an optional static input (N, ...), and with expose_hidden the first states.
 
     States start at zero on every call; Caffe carries them from one forward to the next, which ``cont``

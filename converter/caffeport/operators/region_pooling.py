@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import LayerType, Shape, count, layer_type, nn
+from .base import Operator, Shape, count, layer_type, nn
 from .detection import onnx_range
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-class RegionPooling(LayerType):
+class RegionPooling(Operator):
     """What both poolings share: bottom 1 holds regions (R, 5) [image, x1, y1, x2, y2] in pixels of the input."""
 
     bottoms = (2, 2)

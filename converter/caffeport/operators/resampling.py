@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import LayerType, Shape, layer_type, nn
+from .base import Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 END = 2**62  # slices up to it reach the end of an axis of any size
 
 
-class Resampling(LayerType):
+class Resampling(Operator):
     """What they share: bottoms of four axes, and ONNX sizes that may depend on those of a bottom."""
 
     bottom_axes = ((4, 4),)

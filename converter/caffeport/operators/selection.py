@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import LayerType, NoParameters, Shape, count, layer_type, nn
+from .base import NoParameters, Operator, Shape, count, layer_type, nn
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
@@ -21,7 +21,7 @@ class ArgMaxParameter:
 
 
 @layer_type("ArgMax")
-class ArgMax(LayerType):
+class ArgMax(Operator):
     """Indices (as floats) of the top_k largest, along ``axis`` or over all axes but the first.
 
     With ``axis`` the top holds indices, or with out_max_val the values. Without, it is (N, 1, k), or with
@@ -75,7 +75,7 @@ class ArgMax(LayerType):
 
 
 @layer_type("BatchReindex")
-class BatchReindex(LayerType):
+class BatchReindex(Operator):
     """Images in the order of the second bottom, which holds their indices"""
 
     schemas = {"batch_reindex_param": NoParameters}
@@ -96,7 +96,7 @@ class BatchReindex(LayerType):
 
 
 @layer_type("Filter")
-class Filter(LayerType):
+class Filter(Operator):
     """The images whose entry in the last bottom, the selector, is not 0; as many tops as other bottoms.
 
     Shapes count every image as kept, as Caffe's do before the first forward pass.

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .base import MAX_AXES, LayerType, Shape, count, layer_type, nn
+from .base import MAX_AXES, Operator, Shape, count, layer_type, nn
 from .data import BlobShape
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class ConcatParameter:
 
 
 @layer_type("Concat")
-class Concat(LayerType):
+class Concat(Operator):
     """Bottoms one after another along an axis"""
 
     schemas = {"concat_param": ConcatParameter}
@@ -55,7 +55,7 @@ class SliceParameter:
 
 
 @layer_type("Slice")
-class Slice(LayerType):
+class Slice(Operator):
     """Cut along an axis, at slice_point or into equal parts"""
 
     schemas = {"slice_param": SliceParameter}
@@ -102,7 +102,7 @@ class FlattenParameter:
 
 
 @layer_type("Flatten")
-class Flatten(LayerType):
+class Flatten(Operator):
     """Axes from ``axis`` to ``end_axis``, both included, become one"""
 
     schemas = {"flatten_param": FlattenParameter}
@@ -138,7 +138,7 @@ class ReshapeParameter:
 
 
 @layer_type("Reshape")
-class Reshape(LayerType):
+class Reshape(Operator):
     """Axes [axis, axis + num_axes) replaced by ``shape``: 0 copies the bottom's axis, -1 is worked out"""
 
     schemas = {"reshape_param": ReshapeParameter}
@@ -209,7 +209,7 @@ class CropParameter:
 
 
 @layer_type("Crop")
-class Crop(LayerType):
+class Crop(Operator):
     """The first bottom cut to the size of the second, from ``axis`` on; the axes before stay whole"""
 
     schemas = {"crop_param": CropParameter}
@@ -256,7 +256,7 @@ class TileParameter:
 
 
 @layer_type("Tile")
-class Tile(LayerType):
+class Tile(Operator):
     """The whole repeated ``tiles`` times along ``axis``"""
 
     schemas = {"tile_param": TileParameter}
@@ -286,7 +286,7 @@ class PermuteParameter:
 
 
 @layer_type("Permute")
-class Permute(LayerType):
+class Permute(Operator):
     """Axes in another order; those not listed follow in theirs; of SSD"""
 
     schemas = {"permute_param": PermuteParameter}
@@ -314,7 +314,7 @@ class ShuffleChannelParameter:
 
 
 @layer_type("ShuffleChannel")
-class ShuffleChannel(LayerType):
+class ShuffleChannel(Operator):
     """Channels (group, C / group) read as (C / group, group); of ShuffleNet"""
 
     schemas = {"shuffle_channel_param": ShuffleChannelParameter}

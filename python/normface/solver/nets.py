@@ -18,7 +18,7 @@ from caffeport.graph.module_names import state_names
 from caffeport.graph.net import Net
 from caffeport.graph.options import Options
 from caffeport.graph.weights import attach
-from caffeport.operators.base import LayerType, Phase
+from caffeport.operators.base import Operator, Phase
 from caffeport.to_torch.module import CaffeModule
 from torch import Tensor, nn
 
@@ -33,7 +33,7 @@ class Reading:
 
     sources: bool = False
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    custom_layers: Sequence[type[LayerType]] = ()
+    custom_layers: Sequence[type[Operator]] = ()
     exact_gradients: bool = False
     bn: str | None = None
     allow_unknown_fields: bool = False

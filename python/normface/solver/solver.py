@@ -12,7 +12,7 @@ import torch
 from caffeport.formats import caffemodel
 from caffeport.graph.net import Net
 from caffeport.graph.weights import attach
-from caffeport.operators.base import LayerType, Phase
+from caffeport.operators.base import Operator, Phase
 from caffeport.to_torch.module import CaffeModule
 from torch import Tensor
 from torch.nn import Parameter
@@ -67,7 +67,7 @@ class Solver:
         precision: str = "32",
         sources: bool = False,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
-        custom_layers: Sequence[type[LayerType]] = (),
+        custom_layers: Sequence[type[Operator]] = (),
         exact_gradients: bool = False,
         bn: str | None = None,
         allow_unknown_fields: bool = False,

@@ -11,7 +11,7 @@ from caffeport.formats.upgrade import upgrade
 from caffeport.graph.connect import connect, split
 from caffeport.graph.net_fields import NetState
 from caffeport.graph.options import Options
-from caffeport.operators.base import LayerType, Phase
+from caffeport.operators.base import Operator, Phase
 
 from .source import Place, Shape
 from .sources import SOURCES
@@ -23,7 +23,7 @@ def input_shapes(
     *,
     stages: Sequence[str] = (),
     level: int = 0,
-    custom_layers: Sequence[type[LayerType]] = (),
+    custom_layers: Sequence[type[Operator]] = (),
 ) -> dict[str, Shape]:
     """{top: shape} of the data layers that read from disk, as Caffe sets them from the first record or image.
 
