@@ -100,7 +100,7 @@ def test_the_onnx_path_imports_no_torch(files):
     _, text, weights, folder = files
     code = f"""
 import sys
-from caffeport.cli import main
+from caffeport.cli.main import main
 main(["show", {text!r}])
 main(["convert", {text!r}, {weights!r}, "--onnx", {str(folder / "n.onnx")!r}, "--torch", {str(folder / "n.st")!r}])
 print(sorted(set(sys.modules) & {{"torch", "cv2", "onnxruntime", "scipy", "pandas"}}))
