@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from caffeport.cli import command
+
 from ..errors import NormfaceError
 
 
@@ -60,4 +62,5 @@ def write(
 
 def tell(options: argparse.Namespace) -> None:
     if options.threshold_out:
-        print(f"wrote {options.threshold_out}: thresholds of this model, which normface compare finds beside it")
+        words = "thresholds of this model, which normface compare finds beside it"
+        command.tell(options, f"wrote {options.threshold_out}: {words}")
