@@ -1,4 +1,4 @@
-"""normface compare A.jpg B.jpg --model M: one person or two."""
+"""normface compare A.jpg B.jpg MODEL [WEIGHTS]: one person or two."""
 
 from __future__ import annotations
 

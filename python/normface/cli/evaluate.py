@@ -242,7 +242,7 @@ def _tell_folds(
 
 
 def _features(options: argparse.Namespace, mirror: str, needed: Any) -> Features:
-    """From --features, or by --model of those --images that ``needed(names) -> rows`` says."""
+    """From --features, or by the model of those --images that ``needed(names) -> rows`` says."""
     import numpy as np
 
     from ..evaluate.source import Chosen
@@ -253,7 +253,9 @@ def _features(options: argparse.Namespace, mirror: str, needed: Any) -> Features
         return load_features(options.features)
     pictures = _pictures(options)
     if options.model is None or pictures is None:
-        raise NormfaceError("give --features F.npz (of normface extract), or --model M with --images PICTURES")
+        raise NormfaceError(
+            "give --features F.npz (of normface extract), or a model (MODEL.onnx, or NET WEIGHTS) with --images"
+        )
     return _extracted(options, Chosen(pictures, np.unique(needed(pictures.names))), mirror)
 
 
@@ -261,7 +263,7 @@ def _extracted(options: argparse.Namespace, pictures: Any, mirror: str) -> Featu
     from ..features import Features
 
     if options.model is None:
-        raise NormfaceError("give --features F.npz (of normface extract), or --model M")
+        raise NormfaceError("give --features F.npz (of normface extract), or a model (MODEL.onnx, or NET WEIGHTS)")
     options.mirror = mirror if options.mirror == PROTOCOLS_OWN else options.mirror
     extractor = model_options.extractor(options)
     rows = extractor.features(pictures, progress=True)
@@ -336,7 +338,7 @@ def _fars(text: str | None, option: str, default: tuple[float, ...] = (1e-1, 1e-
 
 def _refuse_both(options: argparse.Namespace) -> None:
     if options.model is not None:
-        raise NormfaceError("give --features or --model, not both")
+        raise NormfaceError("give --features or a model, not both")
 
 
 def _check_output(options: argparse.Namespace, comparable: bool = False) -> None:

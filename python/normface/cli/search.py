@@ -1,4 +1,4 @@
-"""normface search PHOTO --gallery features.npz --model M: whose faces are nearest."""
+"""normface search PHOTO... MODEL [WEIGHTS] --gallery features.npz: whose faces are nearest."""
 
 from __future__ import annotations
 

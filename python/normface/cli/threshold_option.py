@@ -48,7 +48,7 @@ def write(
     if settings.get("identity") is None:
         raise NormfaceError(
             f"{source}: does not say which model made the features, so that no threshold can be told for one; "
-            "extract them again, or evaluate with --model"
+            "extract them again, or evaluate the model itself"
         )
     with parsing(source, "its settings name no model"):
         model = ModelIdentity.from_dict(settings["identity"])
