@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from caffeport.cli.command import DONE, FAILED, OneLineParser, complain, print_table
+from caffeport.cli.command import DONE, FAILED, complain, print_table
 from caffeport.cli.command import run as run_command
+from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 
 ALL, GALLERY, LIST = "all", "gallery", "list"

@@ -61,7 +61,7 @@ def story() -> None:
 
 def finetuning(loss: str, seed: int) -> list[str | Path]:
     """The arguments of a run. Nobody is held out: seven classes are few, and the unseen digits are for the end."""
-    arguments = ["--net", NET, "--weights", WEIGHTS, "--embedding", "fc5", "--data", OUT / "data/train.txt"]
+    arguments = [NET, WEIGHTS, "--embedding", "fc5", "--data", OUT / "data/train.txt"]
     arguments += ["--root", OUT / "data", "--mean", 120, "--scale", 1 / 120]  # (pixel - 8) / 8, 15 times as bright
     arguments += ["--loss", loss, "--lr", 0.03, "--epochs", 10, "--no-mirror", "--val-share", 0, "--seed", seed]
     return [argument if isinstance(argument, Path) else str(argument) for argument in arguments]

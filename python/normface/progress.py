@@ -9,6 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 PLAIN_EVERY = 10.0  # seconds between two plain lines
+_quiet = False
+
+
+def silence(quiet: bool) -> None:
+    """Show no progress from now on, or show it again."""
+    global _quiet
+    _quiet = quiet
 
 
 class Progress:
@@ -25,6 +32,8 @@ class Progress:
             self._bar.update(self._task, advance=steps, words=words)
             return
         now = time.monotonic()
+        if _quiet:
+            return
         if now - self._told >= PLAIN_EVERY or self.done == self.total:
             self._told = now
             of = f" of {self.total}" if self.total is not None else ""
@@ -35,7 +44,7 @@ class Progress:
 @contextmanager
 def progress(title: str, total: int | None, start: int = 0) -> Iterator[Progress]:
     """``with progress("features", 100) as bar: bar.advance()``. ``start``: steps that an earlier run has done."""
-    if not sys.stderr.isatty():
+    if _quiet or not sys.stderr.isatty():
         yield Progress(title, total, start, None, None)
         return
     from rich.console import Console

@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from ..errors import CaffeportError, CaffeportWarning, WeightsWarning, one_line
 
@@ -23,7 +23,7 @@ def run(program: str, options: argparse.Namespace) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
-    warnings.showwarning = _notes(program)
+    warnings.showwarning = _notes(program, quiet=getattr(options, "quiet", False))
     for category in (CaffeportWarning, WeightsWarning):
         warnings.simplefilter("always", category)
     if options.debug:
@@ -52,28 +52,18 @@ def complain(program: str, problem: str) -> None:
     print(f"{program}: error: {shown}", file=sys.stderr)
 
 
-def _notes(program: str) -> Any:
+def _notes(program: str, quiet: bool) -> Any:
     def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
-        if issubclass(category, (CaffeportWarning, WeightsWarning)):
+        if not quiet and issubclass(category, (CaffeportWarning, WeightsWarning)):
             print(f"{program}: note: {one_line(str(message), 3000)}", file=sys.stderr)
 
     return show
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """Bad usage gets one line too; argparse would print the whole usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        complain(self.prog.split()[0], f"{message}; see {self.prog} --help")
-        sys.exit(BAD_INPUT)
-
-
-class Version(argparse.Action):
-    """Print the version of the package whose command it is, and exit."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *arguments: Any, **options: Any) -> NoReturn:
-        print(f"{parser.prog} {self.const}")
-        sys.exit(DONE)
+def tell(options: argparse.Namespace, text: str) -> None:
+    """Print a line that ``--quiet`` leaves out: what was done, rather than what was asked for."""
+    if not options.quiet:
+        print(text)
 
 
 def print_table(headings: Sequence[str], lines: Sequence[tuple[str, ...]], whole: set[str]) -> None:

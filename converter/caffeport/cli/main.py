@@ -12,7 +12,9 @@ from typing import Any
 from ..errors import CaffeportError, shape_text
 from ..json_text import to_json
 from ..version import __version__
-from .command import DONE, FAILED, OneLineParser, Version, print_table, run
+from .arguments import add_debug, check_model, finite, mean_or_file
+from .command import DONE, FAILED, print_table, run, tell
+from .parser import OneLineParser, add_standard
 
 PROGRAM = "caffeport"
 
@@ -22,11 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(PROGRAM, parser().parse_args(arguments))
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OneLineParser:
+    """The parser of the whole command."""
     main_parser = OneLineParser(
         prog=PROGRAM, description="Convert Caffe models to PyTorch and ONNX, and prove the conversion blob by blob."
     )
-    main_parser.add_argument("--version", action=Version, nargs=0, const=__version__, help="show the version and exit")
+    add_standard(main_parser, __version__, parser)
     common = OneLineParser(add_help=False)
     common.add_argument(
         "--phase", choices=("test", "train"), default="test", help="which layers to keep (default test)"
@@ -49,13 +52,20 @@ def parser() -> argparse.ArgumentParser:
         help="leave layers without weights to their fillers",
     )
     common.add_argument("--bn", choices=("variance", "inverse_std"), help="what a 4-blob BN layer stores last")
-    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug(common)
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
 
     show = commands.add_parser("show", parents=[common], help="list layers, shapes, parameters, multiply-adds")
     show.add_argument("net", metavar="NET", type=Path, help="the net's text (.prototxt)")
     show.add_argument("weights", metavar="WEIGHTS", type=Path, nargs="?", help="its weights (.caffemodel)")
     show.add_argument("--json", action="store_true", help="print JSON")
+    show.add_examples(
+        (
+            "caffeport show deploy.prototxt",
+            "caffeport show deploy.prototxt face.caffemodel --json",
+            "caffeport show train_val.prototxt --phase train --input-shape data=64x3x224x224",
+        )
+    )
     show.set_defaults(run=_show)
 
     convert = commands.add_parser("convert", parents=[common], help="write ONNX files and files for torch")
@@ -76,6 +86,13 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_preprocessing(convert)
     convert.add_argument("--json", action="store_true", help="print JSON")
+    convert.add_examples(
+        (
+            "caffeport convert deploy.prototxt face.caffemodel --onnx face.onnx",
+            "caffeport convert deploy.prototxt face.caffemodel --onnx face.onnx --mean 127.5 --scale 0.0078125 --rgb",
+            "caffeport convert deploy.prototxt face.caffemodel --torch face.safetensors --output fc5",
+        )
+    )
     convert.set_defaults(run=_convert)
 
     check = commands.add_parser("check", parents=[common], help="compare backends blob by blob")
@@ -84,8 +101,8 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--backends", default="torch,onnx", help="of torch, onnx and caffe (default torch,onnx)")
     check.add_argument("--reference", type=Path, metavar="BLOBS.npz", help="blobs that Caffe recorded")
     check.add_argument("--input", type=Path, metavar="F", help="inputs: .npz, .npy or a picture (default random)")
-    check.add_argument("--rtol", type=float, default=1e-4, help="relative tolerance (default 1e-4)")
-    check.add_argument("--atol", type=float, default=1e-5, help="absolute tolerance (default 1e-5)")
+    check.add_argument("--rtol", type=finite, default=1e-4, help="relative tolerance (default 1e-4)")
+    check.add_argument("--atol", type=finite, default=1e-5, help="absolute tolerance (default 1e-5)")
     check.add_argument("--seed", type=int, default=0, help="of random inputs")
     check.add_argument("--training", action="store_true", help="run as in the TRAIN phase (torch and caffe)")
     caffe = check.add_argument_group("your own Caffe", "for --backends torch,onnx,caffe")
@@ -98,24 +115,35 @@ def parser() -> argparse.ArgumentParser:
         "--caffe-interpreter", default=sys.executable, metavar="PYTHON", help="the Python it is built for (this one)"
     )
     caffe.add_argument(
-        "--caffe-timeout", type=float, default=600.0, metavar="S", help="seconds until it is stopped (default 600)"
+        "--caffe-timeout", type=finite, default=600.0, metavar="S", help="seconds until it is stopped (default 600)"
     )
     _add_preprocessing(check, " (for a picture given as --input)")
     check.add_argument("--json", action="store_true", help="print JSON")
+    check.add_examples(
+        (
+            "caffeport check deploy.prototxt face.caffemodel",
+            "caffeport check deploy.prototxt face.caffemodel --input face.jpg --mean 127.5 --scale 0.0078125",
+            "caffeport check deploy.prototxt face.caffemodel --backends torch,onnx --reference blobs.npz --json",
+        )
+    )
     check.set_defaults(run=_check)
     return main_parser
 
 
-def _add_preprocessing(command: argparse.ArgumentParser, where: str = " into the model") -> None:
+def _add_preprocessing(command: OneLineParser, where: str = " into the model") -> None:
     group = command.add_argument_group("preprocessing", f"put{where}: (x - mean) * scale")
-    group.add_argument("--mean", nargs="+", metavar="M", help="one number, one a channel (BGR), or a .binaryproto/.npy")
-    group.add_argument("--scale", type=float, metavar="S", help="factor after the mean")
+    group.add_argument(
+        "--mean", type=mean_or_file, metavar="M[,M,M]", help="one number, one a channel (BGR), or a .binaryproto/.npy"
+    )
+    command.take_numbers("--mean")
+    group.add_argument("--scale", type=finite, metavar="S", help="factor after the mean")
     group.add_argument("--rgb", action="store_true", help="the input is RGB; reverse its channels to Caffe's BGR")
 
 
 def _load(options: argparse.Namespace) -> Any:
     from ..graph.build import load
 
+    check_model(options.net, options.weights)
     return load(
         options.net,
         options.weights,
@@ -139,25 +167,16 @@ def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, shape
 
 
-def _mean_files(values: list[str] | None) -> list[Path]:
-    """The file that --mean names, if it is one."""
-    return [Path(value) for value in values or [] if value.endswith((".binaryproto", ".npy", ".npz"))]
+def _mean(value: list[float] | Path | None) -> Any:
+    """The numbers of --mean, or those of the file that it names."""
+    if not isinstance(value, Path):
+        return value
+    from ..formats.caffemodel import read_binaryproto
+    from ..parity.compare import load_arrays
 
-
-def _mean(values: list[str] | None) -> Any:
-    if not values:
-        return None
-    if len(values) == 1 and _mean_files(values):
-        from ..formats.caffemodel import read_binaryproto
-        from ..parity.compare import load_arrays
-
-        if values[0].endswith(".binaryproto"):
-            return read_binaryproto(values[0])
-        return next(iter(load_arrays(values[0]).values()))
-    try:
-        return [float(number) for value in values for number in value.split(",") if number]
-    except ValueError:
-        raise CaffeportError(f"--mean expects numbers or a .binaryproto/.npy file, got {' '.join(values)}") from None
+    if value.suffix == ".binaryproto":
+        return read_binaryproto(str(value))
+    return next(iter(load_arrays(str(value)).values()))
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -212,7 +231,7 @@ def _show(options: argparse.Namespace) -> int:
 def _convert(options: argparse.Namespace) -> int:
     from .conversion import check_targets, convert
 
-    sources = [options.net, options.weights, *_mean_files(options.mean)]
+    sources = [options.net, options.weights, *([options.mean] if isinstance(options.mean, Path) else [])]
     check_targets(sources, options.onnx, options.torch, options.external_data)
     net = _load(options)
     written, inputs, outputs = convert(
@@ -234,10 +253,10 @@ def _convert(options: argparse.Namespace) -> int:
         print(to_json({"net": net.name, "weights": weights, "inputs": inputs, "outputs": outputs, "files": sizes}))
         return DONE
     for path in written:
-        print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
-    print(f"weights: {net.weights_source}")
-    print(f"inputs {', '.join(inputs)}; outputs {', '.join(outputs)}; to prove it: caffeport check ", end="")
-    print(f"{options.net} {options.weights}")
+        tell(options, f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    tell(options, f"weights: {net.weights_source}")
+    proof = f"to prove it: caffeport check {options.net} {options.weights}"
+    tell(options, f"inputs {', '.join(inputs)}; outputs {', '.join(outputs)}; {proof}")
     return DONE
 
 

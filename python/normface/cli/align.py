@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caffeport.cli.command import DONE, FAILED
+from caffeport.cli.arguments import finite, size
+from caffeport.cli.command import DONE, FAILED, tell
+from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 
 if TYPE_CHECKING:
@@ -15,7 +17,14 @@ if TYPE_CHECKING:
     from ..alignment.landmarks import Landmarks
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+EXAMPLES = (
+    "normface align photos/ --out faces",
+    "normface align photos.zip --out faces --size 112x112 --faces all --draw drawn",
+    "normface align list.txt --root photos --landmarks landmarks.csv --out faces --json",
+)
+
+
+def add_arguments(parser: OneLineParser) -> None:
     parser.add_argument("photos", nargs="+", type=Path, help="photos, folders, zips, or lists of photos")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the faces and faces.jsonl")
     parser.add_argument("--root", type=Path, metavar="FOLDER", help="what the paths of a list are relative to")
@@ -26,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--landmarks", type=Path, metavar="FILE", help="no detector: lines path x1 y1 ... x5 y5, CSV or JSON"
     )
-    where.add_argument("--min-size", type=float, metavar="PIXELS", help="smallest face looked for (default 20)")
-    where.add_argument("--thresholds", type=float, nargs=3, metavar=("P", "R", "O"), help="default 0.6 0.7 0.7")
-    where.add_argument("--factor", type=float, metavar="F", help="between two sizes of the pyramid (default 0.709)")
+    where.add_argument("--min-size", type=finite, metavar="PIXELS", help="smallest face looked for (default 20)")
+    where.add_argument("--thresholds", type=finite, nargs=3, metavar=("P", "R", "O"), help="default 0.6 0.7 0.7")
+    where.add_argument("--factor", type=finite, metavar="F", help="between two sizes of the pyramid (default 0.709)")
     where.add_argument(
         "--threads", type=int, metavar="N", help="that the detector works with (default: one a core, up to 8)"
     )
@@ -36,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--faces", choices=("central", "largest", "all"), default="central", help="of a photo (default central)"
     )
-    what.add_argument("--size", type=_size, default=(112, 96), metavar="HxW", help="112x96 (default) or 112x112")
+    what.add_argument("--size", type=size, default=(112, 96), metavar="HxW", help="112x96 (default) or 112x112")
     what.add_argument(
         "--origin", type=int, choices=(0, 1), default=0, help="1: pixels count from 1, as in MATLAB (default 0)"
     )
@@ -77,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
         counts += [f"{outcome.skipped} photos were done already"] if outcome.skipped else []
         counts += [f"{len(outcome.without_face)} without a face"] if outcome.without_face else []
         counts += [f"{len(outcome.failed)} failed"] if outcome.failed else []
-        print(f"wrote to {options.out}: {', '.join(counts)}")
+        tell(options, f"wrote to {options.out}: {', '.join(counts)}")
     return FAILED if options.strict and (outcome.without_face or outcome.failed) else DONE
 
 
@@ -94,11 +103,3 @@ def _finder(options: argparse.Namespace) -> Detector | Landmarks:
         flags = ", ".join("--" + name.replace("_", "-") for name in given)
         raise DataError(f"--landmarks takes the place of a detector, which {flags} would set; leave one out")
     return read_landmarks(options.landmarks)
-
-
-def _size(text: str) -> tuple[int, int]:
-    """ "112x96" as (112, 96)."""
-    height, cross, width = text.lower().partition("x")
-    if not (cross and height.isdigit() and width.isdigit()):
-        raise argparse.ArgumentTypeError(f'expected HxW, as 112x96, got "{text}"')
-    return int(height), int(width)

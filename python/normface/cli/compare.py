@@ -1,23 +1,31 @@
-"""normface compare A.jpg B.jpg --model M: one person or two."""
+"""normface compare A.jpg B.jpg MODEL [WEIGHTS]: one person or two."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from caffeport.cli.arguments import finite
 from caffeport.cli.command import DONE
+from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 
 from . import photo_options
 
+EXAMPLES = (
+    "normface compare a.jpg b.jpg face.onnx --preset mobilefacenet",
+    "normface compare a.jpg b.jpg deploy.prototxt face.caffemodel --preset mobilefacenet --far 0.0001 --draw v.png",
+    "normface compare a.png b.png face.onnx --preset normface --aligned --threshold 0.35 --json",
+)
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+
+def add_arguments(parser: OneLineParser) -> None:
     parser.add_argument("a", metavar="A", type=Path, help="a photo")
     parser.add_argument("b", metavar="B", type=Path, help="another")
     photo_options.add_arguments(parser)
     group = parser.add_argument_group("the verdict")
-    group.add_argument("--far", type=float, default=1e-3, help="false accepts tolerated (default 0.001)")
-    group.add_argument("--threshold", type=float, metavar="COSINE", help="your own instead")
+    group.add_argument("--far", type=finite, default=1e-3, help="false accepts tolerated (default 0.001)")
+    group.add_argument("--threshold", type=finite, metavar="COSINE", help="your own instead")
     group.add_argument(
         "--calibration",
         type=Path,

@@ -7,7 +7,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caffeport.cli.command import DONE, print_table
+from caffeport.cli.arguments import finite
+from caffeport.cli.command import DONE, print_table, tell
+from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 
 from ..errors import DataError, NormfaceError, NormfaceWarning
@@ -22,11 +24,43 @@ PROTOCOLS_OWN = "the protocol's"  # the mirror merge, unless said
 PROTOCOLS = ("plain", "normface", "sphereface", "insightface")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+EXAMPLES = (
+    "normface evaluate lfw --features lfw.npz --pairs pairs.txt",
+    "normface evaluate blufr --features lfw.npz --config blufr_lfw_config.mat --out blufr",
+    "normface evaluate bin face.onnx --preset mobilefacenet --set agedb_30.bin --json",
+)
+_EXAMPLES = {
+    "lfw": (
+        EXAMPLES[0],
+        "normface evaluate lfw face.onnx --preset mobilefacenet --images lfw.zip --pairs pairs.txt --out lfw",
+        "normface evaluate lfw --features lfw.npz --pairs pairs.txt --protocol insightface --json",
+    ),
+    "blufr": (
+        EXAMPLES[1],
+        "normface evaluate blufr --features lfw.npz --config blufr_lfw_config.mat --threshold-out face.toml",
+        "normface evaluate blufr deploy.prototxt face.caffemodel --preset normface --images lfw.zip "
+        "--config blufr_lfw_config.mat",
+    ),
+    "ytf": (
+        "normface evaluate ytf --features ytf.npz --splits splits.txt",
+        "normface evaluate ytf --features ytf.npz --splits splits.txt --method histogram --centre",
+        "normface evaluate ytf face.onnx --preset mobilefacenet --images frames.zip --splits splits.txt --json",
+    ),
+    "bin": (
+        EXAMPLES[2],
+        "normface evaluate bin deploy.prototxt face.caffemodel --preset sphereface --fit resize --set lfw.bin",
+        "normface evaluate bin face.onnx --preset mobilefacenet --set cfp_fp.bin --out cfp --threshold-out face.toml "
+        "--protocol plain",
+    ),
+}
+
+
+def add_arguments(parser: OneLineParser) -> None:
     protocols = parser.add_subparsers(required=True, metavar="PROTOCOL")
 
-    def protocol(name: str, text: str, run: Any) -> argparse.ArgumentParser:
+    def protocol(name: str, text: str, run: Any) -> OneLineParser:
         added = protocols.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        added.add_examples(_EXAMPLES[name])
         added.set_defaults(protocol_run=run)
         return added
 
@@ -52,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="mean cosine of the frames (default), or their histogram in an SVM",
     )
     ytf.add_argument("--centre", action="store_true", help="subtract the mean of the other folds' videos first")
-    ytf.add_argument("--svm-cost", type=float, default=1.0, metavar="C", help="of the histogram method (default 1)")
+    ytf.add_argument("--svm-cost", type=finite, default=1.0, metavar="C", help="of the histogram method (default 1)")
     sets = protocol("bin", "InsightFace's .bin sets (lfw, cfp_fp, agedb_30, …) in ten folds", _bin)
     sets.add_argument("--set", required=True, type=Path, metavar="SET.bin", help="the set")
     threshold_option.add(sets)
@@ -208,7 +242,7 @@ def _tell_folds(
 
 
 def _features(options: argparse.Namespace, mirror: str, needed: Any) -> Features:
-    """From --features, or by --model of those --images that ``needed(names) -> rows`` says."""
+    """From --features, or by the model of those --images that ``needed(names) -> rows`` says."""
     import numpy as np
 
     from ..evaluate.source import Chosen
@@ -219,7 +253,9 @@ def _features(options: argparse.Namespace, mirror: str, needed: Any) -> Features
         return load_features(options.features)
     pictures = _pictures(options)
     if options.model is None or pictures is None:
-        raise NormfaceError("give --features F.npz (of normface extract), or --model M with --images PICTURES")
+        raise NormfaceError(
+            "give --features F.npz (of normface extract), or a model (MODEL.onnx, or NET WEIGHTS) with --images"
+        )
     return _extracted(options, Chosen(pictures, np.unique(needed(pictures.names))), mirror)
 
 
@@ -227,7 +263,7 @@ def _extracted(options: argparse.Namespace, pictures: Any, mirror: str) -> Featu
     from ..features import Features
 
     if options.model is None:
-        raise NormfaceError("give --features F.npz (of normface extract), or --model M")
+        raise NormfaceError("give --features F.npz (of normface extract), or a model (MODEL.onnx, or NET WEIGHTS)")
     options.mirror = mirror if options.mirror == PROTOCOLS_OWN else options.mirror
     extractor = model_options.extractor(options)
     rows = extractor.features(pictures, progress=True)
@@ -263,18 +299,17 @@ def _add_score_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metric", choices=METRICS, help="replaces the protocol's")
 
 
-def _add_source(parser: argparse.ArgumentParser, images: bool) -> None:
+def _add_source(parser: OneLineParser, images: bool) -> None:
     group = parser.add_argument_group("features", "from a file, or by a model")
     group.add_argument("--features", type=Path, metavar="F.npz", help="as normface extract writes them")
     if images:
         group.add_argument("--images", type=Path, metavar="PICTURES", help="a folder, zip, …; for figures too")
-    model_options.add_model(parser, positional=False)
+    model_options.add_model(parser)
     parser.set_defaults(mirror=PROTOCOLS_OWN, threshold_out=None)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write figures and results.json there")
-    parser.add_argument(
-        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
-    )
+    for option, text in (("--quiet", "no notes, no progress"), ("--debug", "show the traceback of an error")):
+        parser.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=text)
 
 
 def _pca(text: str | None) -> float | int | None:
@@ -303,7 +338,7 @@ def _fars(text: str | None, option: str, default: tuple[float, ...] = (1e-1, 1e-
 
 def _refuse_both(options: argparse.Namespace) -> None:
     if options.model is not None:
-        raise NormfaceError("give --features or --model, not both")
+        raise NormfaceError("give --features or a model, not both")
 
 
 def _check_output(options: argparse.Namespace, comparable: bool = False) -> None:
@@ -332,5 +367,5 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _tell_files(options: argparse.Namespace) -> None:
     if options.out:
-        print(f"wrote {options.out}: results.json and figures")
+        tell(options, f"wrote {options.out}: results.json and figures")
     threshold_option.tell(options)

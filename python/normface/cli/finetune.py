@@ -7,23 +7,38 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
+from caffeport.cli.arguments import check_model
 from caffeport.cli.command import DONE, FAILED, INTERRUPTED, complain, print_table
+from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 
 from ..finetune.config import Config, flag
 from ..interrupts import Interrupts
 
-_OTHER_NAMES = {"loss_options": ("--loss-option",), "on_bad_picture": ("--on-bad-image",)}
+EXAMPLES = (
+    "normface finetune deploy.prototxt face.caffemodel --data faces/ --embedding fc5 --preset center-face --out tuned",
+    "normface finetune deploy.prototxt face.caffemodel --data faces.zip --embedding fc5 --preset normface "
+    "--loss am-softmax --loss-option margin=0.35 --freeze-backbone --out tuned",
+    "normface finetune --config tuned/config.toml --lr 0.0005 --out again",
+    "normface finetune --resume --out tuned",
+)
+_PLACES = ("net", "weights")
+_FLAGS = {"loss_options": "--loss-option", "on_bad_picture": "--on-bad-image"}
+"""Where the flag is not the setting's name, which is taken as well."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: OneLineParser) -> None:
     parser.add_argument("--config", metavar="F.toml", type=Path, help="settings from a file; flags win over it")
     groups: dict[str, Any] = {}
     for entry in fields(Config):
+        if entry.name in _PLACES:
+            about = entry.metadata
+            parser.add_place(entry.name, flag(entry.name), metavar=about["metavar"], help=about["help"])
+            continue
         name = entry.metadata["group"]
         if name not in groups:
             groups[name] = parser.add_argument_group(name)
-        _add(groups[name], entry)
+        _add(parser, groups[name], entry)
     groups["preprocessing"].add_argument(
         "--pad", dest="fit", action="store_const", const="pad", help="the same as --fit pad"
     )
@@ -33,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def _add(group: Any, entry: Field[Any]) -> None:
+def _add(parser: OneLineParser, group: Any, entry: Field[Any]) -> None:
     """A flag of text; its value is read where TOML's is, so that all problems are told together."""
     about = entry.metadata
     default = entry.default if entry.default is not MISSING else None
@@ -46,27 +61,24 @@ def _add(group: Any, entry: Field[Any]) -> None:
         group.add_argument(flag(entry.name), action=argparse.BooleanOptionalAction, default=None, help=told)
         return
     metavar = about.get("metavar") or ("{" + ",".join(about["choices"]) + "}" if "choices" in about else "N")
-    more: dict[str, Any] = {"nargs": "+"} if about["kind"] == "numbers" else {}
-    if about["kind"] == "table":
-        more = {"action": "extend", "nargs": "+"}
-    group.add_argument(flag(entry.name), *_OTHER_NAMES.get(entry.name, ()), metavar=metavar, help=told, **more)
+    option = _FLAGS.get(entry.name, flag(entry.name))
+    if option != flag(entry.name):
+        parser.add_alias(flag(entry.name), option)
+    if about["kind"] == "numbers":
+        parser.take_numbers(option)
+    elif about["kind"] == "table":
+        parser.take_tables(option)
+    action = "append" if about["kind"] == "table" else "store"
+    group.add_argument(option, dest=entry.name, action=action, metavar=metavar, help=told)
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..finetune import config_file, output
+    config = _config(options)
     from ..finetune.checkpoint import Diverged
     from ..finetune.collectives import LostRank
     from ..finetune.recipe import finetune
     from ..finetune.result import INTERRUPTED as INTERRUPTED_RUN
 
-    given = {entry.name: getattr(options, entry.name) for entry in fields(Config)}
-    given = {name: value for name, value in given.items() if value is not None}
-    stored: dict[str, Any] = {}
-    if options.config is not None:
-        stored = config_file.read(options.config)
-    elif options.resume and "out" in given and (Path(given["out"]) / output.CONFIG).is_file():
-        stored = config_file.read(Path(given["out"]) / output.CONFIG)
-    config = Config.from_settings({**stored, **given})
     try:
         with Interrupts(ready=False, words=_STOPPING) as should_stop:
             result = finetune(config, resume=options.resume, overwrite=options.overwrite, should_stop=should_stop)
@@ -85,6 +97,21 @@ def run(options: argparse.Namespace) -> int:
     if result.diverged:
         complain("normface", f"{result.diverged}; {config.out} holds the last good model; {_ADVICE}")
     return DONE if result.ok else FAILED
+
+
+def _config(options: argparse.Namespace) -> Config:
+    """The settings, checked as far as it goes before torch is imported, which takes seconds."""
+    from ..finetune import config_file
+
+    check_model(options.net, options.weights)
+    given = {entry.name: getattr(options, entry.name) for entry in fields(Config)}
+    given = {name: value for name, value in given.items() if value is not None}
+    stored: dict[str, Any] = {}
+    if options.config is not None:
+        stored = config_file.read(options.config)
+    elif options.resume and "out" in given and (Path(given["out"]) / config_file.NAME).is_file():
+        stored = config_file.read(Path(given["out"]) / config_file.NAME)
+    return Config.from_settings({**stored, **given})
 
 
 _STOPPING = "stopping after this step, with a checkpoint; once more stops at once"

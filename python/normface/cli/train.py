@@ -6,11 +6,19 @@ import argparse
 import sys
 from pathlib import Path
 
+from caffeport.cli.arguments import check_device, check_readable
 from caffeport.cli.command import DONE, FAILED, INTERRUPTED, complain
+from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 
+EXAMPLES = (
+    "normface train --solver solver.prototxt",
+    "normface train --solver solver.prototxt --weights start.caffemodel --device cuda --log train.csv",
+    "normface train --solver solver.prototxt --snapshot snapshots/face_iter_10000.solverstate",
+)
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+
+def add_arguments(parser: OneLineParser) -> None:
     parser.add_argument("--solver", type=Path, required=True, metavar="SOLVER", help="the solver's text (.prototxt)")
     parser.add_argument("--net", type=Path, metavar="NET", help="train this net, not the one the solver names")
     start = parser.add_mutually_exclusive_group()
@@ -18,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--snapshot", metavar="S", help="go on from this .solverstate, or from the latest of this snapshot_prefix"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
+    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda or cuda:N (default cpu)")
     parser.add_argument("--precision", choices=("32", "bf16"), default="32", help="bf16: mixed precision (default 32)")
     parser.add_argument("--log", type=Path, metavar="FILE", help="a row an iteration: .csv or .jsonl")
     parser.add_argument("--bn", choices=("variance", "inverse_std"), help="what a 4-blob BN layer stores last")
@@ -32,11 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    check_readable(options.solver, options.net)  # before torch is imported, which takes seconds
+    check_device(options.device)
     from ..errors import DivergedError
     from ..solver import Solver
     from ..solver.training import Training
 
     def say(line: str) -> None:
+        if options.quiet:
+            return
         print(line, file=sys.stderr if options.json else sys.stdout, flush=True)
 
     solver = Solver(
@@ -51,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         allow_unknown_fields=options.allow_unknown_fields,
     )
     training = Training(solver, say, options.log)
-    for note in solver.notes:
+    for note in () if options.quiet else solver.notes:
         print(f"normface: note: {note}", file=sys.stderr)
     if options.snapshot is not None:
         training.restore(options.snapshot)

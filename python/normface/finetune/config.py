@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from .. import loss_names
 from ..errors import CaffeportError, TrainingError, did_you_mean
 from ..preprocessing import FITS, PRESETS
 
@@ -87,7 +88,9 @@ class Config:
         "choice", None, "preprocessing", "a picture of another size: refuse, black borders, resize", choices=FITS
     )
 
-    loss: str = _setting("text", "normalized-softmax", "loss", "one loss, or a sum: softmax+0.01*c-contrastive")
+    loss: str = _setting(
+        "text", "normalized-softmax", "loss", "one loss, or a sum: softmax+0.01*c-contrastive", metavar="LOSS"
+    )
     loss_options: Mapping[str, Any] = _setting(
         "table", {}, "loss", "an option of the loss, KEY=VALUE (repeatable): margin=0.35", metavar="KEY=VALUE"
     )
@@ -147,12 +150,13 @@ class Config:
                 except ValueError as error:
                     problems.append(f"{flag(name)}: {error}")
         config = cls(**values)
-        _complain(problems + config.problems(skip={key.replace("-", "_") for key in given} - set(values)))
+        problems += config.problems(skip={key.replace("-", "_") for key in given} - set(values))
+        _complain(problems or config.torch_problems())
         return config
 
     def check(self) -> None:
         """Raises TrainingError that lists every problem at once."""
-        _complain(self.problems())
+        _complain(self.problems() or self.torch_problems())
 
     def as_read(self) -> Config:
         """The same settings as flags or a file would give them: paths as text, numbers of the right kind, tuples.
@@ -167,7 +171,7 @@ class Config:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     def problems(self, skip: Collection[str] = ()) -> list[str]:
-        """What does not fit, in words; settings in ``skip`` have been complained about."""
+        """What does not fit, in words; settings in ``skip`` have been complained about. Imports no torch."""
         found = [f"{flag(name)} is needed" for name in _NEEDED if not getattr(self, name) and name not in skip]
         for entry in fields(self):
             value = getattr(self, entry.name)
@@ -207,9 +211,15 @@ class Config:
             found.append(f"--batch-size {self.batch_size} is no multiple of --per-identity {self.per_identity}")
         if self.devices * self.nodes > 0 and self.batch_size % (self.devices * self.nodes):
             found.append(f"--batch-size {self.batch_size} is no multiple of the {self.devices * self.nodes} devices")
-        if not {"loss", "loss_options"} & set(skip):
-            found += self._loss_problems()
-        return found + self._machine_problems()
+        try:
+            loss_names.parse(self.loss)
+        except TrainingError as error:
+            found.append(f"--loss: {error}")
+        return found
+
+    def torch_problems(self) -> list[str]:
+        """What does not fit the losses and this machine, which takes torch to know and a few seconds to import it."""
+        return self._loss_problems() + self._machine_problems()
 
     def _loss_problems(self) -> list[str]:
         """Of making the loss; the number of classes is known only once the pictures are."""

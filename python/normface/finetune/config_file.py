@@ -14,6 +14,8 @@ from .. import toml_text
 from ..errors import TrainingError
 from .config import Config, flag
 
+NAME = "config.toml"
+"""Of the file in a run's folder."""
 MAX_BYTES = 1 << 20
 """A config holds about fifty lines; what is longer is another file."""
 

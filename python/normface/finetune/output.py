@@ -11,7 +11,7 @@ from . import checkpoint, config_file, curves, export
 from .config import Config
 from .records import CSV
 
-CONFIG, METRICS, TENSORBOARD = "config.toml", "metrics.json", "tensorboard"
+CONFIG, METRICS, TENSORBOARD = config_file.NAME, "metrics.json", "tensorboard"
 WRITTEN = (
     *(CONFIG, METRICS, CSV, checkpoint.CHECKPOINT, checkpoint.BEST, curves.FILE),
     *(export.DEPLOY, export.CAFFEMODEL, export.ONNX, export.SAFETENSORS, export.HEAD),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import re
 from typing import Any
 
 from ..errors import TrainingError, did_you_mean
+from ..loss_names import parse
 from .additive_margin import AMSoftmaxLoss, ArcFaceLoss
 from .agents import CContrastiveLoss, CTripletLoss
 from .base import FaceLoss, Loss, WeightedSum
@@ -27,9 +27,6 @@ LOSSES: dict[str, type[FaceLoss]] = {
     "c-triplet": CTripletLoss,
     "center": CenterLoss,
 }
-
-_TERM = re.compile(r"\s*(?:([0-9.]+(?:e[+-]?[0-9]+)?)\s*\*\s*)?([a-z][a-z0-9_-]*)\s*(\+|$)", re.IGNORECASE)
-"""A factor, if any, the name, and what follows."""
 
 
 def make(name: str, num_classes: int, embedding_size: int, *, share_weight: bool = False, **options: Any) -> Loss:
@@ -55,28 +52,6 @@ def make(name: str, num_classes: int, embedding_size: int, *, share_weight: bool
         except TypeError as error:  # text where a number belongs, say, from a configuration file
             raise TrainingError(f"the options {own} do not fit {kind.__name__}: {error}") from error
     return made[0][1] if len(made) == 1 and made[0][0] == 1 else WeightedSum(made, share_weight=share_weight)
-
-
-def parse(name: str) -> list[tuple[float, str]]:
-    """``softmax+0.01*c-contrastive`` as [(1.0, "softmax"), (0.01, "c-contrastive")]; the names are keys of LOSSES."""
-    terms, at, sign = [], 0, "+"
-    while sign:
-        found = _TERM.match(name, at)
-        if not found:
-            raise TrainingError(f'expected a loss such as "softmax" or "softmax+0.01*c-contrastive", got "{name}"')
-        factor, term, sign = found.groups()
-        term, at = term.lower().replace("_", "-"), found.end()
-        if term not in LOSSES:
-            raise TrainingError(f'no loss "{term}"{did_you_mean(term, LOSSES)}; there are {", ".join(LOSSES)}')
-        terms.append((_factor(factor, name), term))
-    return terms
-
-
-def _factor(text: str | None, name: str) -> float:
-    try:
-        return 1.0 if text is None else float(text)
-    except ValueError:
-        raise TrainingError(f'"{text}" in the loss "{name}" is no number') from None
 
 
 def _options_of(kind: type[FaceLoss]) -> set[str]:

@@ -1,0 +1,38 @@
+"""The names of losses and of their sums, apart from the losses: a wrong one is told before torch is imported."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import TrainingError, did_you_mean
+
+NAMES = (
+    *("softmax", "normalized-softmax", "positive-scale-softmax", "l2-softmax", "am-softmax", "arcface"),
+    *("large-margin-softmax", "sphereface", "c-contrastive", "c-triplet", "center"),
+)
+"""The keys of normface.losses.LOSSES."""
+
+_TERM = re.compile(r"\s*(?:([0-9.]+(?:e[+-]?[0-9]+)?)\s*\*\s*)?([a-z][a-z0-9_-]*)\s*(\+|$)", re.IGNORECASE)
+"""A factor, if any, the name, and what follows."""
+
+
+def parse(name: str) -> list[tuple[float, str]]:
+    """``softmax+0.01*c-contrastive`` as [(1.0, "softmax"), (0.01, "c-contrastive")]. Raises TrainingError."""
+    terms, at, sign = [], 0, "+"
+    while sign:
+        found = _TERM.match(name, at)
+        if not found:
+            raise TrainingError(f'expected a loss such as "softmax" or "softmax+0.01*c-contrastive", got "{name}"')
+        factor, term, sign = found.groups()
+        term, at = term.lower().replace("_", "-"), found.end()
+        if term not in NAMES:
+            raise TrainingError(f'no loss "{term}"{did_you_mean(term, NAMES)}; there are {", ".join(NAMES)}')
+        terms.append((_factor(factor, name), term))
+    return terms
+
+
+def _factor(text: str | None, name: str) -> float:
+    try:
+        return 1.0 if text is None else float(text)
+    except ValueError:
+        raise TrainingError(f'"{text}" in the loss "{name}" is no number') from None
