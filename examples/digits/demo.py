@@ -109,7 +109,7 @@ def run(program, *arguments: str | Path) -> None:
     """Show a command, run it, and stop at the first that fails."""
     command = [str(argument) for argument in arguments]
     print("\n$", program.__name__, *command, flush=True)
-    code = program.cli.main(command)
+    code = program.cli.main.main(command)
     if code:
         sys.exit(code)
 
