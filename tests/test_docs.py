@@ -144,7 +144,8 @@ def test_commands_are_known(page):
     for line in re.sub(r"\\\n", " ", text).splitlines():
         words = line.partition("  #")[0].removeprefix("$ ").split()
         if words[:1] in (["caffeport"], ["normface"]) and words[1:]:
-            known = options_of(*words[: 3 if words[1] == "evaluate" else 2])
+            depth = 1 if words[1].startswith("--") else 3 if words[1] == "evaluate" else 2
+            known = options_of(*words[:depth])
             assert {word for word in words if word.startswith("--")} <= known, line
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from normface.interrupts import Interrupts
@@ -38,7 +39,25 @@ def started(code: str, ignored: bool, options: str = "") -> subprocess.Popen:
         start_new_session=True,  # without a terminal
     )
     assert process.stdout.readline() == "here\n"
+    if code == IN_C:  # a signal between the line and the call would meet Python still
+        wait_until_busy(process.pid)
     return process
+
+
+def wait_until_busy(pid: int) -> None:
+    """Wait until a process has computed for a tenth of a second, however little of the processor it gets."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        time.sleep(1)
+        return
+
+    def ticks() -> int:
+        return int(stat.read_text().rpartition(")")[2].split()[11])
+
+    start, deadline = ticks(), time.monotonic() + 30
+    while ticks() < start + os.sysconf("SC_CLK_TCK") / 10:
+        assert time.monotonic() < deadline, "the process does nothing"
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("ignored", [False, True], ids=["default", "ignored"])
