@@ -75,7 +75,7 @@ def paragraph(content: Mapping[str, Any]) -> str:
 
 def command(name: str, options: Options) -> str:
     """The command line that makes this again."""
-    words = ["normface", "experiment", name]
+    words = ["python", "-m", "experiments", name]
     for field, default in vars(Options()).items():
         value = getattr(options, field)
         if field == "full":
