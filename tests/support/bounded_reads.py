@@ -7,6 +7,7 @@ same order. No reading may take more than a gigabyte of addresses beyond what is
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -32,7 +33,10 @@ class Reading:
 def readings(wanted: list[tuple[str, Path]]) -> list[Reading]:
     """One after the other in a new process."""
     asked = json.dumps([[reader, str(path)] for reader, path in wanted])
-    done = subprocess.run([sys.executable, __file__], input=asked, capture_output=True, text=True, timeout=300)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [sys.executable, __file__], input=asked, capture_output=True, text=True, timeout=300, env=environment
+    )
     assert done.returncode == 0, f"{done.stdout[-200:]}{done.stderr[-2000:]}"
     return [Reading(**one) for one in json.loads(done.stdout)]
 
