@@ -24,7 +24,10 @@ from typing import Any
 def cache() -> Path:
     """The folder for everything that is made or fetched once: $NORMFACE_CACHE, or ~/.cache/normface."""
     folder = Path(os.environ.get("NORMFACE_CACHE") or Path.home() / ".cache" / "normface").expanduser().absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"{folder}: the cache cannot be made ({error}); name another folder by NORMFACE_CACHE")
     return folder
 
 

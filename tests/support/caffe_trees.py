@@ -106,8 +106,12 @@ def built(name: str) -> Tree:
 
 @contextlib.contextmanager
 def lock(name: str):
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / f"{name}.lock", "w") as handle:
+    try:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        handle = open(CACHE / f"{name}.lock", "w")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise Missing(f"its cache cannot be written ({error}); name another folder by NORMFACE_CACHE") from error
+    with handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
