@@ -15,20 +15,23 @@ from typing import Any
 from caffeport.files import replacing
 from PIL import Image
 
-from experiments.gallery import read_results
-from experiments.registry import EXPERIMENTS
-from experiments.report import RESULTS, VERDICTS
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))  # the experiments lie beside this folder and are not installed
 
-DOCS = Path(__file__).parent
+from experiments.gallery import read_results  # noqa: E402
+from experiments.registry import EXPERIMENTS  # noqa: E402
+from experiments.report import RESULTS, VERDICTS  # noqa: E402
+
 MOST_FIGURES = 3
 """Of an experiment: its first ones; the gallery has all, and the pages that can be turned."""
 MOST_BYTES = 1_500_000
 INTRODUCTION = """# The slides, live
 
 What NormFace claims about normalised losses, in the order of its slides; each claim as an experiment that anyone can
-run on a laptop's CPU. The same seed gives the same numbers on the same machine; times are those of a two-core
-one, and short where another experiment had trained the same nets before. A claim that does not hold at the size that
-was run says so.
+run on a laptop's CPU. The same seed gives the same numbers on the same machine; where classes are compared, five seeds
+are, and an interval that holds 0 decides nothing. Times are those of a two-core machine that had other work when this
+page was made, and short where another experiment had trained the same nets before. A claim that does not hold at the
+size that was run says so.
 
     pip install mlxtend
     python -m experiments list
