@@ -5,30 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
+from pkgutil import iter_modules
 
 from ..errors import NetError
 from .base import Operator
 
-FAMILIES = (
-    "activation",
-    "arithmetic",
-    "batch_normalization_forks",
-    "convolution",
-    "data",
-    "detection",
-    "face",
-    "face_loss",
-    "face_margin",
-    "inner_product",
-    "loss",
-    "normalization",
-    "pooling",
-    "recurrent",
-    "region_pooling",
-    "resampling",
-    "selection",
-    "shape",
-)
+NO_FAMILIES = ("base", "fillers", "onnx_builder")
+FAMILIES = tuple(sorted(module.name for module in iter_modules(__path__) if module.name not in NO_FAMILIES))
 
 
 @cache

@@ -78,6 +78,15 @@ class Tensor:
         return self.shape[axis]
 
 
+Input = str | Tensor
+"""What a node reads: a tensor, or the name of one."""
+
+
+def name_of(x: Input) -> str:
+    """The name of a node's input."""
+    return x if isinstance(x, str) else x.name
+
+
 @dataclass
 class Node:
     op: str
@@ -164,19 +173,19 @@ class Emitter:
 
     # Nodes
 
-    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+    def op(self, kind: str, *inputs: Input, **attributes: Any) -> str:
         """A node with one output; returns its name."""
         return self.ops(kind, 1, *inputs, **attributes)[0]
 
-    def ops(self, kind: str, outputs: int, *inputs: str, **attributes: Any) -> list[str]:
+    def ops(self, kind: str, outputs: int, *inputs: Input, **attributes: Any) -> list[str]:
         """A node with several outputs; returns their names."""
         name = self.fresh(f"{self.layer_name}/{kind}")
         names = [name] if outputs == 1 else [self.fresh(f"{name}:{i}") for i in range(outputs)]
         given = {key: value for key, value in attributes.items() if value is not None}
-        self.nodes.append(Node(kind, list(inputs), names, given, name))
+        self.nodes.append(Node(kind, [name_of(x) for x in inputs], names, given, name))
         return names
 
-    def scan(self, body: Subgraph, inputs: Sequence[str], states: int) -> list[str]:
+    def scan(self, body: Subgraph, inputs: Sequence[Input], states: int) -> list[str]:
         return self.ops("Scan", len(body.outputs), *inputs, body=body, num_scan_inputs=len(inputs) - states)
 
     def nodes_of(self, build: Callable[[], list[str]]) -> tuple[list[Node], list[str]]:
@@ -253,46 +262,46 @@ class Emitter:
 
     # What several layers need
 
-    def cast(self, x: str, to: str) -> str:
+    def cast(self, x: Input, to: str) -> str:
         return self.op("Cast", x, to={"float": 1, "int64": 7, "bool": 9}[to])
 
-    def add(self, x: str, value: float) -> str:
-        return x if value == 0 else self.op("Add", x, self.const(value))
+    def add(self, x: Input, value: float) -> str:
+        return name_of(x) if value == 0 else self.op("Add", x, self.const(value))
 
-    def mul(self, x: str, value: float) -> str:
-        return x if value == 1 else self.op("Mul", x, self.const(value))
+    def mul(self, x: Input, value: float) -> str:
+        return name_of(x) if value == 1 else self.op("Mul", x, self.const(value))
 
-    def reduce(self, kind: str, x: str, axes: Sequence[int], keepdims: bool = True) -> str:
+    def reduce(self, kind: str, x: Input, axes: Sequence[int], keepdims: bool = True) -> str:
         """A Reduce… over axes; they became an input in opset 13 (ReduceSum) and 18 (the others)."""
         if not axes:  # an empty list would mean "all axes"
-            return x
+            return name_of(x)
         if kind == "ReduceSum" or self.opset >= 18:
             return self.op(kind, x, self.ints(list(axes)), keepdims=int(keepdims))
         return self.op(kind, x, axes=list(axes), keepdims=int(keepdims))
 
-    def split(self, x: str, axis: int, sizes: Sequence[int] | None, parts: int) -> list[str]:
+    def split(self, x: Input, axis: int, sizes: Sequence[int] | None, parts: int) -> list[str]:
         """Cut into ``parts`` along ``axis``: of these sizes, or equal ones where sizes is None."""
         if parts == 1:
-            return [x]
+            return [name_of(x)]
         if sizes is not None:
             return self.ops("Split", parts, x, self.ints(list(sizes)), axis=axis)
         return self.ops("Split", parts, x, axis=axis, num_outputs=parts if self.opset >= 18 else None)
 
-    def slice(self, x: str, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int], step: int = 1) -> str:
+    def slice(self, x: Input, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int], step: int = 1) -> str:
         steps = self.ints([step] * len(axes))
         return self.op("Slice", x, self.ints(list(starts)), self.ints(list(ends)), self.ints(list(axes)), steps)
 
-    def reverse(self, x: str, axes: Sequence[int]) -> str:
+    def reverse(self, x: Input, axes: Sequence[int]) -> str:
         """Flip along axes of any size."""
         return self.slice(x, axes, [-1] * len(axes), [-(2**31)] * len(axes), -1)
 
-    def pad(self, x: str, begins: Sequence[int], ends: Sequence[int], value: float = 0.0) -> str:
+    def pad(self, x: Input, begins: Sequence[int], ends: Sequence[int], value: float = 0.0) -> str:
         """Pad every axis; a no-op where all pads are 0."""
         pads = [*begins, *ends]
-        return self.op("Pad", x, self.ints(pads), self.const(value)) if any(pads) else x
+        return self.op("Pad", x, self.ints(pads), self.const(value)) if any(pads) else name_of(x)
 
-    def unsqueeze(self, x: str, axes: Sequence[int]) -> str:
-        return self.op("Unsqueeze", x, self.ints(list(axes))) if axes else x
+    def unsqueeze(self, x: Input, axes: Sequence[int]) -> str:
+        return self.op("Unsqueeze", x, self.ints(list(axes))) if axes else name_of(x)
 
     def reshape(self, x: Tensor, target: Tensor) -> str:
         """Reshape to the shape of ``target``, whose dynamic axes may be copied, inferred or computed."""
