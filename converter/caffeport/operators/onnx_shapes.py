@@ -21,7 +21,14 @@ from .onnx_tensor import (
     rule,
 )
 
-ONNX_DTYPES: dict[int, DType] = {1: FLOAT, 7: INT64, 9: BOOL}
+ONNX_DTYPES: dict[int, DType] = {
+    1: FLOAT,
+    6: np.dtype(np.int32),
+    7: INT64,
+    9: BOOL,
+    10: np.dtype(np.float16),
+    11: np.dtype(np.float64),
+}
 """{ONNX's number of a dtype: NumPy's}"""
 
 
@@ -209,12 +216,12 @@ def replaced(shape: Shape, axis: int, size: int) -> Shape:
 
 @rule("NonZero", "NonMaxSuppression", dtypes=fixed_dtype(INT64))
 def indices_by_numbers(n: Inference) -> list[Shape]:
-    return n.depends_on_data()
+    n.depends_on_data()
 
 
 @rule("Compress")
 def compress(n: Inference) -> list[Shape]:
-    return n.depends_on_data()
+    n.depends_on_data()
 
 
 # Sums and products

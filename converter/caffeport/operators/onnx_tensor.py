@@ -1,14 +1,14 @@
-"""The values and nodes of an ONNX graph: a tensor knows its name, shape and dtype; only asked for is it worked out.
+"""The values and nodes of an ONNX graph: a tensor knows its name, shape, dtype and dynamic axes.
 
-A node's result is inferred from the node's inputs, by the rule for its kind (onnx_shapes.py holds them), the first
-time that somebody asks: an export in which nobody asks pays nothing for it.
+Shape and dtype of a node's result follow from the node's inputs by the rule for its kind (onnx_shapes.py holds the
+rules). They are inferred when an operator first asks for them: an export in which nobody asks pays nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -61,10 +61,12 @@ class Tensor:
 
     @property
     def shape(self) -> Shape:
+        """The shape at the net's declared input size."""
         return self.shape_at(doubled=False)
 
     @property
     def dynamic(self) -> frozenset[int]:
+        """The axes whose size depends on that of the net's inputs."""
         if self._dynamic is None:
             pairs = zip(self.shape, self.shape_at(doubled=True), strict=True)
             self._dynamic = frozenset(axis for axis, (size, other) in enumerate(pairs) if size != other)
@@ -72,6 +74,7 @@ class Tensor:
 
     @property
     def dtype(self) -> DType:
+        """The dtype of the numbers, as NumPy has it."""
         if self._dtype is None:
             assert self.node is not None
             for output, dtype in zip(self.node.outputs, self.node.rule.dtypes(self.node), strict=True):
@@ -81,6 +84,7 @@ class Tensor:
 
     @property
     def rank(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
     def static(self, axis: int) -> int:
@@ -137,6 +141,7 @@ class Node:
 
     @property
     def rule(self) -> Rule:
+        """The rule for this kind of node."""
         if self.op not in RULES:
             raise UnknownShape(
                 f"no rule tells the shape of what ONNX's {self.op} gives (node {self.name!r}); "
@@ -182,14 +187,22 @@ class Inference:
         return [self.shape(index) for index in range(len(self.node.inputs))]
 
     def numbers(self, index: int) -> np.ndarray:
+        """The numbers of an input that follow from shapes and constants."""
         numbers = self.input(index).numbers_at(self.doubled)
-        return self.depends_on_data() if numbers is None else numbers
+        if numbers is None:
+            self.depends_on_data()
+        return numbers
 
     def ints(self, index: int) -> list[int]:
+        """The numbers of an input, which are sizes, axes or the like."""
         return [int(number) for number in self.numbers(index).reshape(-1)]
 
-    def depends_on_data(self) -> Any:
-        raise UnknownShape(f"the shape of what {self.node.op} gives (node {self.node.name!r}) depends on its numbers")
+    def depends_on_data(self) -> NoReturn:
+        """Raise UnknownShape: what the net is given decides."""
+        raise UnknownShape(
+            f"the shape of what {self.node.op} gives (node {self.node.name!r}) depends on numbers that do not follow "
+            "from shapes and constants"
+        )
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,7 @@ def _results(layer: Layer, results: Tensor | Sequence[Tensor], count: int) -> li
     if wrong or len(listed) != count:
         got = f"the {type(wrong[0]).__name__} {wrong[0]!r}" if wrong else f"{len(listed)} of them"
         raise ExportError(
-            f"{layer.title}: expected {type(layer.op).__name__}.onnx to return a tensor for each of {count} tops, as "
+            f"{layer.title}: expected {type(layer.op).__name__}.onnx to return a tensor for each top ({count}), as "
             f"g.op returns it, got {got}"
         )
     return listed
