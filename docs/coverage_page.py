@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import re
 import sys
 import tempfile
 import zipfile
@@ -69,7 +70,7 @@ def family(text: Text) -> str:
             return name
     words = f"{text.repository}/{text.name}".lower()
     for name, _, marks in FAMILIES:
-        if any(mark in words for mark in marks):
+        if any(re.search(rf"(?<![a-z]){mark}", words) for mark in marks):  # "enet" is no part of "lenet"
             return name
     return FAMILIES[-1][0] if not set(FAMILIES[-1][1]).isdisjoint(text.outcome.types) else "other"
 
