@@ -47,7 +47,7 @@ def test_two_parts_make_the_whole(digits):
 
 
 @pytest.mark.parametrize(
-    ("blob", "words"), [("conv2_2", r"also reads pool1b, which is made before it"), ("fc5", "is not on the way")]
+    ("blob", "words"), [("conv2_2", 'also reads "pool1b", which is made'), ("fc5", "is an input of the part")]
 )
 def test_a_net_is_parted_only_where_one_blob_crosses(digits, blob, words):
     with pytest.raises(TrainingError, match=words):

@@ -186,17 +186,16 @@ def _show(options: argparse.Namespace) -> int:
     for layer in net.layers:
         own = [param for param in layer.params if id(param) not in seen]
         seen.update(id(param) for param in own)
-        bottoms, tops = ([value.shape for value in values] for values in (layer.inputs, layer.outputs))
         rows.append(
             {
                 "name": layer.name,
                 "type": layer.type,
                 "bottoms": layer.bottoms,
                 "tops": layer.tops,
-                "top_shapes": tops,
+                "top_shapes": [value.shape for value in layer.outputs],
                 "blobs": [spec.shape for spec in layer.specs],
                 "parameters": sum(math.prod(param.shape) for param in own),
-                "multiply_adds": layer.op.multiply_adds(bottoms, tops) if bottoms else 0,
+                "multiply_adds": layer.multiply_adds,
             }
         )
     totals = {key: sum(row[key] for row in rows) for key in ("parameters", "multiply_adds")}
