@@ -18,7 +18,15 @@ class TrainingError(NormfaceError):
 
 
 class DivergedError(TrainingError):
-    """The loss is no number any more; the message says at which iteration. The weights are those before it."""
+    """The loss or a weight is no number any more; the message says where. A Solver's weights are those before it."""
+
+
+class NotFiniteError(TrainingError):
+    """The model computes NaN or infinity."""
+
+
+class LostRankError(TrainingError):
+    """Another rank of the run is gone."""
 
 
 class ProtocolError(NormfaceError):
@@ -34,9 +42,11 @@ __all__ = [
     "CaffeportWarning",
     "DataError",
     "DivergedError",
+    "LostRankError",
     "MissingDependencyError",
     "NormfaceError",
     "NormfaceWarning",
+    "NotFiniteError",
     "ProtocolError",
     "TrainingError",
     "did_you_mean",

@@ -12,6 +12,7 @@ from caffeport.cli.command import DONE, FAILED, INTERRUPTED, complain, print_tab
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 
+from ..errors import DivergedError, LostRankError
 from ..finetune.config import Config, flag
 from ..interrupts import Interrupts
 
@@ -74,18 +75,16 @@ def _add(parser: OneLineParser, group: Any, entry: Field[Any]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     config = _config(options)
-    from ..finetune.checkpoint import Diverged
-    from ..finetune.collectives import LostRank
     from ..finetune.recipe import finetune
     from ..finetune.result import INTERRUPTED as INTERRUPTED_RUN
 
     try:
         with Interrupts(ready=False, words=_STOPPING) as should_stop:
             result = finetune(config, resume=options.resume, overwrite=options.overwrite, should_stop=should_stop)
-    except Diverged as error:
+    except DivergedError as error:
         complain("normface", f"{error}; {_ADVICE}")
         return FAILED
-    except LostRank as error:
+    except LostRankError as error:
         complain("normface", str(error))
         return FAILED
     if not result.leads:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ProtocolError
 from ..reading import parsing, read_file
-from .matfile import NewerFormat, read_mat
+from .matfile import NewerFormatError, read_mat
 
 VARIABLES = ("imageList", "labels", "trainIndex", "testIndex", "galIndex", "probIndex")
 
@@ -71,7 +71,7 @@ def _load(path: Path) -> dict[str, Any]:
     with parsing(path, "is no MATLAB file that can be read", ProtocolError):
         try:
             return read_mat(raw, VARIABLES)
-        except NewerFormat as error:
+        except NewerFormatError as error:
             raise ProtocolError(f"{path}: is MATLAB 7.3 (HDF5); save it with save -v7 for older readers") from error
 
 

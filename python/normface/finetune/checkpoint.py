@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from caffeport.files import replacing
 
-from ..errors import TrainingError
+from ..errors import DivergedError, TrainingError
 from .config import Config, flag
 from .config_file import plain, same
 from .measure import Measured
@@ -131,11 +131,11 @@ class Checkpoints:
     def restore_best(self, problem: str = "") -> None:
         """The best weights, or the last checkpoint's where none were the best.
 
-        Raises Diverged, for ``problem``, where there are neither.
+        Raises DivergedError, for ``problem``, where there are neither.
         """
         path = next((p for p in (self._folder / BEST, self._folder / CHECKPOINT) if p.is_file()), None)
         if path is None:
-            raise Diverged(f"{problem}, before the first checkpoint; nothing is exported")
+            raise DivergedError(f"{problem}, before the first checkpoint; nothing is exported")
         content = self._read(path)
         try:
             for name in ("trunk", "loss"):
@@ -160,8 +160,8 @@ class Checkpoints:
         return content
 
 
-class Diverged(TrainingError):
-    """The loss or a weight became NaN or infinite before there was a checkpoint."""
+Diverged = DivergedError
+"""The name that it had before."""
 
 
 def check_same_run(before: Config, config: Config) -> None:

@@ -17,26 +17,26 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..errors import TrainingError
+from ..errors import LostRankError
 
 BUCKET = 1 << 23
 """Numbers of gradients that are sent at once; a larger tensor goes by itself."""
 
 
-class LostRank(TrainingError):
-    """Another rank of the run is gone."""
+LostRank = LostRankError
+"""The name that it had before."""
 
 
 @contextlib.contextmanager
 def connected() -> Iterator[None]:
-    """Within: errors of the connection are LostRank."""
+    """Raise LostRankError for errors of the connection within."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
         said = " ".join(str(error).split())[:200]
-        raise LostRank(f"the connection to another rank broke ({said})") from error
+        raise LostRankError(f"the connection to another rank broke ({said})") from error
 
 
 class Ranks:

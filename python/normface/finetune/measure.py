@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
+from ..errors import NotFiniteError
 from .feeding import ahead
 from .run import Run
-from .validation import NotFinite
 
 PICTURES = 512
 
@@ -45,7 +45,7 @@ def measured(run: Run, step: int, device: torch.device) -> Measured | str:
     try:
         if run.validation is not None:
             score = asdict(run.validation.run(run.trunk, device))
-    except NotFinite as error:
+    except NotFiniteError as error:
         return str(error)
     loss = _training_loss(run, device)
     if loss is not None and not math.isfinite(loss):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import NormfaceWarning
+from ..errors import NormfaceWarning, NotFiniteError
 from . import config_file, curves, export
 from .backbone import Trunk
 from .checkpoint import CHECKPOINT, Checkpoints, Position
@@ -30,7 +30,6 @@ from .result import INTERRUPTED, Result
 from .run import Run, prepare
 from .schedule import factor
 from .schedule import optimizer as make_optimizer
-from .validation import NotFinite
 
 
 class Objective(nn.Module):
@@ -63,8 +62,8 @@ def finetune(
     checkpoint and without export.
 
     Where the loss or a weight becomes NaN or infinite the run ends, the result says at which step (``diverged``), and
-    the best model so far, or the last checkpoint's, is exported. Raises Diverged where there is none yet, LostRank
-    where one of several devices' processes ended, TrainingError and DataError for all that cannot start.
+    the best model so far, or the last checkpoint's, is exported. Raises DivergedError where there is none yet,
+    LostRankError where one of several devices' processes ended, TrainingError and DataError for all that cannot start.
     """
     config.check()
     config = config.as_read()
@@ -105,7 +104,7 @@ def _train(
     if position.before is None:
         first = figures()
         if isinstance(first, str):
-            raise NotFinite(first)
+            raise NotFiniteError(first)
         position.before = position.last = first
         if run.validation is not None:
             records.write({"epoch": 0.0, **first.row()})

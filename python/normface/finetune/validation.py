@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import TrainingError
+from ..errors import NotFiniteError, TrainingError
 from ..evaluate.roc import verification
 from .backbone import Trunk
 from .feeding import Source, ahead, in_order
@@ -26,8 +26,8 @@ class Score:
     eer: float
 
 
-class NotFinite(TrainingError):
-    """The model computes NaN or infinity."""
+NotFinite = NotFiniteError
+"""The name that it had before."""
 
 
 class Validation:
@@ -89,7 +89,7 @@ def embed(
 def score(features: Tensor, labels: np.ndarray, far: float) -> Score:
     """Of all pairs i < j: s = <x_i, x_j> / (|x_i| |x_j|), a zero vector scoring 0."""
     if not torch.isfinite(features).all():
-        raise NotFinite("the features of the validation pictures are no numbers (NaN or infinite)")
+        raise NotFiniteError("the features of the validation pictures are no numbers (NaN or infinite)")
     units = torch.nn.functional.normalize(features.float())
     first, second = np.triu_indices(len(labels), 1)
     scores = (units @ units.T).numpy()[first, second]
