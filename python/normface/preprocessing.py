@@ -43,9 +43,19 @@ class Preprocessing:
         if self.size is not None and not (len(self.size) == 2 and min(self.size) >= 1):
             raise NormfaceError(f"size is height and width, 1 or more each; got {self.size}")
 
-    def with_options(self, **options: Any) -> Preprocessing:
-        """A copy in which every option that is not None replaces the field of its name."""
-        return replace(self, **{name: value for name, value in options.items() if value is not None})
+    def with_options(
+        self,
+        *,
+        mean: tuple[float, ...] | None = None,
+        scale: float | None = None,
+        rgb: bool | None = None,
+        fit: str | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Preprocessing:
+        """Return a copy in which every option that is not None replaces the field of its name."""
+        options = {"mean": mean, "scale": scale, "rgb": rgb, "fit": fit, "size": size}
+        fields: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        return replace(self, **fields)
 
     def fitted(self, picture: np.ndarray, size: tuple[int, int], name: str = "a picture") -> np.ndarray:
         """uint8 (H, W, C) of ``size`` (H, W). Raises DataError that names the picture where it does not fit."""

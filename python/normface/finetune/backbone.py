@@ -212,8 +212,9 @@ def _preprocessing(config: Config, transform: Any, channels: int) -> Preprocessi
             f"{config.net}: does not say what its pictures need; give --preset, or --mean and --scale "
             "(0 and 1: pixels as they are)"
         )
-    options = {"mean": config.mean, "scale": config.scale, "rgb": config.rgb, "fit": config.fit}
-    found = (start or Preprocessing()).with_options(**options)
+    found = (start or Preprocessing()).with_options(
+        mean=config.mean, scale=config.scale, rgb=config.rgb, fit=config.fit
+    )
     if len(found.mean) not in (1, channels):
         raise TrainingError(f"--mean: has {len(found.mean)} numbers, and the net's pictures have {channels} channels")
     if found.rgb and channels != 3:
