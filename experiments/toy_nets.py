@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from caffeport import Message
 from caffeport.formats import prototxt
-from caffeport.formats.prototxt import Message, Scalar
+from caffeport.formats.prototxt import Scalar
 from normface.errors import TrainingError
 
 from .toy_heads import HEADS

@@ -22,7 +22,7 @@ from .errors import (
 from .formats.prototxt import Message
 from .formats.prototxt import load as read_prototxt
 from .graph.build import load
-from .graph.net import Layer, Net
+from .graph.net import Layer, Net, Param
 from .operators.base import BlobSpec, Operator, layer_type
 from .parity.compare import Report, Row, check
 from .version import __version__
@@ -55,6 +55,7 @@ __all__ = [
     "Net",
     "NetError",
     "Operator",
+    "Param",
     "PrototxtError",
     "Report",
     "Row",

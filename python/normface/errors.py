@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from caffeport.errors import CaffeportError, CaffeportWarning, MissingDependencyError, did_you_mean, shape_text
+from caffeport import CaffeportError, CaffeportWarning, MissingDependencyError
+from caffeport.errors import did_you_mean, shape_text
 
 
 class NormfaceError(CaffeportError):

@@ -17,7 +17,7 @@ from ..fast_prelu import with_fast_prelu
 from .weights import OWN_NETS, installed_weights
 
 if TYPE_CHECKING:
-    from caffeport.graph.net import Net
+    from caffeport import Net
 
 MEAN, SCALE = 127.5, 0.0078125
 """What the nets were trained with: RGB, (x - 127.5) * 0.0078125."""

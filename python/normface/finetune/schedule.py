@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from caffeport.graph.net import Param
+from caffeport import Param
 from torch import nn
 
 from ..losses import CenterLoss

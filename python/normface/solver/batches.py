@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from caffeport.errors import NetError, did_you_mean
-from caffeport.graph.net import Net
+from caffeport import Net, NetError
+from caffeport.errors import did_you_mean
 from torch import Tensor
 
 from ..errors import TrainingError

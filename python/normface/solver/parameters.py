@@ -6,10 +6,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caffeport import PrototxtError
+from caffeport import Message, PrototxtError, read_prototxt
 from caffeport.errors import did_you_mean
-from caffeport.formats import prototxt
-from caffeport.formats.prototxt import Message
 from caffeport.formats.schema import decode, field_types
 
 from ..errors import TrainingError
@@ -41,7 +39,7 @@ def read(path: str | Path, *, own_net: bool = False) -> SolverText:
     mean something is taken, also where only later versions check it (a negative gamma of sigmoid, which they
     refuse, is what lets the rate fall).
     """
-    message = prototxt.load(path)
+    message = read_prototxt(path)
     inline: dict[str, list[Message]] = {name: [] for name in _INLINE_NETS}
     known = field_types(SolverParameter)
     for entry in message.fields:

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from caffeport import Net, Operator
 from caffeport.formats import caffemodel
-from caffeport.graph.net import Net
 from caffeport.graph.weights import attach
-from caffeport.operators.base import Operator, Phase
+from caffeport.operators.base import Phase
 from caffeport.to_torch.module import CaffeModule
 from torch import Tensor
 from torch.nn import Parameter

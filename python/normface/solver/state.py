@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from caffeport.errors import CaffemodelError
+from caffeport import CaffemodelError
 from caffeport.files import replacing, write_numbers
 from caffeport.formats import caffemodel, wire
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caffeport.graph.net import Net
+from caffeport import Net
 from caffeport.operators.base import Role
 from torch import Tensor
 

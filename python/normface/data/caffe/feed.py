@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from caffeport.errors import NetError, shape_text
-from caffeport.graph.net import Net
+from caffeport import Net, NetError
+from caffeport.errors import shape_text
 
 from ...errors import DataError
 from ...prefetch import prefetch

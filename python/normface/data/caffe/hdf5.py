@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from caffeport.errors import MissingDependencyError, shape_text
-from caffeport.graph.net import Layer
+from caffeport import Layer, MissingDependencyError
+from caffeport.errors import shape_text
 
 from ...errors import DataError
 from ...reading import opened, parsing, printable, read_file, unpacked_limit

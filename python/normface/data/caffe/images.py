@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from caffeport.graph.net import Layer
+from caffeport import Layer
 from caffeport.lazy import require
 from caffeport.operators.data import DataBackend
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from caffeport.graph.net import Layer
+from caffeport import Layer
 from caffeport.operators.base import Phase
 
 from ...errors import DataError

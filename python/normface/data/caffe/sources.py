@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from caffeport.graph.net import Layer
+from caffeport import Layer
 from caffeport.operators.base import Role
 
 from ...errors import DataError

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from caffeport import Layer
 from caffeport.errors import shape_text
 from caffeport.formats.caffemodel import read_binaryproto
-from caffeport.graph.net import Layer
 from caffeport.operators.base import Phase
 from caffeport.operators.data import TransformationParameter
 
