@@ -221,7 +221,8 @@ def tail(text: str, lines: int) -> str:
 def layers_digest() -> str:
     """Of everything in the repository that goes into a build."""
     layers = [path for path in sorted((REPOSITORY / "caffe_layers").rglob("*")) if path.suffix in BUILT_FROM]
-    tests = sorted((REPOSITORY / "tests" / "caffe_layers").glob("test_*_layer.cpp"))
+    folder = REPOSITORY / "tests" / "caffe_layers"
+    tests = sorted([*folder.glob("test_*_layer.cpp"), *folder.glob("*.hpp")])
     return digest_of(REPOSITORY / "CMakeLists.txt", *layers, *tests)
 
 
@@ -248,4 +249,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted; what is built so far is kept, and the next call goes on from there", file=sys.stderr)
+        sys.exit(130)
