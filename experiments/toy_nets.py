@@ -43,7 +43,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Plan:
-    """How large: pictures of side x side pixels, batch, iterations of the softmax start and of what follows."""
+    """How large: images of side x side pixels, batch, iterations of the softmax start and of what follows."""
 
     side: int = 14
     batch: int = 50

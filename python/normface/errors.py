@@ -11,7 +11,7 @@ class NormfaceError(CaffeportError):
 
 
 class DataError(NormfaceError):
-    """Pictures, lists or databases that are missing, unreadable or do not fit together; the path is named."""
+    """Images, lists or databases that are missing, unreadable or do not fit together; the path is named."""
 
 
 class TrainingError(NormfaceError):

@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from typing import Any
 
 NOT_NEEDED = ("six", "scipy", "scipy.ndimage", "skimage", "skimage.io", "skimage.transform")
-"""pycaffe imports these, for reading pictures and for methods that are not called here."""
+"""pycaffe imports these, for reading images and for methods that are not called here."""
 
 
 class UnlikeError(Exception):

@@ -13,7 +13,7 @@ from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 
 from ..errors import DivergedError, LostRankError
-from ..finetune.config import Config, flag
+from ..finetune.config import EARLIER_NAMES, Config, flag
 from ..interrupts import Interrupts
 
 EXAMPLES = (
@@ -24,8 +24,8 @@ EXAMPLES = (
     "normface finetune --resume --out tuned",
 )
 _PLACES = ("net", "weights")
-_FLAGS = {"loss_options": "--loss-option", "on_bad_picture": "--on-bad-image"}
-"""Where the flag is not the setting's name, which is taken as well."""
+_FLAGS = {"loss_options": "--loss-option"}
+"""The flags that are not the setting's name, which is taken as well."""
 
 
 def add_arguments(parser: OneLineParser) -> None:
@@ -40,6 +40,8 @@ def add_arguments(parser: OneLineParser) -> None:
         if name not in groups:
             groups[name] = parser.add_argument_group(name)
         _add(parser, groups[name], entry)
+    for earlier, name in EARLIER_NAMES.items():
+        parser.add_alias(flag(earlier), flag(name))
     groups["preprocessing"].add_argument(
         "--pad", dest="fit", action="store_const", const="pad", help="the same as --fit pad"
     )
@@ -127,7 +129,7 @@ def _print(result: Any, as_json: bool) -> None:
     held = result.held_out
     if held["identities"]:
         print(
-            f"{held['pictures']} pictures of {held['identities']} held-out people: {held['genuine_pairs']:,} genuine "
+            f"{held['pictures']} images of {held['identities']} held-out people: {held['genuine_pairs']:,} genuine "
             f"and {held['impostor_pairs']:,} impostor pairs, of which FAR {100 * result.far:g} % lets in "
             f"{held['impostors_accepted']:,}"
         )
@@ -136,10 +138,10 @@ def _print(result: Any, as_json: bool) -> None:
     best = f"the model of step {result.best_step}" if result.best_step else "the last model"
     why = f" (stopped: {result.stopped})" if result.stopped else ""
     print(
-        f"{result.steps} of {result.planned_steps} steps{why}, {result.pictures} pictures of {result.identities} people"
+        f"{result.steps} of {result.planned_steps} steps{why}, {result.pictures} images of {result.identities} people"
     )
     if result.left_out:
-        print(f"{len(result.left_out)} pictures were left out")
+        print(f"{len(result.left_out)} images were left out")
     if result.best and not result.best.verifies_better_than(result.before):
         print("no step verifies the held-out people better than the model it started from")
     print(f"{best} is in {result.out}:")

@@ -15,7 +15,7 @@ from .readers import Reader, open_reader
 
 _OF_DATASET = ("ImageDataset", "open_images")
 _EARLIER = {"open_pictures": "open_images", "Pictures": "Reader"}
-"""What names of earlier versions are called now."""
+"""The names of earlier versions, and today's."""
 
 __all__ = ["ImageDataset", "Reader", "decode", "open_images", "open_reader"]
 

@@ -16,7 +16,7 @@ from caffeport.lazy import require
 from ..errors import CaffeportError, DataError, MissingDependencyError
 
 OWN_NETS = Path(__file__).parent
-"""Where det1.prototxt to det3.prototxt lie."""
+"""The folder of det1.prototxt to det3.prototxt."""
 
 Weights = dict[str, list[np.ndarray]]
 

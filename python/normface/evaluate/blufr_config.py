@@ -37,7 +37,7 @@ class BlufrConfig:
     """(N,) int64: who is on each."""
     trials: list[Trial]
     source: str = "BLUFR"
-    """What messages call it."""
+    """The name that messages have for it."""
 
 
 def read_config(path: str | Path) -> BlufrConfig:

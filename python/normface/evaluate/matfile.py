@@ -83,7 +83,7 @@ class _Mat:
             position = end if kind == _PACKED else end + -end % 8
 
     def _name(self, matrix: bytes) -> str:
-        """Of a matrix, or of its first bytes; "" where it has none."""
+        """Return the name of a matrix, from its first bytes; "" where it has none."""
         elements = self._elements(matrix)
         try:
             _, _, (_, name) = next(elements), next(elements), next(elements)

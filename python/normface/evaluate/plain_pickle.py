@@ -85,7 +85,7 @@ class _Reader:
     """The stack and the memo of one file.
 
     A pickle may refer to a value of its own any number of times: what a call makes of one is therefore counted, and
-    so are the opcodes, of which a picture needs some thirty.
+    so are the opcodes, of which an image needs some thirty.
     """
 
     def __init__(self, path: Path, size: int) -> None:

@@ -9,7 +9,7 @@ from .folds import INSIGHTFACE_FAR, FoldResult
 
 
 def fold_figures(result: FoldResult, comparable: bool) -> dict[str, Any]:
-    """What ``--json`` prints. Rates are shares between 0 and 1.
+    """Return what ``--json`` prints. Rates are shares between 0 and 1.
 
     comparable: the scores are cosines of features as extracted, so that "thresholds" (FAR -> cosine) hold for them.
     """
@@ -54,7 +54,7 @@ def fold_lines(result: FoldResult) -> list[tuple[str, str]]:
 
 
 def blufr_figures(result: BlufrResult, comparable: bool) -> dict[str, Any]:
-    """What ``--json`` prints: "reported" is 100 * (mean - standard deviation), the rest shares between 0 and 1."""
+    """Return what --json prints: "reported" is 100 * (mean - standard deviation), the rest shares between 0 and 1."""
     figures: dict[str, Any] = {
         "protocol": "blufr",
         "trials": len(result.genuine_pairs),

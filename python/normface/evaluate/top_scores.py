@@ -20,7 +20,7 @@ class TopScores:
         self._waiting = 0
         self._bound: float | np.floating = -np.inf
         self.count = 0
-        """How many scores were added."""
+        """The number of scores that were added."""
 
     def add(self, scores: np.ndarray) -> None:
         """Scores of any shape."""

@@ -32,7 +32,7 @@ class VideoPairs:
     same: np.ndarray
     fold: np.ndarray
     source: str = "the pairs"
-    """What messages call it."""
+    """The name that messages have for it."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def evaluate_ytf(
     known: dict[bytes, np.ndarray] = {}
 
     def described(mean: np.ndarray | None) -> np.ndarray:
-        """What is scored: (P,) mean cosines, or (P, P) kernel of histograms; once where nothing depends on the fold."""
+        """Return (P,) mean cosines, or the (P, P) kernel of histograms; once where nothing depends on the fold."""
         key = b"" if mean is None else mean.tobytes()
         if key not in known:
             known.clear()

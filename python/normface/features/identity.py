@@ -1,9 +1,9 @@
-"""What a measured threshold belongs to: a model's weights, by value, and all that is done to a face on the way.
+"""The identity that a threshold belongs to: a model's weights, by value, and all that is done to a face on the way.
 
 Two things have to agree, since either alone could be deceived. The *weights*: a hash of the numbers that the feature
 depends on, in the order in which the graph reads them; names, opset, axes and metadata do not count, so that an ONNX
 file is known by its content and by nothing that it says of itself. And the *probe*: the features of three made-up
-pictures, by all of the model and its preprocessing, which differ wherever the graph or an attribute does.
+images, by all of the model and its preprocessing, which differ wherever the graph or an attribute does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LARGEST = 1 << 30
 class ModelIdentity:
     """weights: SHA-256 by value; several of a Caffe net, which is exported folded or not, one of an ONNX file.
 
-    preprocessing: what is done to pictures in all, before the model and within it, the size being the net's.
+    preprocessing: what is done to images in all, before the model and within it, the size being the net's.
     probe: (3, PROBED or fewer).
     """
 
@@ -42,7 +42,7 @@ class ModelIdentity:
     probe: tuple[tuple[float, ...], ...]
 
     def differences(self, other: ModelIdentity) -> list[str]:
-        """How ``other`` is another model than this one, in words; [] where a threshold of this one holds for it."""
+        """Return in words how ``other`` is another model than this one; [] where this one's threshold holds for it."""
         told = []
         if not set(self.weights) & set(other.weights):
             return ["its weights are others"]
@@ -53,7 +53,7 @@ class ModelIdentity:
         if self.mirror != other.mirror:
             told.append(f"mirror {self.mirror} there, {other.mirror} here")
         if not told and not self._probes_as(other):
-            told.append("the features of test pictures are others")
+            told.append("the features of test images are others")
         return told
 
     def _probes_as(self, other: ModelIdentity) -> bool:
@@ -61,7 +61,7 @@ class ModelIdentity:
         return mine.shape == its.shape and bool((np.abs(mine - its) <= PROBE_TOLERANCE).all())
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON or TOML take it."""
+        """Return it as JSON or TOML take it."""
         before = self.preprocessing
         return {
             "weights": list(self.weights),
@@ -91,12 +91,12 @@ class ModelIdentity:
 
 
 def identity_of(extractor: Any) -> ModelIdentity | None:
-    """Of an Extractor; None where the model is too large to look at, or its preprocessing cannot be told in numbers."""
+    """Return that of an Extractor; None where the model is too large, or its preprocessing is not in numbers."""
     whole = in_all(extractor.preprocessing, extractor.inside, extractor.size)
     weights = extractor.weight_digests()
     if whole is None or not weights:
         return None
-    features = extractor.features_of(probe_pictures(extractor.size, 3 if extractor.color else 1))
+    features = extractor.features_of(probe_images(extractor.size, 3 if extractor.color else 1))
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     if not np.isfinite(features).all() or not lengths.all():
         return None
@@ -105,7 +105,7 @@ def identity_of(extractor: Any) -> ModelIdentity | None:
 
 
 def in_all(before: Preprocessing, inside: Inside | None, size: tuple[int, int]) -> Preprocessing | None:
-    """What is done before the model and within it, as one; None where the model subtracts a mean picture."""
+    """Return what is done before the model and within it, as one; None where the model subtracts a mean image."""
     if inside is None:
         return before.with_options(size=size)
     if inside.mean is None:
@@ -113,11 +113,11 @@ def in_all(before: Preprocessing, inside: Inside | None, size: tuple[int, int]) 
     return Preprocessing(inside.mean, inside.scale, before.rgb != inside.rgb, before.fit, size)
 
 
-def probe_pictures(size: tuple[int, int], channels: int) -> list[np.ndarray]:
-    """Three pictures of whole numbers, the same everywhere: slopes, a moiré, a chessboard."""
+def probe_images(size: tuple[int, int], channels: int) -> list[np.ndarray]:
+    """Three images of whole numbers, the same everywhere: slopes, a moiré, a chessboard."""
     y, x, channel = np.ogrid[: size[0], : size[1], :channels]
     made = (3 * x + 5 * y + 50 * channel, x * y + 85 * channel, 255 * ((x // 8 + y // 8 + channel) % 2))
-    return [(picture % 256).astype(np.uint8) for picture in made]
+    return [(image % 256).astype(np.uint8) for image in made]
 
 
 def onnx_digest(path: str | Path, output: str, inside: Inside | None) -> str:
@@ -172,7 +172,7 @@ def _tensors(node: Any, stored: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _front(onnx: Any, graph: Any, stored: Mapping[str, Any], inside: Inside | None) -> set[str]:
-    """The names of the mean and the scale at the picture's entry, where they are those of ``inside``."""
+    """The names of the mean and the scale at the image's entry, where they are those of ``inside``."""
     if inside is None or inside.mean is None:
         return set()
     expected = {"Sub": np.array(inside.mean, np.float32), "Mul": np.array([inside.scale], np.float32)}

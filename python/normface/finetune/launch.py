@@ -38,7 +38,7 @@ GRACE = 5.0
 PATIENCE = 30.0
 """Seconds for a rank to end after the last common step."""
 _HERE = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
-"""What a launch changes in this process's environment."""
+"""The variables that a launch changes in this process's environment."""
 
 
 @contextlib.contextmanager
@@ -193,14 +193,14 @@ def _started(local_rank: int) -> subprocess.Popen[str]:
 
 
 def way_out(config: Config) -> str:
-    """What to do about a run that was broken off."""
+    """Return what to do about a run that was broken off."""
     if (Path(config.out) / CHECKPOINT).is_file():
         return f"--resume --out {config.out} goes on from the last checkpoint"
     return "there is no checkpoint yet, so start it again with --overwrite"
 
 
 def ended(code: int) -> str:
-    """How a process ended, in words."""
+    """Return in words how a process ended."""
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"

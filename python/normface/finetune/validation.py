@@ -1,4 +1,4 @@
-"""Verification of people that training never sees: every pair of their pictures, by the cosine of the features."""
+"""Verification of people that training never sees: every pair of their images, by the cosine of the features."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ NotFinite = NotFiniteError
 
 
 class Validation:
-    """``labels`` (N,) belong to the pictures of ``source``; ``far`` is the false accept rate.
+    """``labels`` (N,) belong to the images of ``source``; ``far`` is the false accept rate.
 
-    Raises TrainingError where the pictures make no genuine pair, or none of different people.
+    Raises TrainingError where the images make no genuine pair, or none of different people.
     """
 
     def __init__(self, source: Source, labels: np.ndarray, far: float, batch_size: int, readers: int) -> None:
@@ -42,14 +42,14 @@ class Validation:
         self._count(labels)
 
     def _count(self, labels: np.ndarray) -> None:
-        """What is compared: pictures, people and pairs."""
+        """Return in words what is compared: images, people and pairs."""
         counts = np.bincount(labels)
-        self.pictures, self.identities = len(labels), int(np.count_nonzero(counts))
+        self.images, self.identities = len(labels), int(np.count_nonzero(counts))
         self.genuine = int(sum(math.comb(int(count), 2) for count in counts))
         self.impostor = math.comb(len(labels), 2) - self.genuine
         if not self.genuine or not self.impostor:
             raise TrainingError(
-                f"validation needs two pictures of one person and pictures of two people; got {self.pictures} pictures "
+                f"validation needs two images of one person and images of two people; got {self.images} images "
                 f"of {self.identities} identities (--val-share 0 trains without)"
             )
 
@@ -64,16 +64,16 @@ class Validation:
 
 
 def embed(
-    trunk: Trunk, source: Source, pictures: int, batch_size: int, readers: int, device: torch.device, bar: Any = None
+    trunk: Trunk, source: Source, images: int, batch_size: int, readers: int, device: torch.device, bar: Any = None
 ) -> tuple[Tensor, np.ndarray]:
-    """(features (n, D) on the CPU, which pictures they belong to (N,) bool), in eval mode, float32."""
+    """(features (n, D) on the CPU, which images they belong to (N,) bool), in eval mode, float32."""
     mode = trunk.training
     trunk.eval()
     made: list[Tensor] = []
-    kept_all = np.zeros(pictures, bool)
+    kept_all = np.zeros(images, bool)
     try:
         with torch.no_grad():
-            for chosen, inputs, kept in ahead(source, in_order(pictures, batch_size), readers):
+            for chosen, inputs, kept in ahead(source, in_order(images, batch_size), readers):
                 kept_all[chosen[0]] = kept
                 if kept.any():
                     made.append(trunk(inputs.to(device)).float().cpu())
@@ -82,14 +82,14 @@ def embed(
     finally:
         trunk.train(mode)
     if not made:
-        raise TrainingError("not one of the pictures could be read")
+        raise TrainingError("not one of the images could be read")
     return torch.cat(made), kept_all
 
 
 def score(features: Tensor, labels: np.ndarray, far: float) -> Score:
-    """Of all pairs i < j: s = <x_i, x_j> / (|x_i| |x_j|), a zero vector scoring 0."""
+    """Score all pairs i < j: s = <x_i, x_j> / (|x_i| |x_j|), a zero vector scoring 0."""
     if not torch.isfinite(features).all():
-        raise NotFiniteError("the features of the validation pictures are no numbers (NaN or infinite)")
+        raise NotFiniteError("the features of the validation images are no numbers (NaN or infinite)")
     units = torch.nn.functional.normalize(features.float())
     first, second = np.triu_indices(len(labels), 1)
     scores = (units @ units.T).numpy()[first, second]

@@ -72,7 +72,7 @@ class Gallery:
             warnings.warn(message, NormfaceWarning, stacklevel=2)
 
     def nearest(self, probes: np.ndarray, count: int = 5) -> list[list[Match]]:
-        """For each probe (N, D) its ``count`` nearest, the best first; of equal scores the one stored first.
+        """Return for each probe (N, D) its ``count`` nearest, the best first; of equal scores the one stored first.
 
         Raises DataError where the probes have another dimension than the gallery.
         """

@@ -85,7 +85,7 @@ def _known(far: float, extractor: Any | None) -> Threshold:
 
 def _differences(measurement: Measurement, extractor: Any) -> list[str]:
     if extractor.identity is None:
-        return ["what this model does to its pictures, or its weights, cannot be told"]
+        return ["what this model does to its images, or its weights, cannot be told"]
     return measurement.model.differences(extractor.identity)
 
 

@@ -1,6 +1,6 @@
 """Threshold files: the cosines that were measured for false accept rates, and the one model that they hold for.
 
-TOML, as ``normface evaluate ... --threshold-out`` writes it: what was measured on which pictures, the model's identity
+TOML, as ``normface evaluate ... --threshold-out`` writes it: what was measured on which images, the model's identity
 (normface.features.identity), and ``[thresholds]``, false accept rate = cosine. Beside a model it is found by its name:
 ``face.toml`` for ``face.onnx``, or for the ``face.caffemodel`` or ``face.prototxt`` of a Caffe net.
 """

@@ -28,7 +28,7 @@ from .parameters import SolverText
 
 @dataclass(frozen=True)
 class Reading:
-    """How nets are read: ``sources`` takes shapes from what the data layers read, the rest is caffeport.load's."""
+    """The way to read nets: ``sources`` takes shapes from what the data layers read, the rest is caffeport.load's."""
 
     sources: bool = False
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)

@@ -103,7 +103,7 @@ def _settle_type(text: SolverText) -> None:
 
 
 def _settle_prefix(text: SolverText) -> None:
-    """As Caffe: without a prefix the solver's own name; of a folder, that name within it."""
+    """Set the prefix as Caffe does: without one the solver's own name; for a folder, that name within it."""
     fields = text.fields
     if not fields.snapshot_prefix:
         fields.snapshot_prefix = str(text.path.with_suffix(""))

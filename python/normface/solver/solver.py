@@ -97,15 +97,15 @@ class Solver:
         self._batches = Batches(self._net, self.device, self._channels_last)
         self._test_nets: list[tuple[Net, CaffeModule, Batches]] | None = None
         self.companions: dict[str, Companion] = {}
-        """What snapshots hold besides the solver; restore() hands each its state back."""
+        """All that snapshots hold besides the solver; restore() hands each its state back."""
 
         self.iteration = 0
-        """How many times the weights have been updated."""
+        """The number of updates of the weights."""
         self._current_step = 0
         self.loss = math.nan
-        """Of the last iteration: the tops by their loss_weight, the mean over iter_size batches."""
+        """The loss of the last iteration: the tops by their loss_weight, the mean over iter_size batches."""
         self.outputs: dict[str, Tensor] = {}
-        """Of the last iteration: every top, whole."""
+        """Every top of the last iteration, whole."""
 
     def _weights(self, given: Any) -> list[Path]:
         if given is None:

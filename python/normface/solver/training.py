@@ -25,7 +25,7 @@ _FED_BY_HAND = ("Input", "MemoryData")
 
 @dataclass
 class Outcome:
-    """How a run ended. tests: of the last test, {output: its numbers} a test net."""
+    """The end of a run. tests: of the last test, {output: its numbers} a test net."""
 
     iteration: int
     loss: float

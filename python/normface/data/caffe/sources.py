@@ -1,4 +1,4 @@
-"""Which data layers have a source here, and what to say of those that have none."""
+"""The data layers that have a source here, and what to say of those that have none."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ class _Tree:
         return keys, values, sizes
 
     def _counts(self, starts: np.ndarray) -> np.ndarray:
-        """How many nodes each page has."""
+        """Return how many nodes each page has."""
         lower = self._words_at(starts + _LOWER_AT)
         wrong = (lower < _HEADER_SIZE) | (lower > self._page)
         if wrong.any():
@@ -176,7 +176,7 @@ class _Tree:
             self._damaged(f"the nodes of page {starts[first] // self._page} {told}")
 
     def _nodes(self, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Where each page's ``counts`` nodes start, page by page."""
+        """Return where each page's ``counts`` nodes start, page by page."""
         pages = np.repeat(starts, counts)
         number = np.arange(len(pages)) - np.repeat(np.cumsum(counts) - counts, counts)
         offsets = self._words_at(pages + _HEADER_SIZE + 2 * number)
@@ -186,7 +186,7 @@ class _Tree:
         return pages + offsets
 
     def _page_starts(self, pages: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Where pages (uint64) start; each and the ``counts - 1`` after it lie within the file."""
+        """Return where pages (uint64) start; each and the ``counts - 1`` after it lie within the file."""
         whole = len(self._data) // self._page
         outside = (pages < 2) | (pages > whole) | (np.minimum(pages, whole).astype(np.int64) + counts > whole)
         if outside.any():
