@@ -70,9 +70,9 @@ def _rewrite(onnx: Any, graph: Any) -> int:
     if count:
         # Slopes that nobody reads any more; those read within a node's own graph (If, Loop) keep their PRelu there.
         inner = {name for node in nodes for attribute in node.attribute for name in _names(attribute)}
-        kept = [one for one in graph.initializer if one.name in used | inner]
+        initializers = [one for one in graph.initializer if one.name in used | inner]
         del graph.initializer[:], graph.node[:]
-        graph.initializer.extend(kept)
+        graph.initializer.extend(initializers)
         graph.node.extend(nodes)
     return count
 

@@ -81,15 +81,15 @@ class Preprocessing:
         stacked = np.stack(images)
         if self.rgb:
             stacked = stacked[..., ::-1]
-        made = np.ascontiguousarray(stacked.transpose(0, 3, 1, 2), np.float32)
+        pixels = np.ascontiguousarray(stacked.transpose(0, 3, 1, 2), np.float32)
         if self.mean != (0.0,):
             mean = np.asarray(self.mean, np.float32)
-            if mean.size not in (1, made.shape[1]):
-                raise NormfaceError(f"mean has {mean.size} numbers, and the images have {made.shape[1]} channels")
-            made -= mean.reshape(-1, 1, 1)
+            if mean.size not in (1, pixels.shape[1]):
+                raise NormfaceError(f"mean has {mean.size} numbers, and the images have {pixels.shape[1]} channels")
+            pixels -= mean.reshape(-1, 1, 1)
         if self.scale != 1.0:
-            made *= np.float32(self.scale)
-        return made
+            pixels *= np.float32(self.scale)
+        return pixels
 
 
 PRESETS = {

@@ -167,12 +167,12 @@ def _read(photo: Photo) -> Read:
 def _align(batch: list[Read], aligner: Aligner, out: Path, draw: Path | None) -> Iterator[dict[str, Any]]:
     """Find, cut and write the faces of a batch; gives each photo's entry for the record."""
     whole = [(photo, image) for photo, image in batch if not isinstance(image, DataError)]
-    found = dict(zip((photo for photo, _ in whole), aligner.find(whole), strict=True))
+    faces_of = dict(zip((photo for photo, _ in whole), aligner.find(whole), strict=True))
     for photo, image in batch:
         if isinstance(image, DataError):
             yield {"photo": photo.name, "error": str(image)}
             continue
-        boxes, landmarks = found[photo]
+        boxes, landmarks = faces_of[photo]
         chosen = choose_faces(boxes, image.shape, aligner.faces)
         try:
             faces = [align_face(image, landmarks[i], aligner.size, origin=aligner.origin) for i in chosen]

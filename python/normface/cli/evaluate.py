@@ -107,12 +107,12 @@ def _lfw(options: argparse.Namespace) -> int:
     protocol = _fold_protocol(options)
     fars = _fars(options.fars, "--fars")
     _check_output(options, protocol.name == "plain")
-    found = _features(options, protocol.mirror, lambda names: rows_of(pairs, names))
-    note = mirror_note(found.settings, protocol.mirror, protocol.name)
+    features = _features(options, protocol.mirror, lambda names: rows_of(pairs, names))
+    note = mirror_note(features.settings, protocol.mirror, protocol.name)
     if note:
         warnings.warn(NormfaceWarning(note), stacklevel=1)
-    result = evaluate_lfw(found.features, found.names, pairs, protocol, fars=fars)
-    return _tell_folds(options, result, "LFW", settings=found.settings)
+    result = evaluate_lfw(features.features, features.names, pairs, protocol, fars=fars)
+    return _tell_folds(options, result, "LFW", settings=features.settings)
 
 
 def _bin(options: argparse.Namespace) -> int:
@@ -126,11 +126,11 @@ def _bin(options: argparse.Namespace) -> int:
         from ..features import load_features
 
         _refuse_both(options)
-        found = load_features(options.features)
+        features = load_features(options.features)
     else:
-        found = _extracted(options, held, protocol.mirror)
-    result = evaluate_bin(found.features, held.same, protocol, fars=fars, names=held.names)
-    return _tell_folds(options, result, options.set.name, held, found.settings)
+        features = _extracted(options, held, protocol.mirror)
+    result = evaluate_bin(features.features, held.same, protocol, fars=fars, names=held.names)
+    return _tell_folds(options, result, options.set.name, held, features.settings)
 
 
 def _ytf(options: argparse.Namespace) -> int:
@@ -140,12 +140,12 @@ def _ytf(options: argparse.Namespace) -> int:
     splits = read_splits(options.splits)
     cost = checked_cost(options.svm_cost)
     _check_output(options)
-    found = _features(options, "none", lambda names: frames_of(splits, names))
+    features = _features(options, "none", lambda names: frames_of(splits, names))
     folds = len(set(splits.fold.tolist()))
     with progress("folds", folds) as bar:
         result = evaluate_ytf(
-            found.features,
-            found.names,
+            features.features,
+            features.names,
             splits,
             options.method,
             centre=options.centre,
@@ -175,12 +175,12 @@ def _blufr(options: argparse.Namespace) -> int:
     pca, rank = _pca(options.pca), checked_rank(options.rank)
     comparable = pca is None and options.metric in (None, "cosine")
     _check_output(options, comparable)
-    found = _features(options, "sum", lambda names: rows_of(config, names))
+    features = _features(options, "sum", lambda names: rows_of(config, names))
     drawn = (DRAWN_FARS, DRAWN_DIR_FARS) if options.out else ((), ())
     with progress("trials", len(config.trials)) as bar:
         result = evaluate_blufr(
-            found.features,
-            found.names,
+            features.features,
+            features.names,
             config,
             fars=sorted({*fars, *drawn[0]}),
             identification_fars=sorted({*dir_fars, *drawn[1]}),
@@ -192,7 +192,7 @@ def _blufr(options: argparse.Namespace) -> int:
     whole, result = result, result.at(fars, dir_fars)
     figures = blufr_figures(result, comparable=comparable)
     impostors = int(result.impostor_pairs.min())
-    threshold_option.write(options, figures, found.settings, f"BLUFR ({len(config.trials)} trials)", impostors)
+    threshold_option.write(options, figures, features.settings, f"BLUFR ({len(config.trials)} trials)", impostors)
     if options.out:
         from ..evaluate.figures import save_blufr_rates
 

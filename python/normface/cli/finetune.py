@@ -55,13 +55,13 @@ def _add(parser: OneLineParser, group: Any, entry: Field[Any]) -> None:
     """A flag of text; its value is read where TOML's is, so that all problems are told together."""
     about = entry.metadata
     default = entry.default if entry.default is not MISSING else None
-    told = about["help"]
+    text = about["help"]
     if default not in (None, "", False, ()):
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-        told += f" (default {'on' if default is True else shown})"
-    told = told.replace("%", "%%")
+        text += f" (default {'on' if default is True else shown})"
+    text = text.replace("%", "%%")
     if about["kind"] == "flag":
-        group.add_argument(flag(entry.name), action=argparse.BooleanOptionalAction, default=None, help=told)
+        group.add_argument(flag(entry.name), action=argparse.BooleanOptionalAction, default=None, help=text)
         return
     metavar = about.get("metavar") or ("{" + ",".join(about["choices"]) + "}" if "choices" in about else "N")
     option = _FLAGS.get(entry.name, flag(entry.name))
@@ -72,7 +72,7 @@ def _add(parser: OneLineParser, group: Any, entry: Field[Any]) -> None:
     elif about["kind"] == "table":
         parser.take_tables(option)
     action = "append" if about["kind"] == "table" else "store"
-    group.add_argument(option, dest=entry.name, action=action, metavar=metavar, help=told)
+    group.add_argument(option, dest=entry.name, action=action, metavar=metavar, help=text)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -71,8 +71,8 @@ def _jpeg(raw: bytes) -> Header:
                 height, width = max(height, sides[0]), max(width, sides[1])
             position += 2 + max(2, struct.unpack_from(">H", raw, position + 2)[0])
             if marker == _JPEG_SCAN:
-                found = _MARKER.search(raw, position)
-                position = found.start() if found else len(raw)
+                start_code = _MARKER.search(raw, position)
+                position = start_code.start() if start_code else len(raw)
     whole = raw[position : position + 2] == b"\xff\xd9"
     return Header("JPEG", width, height, "" if whole else _CUT)
 
@@ -138,8 +138,8 @@ def _tiff(raw: bytes) -> Header:
 
 
 def _pnm(raw: bytes) -> Header | None:
-    found = _PNM.match(raw)
-    return Header("PNM", int(found[2]), int(found[3])) if found else None
+    match = _PNM.match(raw)
+    return Header("PNM", int(match[2]), int(match[3])) if match else None
 
 
 _READERS: tuple[tuple[bytes, Callable[[bytes], Header | None]], ...] = (

@@ -24,8 +24,8 @@ def cut(images: Sequence[np.ndarray], owners: np.ndarray, boxes: np.ndarray, siz
 
     owners: (n,), which of the photos each box is of.
     """
-    found = np.empty((len(boxes), size, size, 3), np.uint8)
-    for place, owner, (x1, y1, x2, y2) in zip(found, owners, boxes[:, :4].astype(int).tolist(), strict=True):
+    crops = np.empty((len(boxes), size, size, 3), np.uint8)
+    for place, owner, (x1, y1, x2, y2) in zip(crops, owners, boxes[:, :4].astype(int).tolist(), strict=True):
         image = images[owner]
         left, top = x1 - 1, y1 - 1  # from 0; x2 and y2 are one past the last pixel then
         part = image[max(top, 0) : max(y2, 0), max(left, 0) : max(x2, 0)]
@@ -35,4 +35,4 @@ def cut(images: Sequence[np.ndarray], owners: np.ndarray, boxes: np.ndarray, siz
             whole[down : down + part.shape[0], right : right + part.shape[1]] = part
             part = whole
         place[:] = resized(part, size, size)
-    return found
+    return crops

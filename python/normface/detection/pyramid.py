@@ -21,12 +21,12 @@ def scales(height: int, width: int, min_size: float, factor: float) -> list[floa
 
     The last one keeps the shorter side at 12 pixels or more; there is none for a smaller image than that.
     """
-    found = []
+    factors = []
     scale = CELL / min_size
     while min(height, width) * scale >= CELL:
-        found.append(scale)
+        factors.append(scale)
         scale *= factor
-    return found
+    return factors
 
 
 def level(images: Sequence[np.ndarray], scale: float) -> list[np.ndarray]:
@@ -53,11 +53,11 @@ def strips(rows: int, columns: int, images: int) -> list[tuple[int, int, int]]:
     """
     overlap = CELL - STRIDE
     height = max(STRIP_PIXELS // (columns * images) // STRIDE * STRIDE, 4 * CELL)
-    found: list[tuple[int, int, int]] = []
+    cuts: list[tuple[int, int, int]] = []
     first = 0
     while True:
         end = first + height
         if end + CELL >= rows:  # the rest is too little for a strip of its own
-            return [*found, (first, rows, first // STRIDE)]
-        found.append((first, end, first // STRIDE))
+            return [*cuts, (first, rows, first // STRIDE)]
+        cuts.append((first, end, first // STRIDE))
         first = end - overlap

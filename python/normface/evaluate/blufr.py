@@ -89,8 +89,8 @@ def evaluate_blufr(
             known = features if pca is None else _projected(features, trial, pca)
             genuine, impostor, total = verification_scores(known[trial.test], listed.labels[trial.test], fars, metric)
             vr.append([_rate(genuine, impostor, total, far) for far in fars])
-            found = identification(known, listed.labels, trial, metric)
-            dir_.append([found.rate(far, rank) for far in identification_fars])
+            answers = identification(known, listed.labels, trial, metric)
+            dir_.append([answers.rate(far, rank) for far in identification_fars])
         except ProtocolError as error:
             raise ProtocolError(f"{listed.source}: trial {number}: {error}") from error
         pairs.append((len(genuine), total))

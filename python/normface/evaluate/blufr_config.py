@@ -53,8 +53,8 @@ def read_config(path: str | Path) -> BlufrConfig:
         cells["trainIndex"] = _cells(path, content, "trainIndex")
     counts = {name: len(cell) for name, cell in cells.items()}
     if len(set(counts.values())) != 1 or not counts["testIndex"]:
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise ProtocolError(f"{path}: the trials differ in number or there are none: {told}")
+        sizes = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ProtocolError(f"{path}: the trials differ in number or there are none: {sizes}")
     trials = []
     for number in range(counts["testIndex"]):
         rows = {name: _rows(path, f"{name}{{{number + 1}}}", cell[number], len(images)) for name, cell in cells.items()}

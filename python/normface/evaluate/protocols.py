@@ -37,8 +37,8 @@ class FoldProtocol:
             changes["rule"] = MostAccurate()  # the published grids are laid over their own metric's scores
         if not changes:
             return self
-        told = ", ".join(f"{key} {value}" for key, value in changes.items() if key != "rule")
-        return replace(self, name=f"{self.name} with {told}", **changes)  # type: ignore[arg-type]
+        words = ", ".join(f"{key} {value}" for key, value in changes.items() if key != "rule")
+        return replace(self, name=f"{self.name} with {words}", **changes)  # type: ignore[arg-type]
 
 
 PROTOCOLS = {

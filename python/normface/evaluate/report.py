@@ -29,8 +29,8 @@ def fold_figures(result: FoldResult, comparable: bool) -> dict[str, Any]:
         "best_accuracy": pooled.accuracy,
     }
     if result.tar_in_folds is not None:
-        told = result.tar_in_folds
-        figures["tar_in_folds"] = {"far": INSIGHTFACE_FAR, "tar": told.tar, "std": told.std, "far_found": told.far}
+        rates = result.tar_in_folds
+        figures["tar_in_folds"] = {"far": INSIGHTFACE_FAR, "tar": rates.tar, "std": rates.std, "far_found": rates.far}
     if comparable:
         figures["thresholds"] = {_rate(far): threshold for far, threshold in result.pooled_thresholds.items()}
     return figures
@@ -47,8 +47,8 @@ def fold_lines(result: FoldResult) -> list[tuple[str, str]]:
         *((f"TAR at FAR {_rate(far)}", f"{100 * tar:.3f} %") for far, tar in pooled.tar.items()),
     ]
     if result.tar_in_folds is not None:
-        told = result.tar_in_folds
-        value = f"{100 * told.tar:.3f} % ± {100 * told.std:.3f} (FAR found: {told.far:.2g})"
+        rates = result.tar_in_folds
+        value = f"{100 * rates.tar:.3f} % ± {100 * rates.std:.3f} (FAR found: {rates.far:.2g})"
         lines.append((f"TAR at FAR {_rate(INSIGHTFACE_FAR)}, fold by fold", value))
     return lines
 

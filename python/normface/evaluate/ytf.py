@@ -188,7 +188,7 @@ def _rows(pairs: VideoPairs, names: Sequence[str]) -> dict[str, list[int]]:
         video = rows.get(video_of(name))
         if video is not None:
             video.append(row)
-    absent = sorted(name for name, found in rows.items() if not found)
+    absent = sorted(name for name, frames in rows.items() if not frames)
     if absent:
         more = f" and {len(absent) - _MISSING_NAMED} more" if len(absent) > _MISSING_NAMED else ""
         example = f'; the features have names such as "{names[0]}"' if len(names) else ""

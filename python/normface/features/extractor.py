@@ -68,9 +68,9 @@ class Extractor:
                 raise NormfaceError(f"{name} {number}: expected 1 or more")
         self._session = FeatureSession(model, weights, output, device)
         self.threads = (threads or min(usable_cores(), MOST_THREADS)) if device == "cpu" else 1
-        told: dict[str, Any] = {"scale": scale, "rgb": rgb, "fit": fit, "size": size}
-        told["mean"] = None if mean is None else tuple(np.asarray(mean, float).reshape(-1).tolist())
-        self.preprocessing = resolve(self._session.own, preset, told, self._session.title)
+        options: dict[str, Any] = {"scale": scale, "rgb": rgb, "fit": fit, "size": size}
+        options["mean"] = None if mean is None else tuple(np.asarray(mean, float).reshape(-1).tolist())
+        self.preprocessing = resolve(self._session.own, preset, options, self._session.title)
         self.inside = None if self._session.own is None else self._session.own.inside
         self.color = self._session.channels == 3
         self._check_channels()
@@ -101,24 +101,24 @@ class Extractor:
 
     def features_of(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """(N, D) float32 of decoded images, uint8 (H, W, C) BGR each."""
-        made = np.empty((len(images), self.dimension), np.float32)
+        rows = np.empty((len(images), self.dimension), np.float32)
         for start in range(0, len(images), self.batch_size):
             part = [self._prepared(image, "an image") for image in images[start : start + self.batch_size]]
-            made[start : start + len(part)] = self._infer(part)
-        if not len(made):
+            rows[start : start + len(part)] = self._infer(part)
+        if not len(rows):
             raise NormfaceError("no images to take features of")
-        return made
+        return rows
 
     def features(self, images: Any, *, progress: bool = False, start: int = 0) -> np.ndarray:
         """(N - start, D) float32 of a normface.data source, from image ``start`` on; DataError at a bad one."""
         if len(images) <= start:
             raise NormfaceError("no images to take features of")
-        made = np.empty((len(images) - start, self.dimension), np.float32)
+        rows = np.empty((len(images) - start, self.dimension), np.float32)
         row = 0
         for _, features in self.batches(images, progress=progress, start=start):
-            made[row : row + len(features)] = features
+            rows[row : row + len(features)] = features
             row += len(features)
-        return made
+        return rows
 
     def batches(
         self, images: Any, *, progress: bool = False, start: int = 0, bad: str = "stop"
@@ -142,9 +142,9 @@ class Extractor:
         def work(chunk: Sequence[int], loaded: list[np.ndarray | DataError]) -> Any:
             return self._batch(images, chunk, loaded)
 
-        told = progress_bar("features", len(images), start) if progress else nullcontext()
-        with told as bar, closing(pipelined(chunks, read, work, READERS, self.threads)) as made:
-            for fate, features in made:
+        display = progress_bar("features", len(images), start) if progress else nullcontext()
+        with display as bar, closing(pipelined(chunks, read, work, READERS, self.threads)) as results:
+            for fate, features in results:
                 errors = [entry for entry in fate if isinstance(entry, DataError)]
                 if errors and bad == "stop":
                     raise errors[0]
@@ -170,8 +170,8 @@ class Extractor:
     def _prepared(self, image: np.ndarray, name: str) -> np.ndarray:
         channels = 3 if self.color else 1
         if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8:
-            found = f"{'x'.join(map(str, image.shape))} {image.dtype}"
-            raise DataError(f"{name}: is {found}; expected HxWx{channels} uint8, as the net takes {channels} channels")
+            shape = f"{'x'.join(map(str, image.shape))} {image.dtype}"
+            raise DataError(f"{name}: is {shape}; expected HxWx{channels} uint8, as the net takes {channels} channels")
         return self.preprocessing.fitted(image, self.size, name)
 
     def _infer(self, images: list[np.ndarray]) -> np.ndarray:
@@ -203,10 +203,10 @@ class Extractor:
             if told is not None and tuple(told) != fixed:
                 raise NormfaceError(f"{self._session.title}: takes images of {fixed[0]}x{fixed[1]} only; not --size")
             return fixed
-        found = told or self._session.declared or self.preprocessing.size
-        if found is None:
+        size = told or self._session.declared or self.preprocessing.size
+        if size is None:
             raise NormfaceError(f"{self._session.title}: takes images of any size; say which (--size HxW)")
-        return found[0], found[1]
+        return size[0], size[1]
 
 
 def title_of(images: Any, index: int) -> str:

@@ -49,21 +49,21 @@ def extract_to(
         start = part.done
         for fate, features in extractor.batches(images, progress=progress, start=start, bad=bad):
             part.add(fate, features)
-        kept = part.kept()
-        if not len(kept):
+        rows = part.kept()
+        if not len(rows):
             raise DataError(f"none of the {len(images)} images has a feature; the first: {part.skipped[0][1]}")
         # Weights that were exchanged meanwhile do no harm: the probe is of those that have been at work.
         identity = extractor.identity
-        made = Features(
+        result = Features(
             part.rows(),
-            [images.names[index] for index in kept],
-            None if images.labels is None else np.asarray(images.labels)[kept],
+            [images.names[index] for index in rows],
+            None if images.labels is None else np.asarray(images.labels)[rows],
             None if images.labels is None else list(images.identities),
             extractor.settings if identity is None else extractor.settings | {"identity": identity.to_dict()},
         )
-        save_features(path, made)
+        save_features(path, result)
         part.remove()
-    return Outcome(made, [(images.names[index], why) for index, why in part.skipped], start)
+    return Outcome(result, [(images.names[index], why) for index, why in part.skipped], start)
 
 
 def _key(extractor: Extractor, images: Any) -> str:

@@ -63,8 +63,8 @@ def of_metadata(metadata: Mapping[str, str], title: str) -> OwnPreprocessing | N
             try:
                 return read(json.loads(metadata[key]))
             except Exception as error:  # json, or what it holds is not what this project writes
-                told = f"{title}: the entry {key} of its metadata is damaged: {printable(metadata[key])!r}"
-                raise NormfaceError(told) from error
+                problem = f"{title}: the entry {key} of its metadata is damaged: {printable(metadata[key])!r}"
+                raise NormfaceError(problem) from error
     return None
 
 
@@ -72,8 +72,8 @@ def note_in_onnx(path: str | Path, before: Preprocessing) -> None:
     """Note in an ONNX file what its images need before it, so that normface extract needs no options for it."""
     onnx = require("onnx")
     model = onnx.load(str(path), load_external_data=False)
-    kept = {entry.key: entry.value for entry in model.metadata_props}
-    onnx.helper.set_model_props(model, kept | {BEFORE_KEY: to_json(asdict(before), indent=None)})
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, entries | {BEFORE_KEY: to_json(asdict(before), indent=None)})
     with replacing(path) as stream:
         stream.write(model.SerializeToString())
 
@@ -87,8 +87,10 @@ def _read_inside(content: dict[str, Any]) -> OwnPreprocessing:
 def _read_before(content: dict[str, Any]) -> OwnPreprocessing:
     mean = tuple(float(number) for number in content["mean"])
     size = None if content.get("size") is None else (int(content["size"][0]), int(content["size"][1]))
-    made = Preprocessing(mean, float(content["scale"]), bool(content["rgb"]), content.get("fit", "exact"), size)
-    return OwnPreprocessing(made)
+    preprocessing = Preprocessing(
+        mean, float(content["scale"]), bool(content["rgb"]), content.get("fit", "exact"), size
+    )
+    return OwnPreprocessing(preprocessing)
 
 
 def resolve(

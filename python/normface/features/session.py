@@ -77,8 +77,8 @@ class FeatureSession:
             inputs[self._input.name] = batch.astype(TYPES[self._input.type], copy=False)
             features = self._session.run([self._output], inputs)[0]
         except Exception as error:  # ONNX Runtime has a class an error code, without a common one of its own
-            told = f"{self.title}: ONNX Runtime cannot run it on {shape_text(batch.shape)}"
-            raise NormfaceError(f"{told}: {_first_line(error)}") from error
+            problem = f"{self.title}: ONNX Runtime cannot run it on {shape_text(batch.shape)}"
+            raise NormfaceError(f"{problem}: {_first_line(error)}") from error
         vector = (
             features.ndim >= 2 and features.shape[0] == len(batch) and features.size == len(batch) * features.shape[1]
         )
@@ -132,8 +132,8 @@ class FeatureSession:
     def _image_input(self) -> Any:
         inputs = [one for one in self._session.get_inputs() if one.name not in self._unread]
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] not in (1, 3):
-            told = ", ".join(f"{one.name} {shape_text(one.shape)}" for one in inputs) or "none"
-            raise NormfaceError(f"{self.title}: needs one image input (N, 1 or 3 channels, H, W), and has {told}")
+            listed = ", ".join(f"{one.name} {shape_text(one.shape)}" for one in inputs) or "none"
+            raise NormfaceError(f"{self.title}: needs one image input (N, 1 or 3 channels, H, W), and has {listed}")
         if inputs[0].type not in TYPES:
             raise NormfaceError(f"{self.title}: its input is {inputs[0].type}; expected {' or '.join(TYPES)}")
         return inputs[0]

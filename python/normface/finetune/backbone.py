@@ -167,10 +167,10 @@ def _check_weights(config: Config, whole: Net) -> None:
 def _image_input(config: Config, net: Net) -> Value:
     inputs = net.input_values
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] not in (1, 3):
-        told = ", ".join(f"{value.name} {shape_text(value.shape)}" for value in inputs) or "none"
+        listed = ", ".join(f"{value.name} {shape_text(value.shape)}" for value in inputs) or "none"
         raise TrainingError(
             f'{config.net}: "{config.embedding}" has to depend on one image input (N, 1 or 3 channels, H, W), '
-            f"and its inputs are {told}"
+            f"and its inputs are {listed}"
         )
     return inputs[0]
 
@@ -212,14 +212,16 @@ def _preprocessing(config: Config, transform: Any, channels: int) -> Preprocessi
             f"{config.net}: does not say what its images need; give --preset, or --mean and --scale "
             "(0 and 1: pixels as they are)"
         )
-    found = (start or Preprocessing()).with_options(
+    preprocessing = (start or Preprocessing()).with_options(
         mean=config.mean, scale=config.scale, rgb=config.rgb, fit=config.fit
     )
-    if len(found.mean) not in (1, channels):
-        raise TrainingError(f"--mean: has {len(found.mean)} numbers, and the net's images have {channels} channels")
-    if found.rgb and channels != 3:
+    if len(preprocessing.mean) not in (1, channels):
+        raise TrainingError(
+            f"--mean: has {len(preprocessing.mean)} numbers, and the net's images have {channels} channels"
+        )
+    if preprocessing.rgb and channels != 3:
         raise TrainingError("--rgb needs a net that takes images of 3 channels; this one takes grey ones")
-    return found
+    return preprocessing
 
 
 def _of_transform(transform: Any, config: Config) -> Preprocessing | None:

@@ -194,12 +194,12 @@ class Config:
 
     def problems(self, skip: Collection[str] = ()) -> list[str]:
         """Return what does not fit, in words; settings in ``skip`` have been complained about. Imports no torch."""
-        found = [f"{flag(name)} is needed" for name in _NEEDED if not getattr(self, name) and name not in skip]
+        problems = [f"{flag(name)} is needed" for name in _NEEDED if not getattr(self, name) and name not in skip]
         for entry in fields(self):
             value = getattr(self, entry.name)
             is_path = entry.metadata["kind"] == "path"
             if is_path and value and entry.name not in skip and not Path(value).exists():
-                found.append(f"{flag(entry.name)} {value}: no such file or folder")
+                problems.append(f"{flag(entry.name)} {value}: no such file or folder")
         rules: list[tuple[str, bool, str]] = [
             ("val_share", 0 <= self.val_share < 1, "a share from 0 to below 1"),
             ("val_far", 0 < self.val_far < 1, "a rate between 0 and 1"),
@@ -220,24 +220,24 @@ class Config:
             *((name, getattr(self, name) is None or getattr(self, name) >= 1, "1 or more") for name in _COUNTS),
             ("new_embedding", not self.new_embedding or bool(self.new_sizes), "sizes with dashes between, as 256-64"),
         ]
-        found += [
+        problems += [
             f"{flag(name)} {getattr(self, name)}: expected {wanted}"
             for name, fine, wanted in rules
             if not fine and name not in skip
         ]
         if self.patience is not None and self.val is None and self.val_share == 0:
-            found.append("--patience needs people to validate on: --val or --val-share")
+            problems.append("--patience needs people to validate on: --val or --val-share")
         if self.freeze_backbone and self.freeze_to:
-            found.append("--freeze-backbone is --freeze-to of the --embedding blob; give one of them")
+            problems.append("--freeze-backbone is --freeze-to of the --embedding blob; give one of them")
         if self.sampling == "balanced" and self.per_identity >= 1 and self.batch_size % self.per_identity:
-            found.append(f"--batch-size {self.batch_size} is no multiple of --per-identity {self.per_identity}")
+            problems.append(f"--batch-size {self.batch_size} is no multiple of --per-identity {self.per_identity}")
         if self.devices * self.nodes > 0 and self.batch_size % (self.devices * self.nodes):
-            found.append(f"--batch-size {self.batch_size} is no multiple of the {self.devices * self.nodes} devices")
+            problems.append(f"--batch-size {self.batch_size} is no multiple of the {self.devices * self.nodes} devices")
         try:
             loss_names.parse(self.loss)
         except TrainingError as error:
-            found.append(f"--loss: {error}")
-        return found
+            problems.append(f"--loss: {error}")
+        return problems
 
     def torch_problems(self) -> list[str]:
         """Return what does not fit the losses and this machine, for which torch is imported, some seconds."""
@@ -266,13 +266,13 @@ class Config:
     def _machine_problems(self) -> list[str]:
         import torch
 
-        found = []
+        problems = []
         has_cuda = torch.cuda.is_available()
         if self.device == "cuda" and not has_cuda:
-            found.append("--device cuda: this PyTorch finds no CUDA device; leave --device out or choose cpu")
+            problems.append("--device cuda: this PyTorch finds no CUDA device; leave --device out or choose cpu")
         if self.precision == "16-mixed" and (self.device == "cpu" or not has_cuda):
-            found.append("--precision 16-mixed needs a CUDA device; on the CPU choose bf16-mixed or 32")
-        return found
+            problems.append("--precision 16-mixed needs a CUDA device; on the CPU choose bf16-mixed or 32")
+        return problems
 
     @property
     def new_sizes(self) -> list[int]:

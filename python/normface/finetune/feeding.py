@@ -40,7 +40,7 @@ class ImageSource:
 
     def load(self, chosen: Chosen) -> tuple[Tensor, np.ndarray]:
         read: list[np.ndarray] = []
-        kept = np.zeros(len(chosen[0]), bool)
+        readable = np.zeros(len(chosen[0]), bool)
         for number, (place, mirrored) in enumerate(zip(*chosen, strict=True)):
             index = int(self.places[place])
             try:
@@ -53,11 +53,11 @@ class ImageSource:
                 self.bad[index] = str(error)
                 self.check_any_is_left()
                 continue
-            kept[number] = True
+            readable[number] = True
             read.append(image[:, ::-1] if mirrored else image)
         if not read:
-            return torch.empty(0), kept
-        return torch.from_numpy(self._backbone.preprocessing.batch(read)), kept
+            return torch.empty(0), readable
+        return torch.from_numpy(self._backbone.preprocessing.batch(read)), readable
 
     def check_any_is_left(self) -> None:
         """Raises DataError where all images are among ``bad``."""
@@ -88,7 +88,7 @@ def ahead(
 
     An image that was left out is told once, with its path.
     """
-    told = set(getattr(source, "bad", ()))
+    reported = set(getattr(source, "bad", ()))
 
     def load(chosen: Chosen) -> tuple[Chosen, Tensor, np.ndarray]:
         return chosen, *source.load(chosen)
@@ -96,7 +96,7 @@ def ahead(
     with closing(prefetch(load, batches, threads=readers, ahead=2 * readers)) as loaded:
         for batch in loaded:
             for index, reason in list(getattr(source, "bad", {}).items()):
-                if index not in told:
-                    told.add(index)
+                if index not in reported:
+                    reported.add(index)
                     warnings.warn(f"left out: {reason}", NormfaceWarning, stacklevel=2)
             yield batch

@@ -29,8 +29,8 @@ class FeatureSource:
 
     def load(self, chosen: Chosen) -> tuple[Tensor, np.ndarray]:
         places, mirrored = chosen
-        kept = self._kept[places]
-        return self._features[places[kept], mirrored[kept].astype(np.int64)], kept
+        readable = self._kept[places]
+        return self._features[places[readable], mirrored[readable].astype(np.int64)], readable
 
 
 def frozen_source(
@@ -61,10 +61,10 @@ def _computed(
             for chosen, inputs, kept in ahead(source, in_order(len(source), batch_size, bool(way)), readers):
                 if kept.any():
                     with torch.no_grad():
-                        made = frozen.net(inputs.to(fabric.device)).cpu()
+                        outputs = frozen.net(inputs.to(fabric.device)).cpu()
                     if features is None:
-                        features = _room(len(source), ways, tuple(made.shape[1:]))
-                    features[torch.from_numpy(chosen[0][kept]), way] = made
+                        features = _room(len(source), ways, tuple(outputs.shape[1:]))
+                    features[torch.from_numpy(chosen[0][kept]), way] = outputs
                 kept_all[chosen[0]] = kept
                 bar.advance(len(kept))
     if features is None:
@@ -89,8 +89,8 @@ def _mark(backbone: Backbone, source: ImageSource, mirror: bool) -> str:
     for param in backbone.frozen.params:
         mark.update(np.ascontiguousarray(param.data).tobytes())
     names = "\n".join(source.images.names[place] for place in source.places)
-    told = (str(source.images.path.resolve()), names, repr(backbone.preprocessing), backbone.size, mirror)
-    mark.update(repr(told).encode("utf-8", "surrogatepass"))
+    content = (str(source.images.path.resolve()), names, repr(backbone.preprocessing), backbone.size, mirror)
+    mark.update(repr(content).encode("utf-8", "surrogatepass"))
     return mark.hexdigest()[:20]
 
 

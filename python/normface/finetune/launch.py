@@ -156,11 +156,11 @@ class _Team:
         failed = sorted(self._failed.items())
         for number, (_, said) in failed:
             if said:
-                told = json.loads(said)
-                if told["expected"]:
-                    return TrainingError(told["problem"])
-                problem = RuntimeError(f"rank {number}: {told['problem']}")
-                problem.__cause__ = RuntimeError(told["traceback"])
+                report = json.loads(said)
+                if report["expected"]:
+                    return TrainingError(report["problem"])
+                problem = RuntimeError(f"rank {number}: {report['problem']}")
+                problem.__cause__ = RuntimeError(report["traceback"])
                 return problem
         for number, (code, _) in failed:
             if code == INTERRUPTED:

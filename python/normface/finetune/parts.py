@@ -107,9 +107,9 @@ def _built(net: Net, text: Message) -> Net:
     shapes = [
         StoredLayer(layer.name, layer.type, [Blob(spec.shape) for spec in layer.specs]) for layer in held.values()
     ]
-    made = build(text, Caffemodel("", net.name, shapes), replace(net.options, input_shapes={}))
-    for layer in made.layers:
+    whole = build(text, Caffemodel("", net.name, shapes), replace(net.options, input_shapes={}))
+    for layer in whole.layers:
         if layer.params and layer.name in held:
             for param, source in zip(layer.params, held[layer.name].params, strict=True):
                 param.carry(source)
-    return made
+    return whole

@@ -114,7 +114,7 @@ def _train(
     shares = ((places[ranks.share], mirrored[ranks.share]) for places, mirrored in batches_ahead)
     feed = ahead(run.source, shares, config.readers)
     bad = run.image_source.bad
-    told = set(bad)
+    reported = set(bad)
     objective.train()
     stopped, diverged = position.out_of_patience(config.patience), ""
     with closing(feed), closing(records), progress_of(fabric, "finetune", run.steps, position.step) as bar:
@@ -123,7 +123,7 @@ def _train(
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * (rate if group["scheduled"] else 1)
             batches = [next(feed) for _ in range(config.accumulate)]
-            masks = ranks.kept([kept for *_, kept in batches], bad, told)
+            masks = ranks.kept([kept for *_, kept in batches], bad, reported)
             run.image_source.check_any_is_left()
             images = sum(int(kept.sum()) for kept in masks)
             loss_of_step = 0.0
@@ -209,5 +209,5 @@ def _scale(loss: nn.Module) -> dict[str, float]:
 def _some_images(source: ImageSource, number: int = 8) -> np.ndarray | None:
     """A few training images, prepared for the net; None where none of them could be read."""
     places = np.linspace(0, len(source) - 1, min(number, len(source))).astype(np.int64)
-    inputs, kept = source.load((places, np.zeros(len(places), bool)))
-    return inputs.numpy() if kept.any() else None
+    inputs, readable = source.load((places, np.zeros(len(places), bool)))
+    return inputs.numpy() if readable.any() else None

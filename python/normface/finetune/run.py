@@ -223,8 +223,8 @@ def _start_head(run: Run, fabric: Any) -> None:
     elif config.head_init == "class-means":
         with progress_of(fabric, "mean features of the classes", len(run.labels)) as bar:
             size, readers = config.batch_size, config.readers
-            features, kept = embed(run.trunk, run.source, len(run.labels), size, readers, fabric.device, bar)
-        labels = torch.from_numpy(run.labels[kept])
+            features, readable = embed(run.trunk, run.source, len(run.labels), size, readers, fabric.device, bar)
+        labels = torch.from_numpy(run.labels[readable])
         means = _means(features, labels, run.classes)
         directions = nn.functional.normalize(_means(nn.functional.normalize(features), labels, run.classes))
         seen = torch.bincount(labels, minlength=run.classes) > 0  # unless all its images were left out

@@ -86,5 +86,5 @@ def fewer(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
         return np.arange(len(labels))
     counts = np.bincount(labels)
     order = np.random.default_rng([seed, 4]).permutation(len(counts))
-    kept = order[: max(2, int(np.searchsorted(np.cumsum(counts[order]), most, side="right")))]
-    return np.flatnonzero(np.isin(labels, kept))
+    people = order[: max(2, int(np.searchsorted(np.cumsum(counts[order]), most, side="right")))]
+    return np.flatnonzero(np.isin(labels, people))

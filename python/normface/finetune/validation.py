@@ -55,9 +55,9 @@ class Validation:
 
     def run(self, trunk: Trunk, device: torch.device) -> Score:
         """The score of the model as it is, in float32 and without mirroring. Leaves the trunk in its mode."""
-        features, kept = self.features(trunk, device)
-        self._count(self.labels[kept])  # those that could be read
-        return score(features, self.labels[kept], self.far)
+        features, readable = self.features(trunk, device)
+        self._count(self.labels[readable])  # those that could be read
+        return score(features, self.labels[readable], self.far)
 
     def features(self, trunk: Trunk, device: torch.device) -> tuple[Tensor, np.ndarray]:
         return embed(trunk, self.source, len(self.labels), self._batch_size, self._readers, device)
@@ -69,21 +69,21 @@ def embed(
     """(features (n, D) on the CPU, which images they belong to (N,) bool), in eval mode, float32."""
     mode = trunk.training
     trunk.eval()
-    made: list[Tensor] = []
+    rows: list[Tensor] = []
     kept_all = np.zeros(images, bool)
     try:
         with torch.no_grad():
             for chosen, inputs, kept in ahead(source, in_order(images, batch_size), readers):
                 kept_all[chosen[0]] = kept
                 if kept.any():
-                    made.append(trunk(inputs.to(device)).float().cpu())
+                    rows.append(trunk(inputs.to(device)).float().cpu())
                 if bar is not None:
                     bar.advance(len(kept))
     finally:
         trunk.train(mode)
-    if not made:
+    if not rows:
         raise TrainingError("not one of the images could be read")
-    return torch.cat(made), kept_all
+    return torch.cat(rows), kept_all
 
 
 def score(features: Tensor, labels: np.ndarray, far: float) -> Score:
@@ -93,5 +93,5 @@ def score(features: Tensor, labels: np.ndarray, far: float) -> Score:
     units = torch.nn.functional.normalize(features.float())
     first, second = np.triu_indices(len(labels), 1)
     scores = (units @ units.T).numpy()[first, second]
-    found = verification(scores, labels[first] == labels[second], fars=(far,))
-    return Score(found.tar[far], found.accuracy, found.auc, found.eer)
+    figures = verification(scores, labels[first] == labels[second], fars=(far,))
+    return Score(figures.tar[far], figures.accuracy, figures.auc, figures.eer)

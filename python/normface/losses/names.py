@@ -89,14 +89,14 @@ def make(
             raise TrainingError(
                 f"the loss {name} has no option {option}{did_you_mean(option, every)}; it has {', '.join(every)}"
             )
-    made = []
+    losses = []
     for (factor, kind), known in zip(terms, taken, strict=True):
         own: dict[str, Any] = {option: value for option, value in options.items() if option in known}
         try:
-            made.append((factor, kind(num_classes, embedding_size, **own)))
+            losses.append((factor, kind(num_classes, embedding_size, **own)))
         except TypeError as error:  # text where a number belongs, say, from a configuration file
             raise TrainingError(f"the options {own} do not fit {kind.__name__}: {error}") from error
-    return made[0][1] if len(made) == 1 and made[0][0] == 1 else WeightedSum(made, share_weight=share_weight)
+    return losses[0][1] if len(losses) == 1 and losses[0][0] == 1 else WeightedSum(losses, share_weight=share_weight)
 
 
 def _options_of(kind: type[FaceLoss]) -> set[str]:

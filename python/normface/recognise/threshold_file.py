@@ -40,8 +40,8 @@ class Measurement:
 def built_in() -> list[Measurement]:
     """Those of published models, which ship with normface."""
     folder = files(__package__).joinpath("measured")
-    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(SUFFIX)), key=lambda entry: entry.name)
-    return [parse(entry.read_text(encoding="utf-8"), entry.name) for entry in found]
+    entries = sorted((entry for entry in folder.iterdir() if entry.name.endswith(SUFFIX)), key=lambda entry: entry.name)
+    return [parse(entry.read_text(encoding="utf-8"), entry.name) for entry in entries]
 
 
 def beside(model: str | Path, weights: str | Path | None) -> tuple[Path, Measurement] | None:

@@ -81,11 +81,11 @@ def train_text(text: SolverText, net: str | Path | None, places: Places) -> Mess
 
 def test_texts(text: SolverText, net: str | Path | None, places: Places) -> list[Message]:
     """The text of every test net, one a test_iter, in Caffe's order: test_net_param, test_net, then the general net."""
-    found = [upgrade(message) for message in text.test_net_param]
-    found += [upgrade(read_prototxt(places.find(name, "a test net"))) for name in text.fields.test_net]
+    texts = [upgrade(message) for message in text.test_net_param]
+    texts += [upgrade(read_prototxt(places.find(name, "a test net"))) for name in text.fields.test_net]
     # Caffe reads the general net once for each test_iter that is left.
-    found += [train_text(text, net, places) for _ in range(len(text.fields.test_iter) - len(found))]
-    return found
+    texts += [train_text(text, net, places) for _ in range(len(text.fields.test_iter) - len(texts))]
+    return texts
 
 
 def build_net(
@@ -98,8 +98,8 @@ def build_net(
         from ..data.caffe import input_shapes
 
         custom = how.custom_layers
-        found = input_shapes(message, chosen.name, stages=state.stage, level=state.level, custom_layers=custom)
-        shapes = {**found, **shapes}
+        sizes = input_shapes(message, chosen.name, stages=state.stage, level=state.level, custom_layers=custom)
+        shapes = {**sizes, **shapes}
     options = Options(
         phase=chosen,
         stages=tuple(state.stage),

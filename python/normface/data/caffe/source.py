@@ -35,9 +35,9 @@ class Place:
         """``path`` as Caffe would open it, from the working directory; where there is none, from the net's folder."""
         if not path:
             raise DataError(f"{layer.title}: names no {what}")
-        for found in (Path(path), self.folder / path):
-            if os.path.exists(found):
-                return found
+        for candidate in (Path(path), self.folder / path):
+            if os.path.exists(candidate):
+                return candidate
         where = "" if Path(path).is_absolute() else f" (neither from {Path.cwd()} nor from {self.folder})"
         raise DataError(f"{layer.title}: its {what} {path} does not exist{where}")
 

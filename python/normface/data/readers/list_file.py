@@ -81,11 +81,11 @@ def list_lines(path: Path) -> list[tuple[int, str]]:
             f"{path}: is no text, and no format known here; expected a folder, a list file, an LMDB, a .rec or a .zip"
         )
     lines = os.fsdecode(read_file(path)).removeprefix("\ufeff").split("\n")
-    found = [(number, line.strip("\r\t ")) for number, line in enumerate(lines, 1)]
-    found = [(number, line) for number, line in found if line]
-    if not found:
+    numbered = [(number, line.strip("\r\t ")) for number, line in enumerate(lines, 1)]
+    numbered = [(number, line) for number, line in numbered if line]
+    if not numbered:
         raise DataError(f"{path}: is empty; expected an image's path and its label on each line")
-    return found
+    return numbered
 
 
 def _root(path: Path, first: str) -> str:

@@ -113,8 +113,8 @@ class _Tree:
         at_once = _AT_ONCE // self._page
         for begin in range(0, len(starts), at_once):
             some = starts[begin : begin + at_once]
-            found, places, lengths = self._records(some, self._counts(some))
-            keys += found
+            page_keys, places, lengths = self._records(some, self._counts(some))
+            keys += page_keys
             values.append(places)
             sizes.append(lengths)
             if len(keys) > self._entries:
@@ -172,8 +172,8 @@ class _Tree:
         crowded = np.flatnonzero(taken > self._page)
         if len(crowded):
             first = crowded[0]
-            told = f"take {taken[first]} bytes of its {self._page}"
-            self._damaged(f"the nodes of page {starts[first] // self._page} {told}")
+            problem = f"take {taken[first]} bytes of its {self._page}"
+            self._damaged(f"the nodes of page {starts[first] // self._page} {problem}")
 
     def _nodes(self, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """Return where each page's ``counts`` nodes start, page by page."""
