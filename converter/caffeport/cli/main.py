@@ -100,7 +100,7 @@ def parser() -> OneLineParser:
     check.add_argument("weights", metavar="WEIGHTS", type=Path, nargs="?", help="its weights (.caffemodel)")
     check.add_argument("--backends", default="torch,onnx", help="of torch, onnx and caffe (default torch,onnx)")
     check.add_argument("--reference", type=Path, metavar="BLOBS.npz", help="blobs that Caffe recorded")
-    check.add_argument("--input", type=Path, metavar="F", help="inputs: .npz, .npy or a picture (default random)")
+    check.add_argument("--input", type=Path, metavar="F", help="inputs: .npz, .npy or an image (default random)")
     check.add_argument("--rtol", type=finite, default=1e-4, help="relative tolerance (default 1e-4)")
     check.add_argument("--atol", type=finite, default=1e-5, help="absolute tolerance (default 1e-5)")
     check.add_argument("--seed", type=int, default=0, help="of random inputs")
@@ -117,7 +117,7 @@ def parser() -> OneLineParser:
     caffe.add_argument(
         "--caffe-timeout", type=finite, default=600.0, metavar="S", help="seconds until it is stopped (default 600)"
     )
-    _add_preprocessing(check, " (for a picture given as --input)")
+    _add_preprocessing(check, " (for an image given as --input)")
     check.add_argument("--json", action="store_true", help="print JSON")
     check.add_examples(
         (
@@ -186,17 +186,16 @@ def _show(options: argparse.Namespace) -> int:
     for layer in net.layers:
         own = [param for param in layer.params if id(param) not in seen]
         seen.update(id(param) for param in own)
-        bottoms, tops = ([value.shape for value in values] for values in (layer.inputs, layer.outputs))
         rows.append(
             {
                 "name": layer.name,
                 "type": layer.type,
                 "bottoms": layer.bottoms,
                 "tops": layer.tops,
-                "top_shapes": tops,
+                "top_shapes": [value.shape for value in layer.outputs],
                 "blobs": [spec.shape for spec in layer.specs],
                 "parameters": sum(math.prod(param.shape) for param in own),
-                "multiply_adds": layer.op.multiply_adds(bottoms, tops) if bottoms else 0,
+                "multiply_adds": layer.multiply_adds,
             }
         )
     totals = {key: sum(row[key] for row in rows) for key in ("parameters", "multiply_adds")}
@@ -309,9 +308,9 @@ def _check_input(net: Any, options: argparse.Namespace) -> Any:
         from ..parity.compare import load_arrays
 
         return {name.removeprefix("data/"): array for name, array in load_arrays(options.input).items()}
-    from .picture import read_picture
+    from .image import read_image
 
-    return read_picture(net, options.input, _mean(options.mean), options.scale, options.rgb)
+    return read_image(net, options.input, _mean(options.mean), options.scale, options.rgb)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from .net import Net, Shape, Value
 from .walk import read_inputs
 
 METADATA_KEY = "caffeport.preprocessing"
-"""Of the entry in an ONNX file's metadata that says what the model does to its picture first."""
+"""Of the entry in an ONNX file's metadata that says what the model does to its image first."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _mean(mean: Any, shape: Shape) -> np.ndarray | None:
     if array.shape == shape[1:]:
         return array
     if array.ndim == 3 and array.shape[0] == channels:
-        # A mean image of the size before cropping: Caffe crops it with the picture, so its centre fits.
+        # A mean image of the size before cropping: Caffe crops it with the image, so its centre fits.
         top, left = ((array.shape[i + 1] - shape[i + 2]) // 2 for i in (0, 1))
         if top >= 0 and left >= 0:
             return array[:, top : top + shape[2], left : left + shape[3]]
