@@ -52,6 +52,7 @@ class Param:
         self.spec, self.layer, self.index = spec, layer, index
         self.lr_mult, self.decay_mult = 1.0, 1.0
         self.from_filler = True  # until numbers are given
+        self.is_fixed = False  # by a filler without chance, where the weights that were given leave the layer out
         self._seed = seed
         self._array: np.ndarray | None = None
         self._read: Callable[[], np.ndarray] | None = None
@@ -185,15 +186,19 @@ class Net:
         fillers = f"Caffe's fillers, seed {self.options.seed}"
         if len(filled) == len(params):
             return f"none given, {fillers}"
-        given = str(self.weights_path or "given")
-        if not filled:
-            return given
-        return f"{given}; {fillers}, for {name_list([param.layer for param in filled])}"
+        parts = [str(self.weights_path or "given")]
+        for how, some in (
+            ("by its filler, without chance", [param.layer for param in filled if param.is_fixed]),
+            (f"{fillers}", [param.layer for param in filled if not param.is_fixed]),
+        ):
+            if some:
+                parts.append(f"{how}, for {name_list(some)}")
+        return "; ".join(parts)
 
     @property
     def has_random_weights(self) -> bool:
         """Whether numbers are missing that no file and nobody gave, so that fillers made them up."""
-        return any(param.from_filler for param in self.params)
+        return any(param.from_filler and not param.is_fixed for param in self.params)
 
     def layer(self, name: str) -> Layer:
         """The layer of that name; raises NetError that names the nearest."""
