@@ -234,7 +234,7 @@ def _convert(options: argparse.Namespace) -> int:
     sources = [options.net, options.weights, *([options.mean] if isinstance(options.mean, Path) else [])]
     check_targets(sources, options.onnx, options.torch, options.external_data)
     net = _load(options)
-    written, inputs, outputs = convert(
+    written, exported = convert(
         net,
         options.onnx,
         options.torch,
@@ -250,13 +250,16 @@ def _convert(options: argparse.Namespace) -> int:
     if options.json:
         sizes = {str(path): path.stat().st_size for path in written}
         weights = net.weights_source
-        print(to_json({"net": net.name, "weights": weights, "inputs": inputs, "outputs": outputs, "files": sizes}))
+        content = {"net": net.name, "weights": weights, "inputs": exported.inputs, "outputs": exported.outputs}
+        print(to_json(content | {"fixed_size": exported.fixed_size or None, "files": sizes}))
         return DONE
     for path in written:
         tell(options, f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
     tell(options, f"weights: {net.weights_source}")
     proof = f"to prove it: caffeport check {options.net} {options.weights}"
-    tell(options, f"inputs {', '.join(inputs)}; outputs {', '.join(outputs)}; {proof}")
+    if exported.fixed_size:
+        tell(options, exported.fixed_size)
+    tell(options, f"inputs {', '.join(exported.inputs)}; outputs {', '.join(exported.outputs)}; {proof}")
     return DONE
 
 

@@ -291,7 +291,9 @@ class Net:
         mean, scale, rgb: preprocessing in front, as in ``to_torch``.
         external_data: weights in ``<path>.data`` beside it; by default only beyond protobuf's 2 GB.
 
-        Raises ExportError for a loss or metric layer, by name, and for what ONNX cannot express.
+        A loss or metric at the end of a text for the TEST phase is left out, which a CaffeportWarning tells.
+
+        Raises ExportError for any other loss or metric layer, by name, and for what ONNX cannot express.
         """
         if self.has_random_weights:
             warnings.warn(f"{path} has random weights: {self.weights_source}", WeightsWarning, stacklevel=2)
