@@ -1,4 +1,4 @@
-"""The command ``caffeport``: show, convert and check Caffe models."""
+"""The command ``caffeport``: show, convert, check and upgrade Caffe models."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import CaffeportError, shape_text
 from ..json_text import to_json
 from ..version import __version__
+from . import upgrade
 from .arguments import add_debug, check_model, finite, mean_or_file
 from .command import DONE, FAILED, print_table, run, tell
 from .parser import OneLineParser, add_standard
@@ -127,6 +128,8 @@ def parser() -> OneLineParser:
         )
     )
     check.set_defaults(run=_check)
+
+    upgrade.add_command(commands)
     return main_parser
 
 

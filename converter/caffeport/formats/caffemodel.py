@@ -273,9 +273,9 @@ def write(
     with replacing(path) as stream:
         stream.write(wire.delimited(_NET_NAME, to_bytes(name)))
         for layer_name, layer_type, bottoms, tops, arrays in layers:
-            start = wire.delimited(_LAYER_NAME, to_bytes(layer_name)) + wire.delimited(
-                _LAYER_TYPE, to_bytes(layer_type)
-            )
+            start = wire.delimited(_LAYER_NAME, to_bytes(layer_name))
+            if layer_type:  # HDF5 weights tell none
+                start += wire.delimited(_LAYER_TYPE, to_bytes(layer_type))
             start += b"".join(wire.delimited(_LAYER_BOTTOM, to_bytes(bottom)) for bottom in bottoms)
             start += b"".join(wire.delimited(_LAYER_TOP, to_bytes(top)) for top in tops)
             heads = [blob_header(array.shape) for array in arrays]

@@ -125,6 +125,31 @@ def upgrade(net: Message, known_types: Iterable[str] = ()) -> Message:
     return net
 
 
+_SOLVER_TYPES = {
+    "SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad", "RMSPROP": "RMSProp", "ADADELTA": "AdaDelta",
+    "ADAM": "Adam",
+}  # fmt: skip
+"""In the order of the old enum's numbers."""
+
+
+def upgrade_solver(solver: Message) -> Message:
+    """The solver with its type as a string and the nets it holds as V2. Changes ``solver`` in place."""
+    for entry in solver.named("solver_type"):
+        if solver.has("type"):
+            raise PrototxtError(f'{solver.where(entry)}: give either "solver_type" or "type", not both')
+        name = entry.value.text if isinstance(entry.value, Scalar) else ""
+        if name.isdecimal() and int(name[:9]) < len(_SOLVER_TYPES):
+            name = list(_SOLVER_TYPES)[int(name[:9])]
+        if name not in _SOLVER_TYPES:
+            near = did_you_mean(name, _SOLVER_TYPES)
+            raise PrototxtError(f"{solver.where(entry)}: unknown solver_type {quoted(name)[1:-1]}{near}")
+        entry.name, entry.value = "type", Scalar(_SOLVER_TYPES[name], "string")
+    for name in ("net_param", "train_net_param", "test_net_param"):
+        for net in solver.messages(name):
+            upgrade(net)
+    return solver
+
+
 def _message(owner: Message, entry: Field) -> Message:
     if not isinstance(entry.value, Message):
         raise PrototxtError(f'{owner.where(entry)}: "{entry.name}" expects a message {{ ... }}')
