@@ -49,7 +49,8 @@ def read(path: str | Path) -> Caffemodel:
     except CaffemodelError:
         # Only now: the first bytes of a good file may all be printable (a tag, a length, a name).
         if _is_text(data[:1024]):
-            problem = "is text; expected binary weights (.caffemodel). Are NET and WEIGHTS swapped?"
+            problem = "is text; expected binary weights (.caffemodel). Are NET and WEIGHTS swapped? Weights as text "
+            problem += "become binary by: caffeport upgrade OLD NEW.caffemodel"
             raise CaffemodelError(f"{path}: {problem}") from None
         raise
 

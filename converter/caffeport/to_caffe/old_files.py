@@ -19,7 +19,8 @@ from ..formats import binary, caffemodel, prototxt, wire
 from ..formats.byte_names import from_bytes, to_bytes
 from ..formats.hdf5 import write_hdf5
 from ..formats.prototxt import Message, Scalar
-from ..formats.upgrade import upgrade, upgrade_solver
+from ..formats.upgrade import V1_TYPES_BY_NUMBER, upgrade, upgrade_solver
+from ..operators import registry
 
 TEXT, BINARY, HDF5 = "text", "binary weights", "HDF5 weights"
 _ENDINGS = {".caffemodel": BINARY, ".h5": HDF5, ".hdf5": HDF5}
@@ -83,7 +84,7 @@ def _text(old: Path, new: Path) -> int:
     message = prototxt.load(old)
     is_solver = not (message.has("layer") or message.has("layers"))
     before = str(message)
-    message = upgrade_solver(message) if is_solver else upgrade(message)
+    message = upgrade_solver(message) if is_solver else upgrade(message, registry())
     if str(message) == before:
         _tell_current(old)
     with replacing(new) as stream:
@@ -98,7 +99,7 @@ def _tell_current(old: Path) -> None:
 def _text_weights(old: Path, new: Path) -> int:
     """Write the weights that a net's text holds, with the net's other fields, as binary."""
     arrays: list[np.ndarray] = []
-    message = upgrade(_parse_weights(old, arrays))
+    message = upgrade(_parse_weights(old, arrays), registry())
     if not any(layer.messages("blobs") for layer in message.messages("layer")):
         raise PrototxtError(f"{old}: holds no weights (no layer has blobs); a net's text becomes text: NEW.prototxt")
     marks = {_mark(index): index for index in range(len(arrays))}
@@ -161,8 +162,6 @@ def _binary(old: Path, new: Path) -> int:
 
 def _drop_unknown_types(net: Message) -> None:
     """Take a fork's V1 types out, which are numbers that only the fork can name; weights do without."""
-    from ..formats.upgrade import V1_TYPES_BY_NUMBER
-
     for layer in net.messages("layers"):
         number = layer.text("type")
         if number and not layer.has("layer") and int(number) not in V1_TYPES_BY_NUMBER:
