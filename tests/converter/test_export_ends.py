@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from caffeport import CaffeportWarning, ExportError
 from caffeport.cli.main import main
-from support import nets
+from support import nets, protos
 
 ACCURACY = nets.layer("Accuracy", "fc label", "acc")
 LOSS = nets.layer("SoftmaxWithLoss", "fc label", "loss")
@@ -148,3 +148,20 @@ def test_the_layer_that_fixes_the_batch_is_named(tmp_path):
         CaffeportWarning, match=r'layer "y" \(Reshape\) fixes the batch size, so the ONNX file is for the'
     ):
         assert nets.load(tmp_path, text).to_onnx(tmp_path / "n.onnx").fixed_size == ""
+
+
+def test_a_mean_image_fixes_height_and_width(folder, capsys):
+    nets.load(folder, nets.inputs(data=(1, 3, 6, 6)) + nets.conv("data", "c", 2)).save("net.caffemodel")
+    mean = np.random.default_rng(1).standard_normal((1, 3, 8, 8)).astype(np.float32)  # of the size before cropping
+    protos.write(folder / "mean.binaryproto", protos.blob(mean))
+    assert main(["convert", "net.prototxt", "net.caffemodel", "--onnx", "n.onnx", "--mean", "mean.binaryproto"]) == 0
+    assert 'height and width of "data" are fixed at 6x6 by the mean image' in capsys.readouterr().out
+    dims = onnx.load("n.onnx").graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_param or dim.dim_value for dim in dims] == ["N", 3, 6, 6]
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 6)).astype(np.float32)
+    import torch
+
+    bare = caffeport.load("net.prototxt", "net.caffemodel").to_torch()
+    expected = bare(torch.from_numpy(x - mean[:, :, 1:7, 1:7])).detach()
+    (made,) = onnxruntime.InferenceSession("n.onnx").run(None, {"data": x})
+    np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-5)

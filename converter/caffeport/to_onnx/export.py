@@ -139,8 +139,12 @@ def trace(
                 f"export up to a blob before it, as outputs=[{up_to}]"
             )
     folds = folding.plan(layers, wanted) if fold else {}
-    fixed_by: list[str] = []  # of the attempts so far: which layer stood against them
-    for batch, size in ((dynamic_batch, dynamic_batch), (dynamic_batch, False), (False, False)):
+    fixed_by: list[str] = []  # of the attempts so far: what stood against them
+    any_size = dynamic_batch
+    if any_size and preprocessing is not None and preprocessing.fixes_size:
+        any_size = False
+        fixed_by.append("the mean image")
+    for batch, size in ((dynamic_batch, any_size), (dynamic_batch, False), (False, False)):
         g = Emitter(opset)
         try:
             axes = Axes(net, layers, inputs, batch, size)
