@@ -1,4 +1,4 @@
-"""The command ``caffeport``: show, convert and check Caffe models."""
+"""The command ``caffeport``: show, convert, check and upgrade Caffe models."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import CaffeportError, shape_text
 from ..json_text import to_json
 from ..version import __version__
+from . import upgrade
 from .arguments import add_debug, check_model, finite, mean_or_file
 from .command import DONE, FAILED, print_table, run, tell
 from .parser import OneLineParser, add_standard
@@ -127,6 +128,8 @@ def parser() -> OneLineParser:
         )
     )
     check.set_defaults(run=_check)
+
+    upgrade.add_command(commands)
     return main_parser
 
 
@@ -233,7 +236,7 @@ def _convert(options: argparse.Namespace) -> int:
     sources = [options.net, options.weights, *([options.mean] if isinstance(options.mean, Path) else [])]
     check_targets(sources, options.onnx, options.torch, options.external_data)
     net = _load(options)
-    written, inputs, outputs = convert(
+    written, exported = convert(
         net,
         options.onnx,
         options.torch,
@@ -249,13 +252,16 @@ def _convert(options: argparse.Namespace) -> int:
     if options.json:
         sizes = {str(path): path.stat().st_size for path in written}
         weights = net.weights_source
-        print(to_json({"net": net.name, "weights": weights, "inputs": inputs, "outputs": outputs, "files": sizes}))
+        content = {"net": net.name, "weights": weights, "inputs": exported.inputs, "outputs": exported.outputs}
+        print(to_json(content | {"fixed_size": exported.fixed_size or None, "files": sizes}))
         return DONE
     for path in written:
         tell(options, f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
     tell(options, f"weights: {net.weights_source}")
     proof = f"to prove it: caffeport check {options.net} {options.weights}"
-    tell(options, f"inputs {', '.join(inputs)}; outputs {', '.join(outputs)}; {proof}")
+    if exported.fixed_size:
+        tell(options, exported.fixed_size)
+    tell(options, f"inputs {', '.join(exported.inputs)}; outputs {', '.join(exported.outputs)}; {proof}")
     return DONE
 
 

@@ -104,6 +104,11 @@ def _value(message: Message, entry: Field, kind: Any, title: str, allow_unknown:
         raise wrong("a whole number" if kind is int else "a number") from None
 
 
+def scalar_of(text: str, kind: type) -> bool | int | float:
+    """What a field's text means as a bool, int or float; raises KeyError or ValueError for what is none."""
+    return _BOOLS[text] if kind is bool else _int(text) if kind is int else _float(text)
+
+
 def _int(text: str) -> int:
     digits = text.lstrip("+-")
     octal = len(digits) > 1 and digits[0] == "0" and digits.isdigit()  # as in C, and in protobuf's text format

@@ -12,6 +12,7 @@ from ..errors import NetError
 from ..formats import caffemodel, prototxt
 from ..formats.prototxt import Message
 from ..formats.upgrade import upgrade
+from ..operators import registry
 from ..operators.base import Operator, Phase, Role
 from .connect import connect, split
 from .inputs import resolve_input_shapes
@@ -75,7 +76,7 @@ def load(
         layer_options={"bn": bn, "exact_gradients": exact_gradients},
         seed=seed,
     )
-    message = upgrade(prototxt.load(prototxt_path))
+    message = upgrade(prototxt.load(prototxt_path), registry(options.custom_layers))
     stored = caffemodel.read(weights) if weights is not None else None
     net = build(message, stored, options)
     if stored is not None:

@@ -3,14 +3,16 @@
 A train net's Data layer says neither channels nor size: Caffe reads them from the first record. Here
 they come from, in this order: the caller; the layer's own fields; the weights (the size with which
 every stored blob fits); a deploy net with the same layers in the same folder; the name of a well-known
-data set. Whatever was not stated is told as a CaffeportWarning; what cannot be known is refused.
+data set. A guess that the weights or the net's layers rule out is none. Whatever was not stated is told as a
+CaffeportWarning; what cannot be known is refused. A batch size that the caller gives one top is that of the layer's
+other tops too, where the text gives them the same.
 """
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -44,7 +46,8 @@ def resolve_input_shapes(
     for layer in layers:
         if layer.op.role is not Role.DATA:
             continue
-        for value, declared in zip(layer.outputs, cast(DataLayer, layer.op).declared_shapes(), strict=True):
+        shapes = _with_given_batch(layer, cast(DataLayer, layer.op).declared_shapes(), given)
+        for value, declared in zip(layer.outputs, shapes, strict=True):
             if value.name in given:
                 value.shape = given[value.name]
             elif declared is not None and all(dim is not None for dim in declared):
@@ -59,6 +62,18 @@ def resolve_input_shapes(
         value.shape = _work_out(value, declared, layers, stored, message)
 
 
+def _with_given_batch(
+    layer: Layer, shapes: list[PartialShape | None], given: Mapping[str, Shape]
+) -> list[PartialShape | None]:
+    """The declared shapes with the batch size that the caller gives one of the tops, in place of theirs."""
+    batches = {
+        shape[0]: given[value.name][0]
+        for value, shape in zip(layer.outputs, shapes, strict=True)
+        if shape and given.get(value.name)
+    }
+    return [(batches.get(shape[0], shape[0]), *shape[1:]) if shape else shape for shape in shapes]
+
+
 def _work_out(
     value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None, message: Message
 ) -> Shape:
@@ -68,6 +83,7 @@ def _work_out(
         )
 
     batch = cast(int, declared[0])
+    ruled_out: list[str] = []
     rules = (
         ("the weights", lambda: _from_weights(value, declared, layers, stored)),
         ("the deploy net beside it", lambda: _from_sibling(value, layers, message)),
@@ -75,10 +91,13 @@ def _work_out(
         ("colour images", lambda: (batch, 3, declared[2], declared[3]) if declared[2] and declared[3] else None),
     )
     for source, rule in rules:
-        found = rule()
-        if found is not None and completes(found):
-            shape = cast(Shape, (batch, *found[1:]))
+        guess = rule()
+        if guess is not None and completes(guess):
+            shape = cast(Shape, (batch, *guess[1:]))
             check_shape(shape, f'{value.layer.title}: input "{value.name}"')
+            if not _fits(value, shape, layers, stored):
+                ruled_out.append(f"{shape_text(shape)} from {source}")
+                continue
             warnings.warn(
                 f'{value.layer.title} does not say the shape of "{value.name}": took {shape_text(shape)} '
                 f"from {source}; input_shapes sets another",
@@ -86,17 +105,41 @@ def _work_out(
                 stacklevel=5,
             )
             return shape
-    _refuse(value.layer, value, message)
+    _refuse(value.layer, value, message, ruled_out)
     raise AssertionError
 
 
-def _refuse(layer: Layer, value: Value, message: Message) -> None:
+def _refuse(layer: Layer, value: Value, message: Message, ruled_out: Sequence[str] = ()) -> None:
     source = cast(DataLayer, layer.op).source()
     raise NetError(
         f'{layer.title}: the shape of input "{value.name}" is not known'
         + (f' (its source "{source}" is not at hand)' if source else "")
+        + (f"; {' and '.join(ruled_out)} does not fit the net and its weights" if ruled_out else "")
         + f": give it (input_shapes={{'{value.name}': (N, C, H, W)}}, or --input-shape {value.name}=NxCxHxW)"
     )
+
+
+def _fits(value: Value, shape: Shape, layers: list[Layer], stored: Caffemodel | None) -> bool:
+    """Whether every layer takes what it gets if ``value`` has this shape, and every stored blob fits its layer.
+
+    What depends on another input whose shape is still open is not asked.
+    """
+    blobs = {name: layers[-1].blobs for name, layers in stored.by_name().items()} if stored else {}
+    shapes = {other: other.shape for layer in layers for other in layer.outputs if layer.op.role is Role.DATA}
+    shapes = {other: given for other, given in shapes.items() if given} | {value: shape}
+    try:
+        for layer in layers:
+            if layer.op.role is Role.DATA or any(bottom not in shapes for bottom in layer.inputs):
+                continue
+            bottoms = [shapes[bottom] for bottom in layer.inputs]
+            tops = top_shapes(layer, bottoms)
+            for spec, blob in zip(layer.op.blob_specs(bottoms), blobs.get(layer.name, []), strict=False):
+                if not blob.fits(spec.shape):
+                    return False
+            shapes.update(zip(layer.outputs, tops, strict=True))
+    except CaffeportError:
+        return False
+    return True
 
 
 def _from_weights(
@@ -105,31 +148,16 @@ def _from_weights(
     """The shape with which every stored blob fits its layer, if a blob depends on it."""
     if stored is None:
         return None
-    blobs = {name: layers[-1].blobs for name, layers in stored.by_name().items()}
-
-    def fits(shape: Shape) -> bool:
-        shapes = {other: other.shape for layer in layers for other in layer.outputs} | {value: shape}
-        try:
-            for layer in layers:
-                if layer.op.role is Role.DATA:
-                    continue
-                bottoms = [shapes[bottom] for bottom in layer.inputs]
-                tops = top_shapes(layer, bottoms)
-                for spec, blob in zip(layer.op.blob_specs(bottoms), blobs.get(layer.name, []), strict=False):
-                    if not blob.fits(spec.shape):
-                        return False
-                shapes.update(zip(layer.outputs, tops, strict=True))
-        except CaffeportError:
-            return False
-        return True
-
     _, channels, height, width = declared
     batch = cast(int, declared[0])
     sizes = [(height, width)] if height and width else [*_USUAL_SIZES, *((s, s) for s in range(8, 513))]
     for some in (channels,) if channels else (3, 1, 2, 4, 6):
-        matches = [size for size in sizes if fits((batch, some, *cast(Shape, size)))]
-        if matches and (len(sizes) == 1 or len(set(matches)) < len(set(sizes)) // 2):
-            return (batch, some, *matches[0])
+        matches = [size for size in sizes if _fits(value, (batch, some, *cast(Shape, size)), layers, stored)]
+        if not matches or (len(sizes) > 1 and len(set(matches)) >= len(set(sizes)) // 2):
+            continue
+        size = cast(Shape, matches[0])
+        if some in (1, 3) or not _fits(value, (batch, 1, some * size[0], size[1]), layers, stored):
+            return (batch, some, *size)  # an inner product alone, of 600 numbers, does not say six channels
     return None
 
 

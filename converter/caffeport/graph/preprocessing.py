@@ -30,6 +30,11 @@ class Preprocessing:
     scale: float
     rgb: bool
 
+    @property
+    def fixes_size(self) -> bool:
+        """Whether the mean is an image, which an input of another size has no part in."""
+        return self.mean is not None and self.mean.shape[1:] != (1, 1)
+
     @staticmethod
     def of(net: Net, wanted: Sequence[Value], mean: Any, scale: float | None, rgb: bool) -> Preprocessing | None:
         """Checked against the first 4-D input that ``wanted`` depends on; None where nothing is to be done."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..formats.schema import Word
-from .base import BlobSpec, NoParameters, Operator, Shape, layer_type, nn
+from .base import BlobSpec, NoParameters, Operator, Phase, Shape, layer_type, nn
 from .fillers import FillerParameter
 
 if TYPE_CHECKING:
@@ -341,6 +341,7 @@ def check_softmax(layer: Operator, p: SoftmaxParameter) -> None:
 @dataclass
 class DropoutParameter:
     dropout_ratio: float = 0.5
+    sample_weights_test: bool = False  # caffe-segnet: draw in the TEST phase too
 
 
 @layer_type("Dropout")
@@ -353,6 +354,11 @@ class Dropout(Operator):
     def setup(self) -> None:
         if not 0 <= self.p.dropout_ratio < 1:
             self.fail(f"expected a dropout_ratio from 0 to below 1, got {self.p.dropout_ratio}")
+        if self.p.sample_weights_test and self.phase is Phase.TEST:
+            self.fail(
+                "sample_weights_test draws other numbers in every TEST pass (Bayesian SegNet), which no conversion "
+                "can be compared with; take it out of the text for the net without drawing"
+            )
 
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Dropout(self.p.dropout_ratio)
