@@ -11,6 +11,7 @@ from ..formats.prototxt import Message
 from ..formats.schema import decode
 from ..operators import message_schemas, registry
 from ..operators.base import LayerContext, Operator, Phase, Role, Shape
+from ..operators.python_layer import operator_class
 from .net import Layer, Value
 from .net_fields import LayerFields, NetFields, NetState
 from .options import Options
@@ -138,13 +139,13 @@ def _layer_op(
     stored_shapes: Mapping[str, tuple[Shape, ...]],
     options: Options,
 ) -> Operator:
-    if fields.type not in known:
+    cls = operator_class(text, known)
+    if cls is None:
         raise UnknownLayerError(
             f'{text.where()}: layer "{fields.name}" has the unknown type "{fields.type}"'
             f"{did_you_mean(fields.type, known)}; give its class as custom_layers=[...]; "
             f"known: {', '.join(sorted(known))}"
         )
-    cls = known[fields.type]
     messages: dict[str, Any] = {}
     for entry in text.fields:
         if entry.name in _GENERIC or entry.name not in schemas:
@@ -156,7 +157,7 @@ def _layer_op(
         # A message of another layer type does nothing in Caffe, but it has to be valid there too.
         schema = cls.schemas.get(entry.name) or schemas[entry.name][0]
         decoded: Any = decode(entry.value, schema, title=entry.name, allow_unknown=options.allow_unknown_fields)
-        if entry.name in cls.schemas:
+        if entry.name in cls.schemas or entry.name == "python_param":
             messages[entry.name] = decoded
     return cls(
         LayerContext(

@@ -9,8 +9,9 @@ from pkgutil import iter_modules
 
 from ..errors import NetError
 from .base import Operator
+from .python_layer import PythonParameter
 
-NO_FAMILIES = ("base", "fillers", "onnx_builder")
+NO_FAMILIES = ("base", "fillers", "onnx_builder", "python_layer")
 FAMILIES = tuple(sorted(module.name for module in iter_modules(__path__) if module.name not in NO_FAMILIES))
 
 
@@ -41,7 +42,7 @@ def registry(custom: Iterable[type[Operator]] = ()) -> dict[str, type[Operator]]
 
 def message_schemas(known: Mapping[str, type[Operator]]) -> dict[str, list[type]]:
     """{message field: the schemas under that name} over all layer types."""
-    schemas: dict[str, list[type]] = {}
+    schemas: dict[str, list[type]] = {"python_param": [PythonParameter]}
     for cls in known.values():
         for name, schema in cls.schemas.items():
             if schema not in schemas.setdefault(name, []):
