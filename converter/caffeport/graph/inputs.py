@@ -1,9 +1,10 @@
 """The shapes of a net's inputs, also where the text leaves them to a database that is not at hand.
 
 A train net's Data layer says neither channels nor size: Caffe reads them from the first record. Here
-they come from, in this order: the caller; the layer's own fields; the weights (the size with which
-every stored blob fits); a deploy net with the same layers in the same folder; the name of a well-known
-data set. Whatever was not stated is told as a CaffeportWarning; what cannot be known is refused.
+they come from, in this order: the caller (the batch of one top is that of the layer's other tops too);
+the layer's own fields; the weights (the size with which every stored blob fits); a deploy net with the
+same layers in the same folder; the name of a well-known data set; for labels, the loss that reads them.
+Whatever was not stated is told as a CaffeportWarning; what cannot be known is refused.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 from ..errors import CaffeportError, CaffeportWarning, NetError, PrototxtError, did_you_mean, shape_text
 from ..formats import prototxt
@@ -22,6 +23,8 @@ from ..formats.schema import decode
 from ..formats.upgrade import upgrade
 from ..operators.base import Role, Shape
 from ..operators.data import BlobShape, DataLayer, PartialShape
+from ..operators.unknown_data import UnknownData
+from .deduce import demanded_shapes
 from .net import Layer, Value, check_shape, top_shapes
 
 _DATA_SETS = {"mnist": (1, 28, 28), "cifar": (3, 32, 32)}
@@ -31,8 +34,11 @@ _MOST_SIBLINGS = 50
 
 def resolve_input_shapes(
     layers: list[Layer], given: Mapping[str, Shape], stored: Caffemodel | None, message: Message
-) -> None:
-    """Set the shape of every data layer's tops. Raises NetError where one cannot be known."""
+) -> set[Value]:
+    """Set the shape of every data layer's tops; returns those whose shape only their readers can tell.
+
+    Raises NetError where one cannot be known.
+    """
     tops = [value for layer in layers if layer.op.role is Role.DATA for value in layer.outputs]
     unused = [name for name in given if name not in {value.name for value in tops}]
     if unused:
@@ -41,26 +47,66 @@ def resolve_input_shapes(
             f"{did_you_mean(unused[0], [value.name for value in tops])}"
         )
     open_shapes: dict[Value, PartialShape] = {}
+    pending: set[Value] = set()
     for layer in layers:
         if layer.op.role is not Role.DATA:
             continue
-        for value, declared in zip(layer.outputs, cast(DataLayer, layer.op).declared_shapes(), strict=True):
+        for value, declared in zip(layer.outputs, _declared(layer, given), strict=True):
             if value.name in given:
                 value.shape = given[value.name]
             elif declared is not None and all(dim is not None for dim in declared):
                 value.shape = cast(Shape, declared)
             elif declared is None:
-                _refuse(layer, value, message)
+                pending.add(value)
+                continue
             else:
                 open_shapes[value] = declared
                 continue
             check_shape(value.shape, f'{layer.title}: input "{value.name}"')
     for value, declared in open_shapes.items():
-        value.shape = _work_out(value, declared, layers, stored, message)
+        value.shape = _work_out(value, declared, layers, stored, message, pending)
+    return pending
+
+
+def settle(layer: Layer, pending: set[Value]) -> None:
+    """Give the inputs among ``pending`` that the layer reads the shape that it demands; raises NetError if it does not.
+
+    The shapes of all that the layer reads besides are known.
+    """
+    bottoms = [None if value in pending else value.shape for value in layer.inputs]
+    demanded = demanded_shapes(layer, bottoms)
+    for value, shape in zip(layer.inputs, demanded or layer.inputs, strict=True):
+        if value not in pending:
+            continue
+        if demanded is None:
+            refuse(value)
+        pending.remove(value)
+        value.shape = cast(Shape, shape)
+        warnings.warn(
+            f'{value.layer.title} does not say the shape of "{value.name}": took {shape_text(value.shape)} '
+            f"from {layer.title}, which reads it; input_shapes sets another",
+            CaffeportWarning,
+            stacklevel=5,
+        )
+
+
+def _declared(layer: Layer, given: Mapping[str, Shape]) -> list[PartialShape | None]:
+    """What the text declares, with the batch that was given for another of the layer's tops."""
+    operator = cast(DataLayer, layer.op)
+    shapes = operator.declared_shapes()
+    batch = next((given[name][0] for name in layer.tops if given.get(name)), None)
+    if batch is None or not operator.one_batch:
+        return shapes
+    return [shape and (batch, *shape[1:]) for shape in shapes]
 
 
 def _work_out(
-    value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None, message: Message
+    value: Value,
+    declared: PartialShape,
+    layers: list[Layer],
+    stored: Caffemodel | None,
+    message: Message,
+    pending: set[Value],
 ) -> Shape:
     def completes(shape: PartialShape) -> bool:
         return len(shape) == len(declared) and all(
@@ -69,7 +115,7 @@ def _work_out(
 
     batch = cast(int, declared[0])
     rules = (
-        ("the weights", lambda: _from_weights(value, declared, layers, stored)),
+        ("the weights", lambda: _from_weights(value, declared, layers, stored, pending)),
         ("the deploy net beside it", lambda: _from_sibling(value, layers, message)),
         ("the name of its data set", lambda: _from_data_set(value)),
         ("colour images", lambda: (batch, 3, declared[2], declared[3]) if declared[2] and declared[3] else None),
@@ -86,21 +132,27 @@ def _work_out(
                 stacklevel=5,
             )
             return shape
-    _refuse(value.layer, value, message)
-    raise AssertionError
+    refuse(value)
 
 
-def _refuse(layer: Layer, value: Value, message: Message) -> None:
-    source = cast(DataLayer, layer.op).source()
+def refuse(value: Value) -> NoReturn:
+    """Raise NetError that asks for the shape of a data layer's top."""
+    layer, operator = value.layer, cast(DataLayer, value.layer.op)
+    where = sizes = ""
+    if isinstance(operator, UnknownData):
+        where = f"{layer.text.where()}: " if layer.text is not None else ""
+        sizes = f"; its text says {operator.sizes()}" if operator.sizes() else ""
+    source = operator.source()
     raise NetError(
-        f'{layer.title}: the shape of input "{value.name}" is not known'
+        f"{where}{layer.title}: {operator.whose()}"
+        f'the shape of input "{value.name}" is not known'
         + (f' (its source "{source}" is not at hand)' if source else "")
-        + f": give it (input_shapes={{'{value.name}': (N, C, H, W)}}, or --input-shape {value.name}=NxCxHxW)"
+        + f": give it (input_shapes={{'{value.name}': (N, C, H, W)}}, or --input-shape {value.name}=NxCxHxW){sizes}"
     )
 
 
 def _from_weights(
-    value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None
+    value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None, pending: set[Value]
 ) -> PartialShape | None:
     """The shape with which every stored blob fits its layer, if a blob depends on it."""
     if stored is None:
@@ -108,12 +160,15 @@ def _from_weights(
     blobs = {name: layers[-1].blobs for name, layers in stored.by_name().items()}
 
     def fits(shape: Shape) -> bool:
-        shapes = {other: other.shape for layer in layers for other in layer.outputs} | {value: shape}
+        shapes: dict[Value, Shape | None] = {other: other.shape for layer in layers for other in layer.outputs}
+        shapes |= {value: shape} | dict.fromkeys(pending)
         try:
             for layer in layers:
                 if layer.op.role is Role.DATA:
                     continue
-                bottoms = [shapes[bottom] for bottom in layer.inputs]
+                bottoms = _complete(layer, shapes)
+                if bottoms is None:
+                    return False
                 tops = top_shapes(layer, bottoms)
                 for spec, blob in zip(layer.op.blob_specs(bottoms), blobs.get(layer.name, []), strict=False):
                     if not blob.fits(spec.shape):
@@ -131,6 +186,16 @@ def _from_weights(
         if matches and (len(sizes) == 1 or len(set(matches)) < len(set(sizes)) // 2):
             return (batch, some, *matches[0])
     return None
+
+
+def _complete(layer: Layer, shapes: dict[Value, Shape | None]) -> list[Shape] | None:
+    """The shapes of the layer's bottoms, with what it demands of those that are not known."""
+    bottoms = [shapes[bottom] for bottom in layer.inputs]
+    if None not in bottoms:
+        return cast(list[Shape], bottoms)
+    demanded = demanded_shapes(layer, bottoms)
+    shapes.update(zip(layer.inputs, demanded or bottoms, strict=True))
+    return demanded
 
 
 def _from_sibling(value: Value, layers: list[Layer], message: Message) -> PartialShape | None:
@@ -162,5 +227,11 @@ def _siblings(path: Path) -> Iterator[Message]:
 
 
 def _from_data_set(value: Value) -> PartialShape | None:
+    """The size of a well-known data set's images; as many of them one after another as Slice layers take apart."""
     text = f"{cast(DataLayer, value.layer.op).source()} {value.layer.name}".lower()
-    return next(((1, *shape) for name, shape in _DATA_SETS.items() if name in text), None)
+    slices = [layer for layer in value.consumers if layer.type == "Slice"]
+    several = len(slices[0].outputs) if len(slices) == len(value.consumers) == 1 else 1
+    return next(
+        ((1, shape[0] * several, *shape[1:]) for name, shape in _DATA_SETS.items() if name in text),
+        None,
+    )
