@@ -23,6 +23,7 @@ from ..formats.schema import decode
 from ..formats.upgrade import upgrade
 from ..operators.base import Role, Shape
 from ..operators.data import BlobShape, DataLayer, PartialShape
+from ..operators.data_forks import CLIP
 from ..operators.unknown_data import UnknownData
 from .deduce import demanded_shapes
 from .net import Layer, Value, check_shape, top_shapes
@@ -65,7 +66,20 @@ def resolve_input_shapes(
             check_shape(value.shape, f'{layer.title}: input "{value.name}"')
     for value, declared in open_shapes.items():
         value.shape = _work_out(value, declared, layers, stored, message, pending)
+        if value is value.layer.outputs[0]:
+            _follow(value.layer, pending)
     return pending
+
+
+def _follow(layer: Layer, pending: set[Value]) -> None:
+    """Give a layer's other tops the shapes that follow from its first, which is known now."""
+    first, *others = layer.outputs
+    _, *following = cast(DataLayer, layer.op).following(first.shape)
+    for value, shape in zip(others, following, strict=True):
+        if value in pending and shape is not None and all(dim is not None for dim in shape):
+            pending.remove(value)
+            value.shape = cast(Shape, shape)
+            check_shape(value.shape, f'{layer.title}: input "{value.name}"')
 
 
 def settle(layer: Layer, pending: set[Value]) -> None:
@@ -91,13 +105,16 @@ def settle(layer: Layer, pending: set[Value]) -> None:
 
 
 def _declared(layer: Layer, given: Mapping[str, Shape]) -> list[PartialShape | None]:
-    """What the text declares, with the batch that was given for another of the layer's tops."""
+    """What the text declares, and what follows from the shape that was given for another of the layer's tops."""
     operator = cast(DataLayer, layer.op)
     shapes = operator.declared_shapes()
-    batch = next((given[name][0] for name in layer.tops if given.get(name)), None)
-    if batch is None or not operator.one_batch:
-        return shapes
-    return [shape and (batch, *shape[1:]) for shape in shapes]
+    first, whole = shapes[0], given.get(layer.tops[0])
+    if whole is not None and (first is None or len(first) == len(whole)):
+        return operator.following(whole)
+    for name, shape in zip(layer.tops[1:], shapes[1:], strict=True):
+        if first is not None and shape == first[:1] and len(given.get(name, ())) == 1:
+            return [(*given[name], *first[1:]), *shapes[1:]]
+    return shapes
 
 
 def _work_out(
@@ -118,7 +135,7 @@ def _work_out(
         ("the weights", lambda: _from_weights(value, declared, layers, stored, pending)),
         ("the deploy net beside it", lambda: _from_sibling(value, layers, message)),
         ("the name of its data set", lambda: _from_data_set(value)),
-        ("colour images", lambda: (batch, 3, declared[2], declared[3]) if declared[2] and declared[3] else None),
+        ("colour images" if len(declared) == 4 else f"colour clips of {CLIP} frames", lambda: _colour(declared)),
     )
     for source, rule in rules:
         found = rule()
@@ -143,19 +160,28 @@ def refuse(value: Value) -> NoReturn:
         where = f"{layer.text.where()}: " if layer.text is not None else ""
         sizes = f"; its text says {operator.sizes()}" if operator.sizes() else ""
     source = operator.source()
+    axes, sizes_of = ("N, C, H, W", "NxCxHxW") if value is layer.outputs[0] else ("N, ...", "Nx...")
     raise NetError(
         f"{where}{layer.title}: {operator.whose()}"
         f'the shape of input "{value.name}" is not known'
         + (f' (its source "{source}" is not at hand)' if source else "")
-        + f": give it (input_shapes={{'{value.name}': (N, C, H, W)}}, or --input-shape {value.name}=NxCxHxW){sizes}"
+        + f": give it (input_shapes={{'{value.name}': ({axes})}}, or --input-shape {value.name}={sizes_of}){sizes}"
     )
+
+
+def _colour(declared: PartialShape) -> PartialShape | None:
+    """Three channels, where height and width are known; of clips, which have five axes, C3D's length too."""
+    batch, channels, *length, height, width = declared
+    if not height or not width:
+        return None
+    return (batch, channels or 3, *(frames or CLIP for frames in length), height, width)
 
 
 def _from_weights(
     value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None, pending: set[Value]
 ) -> PartialShape | None:
     """The shape with which every stored blob fits its layer, if a blob depends on it."""
-    if stored is None:
+    if stored is None or len(declared) != 4:
         return None
     blobs = {name: layers[-1].blobs for name, layers in stored.by_name().items()}
 

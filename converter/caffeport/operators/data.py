@@ -169,7 +169,6 @@ class DataLayer(Operator):
     role = Role.DATA
     bottoms = (0, 0)
     tops: ClassVar[tuple[int, int | None]] = (1, None)
-    one_batch: ClassVar[bool] = True  # whether axis 0 of all tops is one batch
 
     def whose(self) -> str:
         """What a refusal says of the layer before it asks for a shape."""
@@ -178,6 +177,15 @@ class DataLayer(Operator):
     def declared_shapes(self) -> list[PartialShape | None]:
         """The shape of every top as far as the text gives it; None where it does not say at all."""
         raise NotImplementedError
+
+    def following(self, first: Shape) -> list[PartialShape | None]:
+        """The shape of every top where that of the first is known: a label has its batch."""
+        declared = self.declared_shapes()
+        batches = declared[0][:1] if declared[0] is not None else None
+        return [
+            first if index == 0 else first[:1] if shape is not None and shape == batches else shape
+            for index, shape in enumerate(declared)
+        ]
 
     def source(self) -> str:
         """The file or database that the layer reads, "" for none."""
@@ -207,6 +215,9 @@ class Input(DataLayer):
         if shapes and len(shapes) != self.context.num_tops:
             self.fail(f"{self.context.num_tops} tops need 1 or {self.context.num_tops} shapes, got {len(shapes)}")
         return list(shapes) or [None] * self.context.num_tops
+
+    def following(self, first: Shape) -> list[PartialShape | None]:
+        return [first, *self.declared_shapes()[1:]]
 
 
 @layer_type("Data")
@@ -278,6 +289,9 @@ class DummyData(DataLayer):
         if len(shapes) != self.context.num_tops:
             self.fail(f"{self.context.num_tops} tops need 1 or {self.context.num_tops} shapes, got {len(shapes)}")
         return list(shapes)
+
+    def following(self, first: Shape) -> list[PartialShape | None]:
+        return [first, *self.declared_shapes()[1:]]
 
 
 @layer_type("Parameter")
