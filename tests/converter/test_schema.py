@@ -166,7 +166,9 @@ def test_refusals_name_the_place_and_what_is_expected(text, problem):
 
 def test_unknown_fields_may_be_allowed_at_any_depth():
     text = "extra: 1 whole: 3 inner { extra { deep: 2 } value: 4 } other { } [a.b] { }"
-    with pytest.warns(CaffeportWarning, match=r'n:1:\d+: ignored the unknown field "(extra|other|\[a\.b\])" of') as notes:
+    with pytest.warns(
+        CaffeportWarning, match=r'n:1:\d+: ignored the unknown field "(extra|other|\[a\.b\])" of'
+    ) as notes:
         made = read(text, allow_unknown=True)
     assert len(notes) == 4
     assert (made.whole, made.inner.value) == (3, 4)

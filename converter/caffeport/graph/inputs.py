@@ -114,6 +114,8 @@ def _declared(layer: Layer, given: Mapping[str, Shape]) -> list[PartialShape | N
     for name, shape in zip(layer.tops[1:], shapes[1:], strict=True):
         if first is not None and shape == first[:1] and len(given.get(name, ())) == 1:
             return [(*given[name], *first[1:]), *shapes[1:]]
+    if first is not None and None in shapes and None not in first:
+        return operator.following(cast(Shape, first))
     return shapes
 
 

@@ -134,8 +134,6 @@ class LabelMaps(DataLayer):
 
     def declared_shapes(self) -> list[PartialShape | None]:
         images, *_ = self._images(self.p.batch_size, 3 if self.p.is_color else 1, self.p.new_height, self.p.new_width)
-        if images is not None and all(images):
-            return self.following(images)  # type: ignore[arg-type]
         return [images, *[None] * (self.context.num_tops - 1)]
 
     def following(self, first: Shape) -> list[PartialShape | None]:
@@ -234,8 +232,6 @@ class DetectionData(DataLayer):
 
     def declared_shapes(self) -> list[PartialShape | None]:
         images, *_ = self._images(self.p.batch_size, 3, *_template(self.p, crop=True))
-        if images is not None and all(images):
-            return self.following(images)  # type: ignore[arg-type]
         return [images, *[None] * (self.context.num_tops - 1)]
 
     def following(self, first: Shape) -> list[PartialShape | None]:
