@@ -98,8 +98,14 @@ def build_net(
     if how.sources:
         from ..data.caffe import input_shapes
 
-        custom = how.custom_layers
-        found = input_shapes(message, chosen.name, stages=state.stage, level=state.level, custom_layers=custom)
+        found = input_shapes(
+            message,
+            chosen.name,
+            stages=state.stage,
+            level=state.level,
+            custom_layers=how.custom_layers,
+            allow_unknown_fields=how.allow_unknown_fields,
+        )
         shapes = {**found, **shapes}
     options = Options(
         phase=chosen,
@@ -111,6 +117,7 @@ def build_net(
         allow_missing_weights=True,
         layer_options={"bn": how.bn, "exact_gradients": how.exact_gradients},
         seed=seed,
+        reads_data=how.sources,
     )
     net = build(message, stored, options)
     if stored is not None:
