@@ -37,10 +37,9 @@ def split(message: Message, options: Options) -> tuple[NetFields, list[Message]]
             layers.append(entry.value)
         else:
             own.fields.append(entry)
-    fields = decode(own, NetFields, title=NET, allow_unknown=options.allow_unknown_fields)
     if not layers:
         raise PrototxtError(f"{message.source}: holds no layers; expected the text of a net (.prototxt)")
-    return fields, layers
+    return decode(own, NetFields, title=NET, allow_unknown=options.allow_unknown_fields), layers
 
 
 def connect(
