@@ -224,3 +224,64 @@ def test_unknown_fields_of_data_layers_are_told_and_passed_over(tmp_path):
         assert nets.load(tmp_path, text).blob_shapes["data"] == (2, 1, 3, 3)
     with pytest.raises(caffeport.PrototxtError, match=r'transform_param has no field "rotate"'):
         nets.load(tmp_path, X + nets.layer("ReLU", "x", "y", "transform_param { rotate: 3 }"))
+
+
+def predictions(**outputs: int) -> str:
+    return nets.inputs(f=(4, 6)) + "".join(nets.inner_product("f", name, width) for name, width in outputs.items())
+
+
+def labels_of(tmp_path, text: str) -> dict[str, tuple[int, ...]]:
+    with pytest.warns(
+        CaffeportWarning, match=r'does not say the shape of "label": took .*, which reads it; input_shap'
+    ):
+        net = nets.load(tmp_path, text, phase="train")
+    return {value.name: value.shape for value in net.values if value.name.startswith(("label", "a", "b"))}
+
+
+@pytest.mark.parametrize("points", ["slice_point: 1", "slice_point: [1] axis: 1", ""])
+def test_labels_that_a_slice_takes_apart(tmp_path, points):
+    text = (
+        predictions(fa=3, fb=5)
+        + data("HDF5Data", "label")
+        + nets.layer("Slice", "label", "a b", f"slice_param {{ {points} }}")
+    )
+    text += nets.layer("SoftmaxWithLoss", "fa a", "l1") + nets.layer("SoftmaxWithLoss", "fb b", "l2")
+    assert labels_of(tmp_path, text) == {"label": (4, 2), "a": (4, 1), "b": (4, 1)}
+
+
+def test_targets_of_several_widths_that_a_slice_takes_apart(tmp_path):
+    fields = "slice_param { slice_point: 1 slice_point: 5 }"
+    text = predictions(fa=3, fb=4, fc=10) + data("HDF5Data", "label") + nets.layer("Slice", "label", "a b c", fields)
+    text += nets.layer("SoftmaxWithLoss", "fa a", "l1") + nets.layer("EuclideanLoss", "fc c", "l3")
+    assert labels_of(tmp_path, text) == {"label": (4, 15), "a": (4, 1), "b": (4, 4)}
+    with pytest.raises(NetError, match=r'the shape of input "label" is not known'):
+        nets.load(tmp_path, text.replace("slice_point: 1 slice_point: 5", "axis: 1"), phase="train")
+
+
+def test_slice_points_that_contradict_the_losses(tmp_path):
+    fields = "slice_param { slice_point: 2 }"
+    text = predictions(fa=3, fb=4) + data("HDF5Data", "label") + nets.layer("Slice", "label", "a b", fields)
+    text += nets.layer("EuclideanLoss", "fa a", "l1") + nets.layer("EuclideanLoss", "fb b", "l2")
+    with pytest.warns(CaffeportWarning), pytest.raises(NetError, match=r'"l1" \(EuclideanLoss\): expected bottoms of'):
+        nets.load(tmp_path, text, phase="train")
+
+
+def test_a_data_layer_with_several_numbers_an_image(tmp_path):
+    start = nets.layer(
+        "Data",
+        "",
+        "data label",
+        "data_param { batch_size: 4 } transform_param { crop_size: 8 mean_value: [1, 2, 3] }",
+        "in",
+    )
+    start += nets.inner_product("data", "f", 10)
+    assert labels_of(tmp_path, start + nets.layer("EuclideanLoss", "f label", "loss"))["label"] == (4, 10)
+    text = start + nets.layer("Slice", "label", "a b") + nets.inner_product("data", "g", 3)
+    text += nets.layer("SigmoidCrossEntropyLoss", "f a", "l1") + nets.layer("SoftmaxWithLoss", "g b", "l2")
+    assert labels_of(tmp_path, text.replace('top: "b"', 'top: "b" slice_param { slice_point: 10 }'))["label"] == (4, 11)
+    assert nets.load(tmp_path, start + nets.layer("SoftmaxWithLoss", "f label", "l"), phase="train").blob_shapes[
+        "label"
+    ] == (4,)
+    with pytest.raises(NetError, match=r'"loss" \(EuclideanLoss\): expected bottoms of one size'):
+        given = {"data": (4, 3, 8, 8), "label": (4,)}
+        nets.load(tmp_path, start + nets.layer("EuclideanLoss", "f label", "loss"), phase="train", input_shapes=given)

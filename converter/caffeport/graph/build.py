@@ -12,14 +12,15 @@ from ..errors import NetError
 from ..formats import caffemodel, prototxt
 from ..formats.prototxt import Message
 from ..formats.upgrade import upgrade
-from ..operators.base import Phase, Role
+from ..operators.base import Phase
 from ..operators.custom import CustomLayers, custom_operators
 from .connect import connect, split
-from .inputs import refuse, resolve_input_shapes, settle
-from .net import Net, top_shapes
+from .inputs import resolve_input_shapes
+from .net import Net
 from .net_fields import NetState
 from .options import Options
 from .params import make_params
+from .shapes import infer_shapes
 from .weights import attach
 
 
@@ -92,14 +93,6 @@ def build(message: Message, stored: caffemodel.Caffemodel | None, options: Optio
     state = NetState(options.phase, options.level or net_fields.state.level, [*net_fields.state.stage, *options.stages])
     layers, wanted = connect(message, layer_messages, state, stored, options)
     pending = resolve_input_shapes(layers, options.input_shapes, stored, message)
-    for layer in layers:
-        if layer.op.role is not Role.DATA:
-            if pending:
-                settle(layer, pending)
-            shapes = top_shapes(layer, [value.shape for value in layer.inputs])
-            for value, shape in zip(layer.outputs, shapes, strict=True):
-                value.shape = shape
-    for value in (value for layer in layers for value in layer.outputs if value in pending):
-        refuse(value)
+    infer_shapes(layers, pending, options.input_shapes)
     make_params(layers, wanted, options.seed)
     return Net(net_fields.name, layers, message, options)

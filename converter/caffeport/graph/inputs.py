@@ -82,28 +82,6 @@ def _follow(layer: Layer, pending: set[Value]) -> None:
             check_shape(value.shape, f'{layer.title}: input "{value.name}"')
 
 
-def settle(layer: Layer, pending: set[Value]) -> None:
-    """Give the inputs among ``pending`` that the layer reads the shape that it demands; raises NetError if it does not.
-
-    The shapes of all that the layer reads besides are known.
-    """
-    bottoms = [None if value in pending else value.shape for value in layer.inputs]
-    demanded = demanded_shapes(layer, bottoms)
-    for value, shape in zip(layer.inputs, demanded or layer.inputs, strict=True):
-        if value not in pending:
-            continue
-        if demanded is None:
-            refuse(value)
-        pending.remove(value)
-        value.shape = cast(Shape, shape)
-        warnings.warn(
-            f'{value.layer.title} does not say the shape of "{value.name}": took {shape_text(value.shape)} '
-            f"from {layer.title}, which reads it; input_shapes sets another",
-            CaffeportWarning,
-            stacklevel=5,
-        )
-
-
 def _declared(layer: Layer, given: Mapping[str, Shape]) -> list[PartialShape | None]:
     """What the text declares, and what follows from the shape that was given for another of the layer's tops."""
     operator = cast(DataLayer, layer.op)

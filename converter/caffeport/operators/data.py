@@ -169,6 +169,7 @@ class DataLayer(Operator):
     role = Role.DATA
     bottoms = (0, 0)
     tops: ClassVar[tuple[int, int | None]] = (1, None)
+    soft_labels: ClassVar[bool] = False  # whether forks' labels may be more than BVLC's one number an image
 
     def whose(self) -> str:
         """What a refusal says of the layer before it asks for a shape."""
@@ -226,6 +227,7 @@ class Data(DataLayer):
 
     schemas = {"data_param": DataParameter}
     tops = (1, 2)
+    soft_labels = True
 
     def declared_shapes(self) -> list[PartialShape | None]:
         return self._images(self.p.batch_size, None, 0, 0)
@@ -237,6 +239,7 @@ class ImageData(DataLayer):
 
     schemas = {"image_data_param": ImageDataParameter}
     tops = (1, 2)
+    soft_labels = True
 
     def declared_shapes(self) -> list[PartialShape | None]:
         return self._images(self.p.batch_size, 3 if self.p.is_color else 1, self.p.new_height, self.p.new_width)
