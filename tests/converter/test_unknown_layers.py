@@ -285,3 +285,11 @@ def test_a_data_layer_with_several_numbers_an_image(tmp_path):
     with pytest.raises(NetError, match=r'"loss" \(EuclideanLoss\): expected bottoms of one size'):
         given = {"data": (4, 3, 8, 8), "label": (4,)}
         nets.load(tmp_path, start + nets.layer("EuclideanLoss", "f label", "loss"), phase="train", input_shapes=given)
+
+
+def test_a_wide_label_rules_no_size_of_the_images_out(tmp_path):
+    start = nets.layer("Data", "", "data label", "data_param { batch_size: 4 } transform_param { crop_size: 8 }", "in")
+    text = start + nets.inner_product("data", "f", 10) + nets.layer("EuclideanLoss", "f label", "loss")
+    with pytest.warns(CaffeportWarning) as notes:
+        net = nets.load(tmp_path, text, phase="train")
+    assert (net.blob_shapes["data"], net.blob_shapes["label"], len(notes)) == ((4, 3, 8, 8), (4, 10), 2)

@@ -1,17 +1,18 @@
 """The shapes of a net's inputs, also where the text leaves them to a database that is not at hand.
 
 A train net's Data layer says neither channels nor size: Caffe reads them from the first record. Here
-they come from, in this order: the caller (the batch of one top is that of the layer's other tops too);
-the layer's own fields; the weights (the size with which every stored blob fits); a deploy net with the
-same layers in the same folder; the name of a well-known data set; for labels, the loss that reads them.
-Whatever was not stated is told as a CaffeportWarning; what cannot be known is refused.
+they come from, in this order: the caller (what follows from it holds for the layer's other tops too, such as
+the batch of a label); the layer's own fields; the weights (the size with which every stored blob fits); a
+deploy net with the same layers in the same folder; the name of a well-known data set; for labels, the loss
+that reads them. A guess that the weights or the net's layers rule out is none. Whatever was not stated is told
+as a CaffeportWarning; what cannot be known is refused.
 """
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, cast
 
@@ -25,7 +26,6 @@ from ..operators.base import Role, Shape
 from ..operators.data import BlobShape, DataLayer, PartialShape
 from ..operators.data_forks import CLIP
 from ..operators.unknown_data import UnknownData
-from .deduce import demanded_shapes
 from .net import Layer, Value, check_shape, top_shapes
 
 _DATA_SETS = {"mnist": (1, 28, 28), "cifar": (3, 32, 32)}
@@ -65,7 +65,7 @@ def resolve_input_shapes(
                 continue
             check_shape(value.shape, f'{layer.title}: input "{value.name}"')
     for value, declared in open_shapes.items():
-        value.shape = _work_out(value, declared, layers, stored, message, pending)
+        value.shape = _work_out(value, declared, layers, stored, message)
         if value is value.layer.outputs[0]:
             _follow(value.layer, pending)
     return pending
@@ -98,12 +98,7 @@ def _declared(layer: Layer, given: Mapping[str, Shape]) -> list[PartialShape | N
 
 
 def _work_out(
-    value: Value,
-    declared: PartialShape,
-    layers: list[Layer],
-    stored: Caffemodel | None,
-    message: Message,
-    pending: set[Value],
+    value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None, message: Message
 ) -> Shape:
     def completes(shape: PartialShape) -> bool:
         return len(shape) == len(declared) and all(
@@ -111,17 +106,21 @@ def _work_out(
         )
 
     batch = cast(int, declared[0])
+    ruled_out: list[str] = []
     rules = (
-        ("the weights", lambda: _from_weights(value, declared, layers, stored, pending)),
+        ("the weights", lambda: _from_weights(value, declared, layers, stored)),
         ("the deploy net beside it", lambda: _from_sibling(value, layers, message)),
         ("the name of its data set", lambda: _from_data_set(value)),
         ("colour images" if len(declared) == 4 else f"colour clips of {CLIP} frames", lambda: _colour(declared)),
     )
     for source, rule in rules:
-        found = rule()
-        if found is not None and completes(found):
-            shape = cast(Shape, (batch, *found[1:]))
+        guess = rule()
+        if guess is not None and completes(guess):
+            shape = cast(Shape, (batch, *guess[1:]))
             check_shape(shape, f'{value.layer.title}: input "{value.name}"')
+            if not _fits(value, shape, layers, stored):
+                ruled_out.append(f"{shape_text(shape)} from {source}")
+                continue
             warnings.warn(
                 f'{value.layer.title} does not say the shape of "{value.name}": took {shape_text(shape)} '
                 f"from {source}; input_shapes sets another",
@@ -129,10 +128,10 @@ def _work_out(
                 stacklevel=5,
             )
             return shape
-    refuse(value)
+    refuse(value, ruled_out)
 
 
-def refuse(value: Value) -> NoReturn:
+def refuse(value: Value, ruled_out: Sequence[str] = ()) -> NoReturn:
     """Raise NetError that asks for the shape of a data layer's top."""
     layer, operator = value.layer, cast(DataLayer, value.layer.op)
     where = sizes = ""
@@ -145,8 +144,37 @@ def refuse(value: Value) -> NoReturn:
         f"{where}{layer.title}: {operator.whose()}"
         f'the shape of input "{value.name}" is not known'
         + (f' (its source "{source}" is not at hand)' if source else "")
+        + (f"; {' and '.join(ruled_out)} does not fit the net and its weights" if ruled_out else "")
         + f": give it (input_shapes={{'{value.name}': ({axes})}}, or --input-shape {value.name}={sizes_of}){sizes}"
     )
+
+
+def _fits(value: Value, shape: Shape, layers: list[Layer], stored: Caffemodel | None) -> bool:
+    """Whether every layer takes what it gets if ``value`` has this shape, and every stored blob fits its layer.
+
+    What depends on another input whose shape is still open is not asked, nor what reads a soft label.
+    """
+    blobs = {name: layers[-1].blobs for name, layers in stored.by_name().items()} if stored else {}
+    inputs = [layer for layer in layers if layer.op.role is Role.DATA]
+    shapes = {other: other.shape for layer in inputs for other in layer.outputs[: 1 if _is_soft(layer) else None]}
+    shapes = {other: given for other, given in shapes.items() if given} | {value: shape}
+    try:
+        for layer in layers:
+            if layer.op.role is Role.DATA or any(bottom not in shapes for bottom in layer.inputs):
+                continue
+            bottoms = [shapes[bottom] for bottom in layer.inputs]
+            tops = top_shapes(layer, bottoms)
+            for spec, blob in zip(layer.op.blob_specs(bottoms), blobs.get(layer.name, []), strict=False):
+                if not blob.fits(spec.shape):
+                    return False
+            shapes.update(zip(layer.outputs, tops, strict=True))
+    except CaffeportError:
+        return False
+    return True
+
+
+def _is_soft(layer: Layer) -> bool:
+    return cast(DataLayer, layer.op).soft_labels
 
 
 def _colour(declared: PartialShape) -> PartialShape | None:
@@ -158,50 +186,22 @@ def _colour(declared: PartialShape) -> PartialShape | None:
 
 
 def _from_weights(
-    value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None, pending: set[Value]
+    value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None
 ) -> PartialShape | None:
     """The shape with which every stored blob fits its layer, if a blob depends on it."""
     if stored is None or len(declared) != 4:
         return None
-    blobs = {name: layers[-1].blobs for name, layers in stored.by_name().items()}
-
-    def fits(shape: Shape) -> bool:
-        shapes: dict[Value, Shape | None] = {other: other.shape for layer in layers for other in layer.outputs}
-        shapes |= {value: shape} | dict.fromkeys(pending)
-        try:
-            for layer in layers:
-                if layer.op.role is Role.DATA:
-                    continue
-                bottoms = _complete(layer, shapes)
-                if bottoms is None:
-                    return False
-                tops = top_shapes(layer, bottoms)
-                for spec, blob in zip(layer.op.blob_specs(bottoms), blobs.get(layer.name, []), strict=False):
-                    if not blob.fits(spec.shape):
-                        return False
-                shapes.update(zip(layer.outputs, tops, strict=True))
-        except CaffeportError:
-            return False
-        return True
-
     _, channels, height, width = declared
     batch = cast(int, declared[0])
     sizes = [(height, width)] if height and width else [*_USUAL_SIZES, *((s, s) for s in range(8, 513))]
     for some in (channels,) if channels else (3, 1, 2, 4, 6):
-        matches = [size for size in sizes if fits((batch, some, *cast(Shape, size)))]
-        if matches and (len(sizes) == 1 or len(set(matches)) < len(set(sizes)) // 2):
-            return (batch, some, *matches[0])
+        matches = [size for size in sizes if _fits(value, (batch, some, *cast(Shape, size)), layers, stored)]
+        if not matches or (len(sizes) > 1 and len(set(matches)) >= len(set(sizes)) // 2):
+            continue
+        size = cast(Shape, matches[0])
+        if some in (1, 3) or not _fits(value, (batch, 1, some * size[0], size[1]), layers, stored):
+            return (batch, some, *size)  # an inner product alone, of 600 numbers, does not say six channels
     return None
-
-
-def _complete(layer: Layer, shapes: dict[Value, Shape | None]) -> list[Shape] | None:
-    """The shapes of the layer's bottoms, with what it demands of those that are not known."""
-    bottoms = [shapes[bottom] for bottom in layer.inputs]
-    if None not in bottoms:
-        return cast(list[Shape], bottoms)
-    demanded = demanded_shapes(layer, bottoms)
-    shapes.update(zip(layer.inputs, demanded or bottoms, strict=True))
-    return demanded
 
 
 def _from_sibling(value: Value, layers: list[Layer], message: Message) -> PartialShape | None:
