@@ -42,12 +42,19 @@ GOOD = {
     "Deconvolution": (IMAGE, 1, CONV),
     "DepthwiseConvolution": (IMAGE, 1, CONV),
     "DetectionOutput": (BOXES, 1, "detection_output_param { num_classes: 3 nms_param { top_k: 3 } keep_top_k: 2 }"),
+    "DenseImageData": ({}, 2, "dense_image_data_param { batch_size: 2 new_height: 4 new_width: 4 }"),
+    "DetectionData": ({}, 2, "detection_data_param { batch_size: 2 stride: 4 resize_height: 8 resize_width: 9 }"),
     "DummyData": ({}, 1, "dummy_data_param { num: 2 channels: 3 height: 4 width: 5 }"),
     "Embed": ({"x": (4,)}, 1, "embed_param { num_output: 2 input_dim: 3 }"),
+    "EvalData": ({}, 3, "eval_data_param { batch_size: 2 resize_height: 8 resize_width: 9 }"),
     "Flatten": (IMAGE, 1, ""),
     "HDF5Data": ({}, 1, "hdf5_data_param { batch_size: 2 }"),
     "Im2col": (IMAGE, 1, "convolution_param { kernel_size: 3 stride: 2 pad: 1 }"),
     "ImageData": ({}, 2, "image_data_param { batch_size: 2 new_height: 4 new_width: 4 }"),
+    **dict.fromkeys(
+        ("ImageLabelmapData", "ImageSegData", "WindowSegData"),
+        ({}, 2, "image_data_param { batch_size: 2 new_height: 4 new_width: 4 }"),
+    ),
     "InfogainLoss": ({"x": (4, 3), "y": (4,), "z": (3, 3)}, 1, ""),
     "InnerDistance": ({"x": (4, 3)}, 1, "inner_distance_param { num_output: 3 }"),
     "InnerProduct": (IMAGE, 1, "inner_product_param { num_output: 3 }"),
@@ -82,6 +89,8 @@ GOOD = {
     "Tile": (IMAGE, 1, "tile_param { tiles: 2 }"),
     "Upsample": (IMAGE, 1, "upsample_param { scale: 2 }"),
     "WindowData": ({}, 2, "window_data_param { batch_size: 2 } transform_param { crop_size: 4 }"),
+    "VideoData": ({}, 2, "video_data_param { batch_size: 2 new_length: 3 new_height: 4 new_width: 4 }"),
+    "VideoWithVoxelTruthData": ({}, 2, "image_data_param { batch_size: 2 new_length: 3 new_height: 4 new_width: 4 }"),
 }
 TORCH_ONLY = {
     "Accuracy", "CenterLoss", "InfogainLoss", "LargeMarginInnerProduct", "MarginInnerProduct",
@@ -106,7 +115,7 @@ def with_field(parameters: str, path: tuple[str, ...], value: int) -> str:
     field = f"{names[-1]}: {value}"
     for name in reversed(names[:-1]):
         field = f"{name} {{ {field} }}"
-    inside = re.search(rf"{message} \{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}", parameters)
+    inside = re.search(rf"\b{message} \{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}", parameters)
     rest = re.sub(rf"\b{names[0]}(: -?[\w.]+| \{{[^{{}}]*\}})", "", inside.group(1)) if inside else ""
     others = parameters.replace(inside.group(), "") if inside else parameters
     return f"{message} {{ {rest} {field} }} {others}"

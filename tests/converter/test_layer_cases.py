@@ -217,6 +217,11 @@ ROWS = [
 # Types whose tests need more than a formula of bottoms and blobs.
 ELSEWHERE = {
     **dict.fromkeys(["Data", "ImageData", "HDF5Data", "MemoryData", "DummyData", "WindowData"], "test_inputs.py"),
+    **dict.fromkeys(
+        ["VideoData", "VideoWithVoxelTruthData", "ImageSegData", "WindowSegData", "ImageLabelmapData"],
+        "test_data_forks.py",
+    ),
+    **dict.fromkeys(["DenseImageData", "DetectionData", "EvalData"], "test_data_forks.py"),
     "HDF5Output": "test_upgrade.py",
     "Split": "test_to_onnx.py",
     **dict.fromkeys(["LabelSpecificRescale", "LabelSpecificMargin"], "test_face_margins.py"),

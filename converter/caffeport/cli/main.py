@@ -13,7 +13,7 @@ from ..errors import CaffeportError, shape_text
 from ..json_text import to_json
 from ..version import __version__
 from . import upgrade
-from .arguments import add_debug, check_model, finite, mean_or_file
+from .arguments import add_debug, add_layers, check_model, finite, mean_or_file
 from .command import DONE, FAILED, print_table, run, tell
 from .parser import OneLineParser, add_standard
 
@@ -45,7 +45,10 @@ def parser() -> OneLineParser:
         metavar="BLOB=NxCxHxW",
         help="the shape of an input; replaces the declared one",
     )
-    common.add_argument("--allow-unknown-fields", action="store_true", help="ignore fields that nothing knows")
+    add_layers(common)
+    common.add_argument(
+        "--allow-unknown-fields", action="store_true", help="ignore fields that nothing knows, and tell which"
+    )
     common.add_argument(
         "--allow-missing-weights",
         action="store_true",
@@ -60,6 +63,9 @@ def parser() -> OneLineParser:
     show.add_argument("net", metavar="NET", type=Path, help="the net's text (.prototxt)")
     show.add_argument("weights", metavar="WEIGHTS", type=Path, nargs="?", help="its weights (.caffemodel)")
     show.add_argument("--json", action="store_true", help="print JSON")
+    show.add_argument(
+        "--stub", action="store_true", help="print the beginning of a file for --layers: the types that nothing knows"
+    )
     show.add_examples(
         (
             "caffeport show deploy.prototxt",
@@ -152,6 +158,7 @@ def _load(options: argparse.Namespace) -> Any:
         options.weights,
         phase=options.phase,
         stages=options.stage,
+        custom_layers=options.layers,
         input_shapes=dict(_input_shape(text) for text in options.input_shape),
         allow_unknown_fields=options.allow_unknown_fields,
         allow_missing_weights=options.allow_missing_weights,
@@ -182,7 +189,19 @@ def _mean(value: list[float] | Path | None) -> Any:
     return next(iter(load_arrays(str(value)).values()))
 
 
+def _stub(options: argparse.Namespace) -> int:
+    from ..formats import prototxt
+    from ..formats.upgrade import upgrade
+    from ..graph.stub import stub_of_text
+    from ..operators.custom import custom_operators
+
+    print(stub_of_text(upgrade(prototxt.load(options.net)), custom_operators(options.layers)), end="")
+    return DONE
+
+
 def _show(options: argparse.Namespace) -> int:
+    if options.stub:
+        return _stub(options)
     net = _load(options)
     rows: list[dict[str, Any]] = []
     seen: set[int] = set()
@@ -206,7 +225,7 @@ def _show(options: argparse.Namespace) -> int:
         shapes = {name: net.blob_shapes[name] for name in [*net.inputs, *net.outputs]}
         content: dict[str, Any] = {"name": net.name, "weights": net.weights_source, "inputs": net.inputs}
         content |= {"outputs": net.outputs, "shapes": shapes, "layers": rows}
-        print(to_json(content | totals))
+        print(to_json(content | totals | {"notes": options.notes}))
         return DONE
     lines = [
         (
@@ -253,7 +272,7 @@ def _convert(options: argparse.Namespace) -> int:
         sizes = {str(path): path.stat().st_size for path in written}
         weights = net.weights_source
         content = {"net": net.name, "weights": weights, "inputs": exported.inputs, "outputs": exported.outputs}
-        print(to_json(content | {"fixed_size": exported.fixed_size or None, "files": sizes}))
+        print(to_json(content | {"fixed_size": exported.fixed_size or None, "files": sizes, "notes": options.notes}))
         return DONE
     for path in written:
         tell(options, f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
@@ -283,7 +302,7 @@ def _check(options: argparse.Namespace) -> int:
         training=options.training,
     )
     if options.json:
-        print(report.to_json())
+        print(report.to_json(options.notes))
         return DONE if report.ok else FAILED
     lines = [
         (

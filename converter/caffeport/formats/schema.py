@@ -2,7 +2,7 @@
 
 Field types: ``int``, ``float``, ``bool``, ``str``, an ``Enum`` (members named and numbered as in
 caffe.proto), another such dataclass, ``X | None`` for "unset is different from the default", and
-``list[X]`` for repeated fields.
+``list[X]`` for repeated fields, and ``Message`` for one whose content is for others to read.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import enum
 import functools
 import types
 import typing
+import warnings
 from typing import Any, TypeVar
 
-from ..errors import PrototxtError, did_you_mean, quoted
+from ..errors import CaffeportWarning, PrototxtError, did_you_mean, quoted
+from .no_effect import changes_nothing
 from .prototxt import Field, Message, Scalar
 
 T = TypeVar("T")
@@ -46,13 +48,17 @@ def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = 
     """The message as an instance of ``cls``.
 
     Raises PrototxtError, with file:line:column, for a field that ``cls`` lacks (unless
-    ``allow_unknown``), a value of the wrong type, or a single field given twice.
+    ``allow_unknown``), a value of the wrong type, or a single field given twice. Every field that is
+    ignored on the way is told as a CaffeportWarning; those of ``no_effect`` are passed over silently.
     """
     known = field_types(cls)  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for entry in message.fields:
         if entry.name not in known:
+            if changes_nothing(title, entry.name):
+                continue
             if allow_unknown:
+                tell_ignored(message, entry, title)
                 continue
             raise PrototxtError(
                 f'{message.where(entry)}: {title} has no field "{entry.name}"{did_you_mean(entry.name, known)}; '
@@ -69,11 +75,24 @@ def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = 
     return cls(**values)
 
 
+def tell_ignored(message: Message, entry: Field, title: str) -> None:
+    """Tell, as a CaffeportWarning with file:line:column, that a field of the message is ignored."""
+    warnings.warn(
+        f'{message.where(entry)}: ignored the unknown field "{entry.name}" of {title}',
+        CaffeportWarning,
+        stacklevel=4,
+    )
+
+
 def _value(message: Message, entry: Field, kind: Any, title: str, allow_unknown: bool) -> Any:
     def wrong(expected: str) -> PrototxtError:
         found = "a message" if isinstance(entry.value, Message) else quoted(entry.value.text)
         return PrototxtError(f'{message.where(entry)}: "{entry.name}" expects {expected}, got {found}')
 
+    if kind is Message:
+        if not isinstance(entry.value, Message):
+            raise wrong("a message { ... }")
+        return entry.value
     if dataclasses.is_dataclass(kind):
         if not isinstance(entry.value, Message):
             raise wrong("a message { ... }")

@@ -13,13 +13,15 @@ from ..formats import caffemodel, prototxt
 from ..formats.prototxt import Message
 from ..formats.upgrade import upgrade
 from ..operators import registry
-from ..operators.base import Operator, Phase, Role
+from ..operators.base import Phase
+from ..operators.custom import CustomLayers, custom_operators
 from .connect import connect, split
 from .inputs import resolve_input_shapes
-from .net import Net, top_shapes
+from .net import Net
 from .net_fields import NetState
 from .options import Options
 from .params import make_params
+from .shapes import infer_shapes
 from .weights import attach
 
 
@@ -28,7 +30,7 @@ def load(
     weights: str | Path | None = None,
     phase: str = "test",
     stages: Sequence[str] = (),
-    custom_layers: Sequence[type[Operator]] = (),
+    custom_layers: CustomLayers = (),
     *,
     level: int = 0,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -44,7 +46,8 @@ def load(
     weights: a ``.caffemodel`` (or ``.caffemodel.h5``); without it Caffe's fillers initialise the blobs.
     phase: "test" or "train"; "train" keeps loss layers, and data layers' tops become inputs.
     stages, level: the state that include and exclude rules are checked against.
-    custom_layers: Operator subclasses of your own; they win over the built-in ones.
+    custom_layers: Operator subclasses of your own, or the path of a Python file that defines them; they win over the
+        built-in ones.
     input_shapes: {blob: shape}; replaces declared shapes, and makes an input of a bottom that no layer makes.
     allow_unknown_fields: ignore fields that nothing knows instead of refusing them.
     allow_missing_weights: leave layers that ``weights`` lacks to their fillers, as Caffe does without a word;
@@ -69,7 +72,7 @@ def load(
         phase=chosen,
         stages=tuple(stages),
         level=level,
-        custom_layers=tuple(custom_layers),
+        custom_layers=custom_operators(custom_layers),
         input_shapes={name: tuple(shape) for name, shape in (input_shapes or {}).items()},
         allow_unknown_fields=allow_unknown_fields,
         allow_missing_weights=chosen is Phase.TRAIN if allow_missing_weights is None else allow_missing_weights,
@@ -90,11 +93,7 @@ def build(message: Message, stored: caffemodel.Caffemodel | None, options: Optio
     net_fields, layer_messages = split(message, options)
     state = NetState(options.phase, options.level or net_fields.state.level, [*net_fields.state.stage, *options.stages])
     layers, wanted = connect(message, layer_messages, state, stored, options)
-    resolve_input_shapes(layers, options.input_shapes, stored, message)
-    for layer in layers:
-        if layer.op.role is not Role.DATA:
-            shapes = top_shapes(layer, [value.shape for value in layer.inputs])
-            for value, shape in zip(layer.outputs, shapes, strict=True):
-                value.shape = shape
+    pending = resolve_input_shapes(layers, options.input_shapes, stored, message)
+    infer_shapes(layers, pending, options.input_shapes)
     make_params(layers, wanted, options.seed)
     return Net(net_fields.name, layers, message, options)

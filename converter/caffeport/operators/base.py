@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 import numpy as np
 
 from ..errors import NetError, shape_text
+from ..formats.prototxt import Message
 from ..wiring import Reached
 from .fillers import FillerParameter
 from .onnx_builder import Emitter, Shape, Tensor
@@ -88,6 +89,7 @@ class LayerContext:
     loss: LossParameter = field(default_factory=LossParameter)
     transform: Any = None
     options: dict[str, Any] = field(default_factory=dict)
+    text: Message | None = None  # the layer's message in the net's text, where it has one
 
 
 def layer_type(*types: str) -> Callable[[LayerClass], LayerClass]:

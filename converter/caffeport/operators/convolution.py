@@ -130,6 +130,10 @@ class Convolution(Windowed):
     def groups(self, channels: int) -> int:
         return self.p.group
 
+    def outputs(self, channels: int) -> int:
+        """The channels of the top."""
+        return self.p.num_output
+
     def setup(self) -> None:
         super().setup()
         if self.p.num_output < 1:
@@ -141,28 +145,27 @@ class Convolution(Windowed):
         self.same_shape(bottoms)
         axis = self.channel_axis(bottoms[0])
         channels, group = bottoms[0][axis], self.groups(bottoms[0][axis])
-        if channels % group or self.p.num_output % group:
-            self.fail(
-                f"group {group} divides neither or only one of {channels} channels and {self.p.num_output} outputs"
-            )
+        outputs = self.outputs(channels)
+        if channels % group or outputs % group:
+            self.fail(f"group {group} divides neither or only one of {channels} channels and {outputs} outputs")
         window = self.window(bottoms[0])
         size = self.output_size(window, bottoms[0][axis + 1 :])
         if any(dim < 1 for dim in size):
             self.fail(f"a kernel of {window.kernel} does not fit a bottom of {bottoms[0]}")
-        return [(*bottoms[0][:axis], self.p.num_output, *size)] * len(bottoms)
+        return [(*bottoms[0][:axis], outputs, *size)] * len(bottoms)
 
     def output_size(self, window: Window, size: Shape) -> Shape:
         return window.slide(size)
 
     def weight_shape(self, channels: int, group: int, kernel: Shape) -> Shape:
-        return (self.p.num_output, channels // group, *kernel)
+        return (self.outputs(channels), channels // group, *kernel)
 
     def blob_specs(self, bottoms: list[Shape]) -> list[BlobSpec]:
         channels = bottoms[0][self.channel_axis(bottoms[0])]
         shape = self.weight_shape(channels, self.groups(channels), self.window(bottoms[0]).kernel)
         specs = [BlobSpec("weight", shape, self.p.weight_filler)]
         if self.p.bias_term:
-            specs.append(BlobSpec("bias", (self.p.num_output,), self.p.bias_filler))
+            specs.append(BlobSpec("bias", (self.outputs(channels),), self.p.bias_filler))
         return specs
 
     def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
@@ -181,7 +184,7 @@ class Convolution(Windowed):
             return nn.Convolution(shapes, window, self.groups(channels), axis, self.transposed)
         return getattr(nn, self.torch_modules[axes - 1])(
             channels,
-            self.p.num_output,
+            self.outputs(channels),
             window.kernel,
             window.stride,
             window.pad,
@@ -237,12 +240,35 @@ class Convolution(Windowed):
         return scale.reshape(-1, *[1] * (weight.ndim - 1))
 
 
-@layer_type("DepthwiseConvolution", "ConvolutionDepthwise")
+@layer_type("DepthwiseConvolution")
 class DepthwiseConvolution(Convolution):
     """Convolution with a group for every channel, whatever ``group`` says; of MobileNet forks"""
 
     def groups(self, channels: int) -> int:
         return channels
+
+
+@layer_type("ConvolutionDepthwise")
+class ConvolutionDepthwise(DepthwiseConvolution):
+    """Convolution with a group for every channel and as many outputs, whatever ``num_output`` and ``group`` say
+
+    conv_dw_layer.cpp of MobileNet forks, which reads neither field. Stored weights may tell another fork's layer
+    (foss-for-synopsys-dwc-arc-processors/synopsys-caffe ``conv_depthwise_layer.cpp``), which obeys both.
+    """
+
+    def groups(self, channels: int) -> int:
+        stored = self._stored()
+        obeys = stored[:1] == (self.p.num_output,) and stored[1:2] == (channels // self.p.group,)
+        return self.p.group if obeys else channels
+
+    def outputs(self, channels: int) -> int:
+        several = self.p.num_output % channels == 0 and self._stored()[:1] != (channels,)
+        return self.p.num_output if several or self.groups(channels) != channels else channels
+
+    def _stored(self) -> Shape:
+        """The shape of the weight in the file, () where there is none."""
+        stored = self.context.stored_shapes
+        return stored[0] if stored else ()
 
 
 @layer_type("Deconvolution")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,24 @@ class Slice(Operator):
         if len(sizes) != parts or min(sizes) < 1:
             self.fail(f"slice points {self.p.slice_point} do not cut {size} into {parts} parts")
         return sizes
+
+    def joined(self, tops: Sequence[Shape | None]) -> Shape | None:
+        """The bottom's shape from those of the tops, where slice points stand for what is not known of them.
+
+        A top that lacks the axis to cut along, as labels do, has one number there.
+        """
+        first = next((top for top in tops if top), None)
+        given = self.p.slice_dim if self.p.slice_dim is not None else self.p.axis
+        axis = 1 if given is None else given
+        if first is None or not 0 <= axis <= len(first):
+            return None
+        first = first if axis < len(first) else (*first, 1)
+        edges = [0, *self.p.slice_point]
+        between = [after - before for before, after in itertools.pairwise(edges)] + [None]
+        between = between if self.p.slice_point and len(between) == len(tops) else [None] * len(tops)
+        sizes = [size if top is None else (*top, 1)[axis] for top, size in zip(tops, between, strict=True)]
+        whole = sum(size for size in sizes if size is not None)
+        return None if None in sizes else (*first[:axis], whole, *first[axis + 1 :])
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,) = bottoms

@@ -90,12 +90,12 @@ class Report:
         text = f"{len(compared)} of {len(self.rows)} blobs compared, all within {tolerance}; worst max rel {worst:.3g}"
         return f"{text}; with random weights ({self.weights})" if self.random_weights else text
 
-    def to_json(self) -> str:
-        """The report as JSON text."""
+    def to_json(self, notes: Sequence[str] | None = None) -> str:
+        """The report as JSON text; with ``notes`` under that name, where some are given."""
         content = {"ok": self.ok, "summary": self.summary, "weights": self.weights, "rtol": self.rtol}
         content |= {"atol": self.atol, "caffe": self.caffe}
         rows = {"rows": [asdict(row) for row in self.rows], "exported": [asdict(row) for row in self.exported]}
-        return to_json(content | rows)
+        return to_json(content | rows | ({} if notes is None else {"notes": notes}))
 
     def __str__(self) -> str:
         lines = [
