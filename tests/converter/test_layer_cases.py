@@ -222,6 +222,15 @@ ELSEWHERE = {
     **dict.fromkeys(["LabelSpecificRescale", "LabelSpecificMargin"], "test_face_margins.py"),
     **dict.fromkeys(["PSROIPooling", "ROIPooling", "Interp", "Upsample", "PixelShuffle"], "test_fork_layers.py"),
     "BN": "test_batch_normalization_forks.py",
+    **dict.fromkeys(
+        [
+            "Proposal",
+            "Python:ProposalLayer",
+            "Python:SSH.layers.proposal_layer.ProposalLayer",
+            "Python:pylayer.proposal_layer.ProposalLayer",
+        ],
+        "test_proposals.py",
+    ),
 }
 
 

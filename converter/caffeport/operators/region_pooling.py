@@ -19,6 +19,7 @@ class RegionPooling(Operator):
 
     bottoms = (2, 2)
     bottom_axes = ((4, 4), (2, None))
+    row_bottoms = (1,)
 
     def check(self, bottoms: list[Shape]) -> None:
         if count(bottoms[1], 1) != 5:

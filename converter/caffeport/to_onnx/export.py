@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from ..errors import CaffeportWarning, ExportError, NetError
 from ..files import replacing, write_numbers
@@ -124,22 +124,34 @@ def trace(
                 f"export up to a blob before it, as outputs=[{up_to}]"
             )
     folds = folding.plan(layers, wanted) if fold else {}
-    for batch, size in ((dynamic_batch, dynamic_batch), (dynamic_batch, False), (False, False)):
+    free = dynamic_batch
+    for batch, size in dict.fromkeys([(free, free), (free, False), (False, free), (False, False)]):
         try:
             axes = Axes(net, layers, inputs, batch, size)
             graph = _emit(net, layers, folds, wanted, opset, axes, preprocessing)
-        except (NeedsStaticShape, NetError):
-            if not batch:
-                raise
+        except (NeedsStaticShape, NetError) as problem:
+            if not batch and not size:
+                _refuse(net, problem)
             continue
-        if dynamic_batch and not batch and inputs:
+        if free and not batch and inputs:
+            what = "one batch of any height and width" if size else "the declared shapes"
             warnings.warn(
-                f"net {net.name!r}: a layer fixes the batch size, so the ONNX file is for the declared shapes",
+                f"net {net.name!r}: a layer fixes the batch size, so the ONNX file is for {what}",
                 CaffeportWarning,
                 stacklevel=4,
             )
         return graph
     raise AssertionError("unreachable")
+
+
+def _refuse(net: Net, problem: Exception) -> NoReturn:
+    """Raise why the net cannot be exported even for its declared shapes."""
+    if isinstance(problem, NeedsStaticShape):
+        raise ExportError(
+            f'net {net.name!r}: a layer has to know the size of "{problem}", which the numbers decide; '
+            "export up to a blob before it (outputs=[...])"
+        ) from None
+    raise problem
 
 
 def _emit(

@@ -59,6 +59,7 @@ from .normalization import MVN, BatchNorm, Bias, LRNAcrossChannels, LRNWithinCha
 from .pooling import SPP, AvePooling, MaxPooling, StochasticPooling
 from .prelu import PReLU
 from .preprocessing import Preprocess
+from .proposals import RegionProposals
 from .recurrent import LSTM, RNN
 from .region_pooling import PSROIPooling, ROIPooling
 from .resampling import Interp, MaskUpsample, NearestUpsample
