@@ -223,6 +223,9 @@ ELSEWHERE = {
     **dict.fromkeys(["PSROIPooling", "ROIPooling", "Interp", "Upsample", "PixelShuffle"], "test_fork_layers.py"),
     "BN": "test_batch_normalization_forks.py",
     **dict.fromkeys(
+        ["SmoothL1Loss", "SmoothL1LossOHEM", "SoftmaxWithLossOHEM", "BoxAnnotatorOHEM"], "test_box_losses.py"
+    ),
+    **dict.fromkeys(
         [
             "Proposal",
             "Python:ProposalLayer",

@@ -50,6 +50,8 @@ class Normalization(enum.Enum):
     VALID = 1
     BATCH_SIZE = 2
     NONE = 3
+    PRE_FIXED = -1
+    """By pre_fixed_normalizer. R-FCN's Caffe numbers it 3 and NONE 4; a number in a text is meant as BVLC's here."""
 
 
 @dataclass
@@ -57,6 +59,7 @@ class LossParameter:
     ignore_label: int | None = None
     normalization: Normalization | None = None
     normalize: bool | None = None
+    pre_fixed_normalizer: float = 1.0
 
 
 @dataclass

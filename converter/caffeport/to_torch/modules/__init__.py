@@ -39,6 +39,7 @@ from torch.nn import (
 from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshold
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
 from .batch_normalization_forks import MovingBN, SegNetBN
+from .box_loss import BoxAnnotatorOHEM, SmoothL1Loss
 from .convolution import Convolution, Im2col
 from .detection import DetectionOutput, PriorBox
 from .face import Flip, InnerDistance, LabelSpecificAdd, Normalize, SSDNormalize
