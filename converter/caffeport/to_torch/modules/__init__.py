@@ -63,6 +63,7 @@ from .preprocessing import Preprocess
 from .proposals import RegionProposals
 from .recurrent import LSTM, RNN
 from .region_pooling import PSROIPooling, ROIPooling
+from .region_sampling import MaskPooling, MaskResize, ROIAlign
 from .resampling import Interp, MaskUpsample, NearestUpsample
 from .selection import ArgMax, BatchReindex, Filter
 from .shape import (
