@@ -40,6 +40,7 @@ from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshol
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
 from .batch_normalization_forks import MovingBN, SegNetBN
 from .box_loss import BoxAnnotatorOHEM, SmoothL1Loss
+from .cascade import BoxGroupOutput, BoxOutput, DecodeBBox, FrcnnOutput, ScaleRoute
 from .convolution import Convolution, Im2col
 from .detection import DetectionOutput, PriorBox
 from .face import Flip, InnerDistance, LabelSpecificAdd, Normalize, SSDNormalize
