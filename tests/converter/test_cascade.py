@@ -245,8 +245,10 @@ def test_box_group_output(tmp_path, least, pre, post):
                 for k, field in enumerate(sizes):
                     n = image * len(sizes) + k
                     for place in np.ndindex(prob.shape[2:]):
-                        box = field_box(deltas[n, :, *place], field, place, stride, prob.shape[2:], 3, 1.5, 1)
-                        boxes.append((box, float(1 - prob[n, 0, *place])))
+                        box = field_box(
+                            deltas[(n, slice(None), *place)], field, place, stride, prob.shape[2:], 3, 1.5, 1
+                        )
+                        boxes.append((box, float(1 - prob[(n, 0, *place)])))
             rows += [[image, *box, score] for box, score in chosen_boxes(boxes, least, 18, pre, post, 0.5, 1)]
         rois = [row[:5] for row in rows] or [[0, 1, 1, 10, 10]]
         assert_rows(net, tmp_path, arrays, opsets=OPSETS, rois=rois, scored=rows or [[0.0] * 6])
@@ -269,8 +271,10 @@ def test_box_output(tmp_path, least, pre, post):
             boxes = []
             for maps, field, stride in zip(arrays, ((30, 20), (60, 40)), (8, 16), strict=True):
                 for place in np.ndindex(maps.shape[2:]):
-                    box = field_box(maps[image, 3:, *place], field, place, stride, maps.shape[2:], 3, 1.5, 0)
-                    score = maps[image, 1:3, *place].max() - maps[image, 0, *place]  # in float32, with ties
+                    box = field_box(
+                        maps[(image, slice(3, None), *place)], field, place, stride, maps.shape[2:], 3, 1.5, 0
+                    )
+                    score = maps[(image, slice(1, 3), *place)].max() - maps[(image, 0, *place)]  # in float32, with ties
                     boxes.append((box, float(score)))
             rows += [[image, *box, score] for box, score in chosen_boxes(boxes, least, 18, pre, post, 0.4, 0)]
         rois = [row[:5] for row in rows] or [[0, 1, 1, 10, 10]]

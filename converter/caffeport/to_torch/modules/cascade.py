@@ -89,6 +89,20 @@ def overlaps(boxes: Tensor, others: Tensor, mode: str, whole_pixels: bool) -> Te
     return torch.where(common > 0, common / below, 0)
 
 
+def paired_overlaps(low: Tensor, size: Tensor, other: Tensor, other_size: Tensor, whole_pixels: bool) -> Tensor:
+    """Intersection over union of boxes (..., 2) with the others of the same place; 0 where one has no area.
+
+    whole_pixels: sizes count both end pixels, and boxes have to share a pixel.
+    """
+    extra = 1.0 if whole_pixels else 0.0
+    ends = torch.minimum(low + size - extra, other + other_size - extra)
+    common = ends - torch.maximum(low, other)
+    shares = (common >= 0 if whole_pixels else common > 0) & (size > 0) & (other_size > 0)
+    shared = torch.where(shares.all(-1), (common + extra).prod(-1), 0.0)
+    union = size.prod(-1) + other_size.prod(-1) - shared
+    return torch.where(shared > 0, shared / union, 0.0)
+
+
 def suppressed(boxes: Tensor, threshold: float, mode: str, whole_pixels: bool) -> Tensor:
     """Indices of the boxes (K, 4), best first, that none kept before overlaps by more than ``threshold``."""
     device, boxes = boxes.device, boxes.cpu()
