@@ -241,3 +241,15 @@ def test_one_image_at_a_time(tmp_path):
     text = nets.inputs(s=(2, 18, 4, 6), d=(2, 36, 4, 6), info=(2, 3)) + python_layer("'feat_stride': 16")
     with pytest.raises(caffeport.NetError, match=r'layer "rois" \(Python\): proposals are made for one image'):
         nets.load(tmp_path, text)
+
+
+def test_options_on_the_command_line(tmp_path, capsys):
+    from caffeport.cli.main import main
+
+    proposal_net(tmp_path, python_layer("'feat_stride': 16"), 9)
+    path = str(tmp_path / "net.prototxt")
+    assert main(["show", path, "--layer-option", "rpn_post_nms_top_n=7", "--json"]) == 0
+    assert '"rois"' in capsys.readouterr().out
+    for text, message in (("rpn_post_nms_top_n", "expects NAME=NUMBER"), ("rpn=3", 'names "rpn"')):
+        assert main(["show", path, "--layer-option", text]) == 2
+        assert message in capsys.readouterr().err
