@@ -227,6 +227,25 @@ ELSEWHERE = {
     **dict.fromkeys(["LabelSpecificRescale", "LabelSpecificMargin"], "test_face_margins.py"),
     **dict.fromkeys(["PSROIPooling", "ROIPooling", "Interp", "Upsample", "PixelShuffle"], "test_fork_layers.py"),
     "BN": "test_batch_normalization_forks.py",
+    **dict.fromkeys(
+        ["DetectionGroupLoss", "DetectionLoss", "DetectionGroupAccuracy", "DetectionAccuracy"],
+        "test_detection_training.py",
+    ),
+    **dict.fromkeys(["HardMining", "ProposalTarget", "BboxAccuracy"], "test_region_choice.py"),
+    **dict.fromkeys(["DecodeBBox", "ScaleRoute", "FrcnnOutput", "BoxGroupOutput", "BoxOutput"], "test_cascade.py"),
+    **dict.fromkeys(["ROIAlign", "MaskResize", "MaskPooling"], "test_region_sampling.py"),
+    **dict.fromkeys(
+        ["SmoothL1Loss", "SmoothL1LossOHEM", "SoftmaxWithLossOHEM", "BoxAnnotatorOHEM"], "test_box_losses.py"
+    ),
+    **dict.fromkeys(
+        [
+            "Proposal",
+            "Python:ProposalLayer",
+            "Python:SSH.layers.proposal_layer.ProposalLayer",
+            "Python:pylayer.proposal_layer.ProposalLayer",
+        ],
+        "test_proposals.py",
+    ),
 }
 
 

@@ -55,6 +55,13 @@ def parser() -> OneLineParser:
         default=None,
         help="leave layers without weights to their fillers",
     )
+    common.add_argument(
+        "--layer-option",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="a setting that no text tells, such as rpn_post_nms_top_n=1000 of a Python ProposalLayer",
+    )
     common.add_argument("--bn", choices=("variance", "inverse_std"), help="what a 4-blob BN layer stores last")
     add_debug(common)
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
@@ -163,6 +170,7 @@ def _load(options: argparse.Namespace) -> Any:
         allow_unknown_fields=options.allow_unknown_fields,
         allow_missing_weights=options.allow_missing_weights,
         bn=options.bn,
+        layer_options=dict(_layer_option(text) for text in options.layer_option),
     )
 
 
@@ -175,6 +183,17 @@ def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
     if not name or not shape:
         raise CaffeportError(f'--input-shape expects BLOB=NxCxHxW, got "{text}"')
     return name, shape
+
+
+def _layer_option(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not name or not math.isfinite(value):
+        raise CaffeportError(f'--layer-option expects NAME=NUMBER, got "{text}"')
+    return name, value
 
 
 def _mean(value: list[float] | Path | None) -> Any:

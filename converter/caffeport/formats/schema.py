@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import keyword
 import types
 import typing
 import warnings
@@ -31,7 +32,10 @@ _BOOLS = {"true": True, "t": True, "True": True, "1": True, "false": False, "f":
 
 @functools.cache
 def field_types(cls: type) -> dict[str, tuple[Any, bool]]:
-    """{field name: (type of one value, repeated?)} of a schema dataclass."""
+    """{field name: (type of one value, repeated?)} of a schema dataclass.
+
+    A field whose name is a word of Python's has an underscore behind it in the dataclass (``lambda_``).
+    """
     hints = typing.get_type_hints(cls)
     resolved = {}
     for entry in dataclasses.fields(cls):
@@ -40,7 +44,8 @@ def field_types(cls: type) -> dict[str, tuple[Any, bool]]:
             kind, repeated = typing.get_args(kind)[0], True
         elif isinstance(kind, types.UnionType):
             kind = next(arg for arg in typing.get_args(kind) if arg is not types.NoneType)
-        resolved[entry.name] = (kind, repeated)
+        name = entry.name.removesuffix("_")
+        resolved[name if keyword.iskeyword(name) else entry.name] = (kind, repeated)
     return resolved
 
 
@@ -72,7 +77,7 @@ def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = 
             raise PrototxtError(f'{message.where(entry)}: "{entry.name}" is given twice in {title}')
         else:
             values[entry.name] = value
-    return cls(**values)
+    return cls(**{f"{name}_" if keyword.iskeyword(name) else name: value for name, value in values.items()})
 
 
 def tell_ignored(message: Message, entry: Field, title: str) -> None:

@@ -202,6 +202,7 @@ class DetectionOutput(Operator):
     """
 
     schemas = {"detection_output_param": DetectionOutputParameter}
+    varying_axis = 2
     bottoms = (3, 4)
     bottom_axes = ((2, None), (2, None), (3, None), (0, None))
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from ..errors import CaffeportWarning, ExportError, NetError, name_list
 from ..files import replacing, write_numbers
@@ -140,25 +140,25 @@ def trace(
             )
     folds = folding.plan(layers, wanted) if fold else {}
     fixed_by: list[str] = []  # of the attempts so far: what stood against them
-    any_size = dynamic_batch
+    free = any_size = dynamic_batch
     if any_size and preprocessing is not None and preprocessing.fixes_size:
         any_size = False
         fixed_by.append("the mean image")
-    for batch, size in ((dynamic_batch, any_size), (dynamic_batch, False), (False, False)):
+    for batch, size in dict.fromkeys([(free, any_size), (free, False), (False, any_size), (False, False)]):
         g = Emitter(opset)
         try:
             axes = Axes(net, layers, inputs, batch, size)
             graph = _emit(g, net, layers, folds, wanted, axes, preprocessing)
-        except (NeedsStaticShape, NetError) as error:
-            if not batch:
-                raise
+        except (NeedsStaticShape, NetError) as problem:
+            if not batch and not size:
+                _refuse(net, problem)
             titles = [layer.title for layer in layers if layer.name == g.layer_name]
-            fixed_by.append(error.layer.title if isinstance(error, FixedAxes) else titles[-1] if titles else "")
+            fixed_by.append(problem.layer.title if isinstance(problem, FixedAxes) else titles[-1] if titles else "")
             continue
-        if dynamic_batch and not batch and inputs:
+        if free and not batch and inputs:
+            what = "one batch of any height and width" if size else "the declared shapes"
             warnings.warn(
-                f"net {net.name!r}: {fixed_by[-1] or 'a layer'} fixes the batch size, so the ONNX file is for the "
-                "declared shapes",
+                f"net {net.name!r}: {fixed_by[-1] or 'a layer'} fixes the batch size, so the ONNX file is for {what}",
                 CaffeportWarning,
                 stacklevel=4,
             )
@@ -176,6 +176,16 @@ def _fixed_size(inputs: list[Port], layer: str) -> str:
             by = f" by {layer}" if layer else ""
             return f'height and width of "{port.name}" are fixed at {height}x{width}{by}'
     return ""
+
+
+def _refuse(net: Net, problem: Exception) -> NoReturn:
+    """Raise why the net cannot be exported even for its declared shapes."""
+    if isinstance(problem, NeedsStaticShape):
+        raise ExportError(
+            f'net {net.name!r}: a layer has to know the size of "{problem}", which the numbers decide; '
+            "export up to a blob before it (outputs=[...])"
+        ) from None
+    raise problem
 
 
 def _emit(

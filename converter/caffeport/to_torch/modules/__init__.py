@@ -39,8 +39,11 @@ from torch.nn import (
 from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshold
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
 from .batch_normalization_forks import MovingBN, SegNetBN
+from .box_loss import BoxAnnotatorOHEM, SmoothL1Loss
+from .cascade import BoxGroupOutput, BoxOutput, DecodeBBox, FrcnnOutput, ScaleRoute
 from .convolution import Convolution, Im2col
 from .detection import DetectionOutput, PriorBox
+from .detection_training import DetectionAccuracy, DetectionGroupLoss, DetectionLoss
 from .face import Flip, InnerDistance, LabelSpecificAdd, Normalize, SSDNormalize
 from .face_loss import CenterLoss, GeneralContrastiveLoss, GeneralTripletLoss
 from .face_margin import LabelSpecificMargin, LabelSpecificRescale, MarginInnerProduct
@@ -59,8 +62,11 @@ from .normalization import MVN, BatchNorm, Bias, LRNAcrossChannels, LRNWithinCha
 from .pooling import SPP, AvePooling, MaxPooling, StochasticPooling
 from .prelu import PReLU
 from .preprocessing import Preprocess
+from .proposals import RegionProposals
 from .recurrent import LSTM, RNN
+from .region_choice import BboxAccuracy, HardMining, ProposalTarget
 from .region_pooling import PSROIPooling, ROIPooling
+from .region_sampling import MaskPooling, MaskResize, ROIAlign
 from .resampling import Interp, MaskUpsample, NearestUpsample
 from .selection import ArgMax, BatchReindex, Filter
 from .shape import (
