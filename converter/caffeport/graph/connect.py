@@ -170,6 +170,7 @@ def _layer_op(
             fields.loss_param,
             fields.transform_param,
             options.layer_options,
+            tuple(fields.propagate_down),
         )
     )
 

@@ -88,6 +88,7 @@ class LayerContext:
     loss: LossParameter = field(default_factory=LossParameter)
     transform: Any = None
     options: dict[str, Any] = field(default_factory=dict)
+    propagate_down: tuple[bool, ...] = ()  # of each bottom: may its gradient pass on? Empty: yes
 
 
 def layer_type(*types: str) -> Callable[[LayerClass], LayerClass]:

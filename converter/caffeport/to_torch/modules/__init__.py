@@ -41,6 +41,7 @@ from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
 from .batch_normalization_forks import MovingBN, SegNetBN
 from .convolution import Convolution, Im2col
 from .detection import DetectionOutput, PriorBox
+from .detection_evaluate import DetectionEvaluate
 from .face import Flip, InnerDistance, LabelSpecificAdd, Normalize, SSDNormalize
 from .face_loss import CenterLoss, GeneralContrastiveLoss, GeneralTripletLoss
 from .face_margin import LabelSpecificMargin, LabelSpecificRescale, MarginInnerProduct
@@ -75,5 +76,6 @@ from .shape import (
     Split,
     Tile,
 )  # fmt: skip
+from .ssd_training import MultiBoxLoss
 
 __all__ = [name for name in dir() if name[0].isupper()]
