@@ -224,6 +224,7 @@ ELSEWHERE = {
     "BN": "test_batch_normalization_forks.py",
     **dict.fromkeys(["MultiBoxLoss", "AnnotatedData"], "test_ssd_training.py"),
     "DetectionEvaluate": "test_detection_evaluate.py",
+    **dict.fromkeys(["Reorg", "YoloDetectionOutput", "Yolov3DetectionOutput"], "test_yolo_detection.py"),
 }
 
 

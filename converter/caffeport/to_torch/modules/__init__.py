@@ -62,6 +62,7 @@ from .prelu import PReLU
 from .preprocessing import Preprocess
 from .recurrent import LSTM, RNN
 from .region_pooling import PSROIPooling, ROIPooling
+from .reorg import Reorg
 from .resampling import Interp, MaskUpsample, NearestUpsample
 from .selection import ArgMax, BatchReindex, Filter
 from .shape import (
@@ -77,5 +78,6 @@ from .shape import (
     Tile,
 )  # fmt: skip
 from .ssd_training import MultiBoxLoss
+from .yolo_detection import YoloDetectionOutput, Yolov3DetectionOutput
 
 __all__ = [name for name in dir() if name[0].isupper()]
