@@ -79,5 +79,6 @@ from .shape import (
 )  # fmt: skip
 from .ssd_training import MultiBoxLoss
 from .yolo_detection import YoloDetectionOutput, Yolov3DetectionOutput
+from .yolo_loss import RegionLoss, YoloSeg, Yolov3
 
 __all__ = [name for name in dir() if name[0].isupper()]
