@@ -10,7 +10,7 @@ from pkgutil import iter_modules
 from ..errors import NetError
 from .base import Operator
 
-NO_FAMILIES = ("base", "fillers", "onnx_builder")
+NO_FAMILIES = ("base", "fillers", "onnx_builder", "onnx_shapes", "onnx_tensor")
 FAMILIES = tuple(sorted(module.name for module in iter_modules(__path__) if module.name not in NO_FAMILIES))
 
 

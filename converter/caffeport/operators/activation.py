@@ -36,10 +36,10 @@ class ReLU(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.LeakyReLU(self.p.negative_slope) if self.p.negative_slope else nn.ReLU()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         if self.p.negative_slope:
-            return g.op("LeakyRelu", x[0].name, alpha=self.p.negative_slope)
-        return g.op("Relu", x[0].name)
+            return g.op("LeakyRelu", x[0], alpha=self.p.negative_slope)
+        return g.op("Relu", x[0])
 
 
 @layer_type("ReLU6")
@@ -51,8 +51,8 @@ class ReLU6(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Clip(0.0, 6.0)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Clip", x[0].name, g.const(0.0), g.const(6.0))
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Clip", x[0], g.const(0.0), g.const(6.0))
 
 
 @dataclass
@@ -74,10 +74,10 @@ class PReLU(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.PReLU(1 if self.p.channel_shared else bottoms[0][1])
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         if self.p.channel_shared:
-            return g.op("PRelu", x[0].name, g.blob(0, (1,)))
-        return g.op("PRelu", x[0].name, g.blob(0, (x[0].shape[1], *[1] * (x[0].rank - 2))))
+            return g.op("PRelu", x[0], g.blob(0, (1,)))
+        return g.op("PRelu", x[0], g.blob(0, (x[0].shape[1], *[1] * (x[0].rank - 2))))
 
 
 @dataclass
@@ -94,8 +94,8 @@ class ELU(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ELU(self.p.alpha)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Elu", x[0].name, alpha=self.p.alpha)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Elu", x[0], alpha=self.p.alpha)
 
 
 @layer_type("Sigmoid")
@@ -107,8 +107,8 @@ class Sigmoid(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Sigmoid()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Sigmoid", x[0].name)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Sigmoid", x[0])
 
 
 @layer_type("TanH")
@@ -120,8 +120,8 @@ class TanH(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Tanh()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Tanh", x[0].name)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Tanh", x[0])
 
 
 @layer_type("AbsVal")
@@ -133,8 +133,8 @@ class AbsVal(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.AbsVal()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Abs", x[0].name)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Abs", x[0])
 
 
 @layer_type("BNLL")
@@ -146,8 +146,8 @@ class BNLL(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Softplus()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Softplus", x[0].name)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Softplus", x[0])
 
 
 @dataclass
@@ -173,13 +173,13 @@ class Power(Operator):
         constant = self.constant()
         return nn.Power(self.p.power, self.p.scale, self.p.shift) if constant is None else nn.Constant(constant)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         constant = self.constant()
         if constant is not None:
-            return g.op("Expand", g.const(constant), g.op("Shape", x[0].name))
-        inner = g.add(g.mul(x[0].name, self.p.scale), self.p.shift)
+            return g.op("Expand", g.const(constant), g.op("Shape", x[0]))
+        inner = g.add(g.mul(x[0], self.p.scale), self.p.shift)
         if self.p.power == 1:
-            return inner if inner != x[0].name else g.op("Identity", inner)
+            return inner if inner is not x[0] else g.op("Identity", inner)
         return g.op("Pow", inner, g.const(self.p.power))
 
 
@@ -210,8 +210,8 @@ class Exp(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Exp(self.inner, self.outer)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.mul(g.op("Exp", g.mul(x[0].name, self.inner)), self.outer)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.mul(g.op("Exp", g.mul(x[0], self.inner)), self.outer)
 
 
 @layer_type("Log")
@@ -229,8 +229,8 @@ class Log(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Log(self.p.scale, self.p.shift, self.factor)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.mul(g.op("Log", g.add(g.mul(x[0].name, self.p.scale), self.p.shift)), self.factor)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.mul(g.op("Log", g.add(g.mul(x[0], self.p.scale), self.p.shift)), self.factor)
 
 
 @dataclass
@@ -247,8 +247,8 @@ class Threshold(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Threshold(self.p.threshold)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.cast(g.op("Greater", x[0].name, g.const(self.p.threshold)), "float")
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.cast(g.op("Greater", x[0], g.const(self.p.threshold)), "float")
 
 
 @dataclass
@@ -272,8 +272,8 @@ class Clip(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Clip(self.p.min, self.p.max)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Clip", x[0].name, g.const(self.p.min), g.const(self.p.max))
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Clip", x[0], g.const(self.p.min), g.const(self.p.max))
 
 
 @dataclass
@@ -290,8 +290,8 @@ class Swish(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Swish(self.p.beta)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Mul", x[0].name, g.op("Sigmoid", g.mul(x[0].name, self.p.beta)))
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Mul", x[0], g.op("Sigmoid", g.mul(x[0], self.p.beta)))
 
 
 @layer_type("HardSwish")
@@ -301,9 +301,9 @@ class HardSwish(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Hardswish()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        clipped = g.op("Clip", g.add(x[0].name, 3.0), g.const(0.0), g.const(6.0))
-        return g.mul(g.op("Mul", x[0].name, clipped), 1 / 6)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        clipped = g.op("Clip", g.add(x[0], 3.0), g.const(0.0), g.const(6.0))
+        return g.mul(g.op("Mul", x[0], clipped), 1 / 6)
 
 
 @dataclass
@@ -329,8 +329,8 @@ class Softmax(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Softmax(self.axis(self.p.axis, len(bottoms[0])))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Softmax", x[0].name, axis=self.axis(self.p.axis, x[0].rank))
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Softmax", x[0], axis=self.axis(self.p.axis, x[0].rank))
 
 
 def check_softmax(layer: Operator, p: SoftmaxParameter) -> None:
@@ -357,5 +357,5 @@ class Dropout(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Dropout(self.p.dropout_ratio)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return x[0].name
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return x[0]

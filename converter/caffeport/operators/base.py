@@ -184,8 +184,8 @@ class Operator:
         """The axis from which on the one bottom is flattened before the torch module takes it; None: as it is."""
         return None
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str | list[str]:
-        """Emit standard ONNX operators; returns the name of each top."""
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor | Sequence[Tensor]:
+        """Emit standard ONNX operators on the bottoms ``x``; returns the tensor of each top."""
         g.refuse("it has no ONNX form")
 
     # What some subclasses override.

@@ -190,41 +190,40 @@ class Convolution(Windowed):
             bias=self.p.bias_term,
         )
 
-    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
         return [self._onnx_one(g, "Conv", bottom, top) for bottom, top in zip(x, g.tops, strict=True)]
 
-    def _onnx_one(self, g: Emitter, kind: str, x: Tensor, top: Tensor) -> str:
+    def _onnx_one(self, g: Emitter, kind: str, x: Tensor, top: Tensor) -> Tensor:
         window = self.window(x.shape)
         axis = self.channel_axis(x.shape)
         if not window.kernel or axis != 1:
             return self._onnx_reshaped(g, kind, x, top, window, axis)
-        return self._onnx_conv(g, kind, x.name, window, x.shape[axis])
+        return self._onnx_conv(g, kind, x, window)
 
-    def _onnx_conv(self, g: Emitter, kind: str, name: str, window: Window, channels: int) -> str:
+    def _onnx_conv(self, g: Emitter, kind: str, x: Tensor, window: Window) -> Tensor:
         return g.op(
             kind,
-            name,
+            x,
             *g.blobs(),
             kernel_shape=list(window.kernel),
             strides=list(window.stride),
             pads=[*window.pad, *window.pad],
             dilations=list(window.dilation),
-            group=self.groups(channels),
+            group=self.groups(x.shape[1]),
         )
 
-    def _onnx_reshaped(self, g: Emitter, kind: str, x: Tensor, top: Tensor, window: Window, axis: int) -> str:
+    def _onnx_reshaped(self, g: Emitter, kind: str, x: Tensor, top: Tensor, window: Window, axis: int) -> Tensor:
         """Channels on another axis than 1, or no spatial axis at all: as a batch of one-high images."""
-        shape, channels = self.flat(x.shape), x.shape[axis]
         for i in range(x.rank):
             x.static(i)
-        name = g.op("Reshape", x.name, g.ints([*shape, *([] if window.kernel else [1])]))
+        flat = g.op("Reshape", x, g.ints([*self.flat(x.shape), *([] if window.kernel else [1])]))
         if window.kernel:
-            made = self._onnx_conv(g, kind, name, window, channels)
+            result = self._onnx_conv(g, kind, flat, window)
         else:
             weight = self.blob_specs([x.shape])[0].shape
             blobs = [g.blob(0, (*weight, 1), how="1d"), *([g.blob(1)] if self.p.bias_term else [])]
-            made = g.op(kind, name, *blobs, kernel_shape=[1], group=self.groups(channels))
-        return g.op("Reshape", made, g.ints(list(top.shape)))
+            result = g.op(kind, flat, *blobs, kernel_shape=[1], group=self.groups(flat.shape[1]))
+        return g.op("Reshape", result, g.ints(list(top.shape)))
 
     def can_absorb(self, top: Shape) -> bool:
         return self.context.num_tops == 1 and len(top) > 2 and self.axis(self.p.axis, len(top)) == 1
@@ -273,7 +272,7 @@ class Deconvolution(Convolution):
         per_input = self.p.num_output // self.groups(bottoms[0][axis]) * math.prod(self.window(bottoms[0]).kernel)
         return sum(count(bottom) for bottom in bottoms) * per_input
 
-    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
         return [self._onnx_one(g, "ConvTranspose", bottom, top) for bottom, top in zip(x, g.tops, strict=True)]
 
     def spread(self, scale: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -301,21 +300,21 @@ class Im2col(Windowed):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Im2col(self.window(bottoms[0]), self.channel_axis(bottoms[0]))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
         # A grouped convolution with one-hot kernels picks each position of the window in turn.
-        made = []
+        tops = []
         for bottom, top in zip(x, g.tops, strict=True):
             axis, window = self.channel_axis(bottom.shape), self.window(bottom.shape)
             channels, size = bottom.static(axis), math.prod(window.kernel)
             one_hot = np.tile(np.eye(size).reshape(size, 1, *window.kernel), (channels, 1, *[1] * len(window.kernel)))
-            name = bottom.name
+            image = bottom
             if axis != 1:
                 for i in range(bottom.rank):
                     bottom.static(i)
-                name = g.op("Reshape", name, g.ints(list(self.flat(bottom.shape))))
-            name = g.op(
+                image = g.op("Reshape", bottom, g.ints(list(self.flat(bottom.shape))))
+            columns = g.op(
                 "Conv",
-                name,
+                image,
                 g.const(one_hot),
                 kernel_shape=list(window.kernel),
                 strides=list(window.stride),
@@ -323,5 +322,5 @@ class Im2col(Windowed):
                 dilations=list(window.dilation),
                 group=channels,
             )
-            made.append(name if axis == 1 else g.op("Reshape", name, g.ints(list(top.shape))))
-        return made
+            tops.append(columns if axis == 1 else g.op("Reshape", columns, g.ints(list(top.shape))))
+        return tops

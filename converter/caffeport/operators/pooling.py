@@ -174,10 +174,10 @@ class Pooling(Operator):
             return nn.MaxPooling(window, with_mask)
         return nn.AvePooling(window) if method is PoolMethod.AVE else nn.StochasticPooling(window)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str | list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor | list[Tensor]:
         method = self.p.pool
         if self.p.global_pooling and self.context.num_tops == 1 and method is not PoolMethod.STOCHASTIC:
-            return g.op("GlobalMaxPool" if method is PoolMethod.MAX else "GlobalAveragePool", x[0].name)
+            return g.op("GlobalMaxPool" if method is PoolMethod.MAX else "GlobalAveragePool", x[0])
         if self.p.global_pooling:
             x[0].static(2), x[0].static(3)
         window = self.window(x[0].shape)
@@ -189,40 +189,34 @@ class Pooling(Operator):
         if method is PoolMethod.AVE:
             return onnx_average(g, x[0], window)
         # In the TEST phase, STOCHASTIC is the average weighted by the numbers themselves.
-        square = g.op("Mul", x[0].name, x[0].name)
-        total = onnx_sum(g, x[0].name, window)
+        square = g.op("Mul", x[0], x[0])
+        total = onnx_sum(g, x[0], window)
         return g.op("Div", onnx_sum(g, square, window), g.op("Max", total, g.const(np.finfo(np.float32).tiny)))
 
 
 def _padded(
-    g: Emitter, name: str, near: Sequence[int], far: Sequence[int], window: PoolWindow, value: float = 0.0
-) -> str:
+    g: Emitter, x: Tensor, near: Sequence[int], far: Sequence[int], window: PoolWindow, value: float = 0.0
+) -> Tensor:
     """A Pad of height and width; where it reaches a whole kernel, one more is padded and sliced off again.
 
     ONNX Runtime up to 1.23 merges a Pad into the pooling after it, and then refuses pads of a kernel or more.
     """
     if far[0] < window.kernel[0] and far[1] < window.kernel[1]:
-        return g.pad(name, [0, 0, *near], [0, 0, *far], value)
-    return g.slice(g.pad(name, [0, 0, *near], [0, 0, far[0] + 1, far[1] + 1], value), [2, 3], [0, 0], [-1, -1])
+        return g.pad(x, [0, 0, *near], [0, 0, *far], value)
+    return g.slice(g.pad(x, [0, 0, *near], [0, 0, far[0] + 1, far[1] + 1], value), [2, 3], [0, 0], [-1, -1])
 
 
-def onnx_max(g: Emitter, x: Tensor, window: PoolWindow, with_mask: bool = False) -> list[str]:
+def onnx_max(g: Emitter, x: Tensor, window: PoolWindow, with_mask: bool = False) -> list[Tensor]:
     """[MaxPool, and the mask as float]; padding that MaxPool refuses (kernel or more) goes into a Pad."""
     far, near = window.far, window.pad
-    height, width = x.shape[2], x.shape[3]
-    name = x.name
+    padded, near_inside, pads = x, (0, 0), [*near, *far]
     if far[0] >= window.kernel[0] or far[1] >= window.kernel[1]:
-        name = _padded(g, name, near, far, window, FLOAT_MIN)
-        padded_width = width + near[1] + far[1]
-        padded_height = height + near[0] + far[0]
-        near_inside, pads = near, [0, 0, 0, 0]
-    else:
-        padded_height, padded_width, near_inside, pads = height, width, (0, 0), [*near, *far]
+        padded, near_inside, pads = _padded(g, x, near, far, window, FLOAT_MIN), near, [0, 0, 0, 0]
     shape = {"kernel_shape": list(window.kernel), "strides": list(window.stride), "pads": pads}
     if not with_mask:
-        return [g.op("MaxPool", name, **shape)]
-    x.static(2), x.static(3)
-    top, index = g.ops("MaxPool", 2, name, **shape)
+        return [g.op("MaxPool", padded, **shape)]
+    (height, width), (padded_height, padded_width) = ([one.static(2), one.static(3)] for one in (x, padded))
+    top, index = g.ops("MaxPool", 2, padded, **shape)
     # ONNX counts through the whole tensor, Caffe within the plane (of the unpadded image).
     index = g.op("Mod", index, g.ints(padded_height * padded_width))
     if any(near_inside) or padded_width != width:
@@ -235,14 +229,14 @@ def onnx_max(g: Emitter, x: Tensor, window: PoolWindow, with_mask: bool = False)
     return [top, g.cast(index, "float")]
 
 
-def onnx_sum(g: Emitter, name: str, window: PoolWindow) -> str:
+def onnx_sum(g: Emitter, x: Tensor, window: PoolWindow) -> Tensor:
     """The sum over each window, pads counting as zero."""
-    padded = _padded(g, name, window.pad, window.far, window)
+    padded = _padded(g, x, window.pad, window.far, window)
     mean = g.op("AveragePool", padded, kernel_shape=list(window.kernel), strides=list(window.stride))
     return g.mul(mean, float(math.prod(window.kernel)))
 
 
-def onnx_average(g: Emitter, x: Tensor, window: PoolWindow) -> str:
+def onnx_average(g: Emitter, x: Tensor, window: PoolWindow) -> Tensor:
     """AveragePool over explicit padding, corrected where the window leaves the padded image."""
     shape = {"kernel_shape": list(window.kernel), "strides": list(window.stride)}
     dynamic = x.dynamic & {2, 3}
@@ -253,13 +247,13 @@ def onnx_average(g: Emitter, x: Tensor, window: PoolWindow) -> str:
         far: Sequence[int] = [
             (positions[i] - 1) * window.stride[i] + window.kernel[i] - window.pad[i] - size[i] for i in (0, 1)
         ]
-        name = x.name
+        image = x
         if min(far) < 0:  # the last rows are in no window
-            name = g.slice(name, [2, 3], [0, 0], [size[i] + min(far[i], 0) for i in (0, 1)])
+            image = g.slice(x, [2, 3], [0, 0], [size[i] + min(far[i], 0) for i in (0, 1)])
             far = [max(side, 0) for side in far]
         if any(window.pad) or any(far):
-            name = _padded(g, name, window.pad, far, window)
-        mean = g.op("AveragePool", name, **shape)
+            image = _padded(g, image, window.pad, far, window)
+        mean = g.op("AveragePool", image, **shape)
         rows, columns = window.divisors(size)
         area = np.outer(rows, columns)
         if (area == math.prod(window.kernel)).all():
@@ -268,11 +262,11 @@ def onnx_average(g: Emitter, x: Tensor, window: PoolWindow) -> str:
             # A window with no pixel at all is 0 * inf = NaN, as Caffe's 0 / 0.
             return g.op("Mul", mean, g.const(math.prod(window.kernel) / area[None, None]))
     far = window.far
-    mean = g.op("AveragePool", _padded(g, x.name, window.pad, far, window), **shape)
+    mean = g.op("AveragePool", _padded(g, x, window.pad, far, window), **shape)
     if far == window.pad:
         return mean
     # The share of each window that lies in the padded image, from an image of ones of the same size.
-    plane = g.slice(x.name, [0, 1], [0, 0], [1, 1])
+    plane = g.slice(x, [0, 1], [0, 0], [1, 1])
     ones = g.op("Expand", g.const(1.0), g.op("Shape", plane))
     ones = g.pad(ones, [0, 0, *window.pad], [0, 0, *window.pad], 1.0)
     rest = (far[0] - window.pad[0], far[1] - window.pad[1])
@@ -325,7 +319,7 @@ class SPP(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.SPP(self.p.pyramid_height, self.p.pool.name)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         x[0].static(2), x[0].static(3)
         parts = []
         for window in self.windows(x[0].shape):

@@ -49,7 +49,7 @@ class Reorg(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Reorg(self.p.stride, self.p.reverse)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         s, channels = self.p.stride, x[0].shape[1]
         if self.p.reverse:
             return g.op("DepthToSpace", x[0], blocksize=s, mode="DCR")
@@ -58,7 +58,7 @@ class Reorg(Operator):
         read = g.op("SpaceToDepth", read, blocksize=s)
         return g.op("Reshape", read, g.op("Concat", g.ints([0, channels * s * s]), small, axis=0))
 
-    def _sizes(self, g: Emitter, x: Tensor) -> tuple[str, str]:
+    def _sizes(self, g: Emitter, x: Tensor) -> tuple[Tensor, Tensor]:
         """(height, width) divided by the stride and multiplied with it."""
         s = self.p.stride
         if x.dynamic & {2, 3}:

@@ -89,7 +89,7 @@ class YoloOutput(Operator):
 
     # ONNX
 
-    def cells(self, g: Emitter, x: Tensor) -> tuple[str, str, str]:
+    def cells(self, g: Emitter, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, cells, boxes, numbers) of a bottom; each cell's place (cells, 1, 2), x before y; [W, H] as float."""
         boxes = g.op("Reshape", x, g.ints([0, self.p.num_box, self.numbers, -1]))
         boxes = g.op("Transpose", boxes, perm=[0, 3, 1, 2])
@@ -103,7 +103,7 @@ class YoloOutput(Operator):
         place = g.op("Concat", g.op("Mod", number, columns), g.op("Div", number, columns), axis=1)
         return boxes, g.cast(g.unsqueeze(place, [1]), "float"), g.cast(g.reverse(size, [0]), "float")
 
-    def best(self, g: Emitter, boxes: str, labels: str, scores: str, images: str) -> str:
+    def best(self, g: Emitter, boxes: Tensor, labels: Tensor, scores: Tensor, images: Tensor) -> Tensor:
         """Rows (1, 1, kept, 7) of candidates: boxes (K, 4) as center and size, labels and scores (K,).
 
         Suppression wants them best first, and its own result is in no order that can be relied on.
@@ -130,12 +130,12 @@ class YoloOutput(Operator):
         nothing = g.op("Slice", nothing, g.ints([0]), needed, g.ints([0]))
         return g.unsqueeze(g.op("Concat", rows, nothing, axis=0), [0, 1])
 
-    def images(self, g: Emitter, x: Tensor) -> str:
+    def images(self, g: Emitter, x: Tensor) -> Tensor:
         """[N]"""
         return g.slice(g.op("Shape", x), [0], [0], [1])
 
 
-def joined(g: Emitter, parts: Sequence[str]) -> str:
+def joined(g: Emitter, parts: Sequence[Tensor]) -> Tensor:
     """The parts one after another."""
     return parts[0] if len(parts) == 1 else g.op("Concat", *parts, axis=0)
 
@@ -167,7 +167,7 @@ class YoloDetectionOutput(YoloOutput):
         anchors = [(p.biases[2 * i], p.biases[2 * i + 1]) for i in range(p.num_box)]
         return nn.YoloDetectionOutput(anchors, p.num_classes, p.confidence_threshold, p.nms_threshold)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         p, parts = self.p, []
         anchors = g.const(np.reshape(p.biases[: 2 * p.num_box], (p.num_box, 2)))
         for bottom in x:
@@ -235,7 +235,7 @@ class Yolov3DetectionOutput(YoloOutput):
         anchors = [scale.tolist() for scale in self.anchors()]
         return nn.Yolov3DetectionOutput(anchors, p.num_classes, p.confidence_threshold, p.nms_threshold, p.gaussian_box)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         p, parts = self.p, []
         for bottom, anchors in zip(x, self.anchors(), strict=True):
             numbers, place, size = self.cells(g, bottom)
@@ -253,7 +253,7 @@ class Yolov3DetectionOutput(YoloOutput):
         boxes, scores = g.op("Gather", boxes, row, axis=0), g.op("GatherND", scores, good)
         return self.best(g, boxes, labels, scores, self.images(g, x[0]))
 
-    def _parts(self, g: Emitter, numbers: str) -> tuple[str, str, str, str]:
+    def _parts(self, g: Emitter, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(place in the cell, logarithm of the size, object's score, classes before their sigmoid)"""
         classes = self.p.num_classes
         if not self.p.gaussian_box:
