@@ -93,6 +93,7 @@ class LayerContext:
     transform: Any = None
     options: dict[str, Any] = field(default_factory=dict)
     text: Message | None = None  # the layer's message in the net's text, where it has one
+    propagate_down: tuple[bool, ...] = ()  # of each bottom: may its gradient pass on? Empty: yes
 
 
 def layer_type(*types: str) -> Callable[[LayerClass], LayerClass]:

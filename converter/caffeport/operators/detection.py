@@ -254,8 +254,7 @@ class DetectionOutput(Operator):
         if index == 1:
             return random.random(shape)
         if index == 2:
-            low, high = random.random((2, count(shape, 2) // 4, 2)) * 0.5
-            boxes = np.concatenate([low, low + high + 0.1], 1).ravel()
+            boxes = random_boxes(count(shape, 2) // 4, random).ravel()
             return np.broadcast_to(np.stack([boxes, np.full(boxes.shape, 0.1)]).reshape(1, *shape[1:]), shape)
         return None
 
@@ -346,6 +345,12 @@ class DetectionOutput(Operator):
         among = g.op("ScatterElements", zeros, best, ones, axis=1)
         among = g.cast(g.op("Reshape", among, g.ints([-1, self.num_labels, candidates])), "bool")
         return g.op("And", kept, among)
+
+
+def random_boxes(count: int, random: np.random.Generator) -> np.ndarray:
+    """Boxes (count, 4) of corners x1, y1, x2, y2, with an area."""
+    low, high = random.random((2, count, 2)) * 0.5
+    return np.concatenate([low, low + high + 0.1], 1)
 
 
 def onnx_range(g: Emitter, length: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ from .box_loss import BoxAnnotatorOHEM, SmoothL1Loss
 from .cascade import BoxGroupOutput, BoxOutput, DecodeBBox, FrcnnOutput, ScaleRoute
 from .convolution import Convolution, Im2col
 from .detection import DetectionOutput, PriorBox
+from .detection_evaluate import DetectionEvaluate
 from .detection_training import DetectionAccuracy, DetectionGroupLoss, DetectionLoss
 from .face import Flip, InnerDistance, LabelSpecificAdd, Normalize, SSDNormalize
 from .face_loss import CenterLoss, GeneralContrastiveLoss, GeneralTripletLoss
@@ -67,6 +68,7 @@ from .recurrent import LSTM, RNN
 from .region_choice import BboxAccuracy, HardMining, ProposalTarget
 from .region_pooling import PSROIPooling, ROIPooling
 from .region_sampling import MaskPooling, MaskResize, ROIAlign
+from .reorg import Reorg
 from .resampling import Interp, MaskUpsample, NearestUpsample
 from .selection import ArgMax, BatchReindex, Filter
 from .shape import (
@@ -81,5 +83,8 @@ from .shape import (
     Split,
     Tile,
 )  # fmt: skip
+from .ssd_training import MultiBoxLoss
+from .yolo_detection import YoloDetectionOutput, Yolov3DetectionOutput
+from .yolo_loss import RegionLoss, YoloSeg, Yolov3
 
 __all__ = [name for name in dir() if name[0].isupper()]
