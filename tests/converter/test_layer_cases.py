@@ -222,6 +222,8 @@ ELSEWHERE = {
     **dict.fromkeys(["LabelSpecificRescale", "LabelSpecificMargin"], "test_face_margins.py"),
     **dict.fromkeys(["PSROIPooling", "ROIPooling", "Interp", "Upsample", "PixelShuffle"], "test_fork_layers.py"),
     "BN": "test_batch_normalization_forks.py",
+    **dict.fromkeys(["ResizeNearestNeighbor", "ResizeBilinear", "UpsampleDarknet", "DepthToSpace"], "test_space.py"),
+    **dict.fromkeys(["SpaceToDepth", "SpaceToBatchND", "BatchToSpaceND"], "test_space.py"),
 }
 
 

@@ -34,6 +34,7 @@ from torch.nn import (
     Softmax,
     Softplus,
     Tanh,
+    Upsample,
 )  # fmt: skip
 
 from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshold
@@ -75,5 +76,6 @@ from .shape import (
     Split,
     Tile,
 )  # fmt: skip
+from .space import BatchToSpace, DepthToSpace, ResizeLinear, ResizeNearest, SpaceToBatch, SpaceToDepth
 
 __all__ = [name for name in dir() if name[0].isupper()]
