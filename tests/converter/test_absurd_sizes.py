@@ -82,6 +82,14 @@ GOOD = {
     "Tile": (IMAGE, 1, "tile_param { tiles: 2 }"),
     "Upsample": (IMAGE, 1, "upsample_param { scale: 2 }"),
     "WindowData": ({}, 2, "window_data_param { batch_size: 2 } transform_param { crop_size: 4 }"),
+    # Of forks.
+    "BatchToSpaceND": (IMAGE, 1, "batch_to_space_nd_param { block_shape: 2 crops: 1 crops: 1 }"),
+    "DepthToSpace": (IMAGE, 1, 'depth_to_space_param { block_size: 2 data_format: "NCHW" }'),
+    "ResizeBilinear": (IMAGE, 1, 'resize_bilinear_param { data_format: "NCHW" output_height: 5 output_width: 7 }'),
+    "ResizeNearestNeighbor": (IMAGE, 1, 'resize_nearest_neighbor_param { data_format: "NCHW" output_height: 5 }'),
+    "SpaceToBatchND": (IMAGE, 1, "space_to_batch_nd_param { block_shape: 2 paddings: 1 paddings: 1 }"),
+    "SpaceToDepth": (IMAGE, 1, 'space_to_depth_param { block_size: 2 data_format: "NCHW" }'),
+    "UpsampleDarknet": (IMAGE, 1, "upsample_darknet_param { stride: 2 }"),
 }
 NEEDS_A_SHAPE = {"Data", "HDF5Data", "WindowData"}  # which a database has, and Caffe's file
 
@@ -222,7 +230,7 @@ def test_a_pyramid_without_end(tmp_path, height):
         (
             "Pooling",
             "pooling_param { pool: " + "9" * 5000 + " kernel_size: 2 }",
-            "pool.* one of MAX, AVE, STOCHASTIC, got",
+            "pool.* one of MAX, AVE, STOCHASTIC, AVE_EXC_PAD, AVE_TF, got",
         ),
     ],
 )

@@ -1,11 +1,21 @@
-"""The window that a convolution slides over its bottom: kernel, stride, pads and dilation for every spatial axis."""
+"""The windows that convolutions and poolings slide over their bottoms.
+
+A pooling has P = ceil((H + p + q - k) / s) + 1 positions for a pad p before and q behind (q = p but in Synopsys'
+fork); with a pad, one that would start at or beyond H + p is dropped. That equals pooling with rounding down after
+padding the far side to q + s - 1, but no more than k - 1 where there is a pad, whatever H is: so the ONNX form needs
+no ceil_mode and fits every input size.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-Shape = tuple[int, ...]
+import numpy as np
+
+from .base import MAX_INT, Shape
+
+HUGE = 1 << 12  # pixels; no image that a net takes has as many along an axis
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -62,3 +72,95 @@ class Window:
             (i + p + q - extent) // s + 1
             for i, p, q, extent, s in zip(size, near, far, self.extents(), self.stride, strict=True)
         )
+
+
+@dataclass(frozen=True)
+class PoolWindow:
+    """Pairs (height, width). ``ceil``: positions are rounded up; ``behind``: the far pad, where it is not the near.
+
+    ``inside``: an average over the pixels, not over the padded image. ``same``: pads follow the size; see ``at``.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    ceil: bool = True
+    behind: tuple[int, int] | None = None
+    inside: bool = False
+    same: bool = False
+
+    @property
+    def edge(self) -> tuple[int, int]:
+        """The pad of the far side, beyond which a window is clipped."""
+        return self.pad if self.behind is None else self.behind
+
+    def at(self, size: tuple[int, int]) -> PoolWindow:
+        """The window with the pads that it has at this size."""
+        if not self.same:
+            return self
+        rows, columns = (same_padding(size[i], self.kernel[i], self.stride[i]) for i in (0, 1))
+        return replace(self, pad=(rows[0], columns[0]), behind=(rows[1], columns[1]), same=False, ceil=False)
+
+    @property
+    def is_huge(self) -> bool:
+        """Whether it may be far larger than any bottom, so that padding for it would fill memory; see ``fitted``."""
+        return max(*self.kernel, *self.stride) > HUGE
+
+    def fitted(self, size: tuple[int, int]) -> PoolWindow:
+        """A window that does the same on this size and is no larger than it takes.
+
+        A kernel beyond the padded size has one position and is cut to that size by Caffe; a stride beyond it
+        leads from the first position to one without a pixel, wherever that is.
+        """
+        reach = [size[i] + self.pad[i] + self.edge[i] for i in (0, 1)]
+        kernel = (min(self.kernel[0], reach[0]), min(self.kernel[1], reach[1]))
+        stride = (min(self.stride[0], reach[0] + 1), min(self.stride[1], reach[1] + 1))
+        return replace(self, kernel=kernel, stride=stride)
+
+    def positions(self, size: tuple[int, int]) -> tuple[int, int]:
+        h, w = (self._positions(size[i], i) for i in (0, 1))
+        return h, w
+
+    def _positions(self, size: int, i: int) -> int:
+        kernel, stride, pad = self.kernel[i], self.stride[i], self.pad[i]
+        room = size + pad + self.edge[i] - kernel
+        positions = (-(-room // stride) if self.ceil else room // stride) + 1
+        # Caffe looks at all pads before it clips either axis.
+        if self.padded and (positions - 1) * stride >= size + pad:
+            positions -= 1
+        return positions
+
+    @property
+    def padded(self) -> bool:
+        return any(self.pad) or any(self.edge)
+
+    @property
+    def far(self) -> tuple[int, int]:
+        """Padding of the far side with which rounding down gives Caffe's positions (see above)."""
+        height, width = (
+            min(q + (s - 1 if self.ceil else 0), k - 1 if self.padded else MAX_INT)
+            for k, s, q in zip(self.kernel, self.stride, self.edge, strict=True)
+        )
+        return height, width
+
+    @property
+    def torch_agrees(self) -> bool:
+        """Whether torch's pooling has the same windows: it always clips, and takes even pads up to half a kernel."""
+        return (
+            not self.same
+            and self.edge == self.pad
+            and all(2 * p <= k for k, p in zip(self.kernel, self.pad, strict=True))
+            and (
+                not self.ceil
+                or all(s <= k or p > 0 for k, s, p in zip(self.kernel, self.stride, self.pad, strict=True))
+            )
+        )
+
+    def divisors(self, size: tuple[int, int]) -> list[np.ndarray]:
+        """Per axis, the window length that an average divides by: clipped to the padded image, or to the image."""
+        lengths = []
+        for i, positions in enumerate(self.positions(size)):
+            starts = np.arange(positions) * self.stride[i] - self.pad[i]
+            ends = np.minimum(starts + self.kernel[i], size[i] + (0 if self.inside else self.edge[i]))
+            lengths.append(np.maximum(ends - (np.maximum(starts, 0) if self.inside else starts), 0))
+        return lengths
