@@ -39,12 +39,14 @@ from torch.nn import (
 
 from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshold
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
+from .axes import BroadcastTo, ExpandDims, Reverse, Squeeze, Stack, Unstack
 from .batch_normalization_forks import MovingBN, SegNetBN
 from .convolution import Convolution, Im2col
 from .detection import DetectionOutput, PriorBox
 from .face import Flip, InnerDistance, LabelSpecificAdd, Normalize, SSDNormalize
 from .face_loss import CenterLoss, GeneralContrastiveLoss, GeneralTripletLoss
 from .face_margin import LabelSpecificMargin, LabelSpecificRescale, MarginInnerProduct
+from .indexing import Gather, Spans
 from .inner_product import Embed, InnerProduct
 from .loss import (
     Accuracy,
@@ -57,6 +59,7 @@ from .loss import (
     SoftmaxWithLoss,
 )  # fmt: skip
 from .normalization import MVN, BatchNorm, Bias, LRNAcrossChannels, LRNWithinChannel, Scale
+from .padding import CropCenter, Pad
 from .pooling import SPP, AvePooling, MaxPooling, StochasticPooling
 from .prelu import PReLU
 from .preprocessing import Preprocess
