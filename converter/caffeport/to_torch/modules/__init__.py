@@ -12,6 +12,7 @@ Two things that a trainer has to know, and no forward pass does for it:
 
 from torch.nn import (
     ELU,
+    SELU,
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
     AvgPool2d,
@@ -23,16 +24,22 @@ from torch.nn import (
     ConvTranspose3d,
     Dropout,
     Flatten,
+    Hardsigmoid,
     Hardswish,
+    Hardtanh,
     LeakyReLU,
     Linear,
     LocalResponseNorm,
+    LogSoftmax,
     MaxPool2d,
+    Mish,
     PixelShuffle,
     ReLU,
+    ReLU6,
     Sigmoid,
     Softmax,
     Softplus,
+    Softsign,
     Tanh,
     Upsample,
 )  # fmt: skip
@@ -41,11 +48,13 @@ from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshol
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
 from .axes import BroadcastTo, ExpandDims, Reverse, Squeeze, Stack, Unstack
 from .batch_normalization_forks import MovingBN, SegNetBN
+from .broadcasting import Pairwise, Reduce
 from .convolution import Convolution, Im2col
 from .detection import DetectionOutput, PriorBox
 from .face import Flip, InnerDistance, LabelSpecificAdd, Normalize, SSDNormalize
 from .face_loss import CenterLoss, GeneralContrastiveLoss, GeneralTripletLoss
 from .face_margin import LabelSpecificMargin, LabelSpecificRescale, MarginInnerProduct
+from .functions import BoundedReLU, Elementwise, HardSigmoid, ScaledELU, ScaledTanH, ThresholdedReLU
 from .indexing import Gather, Spans
 from .inner_product import Embed, InnerProduct
 from .loss import (
