@@ -250,7 +250,7 @@ class Convolution(Windowed):
         return g.op("Reshape", made, g.ints(list(top.shape)))
 
     def can_absorb(self, top: Shape) -> bool:
-        return self.context.num_tops == 1 and len(top) > 2 and self.axis(self.p.axis, len(top)) == 1
+        return self.context.num_tops == 1 and len(top) > 2 and self.channel_axis(top) == 1
 
     def absorb(self, top: Shape, blobs: list[np.ndarray], scale: np.ndarray, shift: np.ndarray) -> list[np.ndarray]:
         weight = blobs[0] * self.spread(scale, blobs[0])

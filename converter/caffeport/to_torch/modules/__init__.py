@@ -15,7 +15,9 @@ from torch.nn import (
     SELU,
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
+    AvgPool1d,
     AvgPool2d,
+    AvgPool3d,
     Conv1d,
     Conv2d,
     Conv3d,
@@ -31,7 +33,9 @@ from torch.nn import (
     Linear,
     LocalResponseNorm,
     LogSoftmax,
+    MaxPool1d,
     MaxPool2d,
+    MaxPool3d,
     Mish,
     PixelShuffle,
     ReLU,
@@ -89,5 +93,6 @@ from .shape import (
     Tile,
 )  # fmt: skip
 from .space import BatchToSpace, DepthToSpace, ResizeLinear, ResizeNearest, SpaceToBatch, SpaceToDepth
+from .volumes import VolumePooling
 
 __all__ = [name for name in dir() if name[0].isupper()]
