@@ -71,12 +71,14 @@ from .loss import (
     SigmoidCrossEntropyLoss,
     SoftmaxWithLoss,
 )  # fmt: skip
+from .loss_forks import CtcLoss, FlowL1Loss, L1Loss
 from .normalization import MVN, BatchNorm, Bias, LRNAcrossChannels, LRNWithinChannel, Scale
 from .padding import CropCenter, Pad
 from .pooling import SPP, AvePooling, MaxPooling, StochasticPooling
 from .prelu import PReLU
 from .preprocessing import Preprocess
 from .recurrent import LSTM, RNN
+from .recurrent_forks import ContinuationIndicator, Lstm
 from .region_pooling import PSROIPooling, ROIPooling
 from .resampling import Interp, MaskUpsample, NearestUpsample
 from .selection import ArgMax, BatchReindex, Filter
