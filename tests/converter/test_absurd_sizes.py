@@ -87,6 +87,11 @@ GOOD = {
     "BatchToSpaceND": (IMAGE, 1, "batch_to_space_nd_param { block_shape: 2 crops: 1 crops: 1 }"),
     "BroadcastTo": ({"x": (2, 1)}, 1, "broadcast_to_param { shape: 3 shape: 2 shape: 4 }"),
     "ContinuationIndicator": ({}, 1, "continuation_indicator_param { time_step: 3 batch_size: 2 }"),
+    "ConvLSTM": (
+        {"x": (2, 1, 2, 3, 3), "y": (2, 1)},
+        1,
+        "lstm_conv_param { num_output: 2 kernel_size: 3 pad: 1 }",
+    ),
     "Convolution3D": (VIDEO, 1, "convolution3d_param { num_output: 2 kernel_size: 2 kernel_depth: 2 }"),
     "CtcLoss": ({"x": (3, 2, 4), "y": (2, 2)}, 1, "ctc_loss_param { alphabet_size: 4 time_step: 3 }"),
     "CropCenter": (IMAGE, 1, "crop_center_param { crop_size: 0 crop_size: 0 crop_size: 1 crop_size: 1 }"),

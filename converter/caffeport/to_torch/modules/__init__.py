@@ -54,10 +54,12 @@ from .axes import BroadcastTo, ExpandDims, Reverse, Squeeze, Stack, Unstack
 from .batch_normalization_forks import MovingBN, SegNetBN
 from .broadcasting import Pairwise, Reduce
 from .convolution import Convolution, Im2col
+from .convolutional_lstm import ConvLSTM
 from .detection import DetectionOutput, PriorBox
 from .face import Flip, InnerDistance, LabelSpecificAdd, Normalize, SSDNormalize
 from .face_loss import CenterLoss, GeneralContrastiveLoss, GeneralTripletLoss
 from .face_margin import LabelSpecificMargin, LabelSpecificRescale, MarginInnerProduct
+from .flow import ChannelNorm, FlowWarp
 from .functions import BoundedReLU, Elementwise, HardSigmoid, ScaledELU, ScaledTanH, ThresholdedReLU
 from .indexing import Gather, Spans
 from .inner_product import Embed, InnerProduct
