@@ -250,6 +250,20 @@ ELSEWHERE = {
     "DetectionEvaluate": "test_detection_evaluate.py",
     **dict.fromkeys(["Reorg", "YoloDetectionOutput", "Yolov3DetectionOutput"], "test_yolo_detection.py"),
     **dict.fromkeys(["RegionLoss", "Yolov3", "YoloSeg"], "test_yolo_loss.py"),
+    **dict.fromkeys(["ResizeNearestNeighbor", "ResizeBilinear", "UpsampleDarknet", "DepthToSpace"], "test_space.py"),
+    **dict.fromkeys(["SpaceToDepth", "SpaceToBatchND", "BatchToSpaceND"], "test_space.py"),
+    **dict.fromkeys(["Reverse", "Transpose", "Squeeze", "ExpandDimsND", "Stack", "Unstack"], "test_axes.py"),
+    **dict.fromkeys(["TileND", "BroadcastTo", "Gather", "Piece", "StridedSlice"], "test_axes.py"),
+    **dict.fromkeys(["Pad", "MirrorPad", "CropCenter"], "test_axes.py"),
+    **dict.fromkeys(["Convolution3D", "Deconvolution3D", "Pooling3D", "NdConvolution", "NdPooling"], "test_volumes.py"),
+    **dict.fromkeys(["Lstm", "ContinuationIndicator", "CtcLoss"], "test_sequences.py"),
+    "L1Loss": "test_loss_forks.py",
+    **dict.fromkeys(["ConvLSTM", "FlowWarp", "ChannelNorm"], "test_video.py"),
+    **dict.fromkeys(["Mish", "SeLU", "SeLu", "SELU", "HardSigmoid", "HSigmoid", "HardTanH"], "test_functions.py"),
+    **dict.fromkeys(["Softplus", "Softsign", "ThresholdedReLU", "ScaledTanH", "LogSoftmax"], "test_functions.py"),
+    **dict.fromkeys(["Floor", "Ceil", "Round", "Atan", "Sin", "Mul", "Add", "Sub", "Div"], "test_functions.py"),
+    **dict.fromkeys(["Maximum", "Minimum", "ReduceSum", "ReduceMean", "ReduceMax"], "test_functions.py"),
+    **dict.fromkeys(["ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"], "test_functions.py"),
 }
 
 

@@ -44,9 +44,17 @@ def field_types(cls: type) -> dict[str, tuple[Any, bool]]:
             kind, repeated = typing.get_args(kind)[0], True
         elif isinstance(kind, types.UnionType):
             kind = next(arg for arg in typing.get_args(kind) if arg is not types.NoneType)
-        name = entry.name.removesuffix("_")
-        resolved[name if keyword.iskeyword(name) else entry.name] = (kind, repeated)
+        resolved[_text_name(entry.name)] = (kind, repeated)
     return resolved
+
+
+def _text_name(attribute: str) -> str:
+    """The field's name in a text; one that is a word of Python's own has an underscore behind it (``lambda_``)."""
+    return attribute[:-1] if keyword.iskeyword(attribute[:-1]) else attribute
+
+
+def _attribute(name: str) -> str:
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = False) -> T:
@@ -77,7 +85,7 @@ def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = 
             raise PrototxtError(f'{message.where(entry)}: "{entry.name}" is given twice in {title}')
         else:
             values[entry.name] = value
-    return cls(**{f"{name}_" if keyword.iskeyword(name) else name: value for name, value in values.items()})
+    return cls(**{_attribute(name): value for name, value in values.items()})
 
 
 def tell_ignored(message: Message, entry: Field, title: str) -> None:

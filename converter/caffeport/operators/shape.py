@@ -154,6 +154,7 @@ class ReshapeParameter:
     shape: BlobShape = field(default_factory=BlobShape)
     axis: int = 0
     num_axes: int = -1
+    pixelshuffler: int = 1  # Synopsys' fork: another number makes it PixelShuffle by that factor
 
 
 @layer_type("Reshape")
@@ -163,6 +164,8 @@ class Reshape(Operator):
     schemas = {"reshape_param": ReshapeParameter}
 
     def setup(self) -> None:
+        if self.p.pixelshuffler < 1:
+            self.fail(f"expected a pixelshuffler of 1 or more, got {self.p.pixelshuffler}")
         if len(self.p.shape.dim) > MAX_AXES:
             self.fail(f"expected {MAX_AXES} dims at most, got {len(self.p.shape.dim)}")
         if self.p.shape.dim.count(-1) > 1 or min(self.p.shape.dim, default=0) < -1:
@@ -180,6 +183,8 @@ class Reshape(Operator):
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,) = bottoms
+        if self.p.pixelshuffler > 1:
+            return [self.shuffled(bottom)]
         start, end = self.span(len(bottom))
         top = list(bottom[:start])
         for index, dim in enumerate(self.p.shape.dim):
@@ -196,11 +201,22 @@ class Reshape(Operator):
             self.fail(f"{bottom} ({count(bottom)} numbers) cannot be reshaped to {tuple(top)} ({count(top)})")
         return [tuple(top)]
 
+    def shuffled(self, bottom: Shape) -> Shape:
+        """The top of PixelShuffle."""
+        factor = self.p.pixelshuffler
+        if len(bottom) != 4 or bottom[1] % factor**2:
+            self.fail(f"pixelshuffler {factor} expects 4 axes and channels that its square divides, got {bottom}")
+        return (bottom[0], bottom[1] // factor**2, bottom[2] * factor, bottom[3] * factor)
+
     def module(self, bottoms: list[Shape]) -> Any:
+        if self.p.pixelshuffler > 1:
+            return nn.PixelShuffle(self.p.pixelshuffler)
         start, end = self.span(len(bottoms[0]))
         return nn.Reshape(self.p.shape.dim, start, end)
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        if self.p.pixelshuffler > 1:
+            return g.op("DepthToSpace", x[0], blocksize=self.p.pixelshuffler, mode="CRD")
         start, end = self.span(x[0].rank)
         dims = []
         for index in range(start):
