@@ -50,7 +50,7 @@ class ReLU(Operator):
             return nn.ReLU6() if plain else nn.BoundedReLU(self.p.negative_slope, self.low, self.high)
         return nn.LeakyReLU(self.p.negative_slope) if self.p.negative_slope else nn.ReLU()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         slope = self.p.negative_slope
         top = g.op("LeakyRelu", x[0], alpha=slope) if slope else g.op("Relu", x[0])
         if (self.high, self.low) == (None, None):

@@ -37,7 +37,7 @@ class Reverse(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Reverse(self.axes(len(bottoms[0])))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.reverse(x[0], self.axes(x[0].rank))
 
 
@@ -61,7 +61,7 @@ class Transpose(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Permute(self.p.dim)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op("Transpose", x[0], perm=self.p.dim)
 
 
@@ -91,7 +91,7 @@ class Squeeze(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Squeeze(self.axes(bottoms[0]))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         axes = self.axes(x[0].shape)
         return g.op("Squeeze", x[0], g.ints(axes)) if axes else g.op("Identity", x[0])
 
@@ -123,7 +123,7 @@ class ExpandDimsND(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ExpandDims(self.places(len(bottoms[0])))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         places = self.places(x[0].rank)
         return g.unsqueeze(x[0], places) if places else g.op("Identity", x[0])
 
@@ -153,7 +153,7 @@ class Stack(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Stack(self.place(len(bottoms[0])))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         place = self.place(x[0].rank)
         return g.op("Concat", *(g.unsqueeze(bottom, [place]) for bottom in x), axis=place)
 
@@ -184,7 +184,7 @@ class Unstack(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Unstack(self.axis(self.p.axis, len(bottoms[0])))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
         axis = self.axis(self.p.axis, x[0].rank)
         return [g.op("Gather", x[0], g.ints(i), axis=axis) for i in range(x[0].static(axis))]
 
@@ -211,7 +211,7 @@ class TileND(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Tile(self.p.multiples)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op("Tile", x[0], g.ints(self.p.multiples))
 
 
@@ -238,5 +238,5 @@ class BroadcastTo(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.BroadcastTo(self.p.shape)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op("Expand", x[0], g.ints(self.p.shape))

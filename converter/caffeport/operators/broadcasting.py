@@ -36,7 +36,7 @@ class Pairwise(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Pairwise(self.onnx_kind)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op(self.onnx_kind, *x)
 
 
@@ -101,7 +101,7 @@ class Mul(Pairwise):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Pairwise("Mul")
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op("Mul", x[0], x[1] if len(x) > 1 else g.blob(0))
 
 
@@ -135,7 +135,7 @@ class Reduce(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Reduce(self.onnx_kind, self.axes(len(bottoms[0])), bool(self.p.keepdims))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         axes = self.axes(x[0].rank)
         return g.reduce(self.onnx_kind, x[0], axes, bool(self.p.keepdims)) if axes else g.op("Identity", x[0])
 

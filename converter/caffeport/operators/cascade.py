@@ -13,7 +13,7 @@ from .base import Operator, Phase, Shape, count, layer_type, nn
 from .detection import SaveOutputParameter
 
 if TYPE_CHECKING:
-    from .onnx_builder import Emitter, Input, Tensor
+    from .onnx_builder import Emitter, Tensor
 
 NMS_TYPES = ("IOU", "IOMU", "IOFU")
 """What an intersection is divided by: the union, the smaller area, the first area."""
@@ -102,7 +102,7 @@ class DecodeBBox(RowBoxes):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.DecodeBBox(self.spread, self.p.gt_iou_thr if self.phase is Phase.TRAIN else None)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         if self.phase is Phase.TRAIN:
             g.refuse("in the TRAIN phase it chooses examples to train on")
         deltas = g.slice(g.op("Reshape", x[0], g.ints([-1, 8])), [1], [4], [8])
@@ -112,7 +112,7 @@ class DecodeBBox(RowBoxes):
         return g.unsqueeze(g.op("Concat", image, *corners, axis=1), [2, 3])
 
 
-def onnx_decoded(g: Emitter, deltas: Input, low: Input, high: Input, spread: Spread) -> tuple[str, str]:
+def onnx_decoded(g: Emitter, deltas: Tensor, low: Tensor, high: Tensor, spread: Spread) -> tuple[Tensor, Tensor]:
     """Corners (..., 2) of boxes (..., 4 deltas) of the regions that reach from ``low`` to ``high``."""
     deltas = g.op("Add", g.op("Mul", deltas, g.const(spread.std)), g.const(spread.mean))
     move, grow = g.ops("Split", 2, deltas, g.ints([2, 2]), axis=-1)
@@ -171,7 +171,7 @@ class ScaleRoute(RowBoxes):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ScaleRoute(*self.limits)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str | list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor | list[Tensor]:
         least, most, middle = self.limits
         _, low, high = g.split(g.op("Reshape", x[0], g.ints([-1, 5])), 1, [1, 2, 2], 3)
         width, height = g.split(g.op("Sub", high, low), 1, [1, 1], 2)
@@ -244,7 +244,7 @@ class FrcnnOutput(RowBoxes):
         suppression = (p.conf_thr, p.iou_thr, p.nms_type, p.max_det_num)
         return nn.FrcnnOutput(self.spread, self.class_aware, suppression)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         p, classes = self.p, count(x[0].shape, 1)
         refuse_other_overlaps(g, p.nms_type)
         scores = g.op("Reshape", x[0], g.ints([-1, classes]))
@@ -288,8 +288,8 @@ def refuse_other_overlaps(g: Emitter, nms_type: str) -> None:
 
 
 def onnx_chosen(
-    g: Emitter, boxes: Input, scores: Input, valid: Input, most: Sequence[int], threshold: float, whole_pixels: bool
-) -> tuple[str, str, str]:
+    g: Emitter, boxes: Tensor, scores: Tensor, valid: Tensor, most: Sequence[int], threshold: float, whole_pixels: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """(batch [M, 1], boxes (M, 4), scores (M, 1)) that are kept of boxes (B, K, 4) with scores (B, K).
 
     most: how many a batch before and after suppression, 0 meaning all. whole_pixels: both end pixels are of a box. The

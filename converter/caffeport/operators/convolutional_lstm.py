@@ -14,7 +14,6 @@ import numpy as np
 from ..formats.schema import Word
 from .base import BlobSpec, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
-from .onnx_builder import Subgraph
 from .recurrent import RecurrentParameter
 from .windows import Window
 
@@ -154,7 +153,7 @@ class ConvLSTM(Operator):
             spread = self.hadamard((1, bottoms[0][1], self.p.num_output, *bottoms[0][3:]))[1]
         return nn.ConvLSTM(self.window, self.p.group, self.has_static, self.exposes, spread)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
         """A Scan over time; the body gets the states, one step of x already convolved, and of cont."""
         names = [spec.name for spec in self.blob_specs([bottom.shape for bottom in x])]
         outputs, (sequences, _, *size) = 4 * self.p.num_output, x[0].shape[1:]
@@ -172,13 +171,12 @@ class ConvLSTM(Operator):
             first = [g.op("Squeeze", bottom, g.ints([0])) for bottom in x[2 + self.has_static :]]
         else:
             first = [g.const(np.zeros(state)) for _ in range(2)]
-        old = [g.fresh(f"{self.name}/state{i}") for i in range(2)]
-        step, here = g.fresh(f"{self.name}/step"), g.fresh(f"{self.name}/cont")
 
-        def body() -> list[str]:
+        def step(old: list[Tensor], slices: list[Tensor]) -> list[Tensor]:
+            fed, here = slices
             bias = [g.blob(names.index("bias"))] if self.p.bias_term else []
             hidden = g.op("Mul", old[0], here)
-            gates = g.op("Add", self._convolve(g, hidden, g.blob(names.index("weight_h")), *bias), step)
+            gates = g.op("Add", self._convolve(g, hidden, g.blob(names.index("weight_h")), *bias), fed)
             i, f, o, new = g.split(gates, 1, [self.p.num_output] * 4, 4)
             if not self.cell.disable_hadamard:
                 spread = self.hadamard((1, *state))[1]
@@ -190,13 +188,11 @@ class ConvLSTM(Operator):
             top = g.op("Mul", o, g.op("Tanh", cell))
             return [top, cell, g.op("Identity", top)]  # a graph may not name one value as two outputs
 
-        nodes, results = g.nodes_of(body)
-        shapes: list[Shape] = [state, state, (sequences, outputs, *size), (sequences, 1, 1, 1)]
-        subgraph = Subgraph(list(zip([*old, step, here], shapes, strict=True)), results, nodes)
-        h, c, top = g.scan(subgraph, [*first, inputs, cont], 2)
+        states = {f"state{i}": before for i, before in enumerate(first)}
+        h, c, top = g.scan(step, states, {"step": inputs, "cont": cont})
         return [top, g.unsqueeze(h, [0]), g.unsqueeze(c, [0])] if self.exposes else [top]
 
-    def _convolve(self, g: Emitter, x: str, *blobs: str) -> str:
+    def _convolve(self, g: Emitter, x: Tensor, *blobs: Tensor) -> Tensor:
         window = self.window
         return g.op(
             "Conv",

@@ -48,12 +48,12 @@ class FlowWarp(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.FlowWarp(0.0 if self.p.fill_value is FlowFill.ZERO else float("nan"))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         image, flow = x
         fill = 0.0 if self.p.fill_value is FlowFill.ZERO else float("nan")
         shape = g.op("Shape", image)
 
-        def extent(axis: int) -> str:
+        def extent(axis: int) -> Tensor:
             """The size of an axis, as a scalar."""
             return g.op("Gather", shape, g.ints(axis), axis=0)
 
@@ -65,12 +65,12 @@ class FlowWarp(Operator):
         below = g.op("Add", down, g.unsqueeze(g.cast(column, "float"), [1]))
         flat = g.op("Reshape", image, g.ints([0, 0, -1]))
         limits = [(right, columns), (below, rows)]
-        inside = ""
+        inside: Tensor | None = None
         near, far, share = [], [], []
         for place, size in limits:
             limit = g.cast(size, "float")
             within = g.op("And", g.op("GreaterOrEqual", place, g.const(0.0)), g.op("Less", place, limit))
-            inside = g.op("And", inside, within) if inside else within
+            inside = within if inside is None else g.op("And", inside, within)
             last = g.op("Sub", size, one)
             safe = g.op("Where", within, place, g.const(0.0))
             first = g.cast(safe, "int64")  # towards zero, and it is not below it
@@ -79,7 +79,7 @@ class FlowWarp(Operator):
             share.append(g.op("Sub", safe, g.cast(first, "float")))
         planes = g.op("Concat", g.op("Slice", shape, g.ints([0]), g.ints([2])), g.ints([1]), axis=0)
 
-        def pixels(column: str, row: str) -> str:
+        def pixels(column: Tensor, row: Tensor) -> Tensor:
             """The image's numbers at these places (N, 1, H, W)."""
             place = g.op("Reshape", g.op("Add", g.op("Mul", row, columns), column), g.ints([0, 0, -1]))
             taken = g.op("GatherElements", flat, g.op("Expand", place, planes), axis=2)
@@ -88,7 +88,7 @@ class FlowWarp(Operator):
         left_above, right_above = pixels(near[0], near[1]), pixels(far[0], near[1])
         left_below, right_below = pixels(near[0], far[1]), pixels(far[0], far[1])
 
-        def blend(first: str, second: str, weight: str) -> str:
+        def blend(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
             return g.op("Add", first, g.op("Mul", g.op("Sub", second, first), weight))
 
         above, under = blend(left_above, right_above, share[0]), blend(left_below, right_below, share[0])
@@ -107,5 +107,5 @@ class ChannelNorm(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ChannelNorm()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.reduce("ReduceL2", x[0], [1])

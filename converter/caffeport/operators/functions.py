@@ -24,7 +24,7 @@ class Mish(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Mish()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op("Mul", x[0], g.op("Tanh", g.op("Softplus", x[0])))
 
 
@@ -45,7 +45,7 @@ class SeLU(Operator):
             return nn.SELU()
         return nn.ScaledELU(self.p.lambda_, self.p.alpha)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op("Selu", x[0], alpha=self.p.alpha, gamma=self.p.lambda_)
 
 
@@ -67,7 +67,7 @@ class HardSigmoid(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.HardSigmoid(*self.slope())
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         alpha, beta = self.slope()
         return g.op("Clip", g.add(g.mul(x[0], alpha), beta), g.const(0.0), g.const(1.0))
 
@@ -81,7 +81,7 @@ class HSigmoid(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Hardsigmoid()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.mul(g.op("Clip", g.add(x[0], 3.0), g.const(0.0), g.const(6.0)), 1 / 6)
 
 
@@ -92,7 +92,7 @@ class HardTanH(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Hardtanh()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op("Clip", x[0], g.const(-1.0), g.const(1.0))
 
 
@@ -103,7 +103,7 @@ class Softplus(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Softplus()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op("Softplus", x[0])
 
 
@@ -114,7 +114,7 @@ class Softsign(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Softsign()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op("Softsign", x[0])
 
 
@@ -132,7 +132,7 @@ class ThresholdedReLU(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ThresholdedReLU(self.p.alpha)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op("ThresholdedRelu", x[0], alpha=self.p.alpha)
 
 
@@ -155,7 +155,7 @@ class ScaledTanH(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ScaledTanH(self.p.alpha, self.p.beta)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.mul(g.op("Tanh", g.mul(x[0], self.p.beta)), self.p.alpha)
 
 
@@ -177,7 +177,7 @@ class LogSoftmax(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.LogSoftmax(self.axis(self.p.axis, len(bottoms[0])))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op("LogSoftmax", x[0], axis=self.axis(self.p.axis, x[0].rank))
 
 
@@ -189,7 +189,7 @@ class Elementwise(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Elementwise(self.kind.lower())
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op(self.kind, x[0])
 
 

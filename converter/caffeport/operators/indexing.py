@@ -47,7 +47,7 @@ class Gather(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Gather(self.p.indices, self.layout, self.axis(self.p.axis, len(bottoms[0])))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         axis = self.axis(self.p.axis, x[0].rank)
         indices = g.ints(self.p.indices)
         if len(self.layout) != 1:
@@ -109,7 +109,7 @@ class Spans(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Spans(self.spans(bottoms[0]))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         axes, starts, ends, steps, single = [], [], [], [], []
         for axis, span in enumerate(self.spans(x[0].shape)):
             if span.whole:

@@ -59,7 +59,7 @@ class Pad(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Pad(*self.sides(bottoms[0]), self.mode.value, self.p.constant_values)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         before, behind = self.sides(x[0].shape)
         if not any(before) and not any(behind):
             return g.op("Identity", x[0])
@@ -87,7 +87,7 @@ class MirrorPad(Pad):
             self.fail(f"paddings {self.p.paddings} mirror more than there is of {bottoms[0]}")
         return tops
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         before, behind = self.sides(x[0].shape)
         if self.mode is PadMode.CONSTANT or not any([*before, *behind]):
             return super().onnx(g, *x)
@@ -124,7 +124,7 @@ class CropCenter(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.CropCenter(self.p.crop_size)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         cut = [axis for axis, size in enumerate(self.p.crop_size) if size]
         sizes = [self.p.crop_size[axis] for axis in cut]
         return g.slice(x[0], cut, sizes, [-size for size in sizes]) if cut else g.op("Identity", x[0])

@@ -13,7 +13,6 @@ import numpy as np
 
 from .base import MAX_INT, BlobSpec, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
-from .onnx_builder import Subgraph
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
@@ -71,7 +70,7 @@ class Lstm(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Lstm(self.p.clipping_threshold)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         if len(x) > 1:
             return self._onnx_scan(g, *x)
         hidden = self.p.num_output
@@ -90,31 +89,26 @@ class Lstm(Operator):
         ]
         return g.op("Squeeze", g.op("LSTM", rows, *blobs, hidden_size=hidden), g.ints([1]))
 
-    def _onnx_scan(self, g: Emitter, x: Tensor, cont: Tensor) -> str:
+    def _onnx_scan(self, g: Emitter, x: Tensor, cont: Tensor) -> Tensor:
         """A Scan over time, whose states a zero in ``cont`` clears."""
         hidden, sequences = self.p.num_output, x.static(1)
         inputs = g.op("Gemm", g.op("Reshape", x, g.ints([-1, count(x.shape, 2)])), g.blob(0), g.blob(2), transB=1)
         inputs = g.op("Reshape", inputs, g.ints([-1, sequences, 4 * hidden]))
         here = g.op("Reshape", cont, g.ints([-1, sequences, 1]))
         here = g.cast(g.cast(here, "bool"), "float")
-        states = [g.fresh(f"{self.name}/state{i}") for i in range(2)]
-        step, starts = g.fresh(f"{self.name}/step"), g.fresh(f"{self.name}/cont")
 
-        def body() -> list[str]:
+        def step(states: list[Tensor], slices: list[Tensor]) -> list[Tensor]:
+            gates, starts = slices
             old, carried = (g.op("Mul", state, starts) for state in states)
-            gates = g.op("Add", g.op("Gemm", old, g.blob(1), transB=1), step)
+            gates = g.op("Add", g.op("Gemm", old, g.blob(1), transB=1), gates)
             i, f, o, new = g.split(gates, 1, [hidden] * 4, 4)
             i, f, o = (g.op("Sigmoid", gate) for gate in (i, f, o))
             cell = g.op("Add", g.op("Mul", f, carried), g.op("Mul", i, g.op("Tanh", new)))
             top = g.op("Mul", o, g.op("Tanh", cell))
             return [top, cell, g.op("Identity", top)]  # a graph may not name one value as two outputs
 
-        nodes, outputs = g.nodes_of(body)
-        shapes = [(sequences, hidden), (sequences, hidden), (sequences, 4 * hidden), (sequences, 1)]
-        names = [*states, step, starts]
-        first = [g.const(np.zeros((sequences, hidden))) for _ in states]
-        subgraph = Subgraph(list(zip(names, shapes, strict=True)), outputs, nodes)
-        return g.scan(subgraph, [*first, inputs, here], 2)[-1]
+        first = {f"state{i}": g.const(np.zeros((sequences, hidden))) for i in range(2)}
+        return g.scan(step, first, {"step": inputs, "cont": here})[-1]
 
 
 @dataclass
@@ -149,7 +143,7 @@ class ContinuationIndicator(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ContinuationIndicator(self.p.time_step, self.p.batch_size, self.p.flag)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         top = np.ones((self.p.time_step, self.p.batch_size))
         if not self.p.flag and not x:
             top[0] = 0

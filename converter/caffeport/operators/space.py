@@ -125,7 +125,7 @@ class Resize(Operator):
         self.check_padded(top)
         return [top]
 
-    def onnx_sizes(self, g: Emitter, x: Tensor) -> str:
+    def onnx_sizes(self, g: Emitter, x: Tensor) -> Tensor:
         """The whole top shape as an ONNX value."""
         top = g.tops[0]
         if not top.dynamic:
@@ -167,14 +167,14 @@ class ResizeNearestNeighbor(Resize):
             return nn.Upsample(scale_factor=tuple(map(float, repeats)), mode="nearest")
         return nn.ResizeNearest(self.rule, self.size, self.first)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         repeats = self.repeats()
         if repeats:
             scales = [1.0] * x[0].rank
             for axis, factor in zip(self.spatial, repeats, strict=True):
                 scales[axis] = factor
             modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-            return g.op("Resize", x[0], "", g.const(scales), mode="nearest", **modes)
+            return g.op("Resize", x[0], None, g.const(scales), mode="nearest", **modes)
         # Gather has the fork's rounding in its indices, where ONNX Runtime's Resize divides in another way.
         top: Any = x[0]
         for axis in self.spatial:
@@ -209,15 +209,15 @@ class ResizeBilinear(Resize):
                 return nn.Upsample(scale_factor=tuple(map(float, self.size.factors)), mode=mode, align_corners=corners)
         return nn.ResizeLinear(self.rule, self.size, self.first)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         rule = {"half_pixel_centers": "half_pixel", "pytorch_half_pixel": "pytorch_half_pixel"}
         modes = {"mode": "linear", "coordinate_transformation_mode": rule.get(self.rule, self.rule)}
         sizes = self.onnx_sizes(g, x[0])
         if self.first == 2:
-            return g.op("Resize", x[0], "", "", sizes, **modes)
+            return g.op("Resize", x[0], None, None, sizes, **modes)
         # ONNX Runtime interpolates over the last two axes.
         sizes = g.op("Gather", sizes, g.ints([0, 3, 1, 2]), axis=0)
-        top = g.op("Resize", g.op("Transpose", x[0], perm=[0, 3, 1, 2]), "", "", sizes, **modes)
+        top = g.op("Resize", g.op("Transpose", x[0], perm=[0, 3, 1, 2]), None, None, sizes, **modes)
         return g.op("Transpose", top, perm=[0, 2, 3, 1])
 
 
@@ -246,10 +246,10 @@ class UpsampleDarknet(Operator):
             return nn.NearestUpsample(self.p.stride)
         return nn.Upsample(scale_factor=float(self.p.stride), mode="nearest")
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         scales = g.const([1, 1, self.p.stride, self.p.stride])
         modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        return g.op("Resize", x[0], "", scales, mode="nearest", **modes)
+        return g.op("Resize", x[0], None, scales, mode="nearest", **modes)
 
 
 @dataclass
@@ -274,11 +274,11 @@ class Blocks(Operator):
     def channels_first(self, shape: Shape) -> Shape:
         return (shape[0], shape[3], shape[1], shape[2]) if self.last else shape
 
-    def onnx_first(self, g: Emitter, x: Tensor) -> Any:
+    def onnx_first(self, g: Emitter, x: Tensor) -> Tensor:
         return g.op("Transpose", x, perm=[0, 3, 1, 2]) if self.last else x
 
-    def onnx_back(self, g: Emitter, name: str) -> str:
-        return g.op("Transpose", name, perm=[0, 2, 3, 1]) if self.last else name
+    def onnx_back(self, g: Emitter, x: Tensor) -> Tensor:
+        return g.op("Transpose", x, perm=[0, 2, 3, 1]) if self.last else x
 
     def as_given(self, batch: int, channels: int, height: int, width: int) -> list[Shape]:
         return [(batch, height, width, channels) if self.last else (batch, channels, height, width)]
@@ -306,7 +306,7 @@ class DepthToSpace(Blocks):
             return nn.PixelShuffle(self.p.block_size)
         return nn.DepthToSpace(self.p.block_size, self.last)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         mode = "CRD" if self.p.data_format == "CRD" else "DCR"
         return self.onnx_back(g, g.op("DepthToSpace", self.onnx_first(g, x[0]), blocksize=self.p.block_size, mode=mode))
 
@@ -327,7 +327,7 @@ class SpaceToDepth(Blocks):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.SpaceToDepth(self.p.block_size, self.last)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return self.onnx_back(g, g.op("SpaceToDepth", self.onnx_first(g, x[0]), blocksize=self.p.block_size))
 
 
@@ -385,7 +385,7 @@ class SpaceToBatchND(BatchBlocks):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.SpaceToBatch(self.blocks, self.before, self.after)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         rest = [0] * (x[0].rank - 1 - len(self.blocks))
         sizes = [x[0].static(axis) for axis in range(1, x[0].rank)]
         name = g.pad(x[0], [0, *self.before, *rest], [0, *self.after, *rest])
@@ -420,7 +420,7 @@ class BatchToSpaceND(BatchBlocks):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.BatchToSpace(self.blocks, self.before, self.after)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         axes, sizes = len(self.blocks), [x[0].static(axis) for axis in range(1, x[0].rank)]
         parts = g.op("Reshape", x[0], g.ints([*self.blocks, -1, *sizes]))
         order = [axes]

@@ -227,7 +227,7 @@ class VolumePooling(Operator):
         name = f"{'Max' if is_max else 'Avg'}Pool{len(window.kernel)}d"
         return getattr(nn, name)(window.kernel, window.stride, window.pad, ceil_mode=True)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         window, is_max = self.window(x[0].shape), self.p.pool is VolumeMethod.MAX
         size = [x[0].static(axis) for axis in range(2, x[0].rank)]
         far, name = window.far(size), x[0]

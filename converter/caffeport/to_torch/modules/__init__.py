@@ -53,8 +53,8 @@ from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
 from .axes import BroadcastTo, ExpandDims, Reverse, Squeeze, Stack, Unstack
 from .batch_normalization_forks import MovingBN, SegNetBN
 from .box_loss import BoxAnnotatorOHEM, SmoothL1Loss
-from .cascade import BoxGroupOutput, BoxOutput, DecodeBBox, FrcnnOutput, ScaleRoute
 from .broadcasting import Pairwise, Reduce
+from .cascade import BoxGroupOutput, BoxOutput, DecodeBBox, FrcnnOutput, ScaleRoute
 from .convolution import Convolution, Im2col
 from .convolutional_lstm import ConvLSTM
 from .detection import DetectionOutput, PriorBox
@@ -85,8 +85,8 @@ from .prelu import PReLU
 from .preprocessing import Preprocess
 from .proposals import RegionProposals
 from .recurrent import LSTM, RNN
-from .region_choice import BboxAccuracy, HardMining, ProposalTarget
 from .recurrent_forks import ContinuationIndicator, Lstm
+from .region_choice import BboxAccuracy, HardMining, ProposalTarget
 from .region_pooling import PSROIPooling, ROIPooling
 from .region_sampling import MaskPooling, MaskResize, ROIAlign
 from .reorg import Reorg
@@ -104,10 +104,10 @@ from .shape import (
     Split,
     Tile,
 )  # fmt: skip
+from .space import BatchToSpace, DepthToSpace, ResizeLinear, ResizeNearest, SpaceToBatch, SpaceToDepth
 from .ssd_training import MultiBoxLoss
+from .volumes import VolumePooling
 from .yolo_detection import YoloDetectionOutput, Yolov3DetectionOutput
 from .yolo_loss import RegionLoss, YoloSeg, Yolov3
-from .space import BatchToSpace, DepthToSpace, ResizeLinear, ResizeNearest, SpaceToBatch, SpaceToDepth
-from .volumes import VolumePooling
 
 __all__ = [name for name in dir() if name[0].isupper()]
