@@ -21,11 +21,12 @@ LONGEST_CELL = 1000  # characters of a table
 def run(program: str, options: argparse.Namespace) -> int:
     """Call ``options.run(options)``; errors become one line that starts with the program's name, and exit code 2.
 
-    With ``options.debug`` the traceback is shown instead.
+    With ``options.debug`` the traceback is shown instead. ``options.notes`` holds what warnings have said so far.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
-    warnings.showwarning = _notes(program, quiet=getattr(options, "quiet", False))
+    options.notes = []
+    warnings.showwarning = _notes(program, options.notes, quiet=getattr(options, "quiet", False))
     for category in (CaffeportWarning, WeightsWarning):
         warnings.simplefilter("always", category)
     if options.debug:
@@ -64,10 +65,12 @@ def complain(program: str, problem: str) -> None:
     print(f"{program}: error: {shown}", file=sys.stderr)
 
 
-def _notes(program: str, quiet: bool) -> Any:
+def _notes(program: str, notes: list[str], quiet: bool) -> Any:
     def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
-        if not quiet and issubclass(category, (CaffeportWarning, WeightsWarning)):
-            print(f"{program}: note: {one_line(as_options(str(message)), 3000)}", file=sys.stderr)
+        if issubclass(category, (CaffeportWarning, WeightsWarning)):
+            notes.append(one_line(as_options(str(message)), 3000))
+            if not quiet:
+                print(f"{program}: note: {notes[-1]}", file=sys.stderr)
 
     return show
 

@@ -10,7 +10,9 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +64,16 @@ class Param:
         return self.spec.shape
 
     @property
+    def name(self) -> str:
+        """What the blob is in its layer: "weight", "bias", "mean" ..., as in the torch module's state_dict."""
+        return self.spec.name
+
+    @property
+    def trained(self) -> bool:
+        """Whether a solver trains it; False for statistics that the forward pass keeps."""
+        return self.spec.trained
+
+    @property
     def data(self) -> np.ndarray:
         """float32 numbers in ``shape``: from the weights file (read-only, not copied), else the filler's."""
         if self._read is not None:
@@ -88,6 +100,20 @@ class Param:
     def read_from(self, read: Callable[[], np.ndarray]) -> None:
         """Take the numbers from ``read()`` whenever they are asked for."""
         self._read, self._array, self.from_filler = read, None, False
+
+    def carry(self, source: Param) -> None:
+        """Hold the numbers that ``source`` has now, not copied, in this blob's shape, and its multipliers.
+
+        Numbers that either is given later are its own.
+        """
+        present = copy(source)
+        self.read_from(partial(_numbers, present, self.shape))
+        self.from_filler = source.from_filler
+        self.lr_mult, self.decay_mult = source.lr_mult, source.decay_mult
+
+
+def _numbers(param: Param, shape: Shape) -> np.ndarray:
+    return param.data.reshape(shape)
 
 
 @dataclass(eq=False)
@@ -116,6 +142,13 @@ class Layer:
     @property
     def blobs(self) -> list[np.ndarray]:
         return [param.data.reshape(spec.shape) for param, spec in zip(self.params, self.specs, strict=True)]
+
+    @property
+    def multiply_adds(self) -> int:
+        """The multiply-adds of one forward pass at the declared shapes; 0 for layers without big weights."""
+        if not self.inputs:
+            return 0
+        return int(self.op.multiply_adds([v.shape for v in self.inputs], [v.shape for v in self.outputs]))
 
     @property
     def title(self) -> str:
@@ -319,8 +352,37 @@ class Net:
 
         Raises WeightsError that names the layer for a missing, unknown or misshapen blob.
         """
-        copy: Net = reach("with_weights")(self, weights)
-        return copy
+        tuned: Net = reach("with_weights")(self, weights)
+        return tuned
+
+    def cut(
+        self,
+        outputs: Sequence[str],
+        inputs: Sequence[str] | None = None,
+        *,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+    ) -> Net:
+        """Return the part of the net that makes ``outputs``, as a net whose own outputs they are.
+
+        outputs: blobs, as they are behind their in-place layers. One that is read further on within the part stays
+            an output by a Split layer; tops of the part's layers that nobody asked for end in a Silence layer.
+        inputs: blobs to begin at, instead of the net's own inputs, in the order they are to have. They become Input
+            layers of the shapes they have here; so do data layers, whose transform the part does not keep.
+        input_shapes: {input of the part: shape}, to replace the one it has here.
+
+        The part has Params of its own. They hold the numbers that the net's have now, without a copy; numbers that
+        are given to one of the two later are not the other's. Its text has no rules of phases and stages, so that
+        ``save(path, prototxt=...)`` writes a net that loads alone, in the same phase.
+
+        Raises NetError for an unknown blob, and where ``outputs`` also depend on blobs that ``inputs`` leaves out.
+        """
+        part: Net = reach("cut")(self, outputs, inputs, input_shapes=input_shapes)
+        return part
+
+    @property
+    def multiply_adds(self) -> int:
+        """The multiply-adds of one forward pass at the declared shapes; only layers with big weights are counted."""
+        return sum(layer.multiply_adds for layer in self.layers)
 
     def save(self, path: str | Path, prototxt: str | Path | None = None) -> None:
         """Write a ``.caffemodel`` that Caffe loads and, if asked for, the net's text: both or neither."""

@@ -10,16 +10,19 @@ from ..operators.base import Phase, Role
 from .net import Layer, Net, Value
 
 
-def wanted_values(net: Net, outputs: Sequence[str] | None) -> list[Value]:
-    """The Values of these blobs (the net's outputs for None); raises NetError for an unknown one."""
-    if outputs is None:
+def wanted_values(net: Net, blobs: Sequence[str] | None, option: str = "outputs") -> list[Value]:
+    """Return the Values of these blobs (the net's outputs for None); raises NetError for an unknown one.
+
+    option: what names them, for the message.
+    """
+    if blobs is None:
         return net.output_values
-    names = [outputs] if isinstance(outputs, str) else list(dict.fromkeys(outputs))
+    names = [blobs] if isinstance(blobs, str) else list(dict.fromkeys(blobs))
     if not names:
-        raise NetError("outputs names no blob; leave it out for the net's own outputs")
+        raise NetError(f"{option} names no blob; leave it out for the net's own {option}")
     for name in names:
         if name not in net.blobs:
-            raise NetError(f'outputs names "{name}", which is no blob of this net{did_you_mean(name, net.blobs)}')
+            raise NetError(f'{option} names "{name}", which is no blob of this net{did_you_mean(name, net.blobs)}')
     return [net.blobs[name] for name in names]
 
 

@@ -1,12 +1,12 @@
-"""Which axes of a net's blobs change when the batch, or the size, of its inputs does."""
+"""Which axes of a net's blobs change when the batch, or the size, of its inputs does, or what the numbers are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ..errors import NetError
-from ..graph.net import Layer, Net, Value
-from ..operators.base import Shape
+from ..graph.net import Layer, Net, Value, top_shapes
+from ..operators.base import Role, Shape
 
 
 class FixedAxes(NetError):
@@ -20,24 +20,61 @@ class FixedAxes(NetError):
 class Axes:
     """Which axes of each Value change with the batch, the height and the width of the inputs.
 
-    Only ``inputs`` are varied and only ``layers`` are asked: what an export leaves out fixes nothing in it.
+    Only ``inputs`` are varied and only ``layers`` are asked: what an export leaves out fixes nothing in it. Axes whose
+    length the numbers decide (``Operator.varying_axis``), and what follows from them, change in any case.
     """
 
     def __init__(self, net: Net, layers: Sequence[Layer], inputs: Sequence[Value], batch: bool, size: bool) -> None:
         self._net, self._layers, self._inputs = net, layers, inputs
         self._names: dict[Value, dict[int, str]] = {}
+        rows = [value for value in inputs if self._holds_rows(value)] if batch or size else []
         if batch:
-            self._vary({0: "N"})
+            self._vary({0: "N"}, rows)
         if size:
-            self._vary({2: "H", 3: "W"})
+            self._vary({2: "H", 3: "W"}, rows)
+        try:
+            self._vary_rows(rows)
+        except NetError:
+            if not rows:
+                raise
+            self._vary_rows([])
 
-    def _vary(self, names: dict[int, str]) -> None:
+    def _holds_rows(self, value: Value) -> bool:
+        """Whether the Value, an input, has a row for every region, whatever the batch is."""
+        reads = [(layer, place) for layer in value.consumers for place, bottom in enumerate(layer.inputs)
+                 if bottom is value and layer in self._layers]  # fmt: skip
+        return bool(reads) and all(place in layer.op.row_bottoms for layer, place in reads)
+
+    def _vary_rows(self, inputs: Sequence[Value]) -> None:
+        """Double the rows of these inputs, and of every top whose length the numbers decide, and see what follows."""
+        shapes: dict[Value, Shape] = {value: value.shape for value in self._net.input_values}
+        shapes.update({value: (2 * value.shape[0], *value.shape[1:]) for value in inputs})
+        for layer in self._layers:
+            if layer.op.role is Role.DATA:
+                continue
+            tops = top_shapes(layer, [shapes[value] for value in layer.inputs])
+            for value, top in zip(layer.outputs, tops, strict=True):
+                axis = layer.op.varying_axis
+                longer = top if axis is None else (*top[:axis], 2 * value.shape[axis], *top[axis + 1 :])
+                shapes[value] = longer
+        for value, shape in shapes.items():
+            if len(shape) != len(value.shape):
+                raise NetError(f'the number of axes of "{value.name}" changes')
+            for axis, (before, after) in enumerate(zip(value.shape, shape, strict=True)):
+                if before != after:
+                    self._names.setdefault(value, {}).setdefault(axis, f"{value.key}_{axis}")
+
+    def _vary(self, names: dict[int, str], rows: Sequence[Value]) -> None:
         """Double these axes of every input that has them as the first (image) input has, and see what follows.
+
+        rows: inputs whose first axis is not the batch.
 
         Raises NetError if a blob or a layer does not fit then.
         """
         rank = 1 if 0 in names else 4
-        varied = [v for v in self._inputs if len(v.shape) >= rank and (rank == 1 or len(v.shape) == 4)]
+        varied = [
+            v for v in self._inputs if len(v.shape) >= rank and (rank == 1 or len(v.shape) == 4) and v not in rows
+        ]
         if not varied:
             raise NetError("no input has these axes")
         for axis, name in names.items():

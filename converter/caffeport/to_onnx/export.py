@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from ..errors import CaffeportWarning, ExportError, NetError, name_list
 from ..files import replacing, write_numbers
@@ -140,25 +140,25 @@ def trace(
             )
     folds = folding.plan(layers, wanted) if fold else {}
     fixed_by: list[str] = []  # of the attempts so far: what stood against them
-    any_size = dynamic_batch
+    free = any_size = dynamic_batch
     if any_size and preprocessing is not None and preprocessing.fixes_size:
         any_size = False
         fixed_by.append("the mean image")
-    for batch, size in ((dynamic_batch, any_size), (dynamic_batch, False), (False, False)):
+    for batch, size in dict.fromkeys([(free, any_size), (free, False), (False, any_size), (False, False)]):
         g = Emitter(opset)
         try:
             axes = Axes(net, layers, inputs, batch, size)
             graph = _emit(g, net, layers, folds, wanted, axes, preprocessing)
-        except (NeedsStaticShape, NetError) as error:
-            if not batch:
-                raise
+        except (NeedsStaticShape, NetError) as problem:
+            if not batch and not size:
+                _refuse(net, problem)
             titles = [layer.title for layer in layers if layer.name == g.layer_name]
-            fixed_by.append(error.layer.title if isinstance(error, FixedAxes) else titles[-1] if titles else "")
+            fixed_by.append(problem.layer.title if isinstance(problem, FixedAxes) else titles[-1] if titles else "")
             continue
-        if dynamic_batch and not batch and inputs:
+        if free and not batch and inputs:
+            what = "one batch of any height and width" if size else "the declared shapes"
             warnings.warn(
-                f"net {net.name!r}: {fixed_by[-1] or 'a layer'} fixes the batch size, so the ONNX file is for the "
-                "declared shapes",
+                f"net {net.name!r}: {fixed_by[-1] or 'a layer'} fixes the batch size, so the ONNX file is for {what}",
                 CaffeportWarning,
                 stacklevel=4,
             )
@@ -178,6 +178,16 @@ def _fixed_size(inputs: list[Port], layer: str) -> str:
     return ""
 
 
+def _refuse(net: Net, problem: Exception) -> NoReturn:
+    """Raise why the net cannot be exported even for its declared shapes."""
+    if isinstance(problem, NeedsStaticShape):
+        raise ExportError(
+            f'net {net.name!r}: a layer has to know the size of "{problem}", which the numbers decide; '
+            "export up to a blob before it (outputs=[...])"
+        ) from None
+    raise problem
+
+
 def _emit(
     g: Emitter,
     net: Net,
@@ -190,14 +200,14 @@ def _emit(
     names = onnx_names(net)
     g.reserve(names.values())
 
-    def tensor(value: Value, name: str | None = None) -> Tensor:
-        return Tensor(name or names[value], value.shape, axes.of(value))
+    def tensor(value: Value) -> Tensor:
+        return Tensor(names[value], value.shape, axes.of(value))
 
     swallowed = {layer: fold for fold in folds.values() for layer in fold.swallowed}
     tensors = {value: tensor(value) for value in net.input_values}
     if preprocessing is not None:
         value = net.input_values[preprocessing.index]
-        tensors[value] = tensor(value, preprocessing.emit(g, names[value]))
+        tensors[value] = preprocessing.emit(g, tensors[value])
     for layer in layers:
         if layer.op.role is Role.DATA or layer in swallowed:
             continue
@@ -205,11 +215,10 @@ def _emit(
         folded = (folds[layer].shapes, folding.once(folds[layer].blobs)) if layer in folds else None
         g.begin(layer, [tensor(value) for value in values], folded)
         start = len(g.nodes)
-        made = layer.op.onnx(g, *(tensors[value] for value in layer.inputs))
-        results = [made] if isinstance(made, str) else made
-        held = _named(g.nodes[start:], results, [names[value] for value in values])
-        tensors.update((value, tensor(value, name)) for value, name in zip(values, held, strict=True))
-    outputs = [_output(g, value, tensors[value].name, names[value]) for value in wanted]
+        results = _results(layer, layer.op.onnx(g, *(tensors[value] for value in layer.inputs)), len(values))
+        _declare(g.nodes[start:], results, g.tops)
+        tensors.update(zip(values, results, strict=True))
+    outputs = [_output(g, value, tensors[value], names[value]) for value in wanted]
     g.keep_what_leads_to(outputs)
     return Graph(
         net.name or "caffe",
@@ -220,30 +229,40 @@ def _emit(
     )
 
 
-def _named(nodes: list[Node], results: list[str], names: list[str]) -> list[str]:
-    """Give a layer's results the names of its blobs, wherever the layer's own nodes say them.
+def _results(layer: Layer, results: Tensor | Sequence[Tensor], count: int) -> list[Tensor]:
+    """Return the tensors of a layer's tops; refuse what is none, which a user's own operator may return."""
+    listed: list[Any] = list(results) if isinstance(results, (list, tuple)) else [results]
+    wrong = [result for result in listed if not isinstance(result, Tensor)]
+    if wrong or len(listed) != count:
+        got = f"the {type(wrong[0]).__name__} {wrong[0]!r}" if wrong else f"{len(listed)} of them"
+        raise ExportError(
+            f"{layer.title}: expected {type(layer.op).__name__}.onnx to return a tensor for each top ({count}), as "
+            f"g.op returns it, got {got}"
+        )
+    return listed
 
-    Returns what each result is called now: still the same where another layer made it (Dropout passes its bottom on),
-    or where it has the name of an earlier top already.
+
+def _declare(nodes: list[Node], results: list[Tensor], tops: list[Tensor]) -> None:
+    """Give what a layer's own nodes make for its tops the tops' names and shapes.
+
+    A result of another layer's (Dropout passes its bottom on) keeps its name, and so does one that is an earlier top
+    already.
     """
-    made = {name for node in nodes for name in node.outputs}
-    renamed: dict[str, str] = {}
-    for result, name in zip(results, names, strict=True):
-        if result in made:
-            renamed.setdefault(result, name)
-    for node in nodes:
-        node.inputs = [renamed.get(name, name) for name in node.inputs]
-        node.outputs = [renamed.get(name, name) for name in node.outputs]
-    return [renamed.get(result, result) for result in results]
+    named: list[Tensor] = []
+    for result, top in zip(results, tops, strict=True):
+        if result.node in nodes and result not in named:
+            named.append(result)
+            result.name = top.name
+            result.declare(top.shape, top.dynamic)
 
 
-def _output(g: Emitter, value: Value, held: str, name: str) -> str:
+def _output(g: Emitter, value: Value, held: Tensor, name: str) -> str:
     """Return the name of the Value as an output of the file; ``held`` has its numbers, and ``name`` is its own."""
-    if held == name:
+    if held.name == name:
         return name
     if value.layer.op.role is Role.DATA:  # an input, prepared; its name is what the user feeds
         name = g.fresh(version_name(value))
-    g.nodes.append(Node("Identity", [held], [name], {}, g.fresh(f"{name}/Identity")))
+    g.nodes.append(Node("Identity", [held], {}, g.fresh(f"{name}/Identity"), [Tensor(name, held.shape, held.dynamic)]))
     return name
 
 
@@ -317,14 +336,16 @@ def _model(graph: Graph) -> Any:
 
 
 def _node(node: Node) -> Any:
+    inputs = ["" if x is None else x.name for x in node.inputs]  # an empty name is an input that is left out
+    outputs = [output.name for output in node.outputs]
     attributes = {key: _subgraph(v) if isinstance(v, Subgraph) else v for key, v in node.attributes.items()}
-    return onnx.helper.make_node(node.op, node.inputs, node.outputs, name=node.name, **attributes)
+    return onnx.helper.make_node(node.op, inputs, outputs, name=node.name, **attributes)
 
 
 def _subgraph(body: Subgraph) -> Any:
     h = onnx.helper
-    inputs = [h.make_tensor_value_info(name, 1, list(shape)) for name, shape in body.inputs]
-    outputs = [h.make_tensor_value_info(name, 1, None) for name in body.outputs]
+    inputs = [h.make_tensor_value_info(x.name, 1, list(x.shape)) for x in body.inputs]
+    outputs = [h.make_tensor_value_info(x.name, 1, None) for x in body.outputs]
     return h.make_graph([_node(node) for node in body.nodes], "step", inputs, outputs)
 
 
