@@ -293,3 +293,39 @@ def test_a_wide_label_rules_no_size_of_the_images_out(tmp_path):
     with pytest.warns(CaffeportWarning) as notes:
         net = nets.load(tmp_path, text, phase="train")
     assert (net.blob_shapes["data"], net.blob_shapes["label"], len(notes)) == ((4, 3, 8, 8), (4, 10), 2)
+
+
+def test_what_another_phase_makes_is_an_input(tmp_path):
+    fields = "data_param { batch_size: 4 } transform_param { crop_size: 8 mean_value: [1, 2, 3] }"
+    start = nets.layer("Data", "", "data label", f"{fields} include {{ phase: TRAIN }}", "train-data")
+    targets = nets.layer("Pooly", "data", "aims", "include { phase: TRAIN }")
+    text = start + targets + nets.inner_product("data", "f", 10) + nets.layer("EuclideanLoss", "f aims", "loss")
+    with pytest.warns(CaffeportWarning) as notes:
+        net = nets.load(tmp_path, text)
+    told = [str(note.message) for note in notes]
+    assert told[0].endswith(
+        'bottom "data" of layer "f" is made by layer "train-data" (Data), which this phase leaves out; it is an input '
+        "here"
+    )
+    assert 'bottom "aims" of layer "loss" is made by layer "aims" (Pooly)' in told[1] and "took 4x10 from" in told[2]
+    assert net.inputs == ["data", "label", "aims"] and len(told) == 3
+    assert [net.blob_shapes[name] for name in net.inputs] == [(4, 3, 8, 8), (4,), (4, 10)]
+    with pytest.warns(CaffeportWarning):
+        given = nets.load(tmp_path, text, input_shapes={"data": (2, 3, 8, 8)})
+    assert given.inputs == ["data", "aims"] and given.blob_shapes["aims"] == (2, 10)
+    with pytest.raises(NetError, match=r'bottom "dat" of layer "g" is made by no layer \(did you mean "data"\?\)'):
+        nets.load(
+            tmp_path,
+            text.partition("layer {")[0]
+            + start
+            + X
+            + nets.inner_product("x", "data", 2)
+            + nets.inner_product("dat", "g", 10),
+        )
+
+
+def test_of_several_resizes_the_first_counts(tmp_path):
+    several = " ".join(f"resize_param {{ height: {size} width: {size} }}" for size in (9, 7))
+    fields = f"data_param {{ batch_size: 2 }} transform_param {{ mean_value: [1, 2, 3] {several} }}"
+    net = nets.load(tmp_path, nets.layer("Data", "", "data", fields))
+    assert net.blob_shapes["data"] == (2, 3, 9, 9)
