@@ -329,3 +329,31 @@ def test_of_several_resizes_the_first_counts(tmp_path):
     fields = f"data_param {{ batch_size: 2 }} transform_param {{ mean_value: [1, 2, 3] {several} }}"
     net = nets.load(tmp_path, nets.layer("Data", "", "data", fields))
     assert net.blob_shapes["data"] == (2, 3, 9, 9)
+
+
+def test_targets_are_masked_and_sliced_before_their_loss(tmp_path):
+    text = nets.inputs(f=(2, 3, 5, 4)) + nets.conv("f", "boxes", 4) + nets.conv("f", "cover", 1)
+    text += data("Python", "label", 'python_param { module: "m" layer: "L" }')
+    text += nets.layer(
+        "Slice", "label", "a b size block", "slice_param { slice_point: 1 slice_point: 5 slice_point: 9 }"
+    )
+    product = "eltwise_param { operation: PROD }"
+    text += nets.layer("Eltwise", "b size", "aims", product) + nets.layer("ReLU", "aims", "aims", name="r")
+    text += nets.layer("Eltwise", "boxes block", "masked", product)
+    text += nets.layer("SigmoidCrossEntropyLoss", "cover a", "l1") + nets.layer("EuclideanLoss", "masked aims", "l2")
+    with pytest.warns(CaffeportWarning, match=r'took 2x13x5x4 from layer "a" \(Slice\), which reads it'):
+        net = nets.load(tmp_path, text, phase="train")
+    shapes = {name: net.blob_shapes[name] for name in ("label", "a", "b", "size", "block", "aims", "masked")}
+    assert shapes == {"label": (2, 13, 5, 4), "a": (2, 1, 5, 4)} | dict.fromkeys(
+        shapes.keys() - {"label", "a"}, (2, 4, 5, 4)
+    )
+
+
+def test_a_recurrent_layer_demands_its_marks(tmp_path):
+    text = (
+        nets.inputs(x=(3, 2, 4))
+        + data("HDF5Data", "cont")
+        + nets.layer("LSTM", "x cont", "y", "recurrent_param { num_output: 5 }")
+    )
+    with pytest.warns(CaffeportWarning, match=r'took 3x2 from layer "y" \(LSTM\), which reads it'):
+        assert nets.load(tmp_path, text).blob_shapes["cont"] == (3, 2)
