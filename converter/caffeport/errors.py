@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_LONGEST_MESSAGE = 3000  # the list of all layer types takes 1,200
+_LONGEST_MESSAGE = 3000  # the list of all layer types takes most of it
 _LONGEST_WORD, _MOST_WORDS = 100, 10_000  # of a "did you mean"; its time grows with the square of a word
 
 

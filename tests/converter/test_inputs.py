@@ -23,7 +23,7 @@ BODY = CONV + nets.inner_product("conv1", "fc", 5) + nets.layer("SoftmaxWithLoss
 
 
 def weights(tmp_path, channels: int, size: int):
-    """What Caffe would have stored for BODY, trained on square pictures of that size."""
+    """What Caffe would have stored for BODY, trained on square images of that size."""
     inner = 2 * ((size - 3) // 2 + 1) ** 2
     layers = (
         protos.layer("conv1", "Convolution", np.zeros((2, channels, 3, 3), np.float32), np.zeros(2, np.float32)),
@@ -162,8 +162,8 @@ def test_given_shapes_replace_declared_ones_and_make_inputs_of_fragments(tmp_pat
 
 
 DATA_LAYERS = {
-    "grey pictures": (data("", "batch_size: 2 new_height: 5 new_width: 6 is_color: false", "ImageData"), (2, 1, 5, 6)),
-    "cropped pictures": (data("crop_size: 4", "new_height: 5 new_width: 6", "ImageData"), (1, 3, 4, 4)),
+    "grey images": (data("", "batch_size: 2 new_height: 5 new_width: 6 is_color: false", "ImageData"), (2, 1, 5, 6)),
+    "cropped images": (data("crop_size: 4", "new_height: 5 new_width: 6", "ImageData"), (1, 3, 4, 4)),
     "windows": (data("crop_size: 7", "batch_size: 3", "WindowData"), (3, 3, 7, 7)),
     "mean of every channel": (data("crop_size: 4 mean_value: 1 mean_value: 2", "batch_size: 3"), (3, 2, 4, 4)),
     "old crop in the data message": (data("mean_value: [1, 2, 3]", "batch_size: 3 crop_size: 4"), (3, 3, 4, 4)),

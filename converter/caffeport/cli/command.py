@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -46,8 +48,18 @@ def run(program: str, options: argparse.Namespace) -> int:
     return BAD_INPUT
 
 
+def as_options(text: str) -> str:
+    """A message's hints at Python's ``outputs=["a"]`` as the option that the command line has in its place."""
+
+    def option(match: re.Match[str]) -> str:
+        names = re.findall(r'"([^"]*)"', match[1]) or ["BLOB"]
+        return " ".join(f"--output {name if name == 'BLOB' else shlex.quote(name)}" for name in names)
+
+    return re.sub(r"outputs=\[([^\]]*)\]", option, text)
+
+
 def complain(program: str, problem: str) -> None:
-    line = " ".join(problem.split())
+    line = as_options(" ".join(problem.split()))
     # A file's names may hold escape sequences, which a terminal would obey.
     shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
     print(f"{program}: error: {shown}", file=sys.stderr)
@@ -56,7 +68,7 @@ def complain(program: str, problem: str) -> None:
 def _notes(program: str, notes: list[str], quiet: bool) -> Any:
     def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
         if issubclass(category, (CaffeportWarning, WeightsWarning)):
-            notes.append(one_line(str(message), 3000))
+            notes.append(one_line(as_options(str(message)), 3000))
             if not quiet:
                 print(f"{program}: note: {notes[-1]}", file=sys.stderr)
 

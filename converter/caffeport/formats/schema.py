@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import keyword
 import types
 import typing
 import warnings
@@ -40,7 +41,10 @@ _BOOLS = {"true": True, "t": True, "True": True, "1": True, "false": False, "f":
 
 @functools.cache
 def field_types(cls: type) -> dict[str, tuple[Any, bool]]:
-    """{field name: (type of one value, repeated?)} of a schema dataclass."""
+    """{field name: (type of one value, repeated?)} of a schema dataclass.
+
+    A field whose name is a word of Python's has an underscore behind it in the dataclass (``lambda_``).
+    """
     hints = typing.get_type_hints(cls)
     resolved = {}
     for entry in dataclasses.fields(cls):
@@ -49,8 +53,17 @@ def field_types(cls: type) -> dict[str, tuple[Any, bool]]:
             kind, repeated = typing.get_args(kind)[0], True
         elif isinstance(kind, types.UnionType):
             kind = next(arg for arg in typing.get_args(kind) if arg is not types.NoneType)
-        resolved[entry.name] = (kind, repeated)
+        resolved[_text_name(entry.name)] = (kind, repeated)
     return resolved
+
+
+def _text_name(attribute: str) -> str:
+    """The field's name in a text; one that is a word of Python's own has an underscore behind it (``lambda_``)."""
+    return attribute[:-1] if keyword.iskeyword(attribute[:-1]) else attribute
+
+
+def _attribute(name: str) -> str:
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = False) -> T:
@@ -81,7 +94,7 @@ def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = 
             raise PrototxtError(f'{message.where(entry)}: "{entry.name}" is given twice in {title}')
         else:
             values[entry.name] = value
-    return cls(**values)
+    return cls(**{_attribute(name): value for name, value in values.items()})
 
 
 def _value(message: Message, entry: Field, kind: Any, title: str, allow_unknown: bool) -> Any:
@@ -121,6 +134,11 @@ def _value(message: Message, entry: Field, kind: Any, title: str, allow_unknown:
         return _int(text) if kind is int else _float(text)
     except ValueError:
         raise wrong("a whole number" if kind is int else "a number") from None
+
+
+def scalar_of(text: str, kind: type) -> bool | int | float:
+    """What a field's text means as a bool, int or float; raises KeyError or ValueError for what is none."""
+    return _BOOLS[text] if kind is bool else _int(text) if kind is int else _float(text)
 
 
 def _int(text: str) -> int:

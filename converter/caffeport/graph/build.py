@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..errors import NetError
+from ..errors import NetError, did_you_mean
 from ..formats import caffemodel, prototxt
 from ..formats.prototxt import Message
 from ..formats.upgrade import upgrade
-from ..operators.base import Phase
+from ..operators import registry
+from ..operators.base import Operator, Phase
 from ..operators.custom import CustomLayers, custom_operators
 from .connect import connect, split
 from .inputs import resolve_input_shapes
@@ -37,6 +38,7 @@ def load(
     allow_missing_weights: bool | None = None,
     bn: str | None = None,
     exact_gradients: bool = False,
+    layer_options: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Net:
     """Load a Caffe net.
@@ -54,6 +56,8 @@ def load(
     bn: what a 4-blob "BN" layer stores last: "variance" (PSPNet) or "inverse_std" (caffe-windows).
     exact_gradients: the true derivative where a fork's backward pass computes something else; by default
         training repeats Caffe's numbers.
+    layer_options: settings of layers that no text tells, by name: those of a Python layer's configuration, such as
+        ``{"rpn_post_nms_top_n": 1000}`` for ProposalLayer.
     seed: of the fillers.
 
     Raises CaffeportError (PrototxtError, CaffemodelError, NetError, WeightsError): one line that names
@@ -67,24 +71,37 @@ def load(
         stages = (stages,)
     if bn not in (None, "variance", "inverse_std"):
         raise NetError(f'bn is "variance" or "inverse_std", got "{bn}"')
+    custom = custom_operators(custom_layers)
+    _check_layer_options(layer_options or {}, custom)
     options = Options(
         phase=chosen,
         stages=tuple(stages),
         level=level,
-        custom_layers=custom_operators(custom_layers),
+        custom_layers=custom,
         input_shapes={name: tuple(shape) for name, shape in (input_shapes or {}).items()},
         allow_unknown_fields=allow_unknown_fields,
         allow_missing_weights=chosen is Phase.TRAIN if allow_missing_weights is None else allow_missing_weights,
-        layer_options={"bn": bn, "exact_gradients": exact_gradients},
+        layer_options={**(layer_options or {}), "bn": bn, "exact_gradients": exact_gradients},
         seed=seed,
     )
-    message = upgrade(prototxt.load(prototxt_path))
+    message = upgrade(prototxt.load(prototxt_path), registry(options.custom_layers))
     stored = caffemodel.read(weights) if weights is not None else None
     net = build(message, stored, options)
     if stored is not None:
         attach(net, stored, allow_missing=options.allow_missing_weights)
         net.weights_path = Path(stored.path)
     return net
+
+
+def _check_layer_options(given: Mapping[str, float], custom_layers: Sequence[type[Operator]]) -> None:
+    """Refuse an option that no layer type has."""
+    known = sorted({name for cls in registry(custom_layers).values() for name in cls.option_names})
+    for name in given:
+        if name not in known:
+            raise NetError(
+                f'layer_options names "{name}", which is an option of no layer{did_you_mean(name, known)}; '
+                f"known: {', '.join(known)}"
+            )
 
 
 def build(message: Message, stored: caffemodel.Caffemodel | None, options: Options) -> Net:

@@ -208,6 +208,7 @@ def _layer_op(
             _own(fields.transform_param, TransformationParameter, "transform_param", lenient),
             options.layer_options,
             text,
+            tuple(fields.propagate_down),
         )
     )
 

@@ -10,7 +10,9 @@ from pkgutil import iter_modules
 from .base import Operator
 from .python_layer import PythonParameter
 
-NO_FAMILIES = ("base", "custom", "fillers", "onnx_builder", "python_layer", "unknown_data")
+NO_FAMILIES = (
+    "base", "custom", "fillers", "onnx_builder", "onnx_shapes", "onnx_tensor", "python_layer", "unknown_data",
+)  # fmt: skip
 FAMILIES = tuple(sorted(module.name for module in iter_modules(__path__) if module.name not in NO_FAMILIES))
 
 

@@ -317,7 +317,7 @@ class Parameter(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Parameter()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.blob(0)
 
 
@@ -333,7 +333,7 @@ class Sink(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Silence()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
         return []
 
 
@@ -361,5 +361,5 @@ class Split(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Split(self.context.num_tops)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
-        return [x[0].name] * self.context.num_tops
+    def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
+        return [x[0]] * self.context.num_tops

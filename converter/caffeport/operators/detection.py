@@ -135,7 +135,7 @@ class PriorBox(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.PriorBox(self.boxes)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         image = self.boxes.image or (x[1].static(2), x[1].static(3))
         return g.const(self.boxes.blob((x[0].static(2), x[0].static(3)), image))
 
@@ -202,6 +202,7 @@ class DetectionOutput(Operator):
     """
 
     schemas = {"detection_output_param": DetectionOutputParameter}
+    varying_axis = 2
     bottoms = (3, 4)
     bottom_axes = ((2, None), (2, None), (3, None), (0, None))
 
@@ -253,8 +254,7 @@ class DetectionOutput(Operator):
         if index == 1:
             return random.random(shape)
         if index == 2:
-            low, high = random.random((2, count(shape, 2) // 4, 2)) * 0.5
-            boxes = np.concatenate([low, low + high + 0.1], 1).ravel()
+            boxes = random_boxes(count(shape, 2) // 4, random).ravel()
             return np.broadcast_to(np.stack([boxes, np.full(boxes.shape, 0.1)]).reshape(1, *shape[1:]), shape)
         return None
 
@@ -264,23 +264,23 @@ class DetectionOutput(Operator):
         suppression = (p.confidence_threshold, nms.top_k, nms.nms_threshold, nms.eta)
         return nn.DetectionOutput(p.num_classes, self.labels, p.share_location, code, suppression, p.keep_top_k)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         nms = self.p.nms_param
         if nms.eta < 1 and nms.nms_threshold > 0.5:
             g.refuse("NonMaxSuppression has no threshold that eta changes as boxes are kept (set eta to 1)")
         priors, candidates = self.sizes([bottom.shape for bottom in x])
         keep = g.const(self.labels, np.int64)
-        scores = g.op("Reshape", x[1].name, g.ints([-1, priors, self.p.num_classes]))
+        scores = g.op("Reshape", x[1], g.ints([-1, priors, self.p.num_classes]))
         scores = g.op("Gather", g.op("Transpose", scores, perm=[0, 2, 1]), keep, axis=1)
         scores, best = g.ops("TopK", 2, scores, g.ints([candidates]), axis=2)  # (N, labels, K), best first
-        boxes = self._onnx_decoded(g, x[0].name, x[2].name, priors)
+        boxes = self._onnx_decoded(g, x[0], x[2])
         if self.p.share_location:
             boxes = g.op("Reshape", boxes, g.ints([-1, priors, 4]))
         else:
             boxes = g.op("Gather", boxes, keep, axis=1)
         batch_dims = 1 if self.p.share_location else 2
         boxes = g.op("GatherND", boxes, g.unsqueeze(best, [3]), batch_dims=batch_dims)  # (N, labels, K, 4)
-        kept = self._onnx_kept(g, boxes, scores, candidates)
+        kept = self._onnx_kept(g, boxes, scores)
         place = g.op("Transpose", g.op("NonZero", kept), perm=[1, 0])  # row by row: Caffe's order
         image, label, _ = g.split(place, 1, [1, 1, 1], 3)
         label = g.op("Gather", g.const(self.labels), label, axis=0)
@@ -295,8 +295,9 @@ class DetectionOutput(Operator):
         nothing = g.op("Slice", nothing, g.ints([0]), needed, g.ints([0]))
         return g.unsqueeze(g.op("Concat", rows, nothing, axis=0), [0, 1])
 
-    def _onnx_decoded(self, g: Emitter, loc: str, prior: str, priors: int) -> str:
+    def _onnx_decoded(self, g: Emitter, loc: Tensor, prior: Tensor) -> Tensor:
         """Boxes (N, 1 or classes, P, 4)."""
+        priors = count(prior.shape, 2) // 4
         prior = g.op("Reshape", g.slice(prior, [0], [0], [1]), g.ints([2, priors, 4]))
         prior, variance = (g.op("Squeeze", part, g.ints([0])) for part in g.split(prior, 0, [1, 1], 2))
         loc = g.op("Reshape", loc, g.ints([-1, priors, 1 if self.p.share_location else self.p.num_classes, 4]))
@@ -314,13 +315,14 @@ class DetectionOutput(Operator):
         half = g.mul(g.op("Mul", g.op("Exp", grow), size), 0.5)
         return g.op("Concat", g.op("Sub", center, half), g.op("Add", center, half), axis=3)
 
-    def _onnx_kept(self, g: Emitter, boxes: str, scores: str, candidates: int) -> str:
+    def _onnx_kept(self, g: Emitter, boxes: Tensor, scores: Tensor) -> Tensor:
         """Which candidates (N, labels, K) survive, as bool.
 
         Every image and class is a batch of its own for NonMaxSuppression, whose own limit on boxes counts
         those kept, where Caffe's top_k counts candidates. It takes corners in any order; Caffe's box whose
         corners are the wrong way round overlaps nothing, as one without area does here.
         """
+        candidates = scores.static(2)
         low, high = g.split(boxes, 3, [2, 2], 2)
         flat = g.op("Concat", low, g.op("Max", low, high), axis=3)
         flat = g.op("Reshape", flat, g.ints([-1, candidates, 4]))
@@ -345,6 +347,12 @@ class DetectionOutput(Operator):
         return g.op("And", kept, among)
 
 
-def onnx_range(g: Emitter, length: str) -> str:
+def random_boxes(count: int, random: np.random.Generator) -> np.ndarray:
+    """Boxes (count, 4) of corners x1, y1, x2, y2, with an area."""
+    low, high = random.random((2, count, 2)) * 0.5
+    return np.concatenate([low, low + high + 0.1], 1)
+
+
+def onnx_range(g: Emitter, length: Tensor) -> Tensor:
     """(1, n) of 0 to n - 1 for an ONNX value [n]."""
     return g.op("NonZero", g.op("Expand", g.const(1.0), length))

@@ -108,7 +108,7 @@ def _same_text(net: Net, training: bool) -> bool:
             if layer.type != "Input" or cast(DataLayer, layer.op).declared_shapes() != shapes:
                 return False
     try:
-        return str(upgrade(prototxt.load(net.message.source))) == str(net.message)
+        return str(upgrade(prototxt.load(net.message.source), registry(net.options.custom_layers))) == str(net.message)
     except CaffeportError:
         return False
 

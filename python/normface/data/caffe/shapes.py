@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from caffeport.formats import prototxt
-from caffeport.formats.prototxt import Message
+from caffeport import Message, read_prototxt
 from caffeport.formats.upgrade import upgrade
 from caffeport.graph.connect import connect, split
 from caffeport.graph.net_fields import NetState
@@ -32,7 +31,7 @@ def input_shapes(
     net: the net's text, or its path. The result is for ``caffeport.load(..., input_shapes=...)``; without it a text
     that leaves the size to its database is loaded by guesses. Raises DataError where the data are not there.
     """
-    message = upgrade(net if isinstance(net, Message) else prototxt.load(net))
+    message = upgrade(net if isinstance(net, Message) else read_prototxt(net))
     chosen = {"train": Phase.TRAIN, "test": Phase.TEST}[phase.lower()]
     custom = custom_operators(custom_layers)
     options = Options(chosen, tuple(stages), level, custom, {}, allow_unknown_fields, True, {}, 0, reads_data=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from caffeport import Layer
 from caffeport.errors import shape_text
 from caffeport.formats.caffemodel import read_binaryproto
-from caffeport.graph.net import Layer
 from caffeport.operators.base import Phase
 from caffeport.operators.data import TransformationParameter
 
@@ -68,7 +68,7 @@ class Transform:
         if shape != out.shape:
             got, want = shape_text(shape), shape_text(out.shape)
             raise DataError(
-                f"{name}: gives {got}, and the first picture of its batch {want}; {self._layer.title} needs pictures "
+                f"{name}: gives {got}, and the first image of its batch {want}; {self._layer.title} needs images "
                 "of one size, or new_height and new_width, or crop_size"
             )
         mirror, at_row, at_column = (int(draw) for draw in draws)
