@@ -58,6 +58,7 @@ from .loss import (
     SigmoidCrossEntropyLoss,
     SoftmaxWithLoss,
 )  # fmt: skip
+from .mask_cascade import ROIWarping, StageBridge, TextProposals
 from .normalization import MVN, BatchNorm, Bias, LRNAcrossChannels, LRNWithinChannel, Scale
 from .pooling import SPP, AvePooling, MaxPooling, StochasticPooling
 from .prelu import PReLU
