@@ -51,9 +51,9 @@ class RegionProposals(Operator):
     """
 
     bottoms = (3, 3)
-    bottom_axes = ((4, 4), (4, 4), (1, None))
+    bottom_axes: ClassVar[tuple[tuple[int, int | None], ...]] = ((4, 4), (4, 4), (1, None))
     tops = (1, 2)
-    varying_axis = 0
+    varying_axis: ClassVar[int | None] = 0
     score_axes: ClassVar[int] = 2
     anchors: Anchors
 
@@ -152,6 +152,7 @@ class PythonProposals(RegionProposals):
         found = settings(self.p.param_str)
         if found is None:
             self.fail(f"param_str is no dictionary of settings: {self.p.param_str!r}")
+        self.found = found
         unknown = [name for name in found if name not in self.known_settings]
         if unknown:
             self.fail(

@@ -69,6 +69,7 @@ from .region_choice import BboxAccuracy, HardMining, ProposalTarget
 from .region_pooling import PSROIPooling, ROIPooling
 from .region_sampling import MaskPooling, MaskResize, ROIAlign
 from .resampling import Interp, MaskUpsample, NearestUpsample
+from .rpn_training import AnchorTarget, RegionTarget
 from .selection import ArgMax, BatchReindex, Filter
 from .shape import (
     Concat,
