@@ -148,10 +148,26 @@ def test_text_proposals(tmp_path):
             np.testing.assert_array_equal(found["scores"], expected[:, 4:].astype(np.float32))
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_weighted_sigmoid_loss(tmp_path, empty):
+    text = nets.inputs(x=(3, 4), t=(3, 4), w=(3, 4)) + nets.layer("SigmoidCrossEntropyLoss", "x t w", "total")
+    net = nets.load(tmp_path, text, phase="train")
+    x, target = numbers(3, 4), np.random.default_rng(1).random((3, 4)).astype(np.float32)
+    weight = np.random.default_rng(2).integers(0, 3, (3, 4)).astype(np.float32) * (not empty)
+    prob = 1 / (1 + np.exp(-x.astype(np.float64)))
+    loss = -(weight * (target * np.log(prob) + (1 - target) * np.log(1 - prob))).sum() / max(weight.sum(), 1)
+    tensor = torch.tensor(x, requires_grad=True)
+    found = net.to_torch()(tensor, torch.tensor(target), torch.tensor(weight))
+    np.testing.assert_allclose(found.item(), loss, 1e-5)
+    found.backward()
+    np.testing.assert_allclose(tensor.grad, weight * (prob - target) / max(weight.sum(), 1), 1e-4, 1e-6)
+
+
 @pytest.mark.parametrize(
     ("layer", "options", "message"),
     [
         (nets.layer("ROIWarping", "x r", "y"), {}, "expected a positive pooled_h"),
+        (nets.layer("SigmoidCrossEntropyLoss", "s s r", "y"), {"phase": "train"}, "expected a weight for every pred"),
         (python(*MASK, "s", "y"), {}, "expected masks of 21 x 21 numbers"),
         (python(*MASK, "s", "y"), {"phase": "train"}, "what it does in training is not supported"),
         (python(*BRIDGE, "r r s i", "y"), {}, "expected deltas of 12 numbers a row"),

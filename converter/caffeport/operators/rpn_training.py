@@ -65,8 +65,6 @@ class AnchorTargetLayer(PythonProposals):
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         scores, truth, info = bottoms[:3]
-        if scores[0] != 1:
-            self.fail(f"anchors are labelled for one image at a time, got a batch of {scores[0]}")
         if count(truth, 1) != 5 or count(info) < 2:
             self.fail(f"expected true boxes of 5 numbers a row and im_info, got {truth} and {info}")
         anchors, (height, width) = len(self.anchors), scores[2:]

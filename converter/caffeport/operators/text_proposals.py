@@ -9,6 +9,7 @@ import numpy as np
 from .base import Operator, Shape, count, layer_type, nn
 from .detection import onnx_range
 from .param_str import settings
+from .proposals import refuse_batches
 from .python_layer import PythonParameter
 
 if TYPE_CHECKING:
@@ -50,8 +51,6 @@ class TextProposals(Operator):
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         scores, deltas, info = bottoms
         channels = 2 * len(HEIGHTS)
-        if scores[0] != 1:
-            self.fail(f"proposals are made for one image at a time, got a batch of {scores[0]}")
         if scores[1] != channels or deltas != scores or count(info) < 2:
             self.fail(f"expected scores and deltas of (1, {channels}, H, W) and im_info, got {bottoms}")
         rows = len(HEIGHTS) * count(scores, 2)
@@ -64,6 +63,7 @@ class TextProposals(Operator):
         return nn.TextProposals(self.stride)
 
     def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
+        refuse_batches(g, x[0])
         anchors, count = text_anchors(), len(HEIGHTS)
         deltas = g.op("Transpose", x[1], perm=[0, 2, 3, 1])
         sizes = g.op("Shape", deltas)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...operators.text_proposals import text_anchors
+from .proposals import check_batch
 from .region_pooling import rounded
 from .region_sampling import sampled
 
@@ -80,6 +81,7 @@ class TextProposals(nn.Module):
 
     @torch.no_grad()
     def forward(self, scores: Tensor, deltas: Tensor, info: Tensor) -> list[Tensor]:
+        check_batch(scores)
         anchors, (height, width) = deltas.new_tensor(text_anchors()), deltas.shape[2:]
         count = len(anchors)
         deltas = deltas.permute(0, 2, 3, 1).reshape(height, width, count, 2)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .detection_training import drawn
-from .proposals import overlaps
+from .proposals import check_batch, overlaps
 
 if TYPE_CHECKING:
     from ...operators.anchors import Anchors
@@ -25,6 +25,7 @@ class AnchorTarget(nn.Module):
 
     @torch.no_grad()
     def forward(self, scores: Tensor, truth: Tensor, info: Tensor, *_: Tensor) -> list[Tensor]:
+        check_batch(scores)
         choice, (height, width) = self.choice, scores.shape[2:]
         truth, info = truth.reshape(len(truth), -1).double(), info.reshape(-1).double()
         boxes = self._anchors(height, width, info)
