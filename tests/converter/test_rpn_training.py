@@ -128,6 +128,14 @@ def test_a_sample_of_anchors(tmp_path):
         net.to_onnx(tmp_path / "n.onnx", outputs=["labels"])
 
 
+def test_anchors_of_one_image(tmp_path):
+    text = nets.inputs(s=(2, 18, 5, 7), gt=(4, 5), info=(1, 3))
+    net = nets.load(tmp_path, text + python(*ANCHORS, "s gt info", "a b c d", "'feat_stride': 16"), phase="train")
+    assert net.blob_shapes["a"] == (2, 1, 45, 7)
+    with pytest.raises(caffeport.CaffeportError, match="one image at a time, got a batch of 2"):
+        net.to_torch()(torch.zeros(2, 18, 5, 7), torch.tensor(TRUTH), torch.ones(1, 3))
+
+
 def region_net(tmp_path, **options):
     text = nets.inputs(r=(30, 5), gt=(4, 5))
     layer = python(*REGIONS, "r gt", "rois labels targets inside outside", "'num_classes': 5")

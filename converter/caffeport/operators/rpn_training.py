@@ -47,7 +47,8 @@ class AnchorTargetLayer(PythonProposals):
     background, and win with rpn_clobber_positives. Of both rpn_batchsize (256) are drawn, rpn_fg_fraction (0.5) of them
     objects at most (torch's seed). Outside weights are one over the number drawn, or rpn_positive_weight over the
     objects and the rest over the others. rpn_normalize_targets divides targets by 0.1, 0.1, 0.2, 0.2. All are layer
-    options with the configuration's names. rbgirshick/py-faster-rcnn ``lib/rpn/anchor_target_layer.py``.
+    options with the configuration's names. A batch of several images is refused when the layer runs.
+    rbgirshick/py-faster-rcnn ``lib/rpn/anchor_target_layer.py``.
     """
 
     known_settings = (*PythonProposals.known_settings, "allowed_border")
@@ -67,8 +68,9 @@ class AnchorTargetLayer(PythonProposals):
         scores, truth, info = bottoms[:3]
         if count(truth, 1) != 5 or count(info) < 2:
             self.fail(f"expected true boxes of 5 numbers a row and im_info, got {truth} and {info}")
-        anchors, (height, width) = len(self.anchors), scores[2:]
-        return [(1, 1, anchors * height, width), *[(1, 4 * anchors, height, width)] * 3]
+        batch, _, height, width = scores
+        anchors = len(self.anchors)
+        return [(batch, 1, anchors * height, width), *[(batch, 4 * anchors, height, width)] * 3]
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
         if index == 1:
