@@ -228,6 +228,22 @@ ELSEWHERE = {
     **dict.fromkeys(["PSROIPooling", "ROIPooling", "Interp", "Upsample", "PixelShuffle"], "test_fork_layers.py"),
     "BN": "test_batch_normalization_forks.py",
     **dict.fromkeys(
+        [
+            "Python:rpn.anchor_target_layer.AnchorTargetLayer",
+            "Python:rpn.proposal_target_layer.ProposalTargetLayer",
+        ],
+        "test_rpn_training.py",
+    ),
+    **dict.fromkeys(
+        [
+            "ROIWarping",
+            "Python:pylayer.mask_layer.MaskLayer",
+            "Python:pylayer.stage_bridge_layer.StageBridgeLayer",
+            "Python:layers.text_proposal_layer.ProposalLayer",
+        ],
+        "test_mask_cascade.py",
+    ),
+    **dict.fromkeys(
         ["DetectionGroupLoss", "DetectionLoss", "DetectionGroupAccuracy", "DetectionAccuracy"],
         "test_detection_training.py",
     ),

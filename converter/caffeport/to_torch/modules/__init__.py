@@ -78,6 +78,7 @@ from .loss import (
     SoftmaxWithLoss,
 )  # fmt: skip
 from .loss_forks import CtcLoss, FlowL1Loss, L1Loss
+from .mask_cascade import ROIWarping, StageBridge, TextProposals
 from .normalization import MVN, BatchNorm, Bias, LRNAcrossChannels, LRNWithinChannel, Scale
 from .padding import CropCenter, Pad
 from .pooling import SPP, AvePooling, MaxPooling, StochasticPooling
@@ -91,6 +92,7 @@ from .region_pooling import PSROIPooling, ROIPooling
 from .region_sampling import MaskPooling, MaskResize, ROIAlign
 from .reorg import Reorg
 from .resampling import Interp, MaskUpsample, NearestUpsample
+from .rpn_training import AnchorTarget, RegionTarget
 from .selection import ArgMax, BatchReindex, Filter
 from .shape import (
     Concat,
