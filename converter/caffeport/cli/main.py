@@ -52,6 +52,11 @@ def parser() -> OneLineParser:
         help="leave layers without weights to their fillers",
     )
     common.add_argument("--bn", choices=("variance", "inverse_std"), help="what a 4-blob BN layer stores last")
+    common.add_argument(
+        "--prior-boxes",
+        choices=("ssd", "textboxes", "faceboxes"),
+        help="whose default boxes PriorBox layers make; by default those that the net's convolutions are for",
+    )
     add_debug(common)
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -153,6 +158,7 @@ def _load(options: argparse.Namespace) -> Any:
         allow_unknown_fields=options.allow_unknown_fields,
         allow_missing_weights=options.allow_missing_weights,
         bn=options.bn,
+        prior_boxes=options.prior_boxes,
     )
 
 

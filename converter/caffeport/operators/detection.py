@@ -1,10 +1,10 @@
-"""SSD's default boxes, and its last layer, which decodes boxes and keeps the best."""
+"""SSD's last layer, which decodes boxes and keeps the best."""
 
 from __future__ import annotations
 
 import enum
-import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,126 +18,12 @@ if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 FLOAT_MIN = float(np.finfo(np.float32).min)
-MAX_SIZE = 2**31 - 1  # Caffe makes ints of the sizes
-MAX_BOXES, MAX_RATIOS = 100_000, 1_000  # of one cell; SSD has up to 6 boxes, from 2 ratios
 
 
 class CodeType(enum.Enum):
     CORNER = 1
     CENTER_SIZE = 2
     CORNER_SIZE = 3
-
-
-@dataclass
-class PriorBoxParameter:
-    min_size: list[float] = field(default_factory=list)
-    max_size: list[float] = field(default_factory=list)
-    aspect_ratio: list[float] = field(default_factory=list)
-    flip: bool = True
-    clip: bool = True  # in the recorded fork, as OpenCV reads it; some copies of SSD's caffe.proto say false
-    variance: list[float] = field(default_factory=list)
-    img_size: int | None = None
-    img_h: int | None = None
-    img_w: int | None = None
-    step: float | None = None
-    step_h: float | None = None
-    step_w: float | None = None
-    offset: float = 0.5
-
-
-@dataclass(frozen=True)
-class PriorBoxes:
-    """Pairs (height, width). ``shapes``: the boxes of one cell, in pixels; image and step None: the bottoms'."""
-
-    shapes: tuple[tuple[float, float], ...]
-    image: tuple[int, int] | None
-    step: tuple[float, float] | None
-    offset: float
-    clip: bool
-    variance: tuple[float, float, float, float]
-
-    def blob(self, cells: tuple[int, int], image: tuple[int, int]) -> np.ndarray:
-        """(1, 2, 4 P): corners relative to the image, x before y, cell by cell; then their variances."""
-        image = self.image or image
-        step = self.step or (image[0] / cells[0], image[1] / cells[1])
-        rows, columns = ((np.arange(cells[i]) + self.offset) * step[i] for i in (0, 1))
-        y, x = np.meshgrid(rows, columns, indexing="ij")
-        center = np.stack([x, y], -1)[:, :, None]
-        half = np.array(self.shapes)[:, ::-1] / 2
-        corners = np.concatenate([center - half, center + half], -1) / np.array([image[1], image[0]] * 2)
-        if self.clip:
-            corners = corners.clip(0, 1)
-        variances = np.broadcast_to(np.array(self.variance), corners.shape)
-        return np.stack([corners.ravel(), variances.ravel()])[None].astype(np.float32)
-
-
-@layer_type("PriorBox")
-class PriorBox(Operator):
-    """Default boxes of a feature map (bottom 0) on the image (bottom 1); of SSD.
-
-    Each cell has, for every min_size m: m x m; sqrt(m max_size) squared; m sqrt(r) x m / sqrt(r) for every
-    further aspect ratio r (and 1 / r with flip). Sizes lose their fraction, a ratio that is there already is
-    dropped. Top (1, 2, 4 P): corners, each divided by the image's size, then variances.
-    """
-
-    schemas = {"prior_box_param": PriorBoxParameter}
-    bottoms = (2, 2)
-    bottom_axes = ((4, 4),)  # a feature map and an image
-
-    def setup(self) -> None:
-        p = self.p
-        if not p.min_size or not all(1 <= size <= MAX_SIZE for size in p.min_size):
-            self.fail(f"expected a min_size, and none below 1 or above {MAX_SIZE}, got {p.min_size}")
-        if any(not size <= MAX_SIZE for size in p.max_size):
-            self.fail(f"expected no max_size above {MAX_SIZE}, got {p.max_size}")
-        if p.max_size and (len(p.max_size) != len(p.min_size) or any(map(float.__le__, p.max_size, p.min_size))):
-            self.fail(f"expected a larger max_size for every min_size, got {p.max_size} for {p.min_size}")
-        if len(p.variance) not in (0, 1, 4) or min(p.variance, default=1) <= 0:
-            self.fail(f"expected 1 or 4 positive variances, got {p.variance}")
-        if not all(0 < ratio < math.inf for ratio in p.aspect_ratio):
-            self.fail(f"expected positive aspect ratios, got {p.aspect_ratio}")
-        if len(p.min_size) * (2 + 2 * len(p.aspect_ratio)) > MAX_BOXES or len(p.aspect_ratio) > MAX_RATIOS:
-            self.fail(f"{len(p.min_size)} sizes with {len(p.aspect_ratio)} aspect ratios are too many for one cell")
-        image = self.pair("img_size", "img_h", "img_w")
-        step = self.pair("step", "step_h", "step_w")
-        variance = p.variance if len(p.variance) == 4 else (p.variance or [0.1]) * 4
-        self.boxes = PriorBoxes(tuple(self.cell()), image, step, p.offset, p.clip, tuple(variance))
-
-    def pair(self, both: str, height: str, width: str) -> tuple[Any, Any] | None:
-        """(height, width) from the field for both or the field for each; None where neither is given."""
-        one, each = getattr(self.p, both), (getattr(self.p, height), getattr(self.p, width))
-        if one is not None and each != (None, None):
-            self.fail(f"expected {both}, or {height} and {width}, not both")
-        given = (one, one) if one is not None else each
-        if given == (None, None):
-            return None
-        if any(size is None or size <= 0 for size in given):
-            self.fail(f"expected a positive {both}, or {height} and {width}, got {given}")
-        return given
-
-    def cell(self) -> list[tuple[float, float]]:
-        """(height, width) of the boxes of one cell, in Caffe's order."""
-        ratios = [1.0]
-        for ratio in self.p.aspect_ratio:
-            if all(abs(ratio - known) >= 1e-6 for known in ratios):
-                ratios += [ratio, 1 / ratio] if self.p.flip else [ratio]
-        made = []
-        for index, size in enumerate(map(int, self.p.min_size)):
-            made.append((float(size), float(size)))
-            if self.p.max_size:
-                made.append((math.sqrt(size * int(self.p.max_size[index])),) * 2)
-            made += [(size / math.sqrt(ratio), size * math.sqrt(ratio)) for ratio in ratios[1:]]
-        return made
-
-    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        return [(1, 2, 4 * len(self.boxes.shapes) * bottoms[0][2] * bottoms[0][3])]
-
-    def module(self, bottoms: list[Shape]) -> Any:
-        return nn.PriorBox(self.boxes)
-
-    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
-        image = self.boxes.image or (x[1].static(2), x[1].static(3))
-        return g.const(self.boxes.blob((x[0].static(2), x[0].static(3)), image))
 
 
 @dataclass
@@ -267,19 +153,16 @@ class DetectionOutput(Operator):
         nms = self.p.nms_param
         if nms.eta < 1 and nms.nms_threshold > 0.5:
             g.refuse("NonMaxSuppression has no threshold that eta changes as boxes are kept (set eta to 1)")
-        priors, candidates = self.sizes([bottom.shape for bottom in x])
         keep = g.const(self.labels, np.int64)
-        scores = g.op("Reshape", x[1], g.ints([-1, priors, self.p.num_classes]))
+        scores = g.op("Reshape", x[1], g.ints([0, -1, self.p.num_classes]))
         scores = g.op("Gather", g.op("Transpose", scores, perm=[0, 2, 1]), keep, axis=1)
-        scores, best = g.ops("TopK", 2, scores, g.ints([candidates]), axis=2)  # (N, labels, K), best first
+        candidates = self._onnx_candidates(g, x, scores)
+        scores, best = g.ops("TopK", 2, scores, candidates, axis=2)  # (N, labels, K), best first
         boxes = self._onnx_decoded(g, x[0], x[2])
-        if self.p.share_location:
-            boxes = g.op("Reshape", boxes, g.ints([-1, priors, 4]))
-        else:
-            boxes = g.op("Gather", boxes, keep, axis=1)
+        boxes = g.op("Squeeze", boxes, g.ints([1])) if self.p.share_location else g.op("Gather", boxes, keep, axis=1)
         batch_dims = 1 if self.p.share_location else 2
         boxes = g.op("GatherND", boxes, g.unsqueeze(best, [3]), batch_dims=batch_dims)  # (N, labels, K, 4)
-        kept = self._onnx_kept(g, boxes, scores)
+        kept = self._onnx_kept(g, boxes, scores, candidates, self.sizes([bottom.shape for bottom in x])[1])
         place = g.op("Transpose", g.op("NonZero", kept), perm=[1, 0])  # row by row: Caffe's order
         image, label, _ = g.split(place, 1, [1, 1, 1], 3)
         label = g.op("Gather", g.const(self.labels), label, axis=0)
@@ -294,12 +177,19 @@ class DetectionOutput(Operator):
         nothing = g.op("Slice", nothing, g.ints([0]), needed, g.ints([0]))
         return g.unsqueeze(g.op("Concat", rows, nothing, axis=0), [0, 1])
 
+    def _onnx_candidates(self, g: Emitter, x: Sequence[Tensor], scores: Tensor) -> Tensor:
+        """[K], how many of each class are looked at."""
+        if not (x[1].dynamic - {0} or x[2].dynamic):
+            return g.ints([self.sizes([bottom.shape for bottom in x])[1]])
+        priors = g.slice(g.op("Shape", scores), [0], [2], [3])
+        top_k = self.p.nms_param.top_k
+        return priors if top_k < 0 else g.op("Min", priors, g.ints([top_k]))
+
     def _onnx_decoded(self, g: Emitter, loc: Tensor, prior: Tensor) -> Tensor:
         """Boxes (N, 1 or classes, P, 4)."""
-        priors = count(prior.shape, 2) // 4
-        prior = g.op("Reshape", g.slice(prior, [0], [0], [1]), g.ints([2, priors, 4]))
+        prior = g.op("Reshape", g.slice(prior, [0], [0], [1]), g.ints([2, -1, 4]))
         prior, variance = (g.op("Squeeze", part, g.ints([0])) for part in g.split(prior, 0, [1, 1], 2))
-        loc = g.op("Reshape", loc, g.ints([-1, priors, 1 if self.p.share_location else self.p.num_classes, 4]))
+        loc = g.op("Reshape", loc, g.ints([0, -1, 1 if self.p.share_location else self.p.num_classes, 4]))
         loc = g.op("Transpose", loc, perm=[0, 2, 1, 3])
         if not self.p.variance_encoded_in_target:
             loc = g.op("Mul", loc, variance)
@@ -314,35 +204,37 @@ class DetectionOutput(Operator):
         half = g.mul(g.op("Mul", g.op("Exp", grow), size), 0.5)
         return g.op("Concat", g.op("Sub", center, half), g.op("Add", center, half), axis=3)
 
-    def _onnx_kept(self, g: Emitter, boxes: Tensor, scores: Tensor) -> Tensor:
-        """Which candidates (N, labels, K) survive, as bool.
+    def _onnx_kept(self, g: Emitter, boxes: Tensor, scores: Tensor, candidates: Tensor, most: int) -> Tensor:
+        """Which candidates (N, labels, K) survive, as bool; ``most``: K at the declared size.
 
         Every image and class is a batch of its own for NonMaxSuppression, whose own limit on boxes counts
         those kept, where Caffe's top_k counts candidates. It takes corners in any order; Caffe's box whose
         corners are the wrong way round overlaps nothing, as one without area does here.
         """
-        candidates = scores.static(2)
         low, high = g.split(boxes, 3, [2, 2], 2)
         flat = g.op("Concat", low, g.op("Max", low, high), axis=3)
-        flat = g.op("Reshape", flat, g.ints([-1, candidates, 4]))
-        alone = g.op("Reshape", scores, g.ints([-1, 1, candidates]))
+        flat = g.op("Reshape", flat, g.op("Concat", g.ints([-1]), candidates, g.ints([4]), axis=0))
+        alone = g.op("Reshape", scores, g.op("Concat", g.ints([-1, 1]), candidates, axis=0))
         # No overlap is above 1, and ONNX knows no larger threshold.
         threshold = g.const([min(self.p.nms_param.nms_threshold, 1.0)])
         least = g.const([self.p.confidence_threshold])
-        chosen = g.op("NonMaxSuppression", flat, alone, g.ints([candidates]), threshold, least)
-        ones = g.op("Expand", g.const(1.0), g.op("Gather", g.op("Shape", chosen), g.ints([0]), axis=0))
+        chosen = g.op("NonMaxSuppression", flat, alone, candidates, threshold, least)
+        ones = g.op("Expand", g.const(1.0), g.slice(g.op("Shape", chosen), [0], [0], [1]))
         zeros = g.op("Expand", g.const(0.0), g.op("Shape", alone))
         kept = g.op("ScatterND", zeros, chosen, ones)
-        kept = g.cast(g.op("Reshape", kept, g.ints([-1, self.num_labels, candidates])), "bool")
-        keep = self.p.keep_top_k
-        if keep < 0 or keep >= candidates * self.num_labels:
+        kept = g.cast(g.op("Reshape", kept, g.op("Shape", scores)), "bool")
+        keep, resized = self.p.keep_top_k, candidates.name not in g.constants
+        if keep < 0 or (keep >= most * self.num_labels and not resized):
             return kept
+        count = g.ints([keep])
+        if resized:
+            count = g.op("Min", count, g.op("Mul", candidates, g.ints([self.num_labels])))
         ranked = g.op("Flatten", g.op("Where", kept, scores, g.const(-np.inf)), axis=1)
-        _, best = g.ops("TopK", 2, ranked, g.ints([keep]), axis=1)
+        _, best = g.ops("TopK", 2, ranked, count, axis=1)
         ones = g.op("Expand", g.const(1.0), g.op("Shape", best))
         zeros = g.op("Expand", g.const(0.0), g.op("Shape", ranked))
         among = g.op("ScatterElements", zeros, best, ones, axis=1)
-        among = g.cast(g.op("Reshape", among, g.ints([-1, self.num_labels, candidates])), "bool")
+        among = g.cast(g.op("Reshape", among, g.op("Shape", scores)), "bool")
         return g.op("And", kept, among)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ...operators.detection import PriorBoxes
+    from ...operators.prior_box import PriorBoxes
 
 BLOCK = 256  # rows of the overlaps computed at once
 
