@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import CaffeportWarning
 from ..formats.schema import Word
 from .base import Operator, Shape, count, layer_type, nn
+from .detection_sources import Sources
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
@@ -73,6 +74,16 @@ class DetectionOutputParameter:
     visualize: bool = False
     visualize_threshold: float = 0.6
     save_file: str = ""
+    objectness_score: float = 0.01  # RefineDet's
+    nbottom: int = 6  # this and what follows: Synopsys' fork
+    ratio_permute: bool = False
+    no_permute: bool = False
+    ratio0: int = 3
+    ratio1: int = 6
+    ratio2: int = 6
+    ratio3: int = 6
+    ratio4: int = 6
+    ratio5: int = 6
 
 
 @layer_type("DetectionOutput")
@@ -83,13 +94,17 @@ class DetectionOutput(Operator):
     best scores above (not at) confidence_threshold; of those, from the best on, each that overlaps none
     kept before by more than nms_threshold, which after each box kept is multiplied by eta while above 0.5.
     Then the keep_top_k best of each image, ordered by label and falling score. Where nothing is kept in
-    the whole batch there is one row [image, -1 ...] for every image. A fourth bottom, which Caffe only
-    draws on, changes nothing. The declared shape counts as many rows as there can be.
+    the whole batch there is one row [image, -1 ...] for every image. A fourth bottom that is an image, which Caffe
+    only draws on, changes nothing. The declared shape counts as many rows as there can be.
+
+    RefineDet (sfzhang15/RefineDet) has a fourth bottom (N, 2 P), where the first stage's scores of an object below
+    objectness_score leave a prior to the background, and a fifth (N, 4 P), the offsets that its priors are moved by
+    first. Synopsys' fork has 2 nbottom + 1 bottoms or 3 nbottom: see Sources.
     """
 
     schemas = {"detection_output_param": DetectionOutputParameter}
-    bottoms = (3, 4)
-    bottom_axes = ((2, None), (2, None), (3, None), (0, None))
+    bottoms = (3, None)
+    bottom_axes = ((2, None), (2, None), (2, None), (0, None))
 
     def setup(self) -> None:
         p, nms = self.p, self.p.nms_param
@@ -103,6 +118,7 @@ class DetectionOutput(Operator):
             self.fail("top_k or keep_top_k of 0 keeps nothing; -1 keeps all")
         if p.visualize:
             self.fail("visualize is not supported")
+        self.sources = self._sources()
         save = p.save_output_param
         if save.output_directory and save.label_map_file and save.name_size_file:
             warnings.warn(
@@ -112,6 +128,35 @@ class DetectionOutput(Operator):
                 stacklevel=2,
             )
 
+    def _sources(self) -> Sources:
+        p, number = self.p, self.context.num_bottoms
+        maps = p.nbottom if number > 2 * p.nbottom else 0
+        if p.nbottom < 1 or p.nbottom <= number <= 2 * p.nbottom or (maps and number > 3 * maps):
+            self.fail(f"expected 3 to 5 bottoms, 2 nbottom + 1 or 3 nbottom, with nbottom {p.nbottom}, got {number}")
+        order = "ratios" if p.ratio_permute else "maps" if p.no_permute else "cells"
+        ratios = (p.ratio0, p.ratio1, p.ratio2, p.ratio3, p.ratio4, p.ratio5)
+        priors = maps if maps > 1 and number == 3 * maps else 1
+        if maps and order == "ratios" and (not p.share_location or min(ratios) < 1 or (maps > 6 and priors == 1)):
+            self.fail("ratio_permute needs share_location, positive ratios and at most 6 feature maps")
+        if maps and order == "maps" and priors > 1:
+            self.fail("no_permute needs the priors in one bottom")
+        return Sources(maps, priors, order, ratios, p.num_classes, 1 if p.share_location else p.num_classes)
+
+    def arms(self, bottoms: Sequence[Shape]) -> int:
+        """How many bottoms there are of RefineDet's first stage."""
+        if self.sources.maps or len(bottoms) < 4:
+            return 0
+        priors = count(bottoms[2], 2) // 4
+        if count(bottoms[3], 1) != 2 * priors:
+            if len(bottoms) == 4:
+                return 0  # an image
+            self.fail(f"the first stage's scores are {bottoms[3]}; expected 2 numbers for each of {priors} priors")
+        if len(bottoms) > 4 and (count(bottoms[4], 1) != 4 * priors or not self.p.share_location):
+            self.fail(
+                f"the first stage's offsets are {bottoms[4]}; expected 4 numbers for each of {priors} priors, shared"
+            )
+        return len(bottoms) - 3
+
     @property
     def labels(self) -> list[int]:
         """The classes but the background. Asked for when ``sizes`` has found a score for each of them."""
@@ -119,16 +164,18 @@ class DetectionOutput(Operator):
 
     def sizes(self, bottoms: list[Shape]) -> tuple[int, int]:
         """(priors, candidates of each class)"""
-        loc, conf, prior = bottoms[:3]
+        loc, conf, prior = self.sources.shapes(bottoms)
         priors = count(prior, 2) // 4
-        if prior[1] != 2 or count(prior, 2) % 4:
-            self.fail(f"bottom 2, the priors, is {prior}; expected (1, 2, 4 x priors)")
+        if len(prior) < 3 or prior[1] != 2 or count(prior, 2) % 4:
+            title = "the priors are" if self.sources.maps else "bottom 2, the priors, is"
+            self.fail(f"{title} {prior}; expected (1, 2, 4 x priors)")
         located = 4 if self.p.share_location else 4 * self.p.num_classes
         for title, bottom, each in (("offsets", loc, located), ("scores", conf, self.p.num_classes)):
             if count(bottom, 1) != each * priors:
                 self.fail(f"{title} are {bottom}; expected {each} numbers for each of {priors} priors")
         if loc[0] != conf[0]:
             self.fail(f"offsets are for {loc[0]} images, scores for {conf[0]}")
+        self.arms(bottoms)
         return priors, priors if self.p.nms_param.top_k < 0 else min(self.p.nms_param.top_k, priors)
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
@@ -136,9 +183,10 @@ class DetectionOutput(Operator):
         return [(1, 1, bottoms[0][0] * (rows if self.p.keep_top_k < 0 else min(rows, self.p.keep_top_k)), 7)]
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        if index == 1:
+        role = self.sources.role(index)
+        if role == "conf" or (role == "more" and index == 3):
             return random.random(shape)
-        if index == 2:
+        if role == "prior":
             boxes = random_boxes(count(shape, 2) // 4, random).ravel()
             return np.broadcast_to(np.stack([boxes, np.full(boxes.shape, 0.1)]).reshape(1, *shape[1:]), shape)
         return None
@@ -147,22 +195,28 @@ class DetectionOutput(Operator):
         p, nms = self.p, self.p.nms_param
         code = (p.code_type.name, p.variance_encoded_in_target)
         suppression = (p.confidence_threshold, nms.top_k, nms.nms_threshold, nms.eta)
-        return nn.DetectionOutput(p.num_classes, self.labels, p.share_location, code, suppression, p.keep_top_k)
+        arms = (self.arms(bottoms), p.objectness_score)
+        return nn.DetectionOutput(self.sources, self.labels, p.share_location, code, suppression, p.keep_top_k, arms)
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         nms = self.p.nms_param
         if nms.eta < 1 and nms.nms_threshold > 0.5:
             g.refuse("NonMaxSuppression has no threshold that eta changes as boxes are kept (set eta to 1)")
-        keep = g.const(self.labels, np.int64)
-        scores = g.op("Reshape", x[1], g.ints([0, -1, self.p.num_classes]))
+        shapes, keep = [bottom.shape for bottom in x], g.const(self.labels, np.int64)
+        loc, conf, prior = self.sources.onnx(g, x)
+        arms = x[3 : 3 + self.arms(shapes)]
+        scores = g.op("Reshape", conf, g.ints([0, -1, self.p.num_classes]))
+        if arms:
+            scores = self._onnx_things(g, scores, arms[0])
         scores = g.op("Gather", g.op("Transpose", scores, perm=[0, 2, 1]), keep, axis=1)
-        candidates = self._onnx_candidates(g, x, scores)
+        dynamic = any(bottom.dynamic - {0} for bottom in (x if self.sources.maps else x[:3]))
+        candidates = self._onnx_candidates(g, dynamic, shapes, scores)
         scores, best = g.ops("TopK", 2, scores, candidates, axis=2)  # (N, labels, K), best first
-        boxes = self._onnx_decoded(g, x[0], x[2])
+        boxes = self._onnx_boxes(g, loc, prior, arms[1] if len(arms) > 1 else None)
         boxes = g.op("Squeeze", boxes, g.ints([1])) if self.p.share_location else g.op("Gather", boxes, keep, axis=1)
         batch_dims = 1 if self.p.share_location else 2
         boxes = g.op("GatherND", boxes, g.unsqueeze(best, [3]), batch_dims=batch_dims)  # (N, labels, K, 4)
-        kept = self._onnx_kept(g, boxes, scores, candidates, self.sizes([bottom.shape for bottom in x])[1])
+        kept = self._onnx_kept(g, boxes, scores, candidates, self.sizes(shapes)[1])
         place = g.op("Transpose", g.op("NonZero", kept), perm=[1, 0])  # row by row: Caffe's order
         image, label, _ = g.split(place, 1, [1, 1, 1], 3)
         label = g.op("Gather", g.const(self.labels), label, axis=0)
@@ -177,28 +231,40 @@ class DetectionOutput(Operator):
         nothing = g.op("Slice", nothing, g.ints([0]), needed, g.ints([0]))
         return g.unsqueeze(g.op("Concat", rows, nothing, axis=0), [0, 1])
 
-    def _onnx_candidates(self, g: Emitter, x: Sequence[Tensor], scores: Tensor) -> Tensor:
+    def _onnx_things(self, g: Emitter, scores: Tensor, arm: Tensor) -> Tensor:
+        """Scores (N, P, C) where a prior with too little of an object is all background, class 0."""
+        thing = g.slice(g.op("Reshape", arm, g.ints([0, -1, 2])), [2], [1], [2])
+        nothing = g.const(np.arange(self.p.num_classes) == 0)
+        return g.op("Where", g.op("Less", thing, g.const(self.p.objectness_score)), nothing, scores)
+
+    def _onnx_candidates(self, g: Emitter, dynamic: bool, shapes: list[Shape], scores: Tensor) -> Tensor:
         """[K], how many of each class are looked at."""
-        if not (x[1].dynamic - {0} or x[2].dynamic):
-            return g.ints([self.sizes([bottom.shape for bottom in x])[1]])
+        if not dynamic:
+            return g.ints([self.sizes(shapes)[1]])
         priors = g.slice(g.op("Shape", scores), [0], [2], [3])
         top_k = self.p.nms_param.top_k
         return priors if top_k < 0 else g.op("Min", priors, g.ints([top_k]))
 
-    def _onnx_decoded(self, g: Emitter, loc: Tensor, prior: Tensor) -> Tensor:
+    def _onnx_boxes(self, g: Emitter, loc: Tensor, prior: Tensor, arm: Tensor | None) -> Tensor:
         """Boxes (N, 1 or classes, P, 4)."""
         prior = g.op("Reshape", g.slice(prior, [0], [0], [1]), g.ints([2, -1, 4]))
-        prior, variance = (g.op("Squeeze", part, g.ints([0])) for part in g.split(prior, 0, [1, 1], 2))
-        loc = g.op("Reshape", loc, g.ints([0, -1, 1 if self.p.share_location else self.p.num_classes, 4]))
-        loc = g.op("Transpose", loc, perm=[0, 2, 1, 3])
+        prior, variance = (g.unsqueeze(part, [0]) for part in g.split(prior, 0, [1, 1], 2))  # (1, 1, P, 4)
+        for offsets, located in ((arm, 1), (loc, 1 if self.p.share_location else self.p.num_classes)):
+            if offsets is not None:
+                offsets = g.op("Reshape", offsets, g.ints([0, -1, located, 4]))
+                prior = self._onnx_decoded(g, g.op("Transpose", offsets, perm=[0, 2, 1, 3]), prior, variance)
+        return prior
+
+    def _onnx_decoded(self, g: Emitter, loc: Tensor, prior: Tensor, variance: Tensor) -> Tensor:
+        """The boxes that offsets make of priors, all of 4 axes."""
         if not self.p.variance_encoded_in_target:
             loc = g.op("Mul", loc, variance)
         if self.p.code_type is CodeType.CORNER:
             return g.op("Add", loc, prior)
-        low, high = g.split(prior, 1, [2, 2], 2)
+        low, high = g.split(prior, 3, [2, 2], 2)
         size = g.op("Sub", high, low)
         if self.p.code_type is CodeType.CORNER_SIZE:
-            return g.op("Add", g.op("Mul", loc, g.op("Concat", size, size, axis=1)), prior)
+            return g.op("Add", g.op("Mul", loc, g.op("Concat", size, size, axis=3)), prior)
         move, grow = g.split(loc, 3, [2, 2], 2)
         center = g.op("Add", g.op("Mul", move, size), g.mul(g.op("Add", low, high), 0.5))
         half = g.mul(g.op("Mul", g.op("Exp", grow), size), 0.5)
