@@ -103,6 +103,7 @@ class DetectionOutput(Operator):
     """
 
     schemas = {"detection_output_param": DetectionOutputParameter}
+    varying_axis = 2
     bottoms = (3, None)
     bottom_axes = ((2, None), (2, None), (2, None), (0, None))
 

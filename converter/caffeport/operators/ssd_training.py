@@ -294,12 +294,13 @@ class AnnotatedData(DataLayer):
     tops = (1, 3)  # the third, of MobileNet-YOLO: masks
 
     def declared_shapes(self) -> list[PartialShape | None]:
-        resize = getattr(self.context.transform, "resize_param", None) or []
-        first = (resize if isinstance(resize, list) else [resize])[:1]  # of several, each batch takes one
-        height, width = (first[0].height, first[0].width) if first else (0, 0)
-        batch = self.p.batch_size or 1
-        channels = 1 if self.context.transform and self.context.transform.force_gray else 3
-        image = self._images(batch, channels, height, width)[0]
+        gray = self.context.transform is not None and self.context.transform.force_gray
+        return self._tops(self._images(self.p.batch_size, 1 if gray else 3, 0, 0)[0], self.p.batch_size or 1)
+
+    def following(self, first: Shape) -> list[PartialShape | None]:
+        return self._tops(first, first[0])
+
+    def _tops(self, image: PartialShape | None, batch: int) -> list[PartialShape | None]:
         yolo = self.message("annotated_data_param").yolo_data_type == 1
         truth = (batch, 1, 300, 5) if yolo else (1, 1, batch, 8)
         return [image, truth, None][: self.context.num_tops]
