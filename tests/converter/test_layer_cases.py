@@ -263,6 +263,7 @@ ELSEWHERE = {
         "test_proposals.py",
     ),
     **dict.fromkeys(["MultiBoxLoss", "AnnotatedData"], "test_ssd_training.py"),
+    "PriorBoxClustered": "test_prior_box_dialects.py",
     "DetectionEvaluate": "test_detection_evaluate.py",
     **dict.fromkeys(["Reorg", "YoloDetectionOutput", "Yolov3DetectionOutput"], "test_yolo_detection.py"),
     **dict.fromkeys(["RegionLoss", "Yolov3", "YoloSeg"], "test_yolo_loss.py"),

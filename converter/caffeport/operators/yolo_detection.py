@@ -53,6 +53,7 @@ def below(threshold: float) -> float:
 class YoloOutput(Operator):
     """Boxes of every cell and anchor, the best first, none of which overlaps one before by nms_threshold or more."""
 
+    varying_axis = 2
     bottom_axes = ((4, 4),)
 
     def check(self, anchors: int) -> None:
