@@ -105,6 +105,11 @@ GOOD = {
     "Mul": ({"x": (2, 3)}, 1, "mul_param { mul_shape: 3 }"),
     "NdConvolution": (VIDEO, 1, "convolution_param { num_output: 2 kernel_shape { dim: 2 dim: 2 dim: 2 } }"),
     "NdPooling": (VIDEO, 1, "pooling_param { kernel_shape { dim: 2 dim: 2 dim: 2 } }"),
+    "NoiseTolerantFR": (
+        {"x": (2, 3), "y": (2, 3), "z": (2,)},
+        1,
+        "noise_tolerant_fr_param { bins: 20 slide_batch_num: 2 }",
+    ),
     "Pad": ({"x": (3,)}, 1, "pad_param { paddings: 1 paddings: 2 }"),
     "Piece": ({"x": (3,)}, 1, "piece_param { begin: 1 size: 2 }"),
     "Pooling3D": (VIDEO, 1, "pooling3d_param { kernel_size: 2 kernel_depth: 2 }"),

@@ -74,6 +74,7 @@ from .loss import (
     SoftmaxWithLoss,
 )  # fmt: skip
 from .loss_forks import CtcLoss, FlowL1Loss, L1Loss
+from .noise_face import Arcface, NoiseTolerantFR, NormL2
 from .normalization import MVN, BatchNorm, Bias, LRNAcrossChannels, LRNWithinChannel, Scale
 from .padding import CropCenter, Pad
 from .pooling import SPP, AvePooling, MaxPooling, StochasticPooling
