@@ -74,7 +74,7 @@ class NoiseTolerantFR(nn.Module):
             place = (self.bins * (own - self.low) / (self.high - self.low)).trunc().clamp(0, self.bins).long().cpu()
             place = torch.where(labels.cpu() >= 0, place, -1)
             kept = self.batches * x.shape[0]
-            self.history = torch.cat([self.history, place])[-kept:]
+            self.history = torch.cat([self.history.cpu(), place])[-kept:]  # a restored one may be elsewhere
             self.iteration += 1
             if self.iteration < self.start:
                 return x
@@ -107,7 +107,7 @@ class NoiseTolerantFR(nn.Module):
             wanted = (left, min(peaks[0], middle), peak, right)
         pairs = zip(wanted, self.ends.tolist(), strict=True)
         steps = [new - old if old == -1 else (new > old) - (new < old) for new, old in pairs]
-        self.ends = self.ends + torch.tensor(steps)
+        self.ends = self.ends.cpu() + torch.tensor(steps)
         return True
 
     @staticmethod
