@@ -97,6 +97,7 @@ GOOD = {
     "CropCenter": (IMAGE, 1, "crop_center_param { crop_size: 0 crop_size: 0 crop_size: 1 crop_size: 1 }"),
     "Deconvolution3D": (VIDEO, 1, "convolution3d_param { num_output: 2 kernel_size: 2 kernel_depth: 2 }"),
     "DepthToSpace": (IMAGE, 1, 'depth_to_space_param { block_size: 2 data_format: "NCHW" }'),
+    "EltwiseAccuracy": ({"x": (2, 3, 2, 2), "y": (2, 1, 2, 2)}, 1, ""),
     "ExpandDimsND": (IMAGE, 1, "expand_dims_nd_param { axis: 1 }"),
     "Gather": (IMAGE, 1, "gather_param { indices: 1 shape: 1 axis: 1 }"),
     "LogSoftmax": (IMAGE, 1, ""),
@@ -126,6 +127,7 @@ GOOD = {
     "TileND": ({"x": (3,)}, 1, "tile_nd_param { multiples: 2 }"),
     "Transpose": ({"x": (3, 2)}, 1, "transpose_param { dim: 1 dim: 0 }"),
     "Unstack": ({"x": (3, 2)}, 2, "unstack_param { axis: 1 }"),
+    "Unpooling": (IMAGE, 1, "unpooling_param { kernel_size: 2 stride: 2 unpool_size: 16 }"),
     "UpsampleDarknet": (IMAGE, 1, "upsample_darknet_param { stride: 2 }"),
 }
 NEEDS_A_SHAPE = {"Data", "HDF5Data", "WindowData"}  # which a database has, and Caffe's file

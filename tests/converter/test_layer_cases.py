@@ -232,6 +232,7 @@ ELSEWHERE = {
     "L1Loss": "test_loss_forks.py",
     **dict.fromkeys(["ConvLSTM", "FlowWarp", "ChannelNorm"], "test_video.py"),
     **dict.fromkeys(["NormL2", "Arcface", "NoiseTolerantFR"], "test_noise_face.py"),
+    **dict.fromkeys(["Unpooling", "EltwiseAccuracy"], "test_deconvnet.py"),
     **dict.fromkeys(["Mish", "SeLU", "SeLu", "SELU", "HardSigmoid", "HSigmoid", "HardTanH"], "test_functions.py"),
     **dict.fromkeys(["Softplus", "Softsign", "ThresholdedReLU", "ScaledTanH", "LogSoftmax"], "test_functions.py"),
     **dict.fromkeys(["Floor", "Ceil", "Round", "Atan", "Sin", "Mul", "Add", "Sub", "Div"], "test_functions.py"),

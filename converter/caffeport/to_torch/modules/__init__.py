@@ -55,6 +55,7 @@ from .batch_normalization_forks import MovingBN, SegNetBN
 from .broadcasting import Pairwise, Reduce
 from .convolution import Convolution, Im2col
 from .convolutional_lstm import ConvLSTM
+from .deconvnet import EltwiseAccuracy, Unpooling
 from .detection import DetectionOutput, PriorBox
 from .face import Flip, InnerDistance, LabelSpecificAdd, Normalize, SSDNormalize
 from .face_loss import CenterLoss, GeneralContrastiveLoss, GeneralTripletLoss
