@@ -103,6 +103,11 @@ GOOD = {
     "LogSoftmax": (IMAGE, 1, ""),
     "Lstm": ({"x": (3, 2, 4)}, 1, "lstm_param { num_output: 3 }"),
     "MirrorPad": ({"x": (3,)}, 1, 'mirror_pad_param { paddings: 1 paddings: 2 mode: "REFLECT" }'),
+    "MultiStageMeanfield": (
+        {"x": (1, 2, 3, 3), "y": (1, 2, 3, 3), "z": (1, 3, 3, 3)},
+        1,
+        "multi_stage_meanfield_param { num_iterations: 2 theta_alpha: 3 theta_beta: 1 theta_gamma: 3 }",
+    ),
     "Mul": ({"x": (2, 3)}, 1, "mul_param { mul_shape: 3 }"),
     "NdConvolution": (VIDEO, 1, "convolution_param { num_output: 2 kernel_shape { dim: 2 dim: 2 dim: 2 } }"),
     "NdPooling": (VIDEO, 1, "pooling_param { kernel_shape { dim: 2 dim: 2 dim: 2 } }"),
