@@ -84,5 +84,5 @@ class MultiStageMeanfield(Operator):
         p = self.p
         return nn.MultiStageMeanfield(p.num_iterations, p.theta_alpha, p.theta_beta, p.theta_gamma)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         g.refuse("its filter is a lattice that is built from the image's colours, which standard operators do not have")

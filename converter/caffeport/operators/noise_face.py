@@ -31,7 +31,7 @@ class NormL2(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.NormL2(NORM_EPS)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         x4 = g.unsqueeze(x[0], list(range(x[0].rank, 4)))
         squares = g.reduce("ReduceSumSquare", x4, [1, 2, 3])
         return g.op("Div", x4, g.op("Sqrt", g.add(squares, NORM_EPS)))
@@ -60,7 +60,7 @@ class Arcface(LabelSpecific):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Arcface(self.p.m)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         g.refuse("it needs labels")
 
 
@@ -123,5 +123,5 @@ class NoiseTolerantFR(Operator):
         start = max(p.start_iter, p.slide_batch_num)
         return nn.NoiseTolerantFR(p.bins, p.slide_batch_num, start, p.value_low, p.value_high, p.shield_forward)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op("Identity", x[0])
