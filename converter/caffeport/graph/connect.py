@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from ..errors import CaffeportWarning, NetError, PrototxtError, did_you_mean
+from ..errors import CaffeportError, CaffeportWarning, NetError, PrototxtError, did_you_mean
 from ..formats.caffemodel import Caffemodel
 from ..formats.no_effect import LAYER, NET, changes_nothing
 from ..formats.prototxt import Field, Message
@@ -83,6 +83,8 @@ def connect(
                 if not {*current, *later}.intersection(made.top):
                     source = _data_layer(maker, made, known, schemas, state.phase, options)
             layers.append(source or _extra_input(known["Input"], name, state.phase))
+            if name not in options.input_shapes and source is None:
+                layers[-1].maker = _maker(maker, made, known, schemas, state.phase, current, options)
             current.update((value.name, value) for value in layers[-1].outputs)
         op = _layer_op(text, fields, known, schemas, state.phase, shapes, options)
         layer = Layer(fields.name, fields.type, op, [current[name] for name in fields.bottom], text=text)
@@ -147,6 +149,28 @@ def _data_layer(
     layer = Layer(fields.name, fields.type, _layer_op(text, fields, known, schemas, phase, {}, options), text=text)
     layer.outputs = [Value(name, layer) for name in fields.top]
     layer.loss_weights = [0.0] * len(fields.top)
+    return layer
+
+
+def _maker(
+    text: Message,
+    fields: LayerFields,
+    known: Mapping[str, type[Operator]],
+    schemas: Mapping[str, list[type]],
+    phase: Phase,
+    current: Mapping[str, Value],
+    options: Options,
+) -> Layer | None:
+    """The layer as its own phase has it, to tell the shapes of what it makes; None where it is not known enough."""
+    if operator_class(text, known) is None or not current.keys() >= set(fields.bottom):
+        return None
+    others = Phase.TEST if phase is Phase.TRAIN else Phase.TRAIN
+    try:
+        operator = _layer_op(text, fields, known, schemas, others, {}, options)
+    except CaffeportError:
+        return None  # it is no layer of this net, so that its faults are nobody's concern
+    layer = Layer(fields.name, fields.type, operator, [current[name] for name in fields.bottom], text=text)
+    layer.outputs = [Value(name, layer) for name in fields.top]
     return layer
 
 

@@ -8,8 +8,8 @@ until what they make is known.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
-from typing import cast
+from collections.abc import Collection, Mapping, Sequence
+from typing import NoReturn, cast
 
 from ..errors import CaffeportWarning, NetError, shape_text
 from ..operators.base import Role
@@ -20,23 +20,30 @@ from .inputs import refuse
 from .net import Layer, Value, check_shape, top_shapes
 
 
-def infer_shapes(layers: list[Layer], pending: set[Value], given: Collection[str]) -> None:
-    """Set the shapes of all Values but the data layers' tops, and of those ``pending`` among them.
+def infer_shapes(layers: list[Layer], unknown: Mapping[Value, Sequence[str]], given: Collection[str]) -> None:
+    """Set the shapes of all Values but the data layers' tops, and of those ``unknown`` among them.
 
+    unknown: these inputs, and which guesses of their sizes were ruled out.
     given: the inputs whose shape the caller has set, which stay as they are. Raises NetError where a shape does not
     fit, and where the size of an input stays open.
     """
+    pending = set(unknown)
     soft = {value for layer in layers for value in _soft_labels(layer, given)} - pending
+
+    def ask(value: Value) -> NoReturn:
+        refuse(value, unknown.get(value, ()))
+
     waiting: list[Layer] = []
     for layer in layers:
         if layer.op.role is Role.DATA:
+            _ask_maker(layer, pending)
             continue
         if isinstance(layer.op, Slice) and layer.inputs[0] in soft and not layer.inputs[0].shape[1:]:
             pending.add(layer.inputs[0])  # one number an image, which no Slice can cut
         still_open = {value for value in layer.inputs if value in pending}
         if still_open and not _settle(layer, still_open):
             if not isinstance(layer.op, Slice) and not keeps_shape(layer.op):
-                refuse(_root(layer.inputs, pending))
+                ask(_root(layer.inputs, pending))
             waiting.append(layer)
             pending.update(layer.outputs)
             continue
@@ -45,11 +52,24 @@ def infer_shapes(layers: list[Layer], pending: set[Value], given: Collection[str
     for layer in reversed(waiting):
         _pass_back(layer, pending)
     for value in (value for layer in layers for value in layer.outputs if value in pending):
-        refuse(_root([value], pending))
+        ask(_root([value], pending))
     for layer in waiting:  # a label may have got an axis that a Slice needs
         _set_tops(layer, set())
         for reader in {reader: None for value in layer.outputs for reader in value.consumers if reader not in waiting}:
             top_shapes(reader, [value.shape for value in reader.inputs])
+
+
+def _ask_maker(layer: Layer, pending: set[Value]) -> None:
+    """Give an input the shape with which the layer of another phase would make it, if that layer takes its bottoms."""
+    maker, (value, *_) = layer.maker, layer.outputs
+    if maker is None or value not in pending or not pending.isdisjoint(maker.inputs):
+        return
+    try:
+        shapes = top_shapes(maker, [bottom.shape for bottom in maker.inputs])
+    except NetError:
+        return
+    value.shape = dict(zip(maker.tops, shapes, strict=True))[value.name]
+    pending.remove(value)
 
 
 def _set_tops(layer: Layer, soft: set[Value]) -> None:

@@ -221,9 +221,6 @@ class Input(DataLayer):
             self.fail(f"{self.context.num_tops} tops need 1 or {self.context.num_tops} shapes, got {len(shapes)}")
         return list(shapes) or [None] * self.context.num_tops
 
-    def following(self, first: Shape) -> list[PartialShape | None]:
-        return [first, *self.declared_shapes()[1:]]
-
 
 @layer_type("Data")
 class Data(DataLayer):
@@ -296,9 +293,6 @@ class DummyData(DataLayer):
         if len(shapes) != self.context.num_tops:
             self.fail(f"{self.context.num_tops} tops need 1 or {self.context.num_tops} shapes, got {len(shapes)}")
         return list(shapes)
-
-    def following(self, first: Shape) -> list[PartialShape | None]:
-        return [first, *self.declared_shapes()[1:]]
 
 
 @layer_type("Parameter")
