@@ -244,7 +244,7 @@ ELSEWHERE = {
         "test_mask_cascade.py",
     ),
     **dict.fromkeys(
-        ["DetectionGroupLoss", "DetectionLoss", "DetectionGroupAccuracy", "DetectionAccuracy"],
+        ["DetectionGroupLoss", "DetectionLoss", "DetectionGroupAccuracy", "DetectionAccuracy", "ImageGtData"],
         "test_detection_training.py",
     ),
     **dict.fromkeys(["HardMining", "ProposalTarget", "BboxAccuracy"], "test_region_choice.py"),
