@@ -61,7 +61,7 @@ def test_mtcnn(number):
 
 
 @needs_models
-def test_pnet_takes_pictures_of_any_size(tmp_path):
+def test_pnet_takes_images_of_any_size(tmp_path):
     net = mtcnn(1)
     net.to_onnx(tmp_path / "pnet.onnx")
     onnx.checker.check_model(str(tmp_path / "pnet.onnx"), full_check=True)

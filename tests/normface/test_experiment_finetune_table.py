@@ -19,7 +19,7 @@ ROWS = ("softmax, as long again", "normalised softmax, scale 15", "AM-Softmax")
 
 
 def shown(part):
-    return Shown(part.pictures, part.pictures, part.labels)
+    return Shown(part.images, part.images, part.labels)
 
 
 def test_the_rate_is_that_of_all_pairs_one_by_one():

@@ -17,7 +17,7 @@ from ..cores import usable_cores
 from ..errors import CaffeportError, did_you_mean, shape_text
 from ..graph.module_names import state_names
 from ..graph.net import Layer, Net, Value
-from ..graph.walk import read_inputs
+from ..graph.walk import inference_values, read_inputs
 from ..json_text import to_json
 from ..lazy import require
 from ..memory import check_room
@@ -90,12 +90,12 @@ class Report:
         text = f"{len(compared)} of {len(self.rows)} blobs compared, all within {tolerance}; worst max rel {worst:.3g}"
         return f"{text}; with random weights ({self.weights})" if self.random_weights else text
 
-    def to_json(self) -> str:
-        """The report as JSON text."""
+    def to_json(self, notes: Sequence[str] | None = None) -> str:
+        """The report as JSON text; with ``notes`` under that name, where some are given."""
         content = {"ok": self.ok, "summary": self.summary, "weights": self.weights, "rtol": self.rtol}
         content |= {"atol": self.atol, "caffe": self.caffe}
         rows = {"rows": [asdict(row) for row in self.rows], "exported": [asdict(row) for row in self.exported]}
-        return to_json(content | rows)
+        return to_json(content | rows | ({} if notes is None else {"notes": notes}))
 
     def __str__(self) -> str:
         lines = [
@@ -137,7 +137,7 @@ def check(
         depend on random numbers (Dropout) are not compared.
 
     Without ``training`` the net runs as in the TEST phase. Raises CaffeportError for unknown backends, unfitting
-    inputs, and a Caffe that cannot be started or refuses the net.
+    inputs, a Caffe that cannot be started or refuses the net, and where no blob is in two of the backends.
     """
     backends = [backends] if isinstance(backends, str) else list(dict.fromkeys(backends))
     if not (rtol >= 0 and atol >= 0):
@@ -168,15 +168,17 @@ def check(
         if "onnx" in backends:
             wanted = _exportable(net)
             sources["onnx"] = run_onnx(net, fed, wanted, fold=False)
-            exported = run_onnx(net, fed, [value for value in net.output_values if value in wanted], fold=True)
+            ends = inference_values(net)[0]
+            exported = run_onnx(net, fed, [value for value in ends if value in wanted], fold=True)
         random = _spoiled(net, lambda layer: layer.op.random) if training else set()
         rows = [
             _row(value, "random while training") if value in random else _compare(value, sources, rtol, atol)
             for value in net.values
             if value.layer.op.role is not Role.DATA
         ]
+        _refuse_nothing_compared(rows, training)
         folded = []
-        for value in net.output_values:
+        for value in net.values:
             if value.key in exported:
                 others = {k: blobs for k, blobs in sources.items() if k != "onnx"} or {"onnx": sources["onnx"]}
                 row = _compare(value, {**others, "onnx, folded": exported}, rtol, atol)
@@ -184,6 +186,19 @@ def check(
                 folded.append(row)
     about = ran.about if ran else ""
     return Report(rows, folded + _other_weights(ran), rtol, atol, about, net.weights_source, net.has_random_weights)
+
+
+def _refuse_nothing_compared(rows: list[Row], training: bool) -> None:
+    """Raise CaffeportError where no blob was in two of the backends: that would prove nothing."""
+    if any(row.errors for row in rows):
+        return
+    titles = list(dict.fromkeys(f'layer "{row.layer}" ({row.type}): {row.note}' for row in rows))
+    more = f" and {len(titles) - 3} more" if len(titles) > 3 else ""
+    backends = "torch,caffe" if training else "torch,onnx,caffe"
+    raise CaffeportError(
+        f"nothing could be compared: {'; '.join(titles[:3])}{more}; give the blobs that Caffe recorded (--reference, "
+        f"reference=), or your own Caffe (--backends {backends})"
+    )
 
 
 def _check_room(net: Net, fed: Blobs, backends: int) -> None:
