@@ -24,7 +24,8 @@ from .formats.prototxt import load as read_prototxt
 from .graph.build import load
 from .graph.net import Layer, Net, Param
 from .operators.base import BlobSpec, Operator, layer_type
-from .parity.compare import Report, Row, check
+from .parity.compare import check
+from .parity.report import Report, Row
 from .version import __version__
 from .wiring import connect
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import caffeport
-import caffeport.parity.compare
+import caffeport.parity.backends
 import numpy as np
 import pytest
 from caffeport import CaffemodelError, CaffeportError
@@ -201,7 +201,7 @@ def text_of(kind: str, parameters: str) -> str:
 
 def run(net: caffeport.Net) -> None:
     """Torch gives the declared shapes, and ONNX Runtime the same numbers, where the net goes that far."""
-    made = caffeport.parity.compare.run_torch(net, net.sample_inputs())
+    made = caffeport.parity.backends.run_torch(net, net.sample_inputs())
     for value in net.values:
         if not value.layer.type.endswith("DetectionOutput"):  # as many rows as there are detections
             assert made[value.key].shape == value.shape
@@ -260,7 +260,7 @@ def test_a_window_beyond_the_image(tmp_path, method, huge, usual):
     net = nets.load(tmp_path, text)
     assert net.blob_shapes["huge"] == net.blob_shapes["usual"]
     x = np.random.default_rng(0).standard_normal((2, 3, 7, 6)).astype(np.float32)
-    made = caffeport.parity.compare.run_torch(net, {"x": x})
+    made = caffeport.parity.backends.run_torch(net, {"x": x})
     np.testing.assert_allclose(made["huge"], made["usual"], rtol=1e-6)
     assert caffeport.check(net, {"x": x}).ok
 
@@ -283,7 +283,7 @@ def test_a_norm_over_more_than_there_is(tmp_path, size, region, beta):
         )
         total[place] = squares[window].sum()
     expected = x * (1 + 3 / float(size) ** len(axes) * total) ** -beta
-    np.testing.assert_allclose(caffeport.parity.compare.run_torch(net, {"x": x})["y"], expected, rtol=1e-5)
+    np.testing.assert_allclose(caffeport.parity.backends.run_torch(net, {"x": x})["y"], expected, rtol=1e-5)
     assert caffeport.check(net, {"x": x}).ok
 
 

@@ -207,7 +207,7 @@ def _mean(value: list[float] | Path | None) -> Any:
     if not isinstance(value, Path):
         return value
     from ..formats.caffemodel import read_binaryproto
-    from ..parity.compare import load_arrays
+    from ..parity.inputs import load_arrays
 
     if value.suffix == ".binaryproto":
         return read_binaryproto(str(value))
@@ -355,7 +355,7 @@ def _check_input(net: Any, options: argparse.Namespace) -> Any:
     if options.input is None:
         return None
     if options.input.suffix.lower() in (".npz", ".npy"):
-        from ..parity.compare import load_arrays
+        from ..parity.inputs import load_arrays
 
         return {name.removeprefix("data/"): array for name, array in load_arrays(options.input).items()}
     from .image import read_image

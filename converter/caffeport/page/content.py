@@ -13,7 +13,7 @@ from ..graph.net import Layer, Net, Param
 from ..operators.base import Role
 
 if TYPE_CHECKING:
-    from ..parity.compare import Report, Row
+    from ..parity.report import Report, Row
 
 BINS = 40
 SAMPLE = 1 << 20

@@ -14,7 +14,7 @@ from ..json_text import to_json
 from .content import net_content, report_content
 
 if TYPE_CHECKING:
-    from ..parity.compare import Report
+    from ..parity.report import Report
 
 
 def asset(name: str) -> str:
