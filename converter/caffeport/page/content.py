@@ -67,6 +67,14 @@ def report_content(report: Report, layers: Sequence[Layer]) -> dict[str, Any]:
     }
 
 
+def provenance(report: Report) -> dict[str, str]:
+    """{title: words} of what the report was made of."""
+    files = {f"{facts.role} file": str(facts) for facts in report.files}
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    random = f"{report.inputs}, seed {report.seed}" if report.inputs == "random" else report.inputs
+    return {**files, "inputs": random, "date": report.date, "versions": versions}
+
+
 def _row(row: Row, layer: int | None) -> dict[str, Any]:
     errors = {name: [_finite(largest), _finite(relative)] for name, (largest, relative) in row.errors.items()}
     return {

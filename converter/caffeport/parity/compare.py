@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +18,10 @@ from ..graph.walk import inference_values
 from ..memory import check_room
 from ..operators.base import Phase, Role
 from ..to_caffe.process import CaffeRun, forward, wanted_caffe
+from . import provenance, written_onnx, written_torch
 from .backends import exportable, run_onnx, run_torch, spoiled
 from .inputs import fed_inputs, reference_blobs
+from .provenance import FileFacts
 from .report import Blobs, Report, Row, compared, empty_row
 
 BACKENDS = ("torch", "onnx")
@@ -30,8 +34,13 @@ def check(
     net: Net,
     inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray] | np.ndarray | None = None,
     *,
-    backends: Sequence[str] = BACKENDS,
+    backends: Sequence[str] | None = None,
     reference: str | Path | Mapping[str, np.ndarray] | None = None,
+    onnx: str | Path | None = None,
+    torch: str | Path | None = None,
+    mean: Any = None,
+    scale: float | None = None,
+    rgb: bool = False,
     rtol: float = 1e-4,
     atol: float = 1e-5,
     seed: int = 0,
@@ -44,8 +53,13 @@ def check(
 
     inputs: {blob: array}, or arrays in ``net.inputs`` order; by default those of ``reference``, else
         random ones (seeded). Any batch size that the net allows.
-    backends: of "torch", "onnx" (ONNX Runtime) and "caffe" (your own, in a process of its own).
+    backends: of "torch", "onnx" (ONNX Runtime) and "caffe" (your own, in a process of its own); by default the first
+        two, or one of them to compare written files with.
     reference: Caffe's recorded blobs, ``{blob: array}`` or an .npz of them (a "data/" prefix is dropped).
+    onnx: an ONNX file of this net that exists, however it was made: with preprocessing, folded, in half precision,
+        rewritten by another tool. It runs as it is, and every tensor in it that has a blob's name is compared.
+    torch: a file of weights (.safetensors, .pth) or a program (.pt2) of this net that exists.
+    mean, scale, rgb: the preprocessing that the ONNX file is to have in front; by default what its metadata says.
     rtol, atol: a number passes if |a - b| <= atol + rtol * max(|b|, rms(b)), b being the reference's
         blob where it has one, else that of real Caffe, else the first backend's; equal infinities and NaNs pass.
     caffe_python: what PYTHONPATH needs for ``import caffe``: the folder python/ of a built Caffe (several folders
@@ -58,6 +72,8 @@ def check(
     Without ``training`` the net runs as in the TEST phase. Raises CaffeportError for unknown backends, unfitting
     inputs, a Caffe that cannot be started or refuses the net, and where no blob is in two of the backends.
     """
+    if backends is None:
+        backends = BACKENDS if onnx is None and torch is None else _baseline()
     backends = [backends] if isinstance(backends, str) else list(dict.fromkeys(backends))
     if not (rtol >= 0 and atol >= 0):
         raise CaffeportError(f"rtol and atol are 0 or more, got {rtol} and {atol}")
@@ -72,10 +88,14 @@ def check(
     if all(value.layer.op.role is Role.DATA for value in net.values):
         raise CaffeportError(f"net {net.name!r} has nothing to compare: its layers make no blob from its inputs")
     recorded = reference_blobs(net, reference)
-    if len(backends) + (recorded is not None) < 2:
+    written = (onnx is not None) + (torch is not None)
+    if training and written:
+        raise CaffeportError("written files are for the TEST phase; check them without training (--training)")
+    if len(backends) + (recorded is not None) + written < 2:
         raise CaffeportError("check compares two things at least: give two backends, or one and a reference")
     fed = fed_inputs(net, inputs, recorded, seed)
-    _check_room(net, fed, len(backends))
+    _check_room(net, fed, len(backends) + written)
+    onnx_file = None if onnx is None else written_onnx.read(net, onnx, mean, scale, rgb)
     sources: dict[str, Blobs] = {REFERENCE: recorded} if recorded is not None else {}
     exported: Blobs = {}
     with contextlib.ExitStack() as stack:
@@ -89,9 +109,19 @@ def check(
             sources["onnx"] = run_onnx(net, fed, wanted, fold=False)
             ends = inference_values(net)[0]
             exported = run_onnx(net, fed, [value for value in ends if value in wanted], fold=True)
+        looser: dict[str, float] = {}
+        if onnx_file is not None:
+            name = onnx_file.path.name
+            sources[name] = onnx_file.run(fed)
+            if onnx_file.half:
+                looser[name] = max(rtol, written_onnx.HALF_TOLERANCE)
+        if torch is not None:
+            sources[Path(torch).name] = written_torch.run(net, torch, fed)
         random = spoiled(net, lambda layer: layer.op.random) if training else set()
         rows = [
-            empty_row(value, "random while training") if value in random else compared(value, sources, rtol, atol)
+            empty_row(value, "random while training")
+            if value in random
+            else compared(value, sources, rtol, atol, looser)
             for value in net.values
             if value.layer.op.role is not Role.DATA
         ]
@@ -103,8 +133,39 @@ def check(
                 row = compared(value, {**others, "onnx, folded": exported}, rtol, atol)
                 row.note = row.note or "exported file"
                 folded.append(row)
-    about = ran.about if ran else ""
-    return Report(rows, folded + _other_weights(ran), rtol, atol, about, net.weights_source, net.has_random_weights)
+    return Report(
+        rows,
+        folded + _other_weights(ran),
+        rtol,
+        atol,
+        ran.about if ran else "",
+        net.weights_source,
+        net.has_random_weights,
+        _files(net, reference, onnx_file, torch),
+        "given" if inputs is not None else "those of the reference" if recorded is not None else "random",
+        seed,
+        provenance.now(),
+        provenance.versions(),
+    )
+
+
+def _baseline() -> Sequence[str]:
+    """The backend that written files are compared with: torch, or ONNX Runtime on a fresh export where torch is not."""
+    return ("torch",) if importlib.util.find_spec("torch") else ("onnx",)
+
+
+def _files(
+    net: Net, reference: Any, onnx_file: written_onnx.WrittenOnnx | None, torch: str | Path | None
+) -> list[FileFacts]:
+    """The facts of every file that the result depends on."""
+    sources = [("net", net.message.source), ("weights", net.weights_path), ("reference", reference)]
+    named = [(role, path) for role, path in sources if isinstance(path, (str, Path)) and Path(path).is_file()]
+    files = [provenance.facts(role, path) for role, path in named]
+    if onnx_file is not None:
+        files.append(provenance.facts("onnx", onnx_file.path, written_onnx.told(onnx_file)))
+        data = onnx_file.path.with_name(onnx_file.path.name + ".data")
+        files += [provenance.facts("onnx's weights", data)] if data.is_file() else []
+    return files if torch is None else [*files, provenance.facts("torch", torch)]
 
 
 def _refuse_nothing_compared(rows: list[Row], training: bool) -> None:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import shape_text
 from ..graph.net import Value
 from ..json_text import to_json
+from .provenance import FileFacts
 
 Blobs = Mapping[str, np.ndarray]
+
+SCHEMA = 1
+"""The version of to_json's form; it grows when a key changes its meaning or goes."""
+WRITTEN = ("onnx", "torch")
+"""Roles of files that are proven, not read to prove others."""
 
 
 @dataclass
@@ -36,10 +44,16 @@ class Row:
 
 @dataclass
 class Report:
-    """``rows``: a row for each blob, in the order of the layers; ``exported``: for each output of the
-    ONNX file as it is exported by default (folded), where ONNX was checked, and for weights that Caffe reads
-    otherwise from caffeport's .caffemodel; ``caffe``: what real Caffe ran, if it was asked; ``weights``: where the
-    weights came from, in words, and ``random_weights`` whether fillers made up any of them."""
+    """All that a check found out.
+
+    rows: a row for each blob, in the order of the layers.
+    exported: a row for each output of the ONNX file as it is exported by default (folded), where ONNX was checked, and
+        for weights that Caffe reads otherwise from caffeport's .caffemodel.
+    caffe: what real Caffe ran, if it was asked.
+    weights, random_weights: where the weights came from, in words, and whether fillers made up any of them.
+    files: the net's text and weights, and the written files that were checked, with sizes and SHA-256.
+    inputs, seed, date, versions: what else the result depends on.
+    """
 
     rows: list[Row]
     exported: list[Row]
@@ -48,6 +62,11 @@ class Report:
     caffe: str = ""
     weights: str = ""
     random_weights: bool = False
+    files: list[FileFacts] = field(default_factory=list)
+    inputs: str = ""
+    seed: int = 0
+    date: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -67,15 +86,23 @@ class Report:
                 f"max abs {bad.max_abs:.3g}, max rel {bad.max_rel:.3g}{f' ({bad.note})' if bad.note else ''}"
             )
         compared = [row for row in self.rows if row.errors]
+        written = [
+            f"{sum(name in row.errors for row in compared)} in {name}"
+            for name in dict.fromkeys(Path(facts.path).name for facts in self.files if facts.role in WRITTEN)
+        ]
         worst = max((row.max_rel for row in compared), default=0.0)
         tolerance = f"rtol {self.rtol:g} + atol {self.atol:g}"
-        text = f"{len(compared)} of {len(self.rows)} blobs compared, all within {tolerance}; worst max rel {worst:.3g}"
+        within = f" ({', '.join(written)})" if written else ""
+        count = f"{len(compared)} of {len(self.rows)} blobs compared{within}"
+        text = f"{count}, all within {tolerance}; worst max rel {worst:.3g}"
         return f"{text}; with random weights ({self.weights})" if self.random_weights else text
 
     def to_json(self, notes: Sequence[str] | None = None) -> str:
         """The report as JSON text; with ``notes`` under that name, where some are given."""
-        content = {"ok": self.ok, "summary": self.summary, "weights": self.weights, "rtol": self.rtol}
-        content |= {"atol": self.atol, "caffe": self.caffe}
+        content: dict[str, Any] = {"schema": SCHEMA, "ok": self.ok, "summary": self.summary, "weights": self.weights}
+        content |= {"random_weights": self.random_weights, "rtol": self.rtol, "atol": self.atol, "caffe": self.caffe}
+        content |= {"files": [asdict(facts) for facts in self.files], "inputs": self.inputs, "seed": self.seed}
+        content |= {"date": self.date, "versions": self.versions}
         rows = {"rows": [asdict(row) for row in self.rows], "exported": [asdict(row) for row in self.exported]}
         return to_json(content | rows | ({} if notes is None else {"notes": notes}))
 
@@ -85,7 +112,7 @@ class Report:
             f"{row.max_abs:9.2e} {row.max_rel:9.2e}"
             for row in [*self.rows, *self.exported]
         ]
-        about = [self.caffe] if self.caffe else []
+        about = [*([self.caffe] if self.caffe else []), *map(str, self.files)]
         return "\n".join([*lines, *about, f"weights: {self.weights}", self.summary])
 
 
@@ -93,7 +120,17 @@ def empty_row(value: Value, note: str = "") -> Row:
     return Row(value.key, value.layer.name, value.layer.type, value.shape, note=note)
 
 
-def compared(value: Value, sources: Mapping[str, Blobs], rtol: float, atol: float) -> Row:
+def compared(
+    value: Value,
+    sources: Mapping[str, Blobs],
+    rtol: float,
+    atol: float,
+    looser: Mapping[str, float] | None = None,
+) -> Row:
+    """Compare what the sources have of this Value with the first of them.
+
+    ``looser``: {source: a tolerance in place of both} of those whose number format is coarser.
+    """
     row = empty_row(value)
     held = {name: blobs[value.key] for name, blobs in sources.items() if value.key in blobs}
     if len(held) < 2:
@@ -109,7 +146,8 @@ def compared(value: Value, sources: Mapping[str, Blobs], rtol: float, atol: floa
             row.note = f"{name} has {shape_text(found.shape)}, {row.baseline} {shape_text(expected.shape)}"
             row.errors[name] = (np.inf, np.inf)
             continue
-        largest, relative, ok = difference(found, expected, rtol, atol)
+        limits = (looser[name], looser[name]) if looser and name in looser else (rtol, atol)
+        largest, relative, ok = difference(found, expected, *limits)
         row.errors[name] = (largest, relative)
         row.ok &= ok
         row.max_abs, row.max_rel = max(row.max_abs, largest), max(row.max_rel, relative)

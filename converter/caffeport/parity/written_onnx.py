@@ -26,6 +26,8 @@ onnx: Any = LazyModule("onnx")
 
 MAX_BYTES = 2**31
 """Protobuf's limit for a message, and so for an ONNX file; larger models have their weights beside it."""
+HALF_TOLERANCE = 2e-2
+"""In place of both tolerances: float16 rounds by up to 2^-11 at every step, which adds up over the layers."""
 _HALF = 10
 """ONNX's number of the element type float16."""
 _ARRAY_TYPES = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
@@ -176,4 +178,5 @@ def told(written: WrittenOnnx) -> str:
     front = ""
     if written.preprocessing is not None:
         front = f", with its preprocessing {written.preprocessing.to_json()} in front of {written.preprocessed}"
-    return f"{written.path.name}: inputs {inputs or 'none'}{front}; {len(written.blobs)} blobs have their names in it"
+    half = f", in half precision (compared within {HALF_TOLERANCE:g})" if written.half else ""
+    return f"inputs {inputs or 'none'}{front}{half}; {len(written.blobs)} blobs have their names in it"
