@@ -1,4 +1,4 @@
-"""What ``caffeport convert`` does: all files of a conversion, or none of them."""
+"""The work of ``caffeport convert``: all files of a conversion, or none of them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def convert(
             waiting = stack.enter_context(replacing_path(torch))
             save_torch(net, waiting, ending=check_format(torch), **common)
         if onnx is not None:
-            inputs, made = net.to_onnx(onnx, opset=opset, fold=fold, external_data=external_data, **common)
+            inputs, names = net.to_onnx(onnx, opset=opset, fold=fold, external_data=external_data, **common)
         else:
-            inputs, made = net.inputs, list(outputs or net.outputs)
-    return [path for path in (onnx, torch) if path is not None], inputs, made
+            inputs, names = net.inputs, list(outputs or net.outputs)
+    return [path for path in (onnx, torch) if path is not None], inputs, names

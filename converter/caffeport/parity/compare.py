@@ -238,12 +238,12 @@ def run_torch(net: Net, inputs: Blobs, training: bool = False) -> Blobs:
         module.get_submodule(module.layer_paths[name]).register_forward_pre_hook(follow(layer.title))
     try:
         with torch.no_grad():
-            made = module.blobs(*(torch.from_numpy(inputs[name]) for name in net.inputs))
+            tensors = module.blobs(*(torch.from_numpy(inputs[name]) for name in net.inputs))
     except CaffeportError:  # which names the layer itself
         raise
     except (RuntimeError, IndexError) as error:  # torch's, of a label beyond the classes, say
         raise CaffeportError(f"{running}: torch: {str(error).splitlines()[0]}") from error
-    return {key: tensor.numpy() for key, tensor in made.items()}
+    return {key: tensor.numpy() for key, tensor in tensors.items()}
 
 
 def run_onnx(net: Net, inputs: Blobs, wanted: list[Value], fold: bool) -> Blobs:
@@ -262,10 +262,10 @@ def run_onnx(net: Net, inputs: Blobs, wanted: list[Value], fold: bool) -> Blobs:
         write(graph, path)
         try:
             session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            made = session.run(None, {port.name: inputs[port.blob] for port in graph.inputs})
+            arrays = session.run(None, {port.name: inputs[port.blob] for port in graph.inputs})
         except Exception as error:  # ONNX Runtime's own classes have no public base
             raise CaffeportError(f"ONNX Runtime: {str(error).splitlines()[0]}") from error
-    return {value.key: array for value, array in zip(wanted, made, strict=True)}
+    return {value.key: array for value, array in zip(wanted, arrays, strict=True)}
 
 
 def _exportable(net: Net) -> list[Value]:
@@ -297,30 +297,30 @@ def _compare(value: Value, sources: Mapping[str, Blobs], rtol: float, atol: floa
     expected = np.asarray(held[row.baseline], np.float64)
     row.shape = expected.shape
     for name in others:
-        found = np.asarray(held[name], np.float64)
-        if found.shape != expected.shape:
+        array = np.asarray(held[name], np.float64)
+        if array.shape != expected.shape:
             row.ok, row.max_abs, row.max_rel = False, np.inf, np.inf
-            row.note = f"{name} has {shape_text(found.shape)}, {row.baseline} {shape_text(expected.shape)}"
+            row.note = f"{name} has {shape_text(array.shape)}, {row.baseline} {shape_text(expected.shape)}"
             row.errors[name] = (np.inf, np.inf)
             continue
-        largest, relative, ok = difference(found, expected, rtol, atol)
+        largest, relative, ok = difference(array, expected, rtol, atol)
         row.errors[name] = (largest, relative)
         row.ok &= ok
         row.max_abs, row.max_rel = max(row.max_abs, largest), max(row.max_rel, relative)
     return row
 
 
-def difference(found: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> tuple[float, float, bool]:
+def difference(actual: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> tuple[float, float, bool]:
     """(max abs, max rel, within tolerance?) of two arrays of one shape; see Row and check."""
     if not expected.size:
         return 0.0, 0.0, True
-    same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
     finite = np.isfinite(expected)
     # float32's largest numbers stand for "no pixel" in pooling; their square would drown the rest.
     usual = finite & (np.abs(expected) < 1e30)
     rms = float(np.sqrt(np.mean(expected[usual] ** 2))) if usual.any() else 0.0
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        apart = np.where(same, 0.0, np.abs(found - expected))
+        apart = np.where(same, 0.0, np.abs(actual - expected))
         apart = np.where(np.isnan(apart), np.inf, apart)
         scale = np.where(finite, np.maximum(np.abs(expected), rms), 1.0)
         relative = np.where(apart == 0, 0.0, apart / scale)

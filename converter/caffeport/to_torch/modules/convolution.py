@@ -17,7 +17,7 @@ _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose
 
 
 class Convolution(nn.Module):
-    """What torch's modules don't take: several bottoms, channels on another axis than 1, no spatial axis at all."""
+    """A convolution that torch has not: of several bottoms, channels on an axis other than 1, or no spatial axis."""
 
     bias: Tensor | None
 
