@@ -18,6 +18,7 @@ PACKAGES = {"caffeport": caffeport, "normface": normface}
 PRELUDE = """\
 import caffeport
 import normface
+from caffeport.operators.onnx_builder import Emitter, Tensor
 
 net = caffeport.load("deploy.prototxt", "face.caffemodel")
 config = normface.finetune.Config(net="deploy.prototxt")
@@ -48,6 +49,7 @@ CASES = [
     Case("caffeport.Net.save", 'net.save("a.caffemodel", prototxt="a.prototxt")', "prototxt=", "prototext="),
     Case("caffeport.Net.cut", 'net.cut(outputs=["fc5"])', "outputs", "output"),
     Case("caffeport.Net.cut", 'net.cut(outputs=["fc5"]).inputs', "inputs", "imputs"),
+    Case("caffeport.operators.onnx_builder.Emitter.cast", 'Emitter(17).cast(Tensor("x"), "bool")', "Tensor", "str"),
     Case("caffeport.check", "caffeport.check(net, rtol=1e-3)", "rtol", "rtoll"),
     Case("caffeport.check", "caffeport.check(net).ok", "ok", "okay"),
     Case("normface.Solver", "normface.Solver", "Solver", "Solvr"),

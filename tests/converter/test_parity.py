@@ -74,7 +74,7 @@ def test_a_backend_that_computes_something_else_is_seen(tmp_path):
             return Module()
 
         def onnx(self, g, *x):
-            return g.mul(x[0].name, 2.01)
+            return g.mul(x[0], 2.01)
 
     text = nets.inputs(data=(1, 4)) + nets.layer("TanH", "data", "t") + nets.layer("Double", "t", "y")
     report = nets.load(tmp_path, text, custom_layers=[Double]).check()

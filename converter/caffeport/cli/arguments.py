@@ -18,6 +18,18 @@ def add_debug(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+def add_layers(parser: argparse.ArgumentParser) -> None:
+    """Add --layers: files with operators of the user's own."""
+    parser.add_argument(
+        "--layers",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="MY.py",
+        help="a Python file with operators of your own (repeatable); it is run",
+    )
+
+
 def finite(text: str) -> float:
     """A number; neither NaN nor infinite."""
     try:

@@ -10,6 +10,8 @@ from typing import Any
 from ..errors import CaffeportError
 from ..files import replacing_path, same_file
 from ..graph.net import Net
+from ..graph.results import Exported
+from ..graph.walk import inference_values
 from ..to_torch.file import FORMATS, check_format, save_torch
 
 
@@ -47,19 +49,21 @@ def convert(
     scale: float | None = None,
     rgb: bool = False,
     external_data: bool | None = None,
-) -> tuple[list[Path], list[str], list[str]]:
+) -> tuple[list[Path], Exported]:
     """Write the files that have a name; returns those names, and the ONNX file's inputs and outputs (else the net's).
 
-    Where one fails, none is written.
+    Where one fails, none is written. A program for torch ends, as the ONNX file does, before losses and metrics.
     """
+    ends, left_out = inference_values(net)
     common: dict[str, Any] = {"outputs": outputs, "mean": mean, "scale": scale, "rgb": rgb}
     common["dynamic_batch"] = dynamic_batch
     with ExitStack() as stack:
         if torch is not None:  # beside its place until the ONNX file is in its own
             waiting = stack.enter_context(replacing_path(torch))
-            save_torch(net, waiting, ending=check_format(torch), **common)
+            cut = {"outputs": [value.name for value in ends]} if outputs is None and left_out else {}
+            save_torch(net, waiting, ending=check_format(torch), **common | cut)
         if onnx is not None:
-            inputs, names = net.to_onnx(onnx, opset=opset, fold=fold, external_data=external_data, **common)
+            exported = net.to_onnx(onnx, opset=opset, fold=fold, external_data=external_data, **common)
         else:
-            inputs, names = net.inputs, list(outputs or net.outputs)
-    return [path for path in (onnx, torch) if path is not None], inputs, names
+            exported = Exported(net.inputs, list(outputs or net.outputs))
+    return [path for path in (onnx, torch) if path is not None], exported

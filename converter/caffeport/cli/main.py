@@ -1,4 +1,4 @@
-"""The command ``caffeport``: show, convert and check Caffe models."""
+"""The command ``caffeport``: show, convert, check and upgrade Caffe models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 from ..errors import CaffeportError, shape_text
 from ..json_text import to_json
 from ..version import __version__
-from .arguments import add_debug, check_model, finite, mean_or_file
+from . import upgrade
+from .arguments import add_debug, add_layers, check_model, finite, mean_or_file
 from .command import DONE, FAILED, print_table, run, tell
 from .parser import OneLineParser, add_standard
 
@@ -44,14 +45,29 @@ def parser() -> OneLineParser:
         metavar="BLOB=NxCxHxW",
         help="the shape of an input; replaces the declared one",
     )
-    common.add_argument("--allow-unknown-fields", action="store_true", help="ignore fields that nothing knows")
+    add_layers(common)
+    common.add_argument(
+        "--allow-unknown-fields", action="store_true", help="ignore fields that nothing knows, and tell which"
+    )
     common.add_argument(
         "--allow-missing-weights",
         action="store_true",
         default=None,
         help="leave layers without weights to their fillers",
     )
+    common.add_argument(
+        "--layer-option",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="a setting that no text tells, such as rpn_post_nms_top_n=1000 of a Python ProposalLayer",
+    )
     common.add_argument("--bn", choices=("variance", "inverse_std"), help="what a 4-blob BN layer stores last")
+    common.add_argument(
+        "--prior-boxes",
+        choices=("ssd", "textboxes", "faceboxes"),
+        help="whose default boxes PriorBox layers make; by default those that the net's convolutions are for",
+    )
     add_debug(common)
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -59,6 +75,9 @@ def parser() -> OneLineParser:
     show.add_argument("net", metavar="NET", type=Path, help="the net's text (.prototxt)")
     show.add_argument("weights", metavar="WEIGHTS", type=Path, nargs="?", help="its weights (.caffemodel)")
     show.add_argument("--json", action="store_true", help="print JSON")
+    show.add_argument(
+        "--stub", action="store_true", help="print the beginning of a file for --layers: the types that nothing knows"
+    )
     show.add_examples(
         (
             "caffeport show deploy.prototxt",
@@ -127,6 +146,8 @@ def parser() -> OneLineParser:
         )
     )
     check.set_defaults(run=_check)
+
+    upgrade.add_command(commands)
     return main_parser
 
 
@@ -149,10 +170,13 @@ def _load(options: argparse.Namespace) -> Any:
         options.weights,
         phase=options.phase,
         stages=options.stage,
+        custom_layers=options.layers,
         input_shapes=dict(_input_shape(text) for text in options.input_shape),
         allow_unknown_fields=options.allow_unknown_fields,
         allow_missing_weights=options.allow_missing_weights,
         bn=options.bn,
+        prior_boxes=options.prior_boxes,
+        layer_options=dict(_layer_option(text) for text in options.layer_option),
     )
 
 
@@ -167,6 +191,17 @@ def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, shape
 
 
+def _layer_option(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not name or not math.isfinite(value):
+        raise CaffeportError(f'--layer-option expects NAME=NUMBER, got "{text}"')
+    return name, value
+
+
 def _mean(value: list[float] | Path | None) -> Any:
     """The numbers of --mean, or those of the file that it names."""
     if not isinstance(value, Path):
@@ -179,7 +214,19 @@ def _mean(value: list[float] | Path | None) -> Any:
     return next(iter(load_arrays(str(value)).values()))
 
 
+def _stub(options: argparse.Namespace) -> int:
+    from ..formats import prototxt
+    from ..formats.upgrade import upgrade
+    from ..graph.stub import stub_of_text
+    from ..operators.custom import custom_operators
+
+    print(stub_of_text(upgrade(prototxt.load(options.net)), custom_operators(options.layers)), end="")
+    return DONE
+
+
 def _show(options: argparse.Namespace) -> int:
+    if options.stub:
+        return _stub(options)
     net = _load(options)
     rows: list[dict[str, Any]] = []
     seen: set[int] = set()
@@ -203,7 +250,7 @@ def _show(options: argparse.Namespace) -> int:
         shapes = {name: net.blob_shapes[name] for name in [*net.inputs, *net.outputs]}
         content: dict[str, Any] = {"name": net.name, "weights": net.weights_source, "inputs": net.inputs}
         content |= {"outputs": net.outputs, "shapes": shapes, "layers": rows}
-        print(to_json(content | totals))
+        print(to_json(content | totals | {"notes": options.notes}))
         return DONE
     lines = [
         (
@@ -233,7 +280,7 @@ def _convert(options: argparse.Namespace) -> int:
     sources = [options.net, options.weights, *([options.mean] if isinstance(options.mean, Path) else [])]
     check_targets(sources, options.onnx, options.torch, options.external_data)
     net = _load(options)
-    written, inputs, outputs = convert(
+    written, exported = convert(
         net,
         options.onnx,
         options.torch,
@@ -249,13 +296,16 @@ def _convert(options: argparse.Namespace) -> int:
     if options.json:
         sizes = {str(path): path.stat().st_size for path in written}
         weights = net.weights_source
-        print(to_json({"net": net.name, "weights": weights, "inputs": inputs, "outputs": outputs, "files": sizes}))
+        content = {"net": net.name, "weights": weights, "inputs": exported.inputs, "outputs": exported.outputs}
+        print(to_json(content | {"fixed_size": exported.fixed_size or None, "files": sizes, "notes": options.notes}))
         return DONE
     for path in written:
         tell(options, f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
     tell(options, f"weights: {net.weights_source}")
     proof = f"to prove it: caffeport check {options.net} {options.weights}"
-    tell(options, f"inputs {', '.join(inputs)}; outputs {', '.join(outputs)}; {proof}")
+    if exported.fixed_size:
+        tell(options, exported.fixed_size)
+    tell(options, f"inputs {', '.join(exported.inputs)}; outputs {', '.join(exported.outputs)}; {proof}")
     return DONE
 
 
@@ -277,7 +327,7 @@ def _check(options: argparse.Namespace) -> int:
         training=options.training,
     )
     if options.json:
-        print(report.to_json())
+        print(report.to_json(options.notes))
         return DONE if report.ok else FAILED
     lines = [
         (

@@ -54,6 +54,7 @@ class Param:
         self.spec, self.layer, self.index = spec, layer, index
         self.lr_mult, self.decay_mult = 1.0, 1.0
         self.from_filler = True  # until numbers are given
+        self.is_fixed = False  # by a filler without chance, where the weights that were given leave the layer out
         self._seed = seed
         self._array: np.ndarray | None = None
         self._read: Callable[[], np.ndarray] | None = None
@@ -129,6 +130,7 @@ class Layer:
     loss_weights: list[float] = field(default_factory=list)
     propagate_down: list[bool] = field(default_factory=list)  # of each input: may its gradient pass on? Empty: yes
     text: Message | None = None  # its message in the net's text; None for an input that only input_shapes names
+    maker: Layer | None = None  # of an input: the layer of another phase that would make it
 
     @property
     def bottoms(self) -> list[str]:
@@ -218,15 +220,19 @@ class Net:
         fillers = f"Caffe's fillers, seed {self.options.seed}"
         if len(filled) == len(params):
             return f"none given, {fillers}"
-        given = str(self.weights_path or "given")
-        if not filled:
-            return given
-        return f"{given}; {fillers}, for {name_list([param.layer for param in filled])}"
+        parts = [str(self.weights_path or "given")]
+        for how, some in (
+            ("by its filler, without chance", [param.layer for param in filled if param.is_fixed]),
+            (f"{fillers}", [param.layer for param in filled if not param.is_fixed]),
+        ):
+            if some:
+                parts.append(f"{how}, for {name_list(some)}")
+        return "; ".join(parts)
 
     @property
     def has_random_weights(self) -> bool:
         """Whether numbers are missing that no file and nobody gave, so that fillers made them up."""
-        return any(param.from_filler for param in self.params)
+        return any(param.from_filler and not param.is_fixed for param in self.params)
 
     def layer(self, name: str) -> Layer:
         """The layer of that name; raises NetError that names the nearest."""
@@ -319,7 +325,9 @@ class Net:
         mean, scale, rgb: preprocessing in front, as in ``to_torch``.
         external_data: weights in ``<path>.data`` beside it; by default only beyond protobuf's 2 GB.
 
-        Raises ExportError for a loss or metric layer, by name, and for what ONNX cannot express.
+        A loss or metric at the end of a text for the TEST phase is left out, which a CaffeportWarning tells.
+
+        Raises ExportError for any other loss or metric layer, by name, and for what ONNX cannot express.
         """
         if self.has_random_weights:
             warnings.warn(f"{path} has random weights: {self.weights_source}", WeightsWarning, stacklevel=2)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import CaffeportError, shape_text
 from ..json_text import to_json
+from ..operators.onnx_builder import Emitter, Tensor
 from .net import Net, Shape, Value
 from .walk import read_inputs
 
@@ -28,6 +29,11 @@ class Preprocessing:
     mean: np.ndarray | None
     scale: float
     rgb: bool
+
+    @property
+    def fixes_size(self) -> bool:
+        """Whether the mean is an image, which an input of another size has no part in."""
+        return self.mean is not None and self.mean.shape[1:] != (1, 1)
 
     @staticmethod
     def of(net: Net, wanted: Sequence[Value], mean: Any, scale: float | None, rgb: bool) -> Preprocessing | None:
@@ -50,13 +56,13 @@ class Preprocessing:
             content["mean"] = [] if self.mean is None else self.mean.reshape(-1).tolist()
         return to_json(content, indent=None)
 
-    def emit(self, g: Any, name: str) -> str:
-        """ONNX nodes on the input called ``name``."""
+    def emit(self, g: Emitter, x: Tensor) -> Tensor:
+        """Emit ONNX nodes on the input ``x``; return the tensor that the net reads in its place."""
         if self.rgb:
-            name = g.reverse(name, [1])
+            x = g.reverse(x, [1])
         if self.mean is not None:
-            name = g.op("Sub", name, g.const(self.mean))
-        return g.mul(name, self.scale)
+            x = g.op("Sub", x, g.const(self.mean))
+        return g.mul(x, self.scale)
 
 
 def _mean(mean: Any, shape: Shape) -> np.ndarray | None:

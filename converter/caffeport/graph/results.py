@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 
-class Exported(NamedTuple):
-    """The names of an ONNX file's inputs, in the net's order, and of its outputs, in the order they were asked for."""
-
+class _Names(NamedTuple):
     inputs: list[str]
     outputs: list[str]
+
+
+class Exported(_Names):
+    """The names of an ONNX file's inputs, in the net's order, and of its outputs, in the order they were asked for.
+
+    ``fixed_size`` says, beside the two, why the file takes images of one size alone; it is empty where it takes others.
+    """
+
+    fixed_size: str = ""
 
 
 class Checked(Protocol):

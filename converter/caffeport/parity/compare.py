@@ -17,7 +17,7 @@ from ..cores import usable_cores
 from ..errors import CaffeportError, did_you_mean, shape_text
 from ..graph.module_names import state_names
 from ..graph.net import Layer, Net, Value
-from ..graph.walk import read_inputs
+from ..graph.walk import inference_values, read_inputs
 from ..json_text import to_json
 from ..lazy import require
 from ..memory import check_room
@@ -90,12 +90,12 @@ class Report:
         text = f"{len(compared)} of {len(self.rows)} blobs compared, all within {tolerance}; worst max rel {worst:.3g}"
         return f"{text}; with random weights ({self.weights})" if self.random_weights else text
 
-    def to_json(self) -> str:
-        """The report as JSON text."""
+    def to_json(self, notes: Sequence[str] | None = None) -> str:
+        """The report as JSON text; with ``notes`` under that name, where some are given."""
         content = {"ok": self.ok, "summary": self.summary, "weights": self.weights, "rtol": self.rtol}
         content |= {"atol": self.atol, "caffe": self.caffe}
         rows = {"rows": [asdict(row) for row in self.rows], "exported": [asdict(row) for row in self.exported]}
-        return to_json(content | rows)
+        return to_json(content | rows | ({} if notes is None else {"notes": notes}))
 
     def __str__(self) -> str:
         lines = [
@@ -168,7 +168,8 @@ def check(
         if "onnx" in backends:
             wanted = _exportable(net)
             sources["onnx"] = run_onnx(net, fed, wanted, fold=False)
-            exported = run_onnx(net, fed, [value for value in net.output_values if value in wanted], fold=True)
+            ends = inference_values(net)[0]
+            exported = run_onnx(net, fed, [value for value in ends if value in wanted], fold=True)
         random = _spoiled(net, lambda layer: layer.op.random) if training else set()
         rows = [
             _row(value, "random while training") if value in random else _compare(value, sources, rtol, atol)
@@ -177,7 +178,7 @@ def check(
         ]
         _refuse_nothing_compared(rows, training)
         folded = []
-        for value in net.output_values:
+        for value in net.values:
             if value.key in exported:
                 others = {k: blobs for k, blobs in sources.items() if k != "onnx"} or {"onnx": sources["onnx"]}
                 row = _compare(value, {**others, "onnx, folded": exported}, rtol, atol)

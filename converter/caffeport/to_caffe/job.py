@@ -19,6 +19,7 @@ from ..json_text import to_json
 from ..operators import registry
 from ..operators.base import Phase, Role
 from ..operators.data import DataLayer
+from ..operators.python_layer import operator_class
 from .writer import save
 
 SCRIPT = Path(__file__).with_name("_pycaffe_forward.py")
@@ -107,7 +108,7 @@ def _same_text(net: Net, training: bool) -> bool:
             if layer.type != "Input" or cast(DataLayer, layer.op).declared_shapes() != shapes:
                 return False
     try:
-        return str(upgrade(prototxt.load(net.message.source))) == str(net.message)
+        return str(upgrade(prototxt.load(net.message.source), registry(net.options.custom_layers))) == str(net.message)
     except CaffeportError:
         return False
 
@@ -140,8 +141,9 @@ def _text(net: Net, training: bool) -> Message:
             text.add("layer", _input_layer(layer))
     for entry in net.message.fields:
         if entry.name == "layer" and isinstance(entry.value, Message):
-            kind = entry.value.text("type")
-            if kind in WRITES_FILES or (kind in known and known[kind].role is Role.DATA):
+            operator = operator_class(entry.value, known)
+            is_data = operator.role is Role.DATA if operator is not None else not entry.value.has("bottom")
+            if is_data or entry.value.text("type") in WRITES_FILES:
                 continue
             if net.phase is Phase.TRAIN and not training and not entry.value.has("phase"):
                 copy = Message(list(entry.value.fields))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from caffeport.cli.arguments import check_model, device, finite, mean, size
+from caffeport.cli.arguments import add_layers, check_model, device, finite, mean, size
 from caffeport.cli.parser import OneLineParser
 
 from ..preprocessing import FITS, PRESETS
@@ -52,6 +52,7 @@ def add_model(parser: OneLineParser, *, required: bool = False) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="images of a run (default 4; 64 on cuda)")
     parser.add_argument("--threads", type=int, metavar="N", help="runs at the same time (default: one a core)")
     parser.add_argument("--device", type=device, default="cpu", metavar="DEVICE", help="cpu or cuda (default cpu)")
+    add_layers(parser)
     add_preprocessing(parser)
 
 
@@ -68,5 +69,6 @@ def extractor(options: argparse.Namespace) -> Any:
         batch_size=options.batch_size,
         threads=options.threads,
         device=options.device,
+        custom_layers=options.layers,
         **preprocessing_options(options),
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from caffeport.cores import usable_cores
+from caffeport.operators.custom import CustomLayers
 
 from ..errors import DataError, NormfaceError
 from ..progress import progress as progress_bar
@@ -36,6 +37,7 @@ class Extractor:
     mirror: none, sum, max or concat; see normface.features.mirror.
     output: the blob of the feature, where the model has several outputs or ends elsewhere.
     batch_size: images of a run, None: as suits the device; a model of a fixed batch size has its own.
+    custom_layers: operators of your own for a Caffe net, as of caffeport.load.
     threads: batches that run at the same time on a CPU, None: one a core.
 
     inside: what the model itself does to its images first, None where that is nothing.
@@ -61,12 +63,13 @@ class Extractor:
         batch_size: int | None = None,
         threads: int | None = None,
         device: str = "cpu",
+        custom_layers: CustomLayers = (),
     ) -> None:
         self.mirror = mirroring.checked(mirror)
         for name, number in (("batch size", batch_size), ("threads", threads)):
             if number is not None and number < 1:
                 raise NormfaceError(f"{name} {number}: expected 1 or more")
-        self._session = FeatureSession(model, weights, output, device)
+        self._session = FeatureSession(model, weights, output, device, custom_layers)
         self.threads = (threads or min(usable_cores(), MOST_THREADS)) if device == "cpu" else 1
         options: dict[str, Any] = {"scale": scale, "rgb": rgb, "fit": fit, "size": size}
         options["mean"] = None if mean is None else tuple(np.asarray(mean, float).reshape(-1).tolist())

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 from caffeport.graph.walk import read_inputs, wanted_values
 from caffeport.lazy import require
+from caffeport.operators.custom import CustomLayers, custom_operators
 
 from ..errors import NormfaceError, did_you_mean, shape_text
 from ..fast_prelu import with_fast_prelu
@@ -30,8 +31,16 @@ class FeatureSession:
     own: what the model says of its preprocessing; None where it says nothing.
     """
 
-    def __init__(self, model: str | Path, weights: str | Path | None, output: str | None, device: str) -> None:
+    def __init__(
+        self,
+        model: str | Path,
+        weights: str | Path | None,
+        output: str | None,
+        device: str,
+        custom_layers: CustomLayers = (),
+    ) -> None:
         self.title = str(model)
+        self._custom_layers = custom_operators(custom_layers)
         self._model, self._weights, self._wanted = Path(model), weights, output
         self.own: OwnPreprocessing | None = None
         self.declared: tuple[int, int] | None = None
@@ -112,7 +121,7 @@ class FeatureSession:
             raise NormfaceError(
                 f"{net_path}: needs its weights beside it: NET.prototxt WEIGHTS.caffemodel, or one .onnx"
             )
-        net = caffeport.load(net_path, weights)
+        net = caffeport.load(net_path, weights, custom_layers=self._custom_layers)
         if output is not None and output not in net.blobs:
             raise NormfaceError(
                 f'{net_path}: has no blob "{output}"{did_you_mean(output, net.blobs)} (--output); '

@@ -110,7 +110,13 @@ def load(config: Config) -> Backbone:
     """Read the net, cut it, add the new layers. Raises CaffeportError in one line for whatever does not fit."""
     with _remembered_notes() as notes:
         # Heads that the weights lack are cut off; whether anything else is missing shows afterwards.
-        net = caffeport.load(config.net, config.weights, allow_missing_weights=True, seed=config.seed)
+        net = caffeport.load(
+            config.net,
+            config.weights,
+            custom_layers=config.layers or (),
+            allow_missing_weights=True,
+            seed=config.seed,
+        )
     if config.embedding not in net.blobs:
         raise TrainingError(
             f'--embedding "{config.embedding}" is no blob of {config.net}{did_you_mean(config.embedding, net.blobs)}'

@@ -55,6 +55,7 @@ class Config:
     net: str = _setting("path", "", "model", "the net's text: deploy or train_test prototxt", metavar="NET")
     weights: str = _setting("path", "", "model", "its .caffemodel", metavar="WEIGHTS")
     embedding: str = _setting("text", "", "model", "blob of the feature; the net is cut there", metavar="BLOB")
+    layers: str | None = _setting("path", None, "model", "Python file with operators of your own", metavar="MY.py")
     new_embedding: str | None = _setting(
         "text", None, "model", "new layers behind it: 256-64 is InnerProduct, PReLU, InnerProduct", metavar="SIZES"
     )

@@ -67,7 +67,7 @@ def prove(
         expected = trunk.cpu().eval()(frozen.cpu().eval().net(inputs) if frozen is not None else inputs)
         if normalize:
             expected = nn.functional.normalize(expected)
-    net = caffeport.load(folder / DEPLOY, folder / CAFFEMODEL)
+    net = caffeport.load(folder / DEPLOY, folder / CAFFEMODEL, custom_layers=backbone.whole.options.custom_layers)
     again = net.to_torch()
     proofs = [_proof(f"{DEPLOY} + {CAFFEMODEL}", "torch", expected, _run(again, inputs))]
     again.load_state_dict(_load_tensors(folder / SAFETENSORS))

@@ -97,8 +97,14 @@ def build_net(
     if how.sources:
         from ..data.caffe import input_shapes
 
-        custom = how.custom_layers
-        sizes = input_shapes(message, chosen.name, stages=state.stage, level=state.level, custom_layers=custom)
+        sizes = input_shapes(
+            message,
+            chosen.name,
+            stages=state.stage,
+            level=state.level,
+            custom_layers=how.custom_layers,
+            allow_unknown_fields=how.allow_unknown_fields,
+        )
         shapes = {**sizes, **shapes}
     options = Options(
         phase=chosen,
@@ -110,6 +116,7 @@ def build_net(
         allow_missing_weights=True,
         layer_options={"bn": how.bn, "exact_gradients": how.exact_gradients},
         seed=seed,
+        reads_data=how.sources,
     )
     net = build(message, stored, options)
     if stored is not None:

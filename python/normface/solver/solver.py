@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from caffeport import Net, Operator
+from caffeport import Net
 from caffeport.formats import caffemodel
 from caffeport.graph.weights import attach
 from caffeport.operators.base import Phase
+from caffeport.operators.custom import CustomLayers, custom_operators
 from caffeport.to_torch.module import CaffeModule
 from torch import Tensor
 from torch.nn import Parameter
@@ -67,7 +68,7 @@ class Solver:
         precision: str = "32",
         sources: bool = False,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
-        custom_layers: Sequence[type[Operator]] = (),
+        custom_layers: CustomLayers = (),
         exact_gradients: bool = False,
         bn: str | None = None,
         allow_unknown_fields: bool = False,
@@ -75,14 +76,13 @@ class Solver:
         self.device = settle_device(device)
         self.precision = settle_precision(precision)
         # oneDNN's convolutions and torch's pooling take images faster that way; a layer of the user's own may not.
-        self._channels_last = self.device.type == "cpu" and not custom_layers
+        operators = custom_operators(custom_layers)
+        self._channels_last = self.device.type == "cpu" and not operators
         self._text = parameters.read(solver, own_net=net is not None)
         self.parameters = self._text.fields
         self._own_net = net
         self.places = nets.Places(Path(solver).absolute().parent)
-        self._reading = nets.Reading(
-            sources, input_shapes or {}, tuple(custom_layers), exact_gradients, bn, allow_unknown_fields
-        )
+        self._reading = nets.Reading(sources, input_shapes or {}, operators, exact_gradients, bn, allow_unknown_fields)
         self.seed = max(self.parameters.random_seed, 0)
         self._stored = nets.read_weights(self._weights(weights))
         message = nets.train_text(self._text, net, self.places)

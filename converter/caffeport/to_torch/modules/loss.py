@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def _normalizer(normalization: str, outer: int, inner: int, valid: Tensor) -> Tensor | float:
-    """Return what the summed loss is divided by: LossLayer::GetNormalizer."""
+def normalizer(normalization: str | float, outer: int, inner: int, valid: Tensor) -> Tensor | float:
+    """Return what the summed loss is divided by: LossLayer::GetNormalizer, or the number that was given."""
+    if isinstance(normalization, float):
+        return normalization
     if normalization == "VALID":
         return valid.clamp_min(1)
     return float({"FULL": outer * inner, "BATCH_SIZE": outer, "NONE": 1}[normalization])
@@ -20,7 +22,7 @@ def _normalizer(normalization: str, outer: int, inner: int, valid: Tensor) -> Te
 class _ClassLoss(nn.Module):
     """Scores with classes on ``axis``, one label for every other position."""
 
-    def __init__(self, axis: int, ignore_label: int | None, normalization: str, tops: int) -> None:
+    def __init__(self, axis: int, ignore_label: int | None, normalization: str | float, tops: int) -> None:
         super().__init__()
         self.axis, self.ignore_label, self.normalization, self.tops = axis, ignore_label, normalization, tops
 
@@ -38,8 +40,11 @@ class _ClassLoss(nn.Module):
             counted = labels != self.ignore_label
         losses = self.per_position(scores, torch.where(counted, labels, 0), matrix)
         total = torch.where(counted, losses, 0.0).sum()
-        loss = total / _normalizer(self.normalization, outer, scores.shape[2], counted.sum())
-        return [loss, F.softmax(x, self.axis)] if self.tops > 1 else loss
+        loss = total / normalizer(self.normalization, outer, scores.shape[2], counted.sum())
+        if self.tops == 1:
+            return loss
+        each = torch.where(counted, losses.detach(), 0.0).reshape(label.shape)
+        return [loss, F.softmax(x, self.axis), each][: self.tops]
 
     def extra_repr(self) -> str:
         return f"normalization={self.normalization}, ignore_label={self.ignore_label}"
@@ -58,7 +63,7 @@ class InfogainLoss(_ClassLoss):
     """``matrix`` (C, C) is H; None where it comes as the third bottom."""
 
     def __init__(
-        self, axis: int, ignore_label: int | None, normalization: str, tops: int, matrix: np.ndarray | None
+        self, axis: int, ignore_label: int | None, normalization: str | float, tops: int, matrix: np.ndarray | None
     ) -> None:
         super().__init__(axis, ignore_label, normalization, tops)
         self.fixed = None if matrix is None else matrix.tolist()
@@ -71,19 +76,23 @@ class InfogainLoss(_ClassLoss):
 
 
 class SigmoidCrossEntropyLoss(nn.Module):
-    def __init__(self, ignore_label: int | None, normalization: str, tops: int) -> None:
+    def __init__(self, ignore_label: int | None, normalization: str | float, tops: int) -> None:
         super().__init__()
         self.ignore_label, self.normalization, self.tops = ignore_label, normalization, tops
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor | list[Tensor]:
         target = target.reshape(x.shape)
         losses = F.binary_cross_entropy_with_logits(x, target, reduction="none")
         counted = torch.ones_like(target, dtype=torch.bool)
         if self.ignore_label is not None:
             counted = target.long() != self.ignore_label
         outer = x.shape[0]
-        divisor = _normalizer(self.normalization, outer, x.numel() // outer, counted.sum())
+        divisor = normalizer(self.normalization, outer, x.numel() // outer, counted.sum())
         loss = torch.where(counted, losses, 0.0).sum() / divisor
+        if weight is not None:
+            weight = weight.detach().reshape(x.shape)
+            total = weight.sum()
+            loss = torch.where(total > 0, (losses * weight).sum() / torch.where(total > 0, total, 1.0), 0.0)
         return [loss, torch.sigmoid(x)] if self.tops > 1 else loss
 
 

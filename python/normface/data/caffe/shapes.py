@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from caffeport import Message, Operator, read_prototxt
+from caffeport import Message, read_prototxt
 from caffeport.formats.upgrade import upgrade
 from caffeport.graph.connect import connect, split
 from caffeport.graph.net_fields import NetState
 from caffeport.graph.options import Options
 from caffeport.operators.base import Phase
+from caffeport.operators.custom import CustomLayers, custom_operators
 
 from .source import Place, Shape
 from .sources import SOURCES
@@ -22,7 +23,8 @@ def input_shapes(
     *,
     stages: Sequence[str] = (),
     level: int = 0,
-    custom_layers: Sequence[type[Operator]] = (),
+    custom_layers: CustomLayers = (),
+    allow_unknown_fields: bool = False,
 ) -> dict[str, Shape]:
     """{top: shape} of the data layers that read from disk, as Caffe sets them from the first record or image.
 
@@ -31,7 +33,8 @@ def input_shapes(
     """
     message = upgrade(net if isinstance(net, Message) else read_prototxt(net))
     chosen = {"train": Phase.TRAIN, "test": Phase.TEST}[phase.lower()]
-    options = Options(chosen, tuple(stages), level, tuple(custom_layers), {}, False, True, {}, 0)
+    custom = custom_operators(custom_layers)
+    options = Options(chosen, tuple(stages), level, custom, {}, allow_unknown_fields, True, {}, 0, reads_data=True)
     fields, texts = split(message, options)
     state = NetState(chosen, level or fields.state.level, [*fields.state.stage, *stages])
     layers, _ = connect(message, texts, state, None, options)

@@ -12,6 +12,8 @@ from caffeport.operators.data import TransformationParameter
 from ...errors import DataError
 from .source import Place, Shape
 
+_NOT_HERE = ("crop_h", "crop_w", "resize_param", "noise_param", "distort_param", "expand_param", "emit_constraint")
+"""What forks have added to the transform, and nothing here applies."""
 DRAWS = 3
 """Random numbers for an image: mirror, and the crop's row and column. Caffe takes each modulo its range."""
 
@@ -32,6 +34,9 @@ class Transform:
             raise DataError(f"{layer.title}: gives mean_file and mean_value; Caffe takes one of them")
         if self.p.force_color and self.p.force_gray:
             raise DataError(f"{layer.title}: sets force_color and force_gray; Caffe takes one of them")
+        others = [name for name in _NOT_HERE if getattr(self.p, name)]
+        if others:
+            raise DataError(f"{layer.title}: sets {others[0]}, which is not done here; BVLC's fields are")
         self.mean: np.ndarray | None = None
         if self.p.mean_file:
             path = place.find(self.p.mean_file, layer, "mean_file")
