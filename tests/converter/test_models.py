@@ -83,6 +83,7 @@ def test_mobilefacenet():
     assert len(report.rows) == 195
 
 
+@pytest.mark.slow
 @needs_models
 def test_mobilefacenet_tells_faces_apart(tmp_path):
     """The first 600 pairs of LFW's view 2, best single threshold: 0.99 or better."""

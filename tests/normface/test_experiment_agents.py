@@ -14,6 +14,8 @@ from experiments.identities import people
 from experiments.pair_losses import Sampler
 from experiments.threads import one_thread
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def single_thread():

@@ -15,6 +15,8 @@ from experiments.embedding import BEFORE, Shown, Task, one_seed, verification_ra
 from experiments.identities import people
 from experiments.result import Options
 
+pytestmark = pytest.mark.slow
+
 ROWS = ("softmax, as long again", "normalised softmax, scale 15", "AM-Softmax")
 
 

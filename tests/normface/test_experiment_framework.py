@@ -21,6 +21,8 @@ from experiments.__main__ import main
 from experiments.result import Figure, Options, Result
 from experiments.sphere_page import Cloud, sphere_page
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = '</script><img src=x onerror="alert(1)">'
 
 

@@ -12,6 +12,8 @@ import pytest
 from experiments import Options, gradient, run, style
 from experiments.gradient import RATE, descend, geometry_of_many, pair_at
 
+pytestmark = pytest.mark.slow
+
 
 def random_pair(seed: int, size: int) -> np.ndarray:
     random = np.random.default_rng(seed)

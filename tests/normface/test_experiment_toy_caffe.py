@@ -17,6 +17,8 @@ from experiments.toy_geometry import spread
 from experiments.toy_nets import Recipe
 from experiments.toy_training import Trained, network_input
 
+pytestmark = pytest.mark.slow
+
 STEPS = 12
 TRAINED = Recipe("softmax", 2, from_softmax=False)
 CASES = {f"{recipe.head}-{recipe.size}d": recipe for size in (2, 3) for recipe in toy.recipes(0, size)}

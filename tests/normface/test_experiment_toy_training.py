@@ -17,6 +17,8 @@ from experiments.toy_heads import HEADS
 from experiments.toy_nets import Plan, Recipe
 from experiments.toy_training import RUNS, network_input, train_all
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {
     "positive-scale": (("positive", 0.75), ("scale", 15.0)),
     "am-softmax": (("margin", 0.1), ("scale", 30.0)),

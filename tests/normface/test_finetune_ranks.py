@@ -19,7 +19,7 @@ from normface.finetune.launch import launched
 from safetensors.torch import load_file
 from support.digit_images import NET, WEIGHTS, flags, write_digits
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from support.digit_images import NET, WEIGHTS, flags, write_digits
 SAME = ("model.caffemodel", "head.safetensors", "model.onnx", "metrics.csv")
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")

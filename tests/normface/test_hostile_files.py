@@ -28,7 +28,10 @@ ERRORS = {"CaffemodelError", "DataError", "ProtocolError", "TrainingError"}
 SECONDS, MEGABYTES = 1.0, 64
 """Of processor time, and beyond 25 times the file's size: the floor is 32 MiB, which a reader may hold twice."""
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory by Linux's /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="measures memory by Linux's /proc"),
+]
 
 
 # Pickles

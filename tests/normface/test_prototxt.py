@@ -76,6 +76,7 @@ def test_every_net_is_read_without_a_warning(name, phase):
     assert ("accuracy" in net.outputs) == (trains and phase == "test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_two_iterations_of_training(name):
     """Every blob that learns gets a gradient, and two small steps against it lower the loss."""
@@ -304,6 +305,7 @@ def test_the_digits_are_learned_from_the_disk(tmp_path, monkeypatch, capsys):
     assert trained.outputs == ["fc5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MIRRORED)
 def test_a_mirrored_feature_is_made_of_two_plain_ones(name):
     plain = load(f"{name.split('/')[0]}/deploy")

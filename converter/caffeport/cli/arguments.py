@@ -103,7 +103,7 @@ def check_model(net: str | Path | None, weights: str | Path | None) -> None:
 
 
 def _is_binary(path: str | Path) -> bool | None:
-    """Whether a file begins with bytes that no text has; None of what cannot be read."""
+    """Return whether a file begins with bytes that no text has; None of what cannot be read."""
     try:
         with open(path, "rb") as stream:
             return any(byte < 9 for byte in stream.read(4096))
@@ -122,5 +122,5 @@ def check_readable(*paths: Path | None) -> None:
 
 
 def is_weights(path: Path) -> bool:
-    """Whether a path has the ending of a file of weights."""
+    """Return whether a path has the ending of a file of weights."""
     return str(path).lower().endswith(_WEIGHTS)

@@ -1,4 +1,4 @@
-"""What every command line of this distribution shares: exit codes, one-line errors, tables."""
+"""The parts that every command line of this distribution shares: exit codes, one-line errors, tables."""
 
 from __future__ import annotations
 

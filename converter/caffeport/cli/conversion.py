@@ -1,4 +1,4 @@
-"""What ``caffeport convert`` does: all files of a conversion, or none of them."""
+"""The work of ``caffeport convert``: all files of a conversion, or none of them."""
 
 from __future__ import annotations
 

@@ -33,12 +33,12 @@ def run_torch(net: Net, inputs: Blobs, training: bool = False) -> Blobs:
         module.get_submodule(module.layer_paths[name]).register_forward_pre_hook(follow(layer.title))
     try:
         with torch.no_grad():
-            made = module.blobs(*(torch.from_numpy(inputs[name]) for name in net.inputs))
+            tensors = module.blobs(*(torch.from_numpy(inputs[name]) for name in net.inputs))
     except CaffeportError:  # which names the layer itself
         raise
     except (RuntimeError, IndexError) as error:  # torch's, of a label beyond the classes, say
         raise CaffeportError(f"{running}: torch: {str(error).splitlines()[0]}") from error
-    return {key: tensor.numpy() for key, tensor in made.items()}
+    return {key: tensor.numpy() for key, tensor in tensors.items()}
 
 
 def run_onnx(net: Net, inputs: Blobs, wanted: list[Value], fold: bool) -> Blobs:
@@ -57,10 +57,10 @@ def run_onnx(net: Net, inputs: Blobs, wanted: list[Value], fold: bool) -> Blobs:
         write(graph, path)
         try:
             session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            made = session.run(None, {port.name: inputs[port.blob] for port in graph.inputs})
+            arrays = session.run(None, {port.name: inputs[port.blob] for port in graph.inputs})
         except Exception as error:  # ONNX Runtime's own classes have no public base
             raise CaffeportError(f"ONNX Runtime: {str(error).splitlines()[0]}") from error
-    return {value.key: array for value, array in zip(wanted, made, strict=True)}
+    return {value.key: array for value, array in zip(wanted, arrays, strict=True)}
 
 
 def exportable(net: Net) -> list[Value]:

@@ -44,7 +44,7 @@ class Row:
 
 @dataclass
 class Report:
-    """All that a check found out.
+    """All that a check array out.
 
     rows: a row for each blob, in the order of the layers.
     exported: a row for each output of the ONNX file as it is exported by default (folded), where ONNX was checked, and
@@ -140,31 +140,31 @@ def compared(
     expected = np.asarray(held[row.baseline], np.float64)
     row.shape = expected.shape
     for name in others:
-        found = np.asarray(held[name], np.float64)
-        if found.shape != expected.shape:
+        array = np.asarray(held[name], np.float64)
+        if array.shape != expected.shape:
             row.ok, row.max_abs, row.max_rel = False, np.inf, np.inf
-            row.note = f"{name} has {shape_text(found.shape)}, {row.baseline} {shape_text(expected.shape)}"
+            row.note = f"{name} has {shape_text(array.shape)}, {row.baseline} {shape_text(expected.shape)}"
             row.errors[name] = (np.inf, np.inf)
             continue
         limits = (looser[name], looser[name]) if looser and name in looser else (rtol, atol)
-        largest, relative, ok = difference(found, expected, *limits)
+        largest, relative, ok = difference(array, expected, *limits)
         row.errors[name] = (largest, relative)
         row.ok &= ok
         row.max_abs, row.max_rel = max(row.max_abs, largest), max(row.max_rel, relative)
     return row
 
 
-def difference(found: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> tuple[float, float, bool]:
+def difference(actual: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> tuple[float, float, bool]:
     """(max abs, max rel, within tolerance?) of two arrays of one shape; see Row and check."""
     if not expected.size:
         return 0.0, 0.0, True
-    same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
     finite = np.isfinite(expected)
     # float32's largest numbers stand for "no pixel" in pooling; their square would drown the rest.
     usual = finite & (np.abs(expected) < 1e30)
     rms = float(np.sqrt(np.mean(expected[usual] ** 2))) if usual.any() else 0.0
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        apart = np.where(same, 0.0, np.abs(found - expected))
+        apart = np.where(same, 0.0, np.abs(actual - expected))
         apart = np.where(np.isnan(apart), np.inf, apart)
         scale = np.where(finite, np.maximum(np.abs(expected), rms), 1.0)
         relative = np.where(apart == 0, 0.0, apart / scale)

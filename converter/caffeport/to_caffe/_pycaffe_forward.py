@@ -62,14 +62,14 @@ def import_caffe() -> Any:
 
 
 def positions(names: "list[str]", layers: "list[dict[str, Any]]") -> "list[int]":
-    """Where caffeport's layers are among Caffe's, which has split layers, and inputs, in between."""
-    found, start = [], 0
+    """Return where caffeport's layers are among Caffe's, which has split layers, and inputs, in between."""
+    places, start = [], 0
     for layer in layers:
         if layer["name"] not in names[start:]:
             raise UnlikeError(f'Caffe leaves out layer "{layer["name"]}" of this net')
-        found.append(names.index(layer["name"], start))
-        start = found[-1] + 1
-    return found
+        places.append(names.index(layer["name"], start))
+        start = places[-1] + 1
+    return places
 
 
 def feed(net: Any, inputs: "dict[str, Any]") -> None:
@@ -155,8 +155,8 @@ def run(job: "dict[str, Any]", folder: str) -> "dict[str, Any]":
             array[...] = np.nan  # what the file leaves out must not look right
         say("weights", number)
         net.copy_from(path)
-        found = checksums(net, places, layers)
-        differ.update(which for which in numbers if numbers[which] != found[which])
+        sums = checksums(net, places, layers)
+        differ.update(which for which in numbers if numbers[which] != sums[which])
     return {"version": str(getattr(caffe, "__version__", "")), "differ": sorted(differ)}
 
 

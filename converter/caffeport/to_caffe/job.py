@@ -1,4 +1,4 @@
-"""What real Caffe is given to run: the user's own files as long as they say what the Net does, else caffeport's."""
+"""The files that real Caffe runs: the user's own as long as they say what the Net does, else caffeport's."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _level(net: Net) -> int:
 
 
 def _same_text(net: Net, training: bool) -> bool:
-    """Whether Caffe may be given the file itself: it still says what ``net`` does, and needs no data."""
+    """Return whether Caffe may be given the file itself: it still says what ``net`` does, and needs no data."""
     if net.phase is Phase.TRAIN and not training:
         return False
     for layer in net.layers:
@@ -114,7 +114,7 @@ def _same_text(net: Net, training: bool) -> bool:
 
 
 def _same_weights(net: Net, path: Path) -> bool:
-    """Whether every blob of the net is, number by number, the one in that file."""
+    """Return whether every blob of the net is, number by number, the one in that file."""
     try:
         stored = {layer.name: layer.blobs for layer in caffemodel.read(path).layers}
     except CaffeportError:

@@ -17,9 +17,9 @@ _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose
 
 
 class Convolution(nn.Module):
-    """What torch's modules don't take.
+    """A convolution that torch has not.
 
-    Several bottoms, channels on another axis than 1, no spatial axis at all, or pads that differ on the two sides.
+    It has several bottoms, channels on an axis other than 1, no spatial axis, or pads that differ on the two sides.
     """
 
     bias: Tensor | None

@@ -93,9 +93,9 @@ class DetectionOutput(nn.Module):
             candidates = (scores[number] > confidence).nonzero()[:, 0]
             order = scores[number, candidates].sort(descending=True, stable=True).indices
             candidates = candidates[order[: top_k if top_k >= 0 else None]]
-            kept = candidates[not_suppressed(boxes[number, candidates], threshold, eta)]
-            labels.append(torch.full_like(kept, number))
-            places.append(kept)
+            survivors = candidates[not_suppressed(boxes[number, candidates], threshold, eta)]
+            labels.append(torch.full_like(survivors, number))
+            places.append(survivors)
         label, place = torch.cat(labels), torch.cat(places)
         if 0 <= self.keep_top_k < len(label):
             best = scores[label, place].sort(descending=True, stable=True).indices[: self.keep_top_k]
@@ -127,17 +127,17 @@ def not_suppressed(boxes: Tensor, threshold: float, eta: float) -> Tensor:
     which each box kept multiplies by eta while it is above 0.5."""
     worst = np.zeros(len(boxes), boxes.numpy().dtype)  # each box's largest overlap with one that is kept
     limit = worst.dtype.type(threshold)
-    kept = []
+    survivors = []
     for start in range(0, len(boxes), BLOCK):
         shared = overlaps(boxes[start : start + BLOCK], boxes).numpy()
         for index, row in enumerate(shared, start):
             if worst[index] > limit:
                 continue
-            kept.append(index)
+            survivors.append(index)
             np.maximum(worst, row, out=worst)
             if eta < 1 and limit > 0.5:
                 limit *= worst.dtype.type(eta)
-    return torch.tensor(kept, dtype=torch.long)
+    return torch.tensor(survivors, dtype=torch.long)
 
 
 def overlaps(boxes: Tensor, others: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def _padded(x: Tensor, window: PoolWindow, value: float) -> Tensor:
 
 
 class MaxPooling(nn.Module):
-    """For windows that torch's MaxPool2d has not or would pad beyond memory for, and for the mask."""
+    """Max pooling for windows that torch's MaxPool2d has not or would pad beyond memory for, and for the mask."""
 
     def __init__(self, window: PoolWindow, with_mask: bool) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class MaxPooling(nn.Module):
 
 
 class AvePooling(nn.Module):
-    """For windows that torch's AvgPool2d has not or would pad beyond memory for."""
+    """Average pooling for windows that torch's AvgPool2d has not or would pad beyond memory for."""
 
     def __init__(self, window: PoolWindow) -> None:
         super().__init__()
