@@ -248,3 +248,32 @@ def test_a_terminal_that_lacks_a_letter(tmp_path):
         command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}
     )
     assert done.returncode == 0 and r"\u5377\u79ef" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("layer", "problem"),
+    [
+        (
+            nets.layer("L1Loss", "data", "y", "l1_loss_param { normalize_by_num_entries: true }"),
+            r'layer "y" \(L1Loss\): l2_prescale_by_channels and normalize_by_num_entries expect channels on axis 1',
+        ),
+        (
+            nets.layer("L1Loss", "data", "y", "l1_loss_param { l2_prescale_by_channels: true }"),
+            r'layer "y" \(L1Loss\): l2_prescale_by_channels and normalize_by_num_entries expect channels on axis 1',
+        ),
+        (
+            nets.layer("ThresholdedReLU", "data", "y", "thresholded_relu_param { alpha: nan }"),
+            r'layer "y" \(ThresholdedReLU\): expected an alpha that is a number, got nan',
+        ),
+    ],
+)
+def test_layers_of_forks_refuse_what_their_formula_cannot_take(tmp_path, layer, problem):
+    with pytest.raises(caffeport.NetError, match=problem):
+        nets.load(tmp_path, nets.inputs(data=(3,)) + layer)
+
+
+def test_a_variance_of_zero_without_an_eps_is_the_same_in_torch_and_onnx(tmp_path):
+    text = nets.inputs(data=(2, 3, 2, 2)) + nets.layer(
+        "BN", "data", "y", "bn_param { scale_filler { value: 2 } var_eps: 0 }"
+    )
+    assert caffeport.check(nets.load(tmp_path, text)).ok

@@ -108,7 +108,7 @@ class Param:
         """
         present = copy(source)
         self.read_from(partial(_numbers, present, self.shape))
-        self.from_filler = source.from_filler
+        self.from_filler, self.is_fixed = source.from_filler, source.is_fixed
         self.lr_mult, self.decay_mult = source.lr_mult, source.decay_mult
 
 
