@@ -196,7 +196,7 @@ def test_yolov3_detection_output(tmp_path, case):
 
 def test_declared_rows_and_gradients(tmp_path):
     net, shapes, _ = yolo3_net(tmp_path)
-    assert net.blob_shapes["y"] == (1, 1, 3 * 3 * sum(s[2] * s[3] for s in shapes.values()), 7)
+    assert net.blob_shapes["y"] == (1, 1, 3 * sum(s[2] * s[3] for s in shapes.values()), 7)
     assert_gradients(net, *(numbers(*s, seed=8) for s in shapes.values()))
 
 
@@ -261,6 +261,15 @@ def test_a_yolov3_in_onnx_runtime_at_two_sizes(tmp_path):
         assert len(expected[0, 0]) > 10
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, 1e-3, 1e-4)  # sums of some hundred terms, and exp of them
+
+
+def test_a_low_threshold_takes_no_time(tmp_path):
+    """Random weights score every class of every box alike; a box counts once, whatever the number of classes."""
+    net, shapes, _ = yolo3_net(tmp_path, scales=(32,), confidence=0.0, classes=80)
+    x = 0.01 * numbers(1, next(iter(shapes.values()))[1], 26, 26)
+    with torch.no_grad():
+        found = net.to_torch()(torch.tensor(x))
+    assert 1 < found.shape[2] < 26 * 26 * 6
 
 
 def test_opsets(tmp_path):

@@ -63,6 +63,11 @@ def parser() -> OneLineParser:
         help="a setting that no text tells, such as rpn_post_nms_top_n=1000 of a Python ProposalLayer",
     )
     common.add_argument("--bn", choices=("variance", "inverse_std"), help="what a 4-blob BN layer stores last")
+    common.add_argument(
+        "--prior-boxes",
+        choices=("ssd", "textboxes", "faceboxes"),
+        help="whose default boxes PriorBox layers make; by default those that the net's convolutions are for",
+    )
     add_debug(common)
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -170,6 +175,7 @@ def _load(options: argparse.Namespace) -> Any:
         allow_unknown_fields=options.allow_unknown_fields,
         allow_missing_weights=options.allow_missing_weights,
         bn=options.bn,
+        prior_boxes=options.prior_boxes,
         layer_options=dict(_layer_option(text) for text in options.layer_option),
     )
 

@@ -21,6 +21,7 @@ from .net import Net
 from .net_fields import NetState
 from .options import Options
 from .params import make_params
+from .prior_boxes import settle_prior_boxes
 from .shapes import infer_shapes
 from .weights import attach
 
@@ -38,6 +39,7 @@ def load(
     allow_missing_weights: bool | None = None,
     bn: str | None = None,
     exact_gradients: bool = False,
+    prior_boxes: str | None = None,
     layer_options: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Net:
@@ -56,6 +58,8 @@ def load(
     bn: what a 4-blob "BN" layer stores last: "variance" (PSPNet) or "inverse_std" (caffe-windows).
     exact_gradients: the true derivative where a fork's backward pass computes something else; by default
         training repeats Caffe's numbers.
+    prior_boxes: whose boxes PriorBox layers make of a text without a fork's own fields: "ssd", "textboxes" or
+        "faceboxes"; by default those for which the net's convolutions have channels.
     layer_options: settings of layers that no text tells, by name: those of a Python layer's configuration, such as
         ``{"rpn_post_nms_top_n": 1000}`` for ProposalLayer.
     seed: of the fillers.
@@ -81,7 +85,12 @@ def load(
         input_shapes={name: tuple(shape) for name, shape in (input_shapes or {}).items()},
         allow_unknown_fields=allow_unknown_fields,
         allow_missing_weights=chosen is Phase.TRAIN if allow_missing_weights is None else allow_missing_weights,
-        layer_options={**(layer_options or {}), "bn": bn, "exact_gradients": exact_gradients},
+        layer_options={
+            **(layer_options or {}),
+            "bn": bn,
+            "exact_gradients": exact_gradients,
+            "prior_boxes": prior_boxes,
+        },
         seed=seed,
     )
     message = upgrade(prototxt.load(prototxt_path), registry(options.custom_layers))
@@ -109,6 +118,7 @@ def build(message: Message, stored: caffemodel.Caffemodel | None, options: Optio
     net_fields, layer_messages = split(message, options)
     state = NetState(options.phase, options.level or net_fields.state.level, [*net_fields.state.stage, *options.stages])
     layers, wanted = connect(message, layer_messages, state, stored, options)
+    settle_prior_boxes(layers, options.layer_options)
     pending = resolve_input_shapes(layers, options.input_shapes, stored, message)
     infer_shapes(layers, pending, options.input_shapes)
     make_params(layers, wanted, options.seed)

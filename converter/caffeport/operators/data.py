@@ -66,7 +66,7 @@ class TransformationParameter:
     force_gray: bool = False
     crop_h: int = 0
     crop_w: int = 0
-    resize_param: list[ResizeParameter] = field(default_factory=list)  # of several each batch takes one
+    resize_param: list[ResizeParameter] = field(default_factory=list)  # MobileNet-YOLO's: each batch takes one
     noise_param: Message | None = None
     distort_param: Message | None = None
     expand_param: Message | None = None

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import CaffeportWarning
-from ..formats.schema import Word
 from .base import Normalization, Operator, Role, Shape, count, layer_type, nn
 from .data import DataLayer, DataParameter, PartialShape
-from .detection import CodeType, random_boxes
+from .detection import CodeType, ResizeParameter, random_boxes
 from .loss import Loss
 
 
@@ -158,28 +157,13 @@ def sample_truth(shape: Shape, random: np.random.Generator, classes: int, backgr
 
 
 @dataclass
-class EvaluationResizeParameter:
-    """How images were resized; of MobileNet-YOLO, whose layer only reads it."""
-
-    prob: float = 1.0
-    resize_mode: Word = Word()
-    height: int = 0
-    width: int = 0
-    height_scale: int = 0
-    width_scale: int = 0
-    pad_mode: Word = Word()
-    pad_value: list[float] = field(default_factory=list)
-    interp_mode: list[Word] = field(default_factory=list)
-
-
-@dataclass
 class DetectionEvaluateParameter:
     num_classes: int | None = None
     background_label_id: int = 0
     overlap_threshold: float = 0.5
     evaluate_difficult_gt: bool = True
     name_size_file: str = ""
-    resize_param: EvaluationResizeParameter | None = None
+    resize_param: ResizeParameter | None = None  # of MobileNet-YOLO, whose layer only reads it
 
 
 @layer_type("DetectionEvaluate")
@@ -221,9 +205,19 @@ class DetectionEvaluate(Operator):
         return [(rows, 5, 1, 1) if cascade else (1, 1, rows, 5)]
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        if self.context.num_bottoms == 3:
-            return np.full(shape, 100.0) if index == 2 else None
-        return sample_truth(shape, random, self.p.num_classes, self.p.background_label_id) if index == 1 else None
+        cascade = self.context.num_bottoms == 3
+        if index == 2:
+            return np.full(shape, 100.0)
+        rows = count(shape) // (8 if index else 7)
+        background = 0 if cascade else self.p.background_label_id
+        truth = sample_truth((1, 1, rows, 8), random, self.p.num_classes, background).reshape(rows, 8)
+        image, label, _, *box, _ = truth.T
+        score, none = random.random(rows), np.zeros(rows)
+        if index == 1:
+            columns = [image, *box, label, none, none] if cascade else [image, label, none, *box, none]
+        else:
+            columns = [image, *box, label, score] if cascade else [image, label, score, *box]
+        return np.stack(columns, 1).reshape(shape)
 
     def module(self, bottoms: list[Shape]) -> Any:
         p, sizes = self.p, []
@@ -300,12 +294,13 @@ class AnnotatedData(DataLayer):
     tops = (1, 3)  # the third, of MobileNet-YOLO: masks
 
     def declared_shapes(self) -> list[PartialShape | None]:
-        resize = getattr(self.context.transform, "resize_param", None) or []
-        first = (resize if isinstance(resize, list) else [resize])[:1]  # of several, each batch takes one
-        height, width = (first[0].height, first[0].width) if first else (0, 0)
-        batch = self.p.batch_size or 1
-        channels = 1 if self.context.transform and self.context.transform.force_gray else 3
-        image = self._images(batch, channels, height, width)[0]
+        gray = self.context.transform is not None and self.context.transform.force_gray
+        return self._tops(self._images(self.p.batch_size, 1 if gray else 3, 0, 0)[0], self.p.batch_size or 1)
+
+    def following(self, first: Shape) -> list[PartialShape | None]:
+        return self._tops(first, first[0])
+
+    def _tops(self, image: PartialShape | None, batch: int) -> list[PartialShape | None]:
         yolo = self.message("annotated_data_param").yolo_data_type == 1
         truth = (batch, 1, 300, 5) if yolo else (1, 1, batch, 8)
         return [image, truth, None][: self.context.num_tops]

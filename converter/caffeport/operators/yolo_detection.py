@@ -53,6 +53,7 @@ def below(threshold: float) -> float:
 class YoloOutput(Operator):
     """Boxes of every cell and anchor, the best first, none of which overlaps one before by nms_threshold or more."""
 
+    varying_axis = 2
     bottom_axes = ((4, 4),)
 
     def check(self, anchors: int) -> None:
@@ -220,7 +221,12 @@ class Yolov3DetectionOutput(YoloOutput):
         return (9 if self.p.gaussian_box else 5) + self.p.num_classes
 
     def rows(self) -> int:
-        return self.p.num_classes
+        return 1 if self.best_class_only else self.p.num_classes
+
+    @property
+    def best_class_only(self) -> bool:
+        """Whether a box can count for its best class alone: the same box again overlaps it altogether."""
+        return self.p.nms_threshold < 1
 
     def anchors(self) -> list[np.ndarray]:
         """Width and height (num_box, 2) of every bottom's boxes, in cells."""
@@ -246,6 +252,13 @@ class Yolov3DetectionOutput(YoloOutput):
             scores = g.op("Mul", g.op("Sigmoid", classes), thing)
             parts.append((boxes, g.op("Reshape", scores, g.ints([-1, p.num_classes]))))
         boxes, scores = (joined(g, column) for column in zip(*parts, strict=True))
+        if self.best_class_only:
+            scores, label = g.ops("TopK", 2, scores, g.ints([1]), axis=1)
+            scores, label = (g.op("Reshape", part, g.ints([-1])) for part in (scores, label))
+            good = g.op("NonZero", g.op("Greater", scores, g.const(p.confidence_threshold)))
+            good = g.op("Reshape", good, g.ints([-1]))
+            boxes, scores, label = (g.op("Gather", part, good, axis=0) for part in (boxes, scores, label))
+            return self.best(g, boxes, g.add(g.cast(label, "float"), 1), scores, self.images(g, x[0]))
         good = g.op("NonZero", g.op("Greater", scores, g.const(p.confidence_threshold)))
         good = g.op("Transpose", good, perm=[1, 0])
         row, label = (g.op("Reshape", part, g.ints([-1])) for part in g.split(good, 1, [1, 1], 2))

@@ -38,13 +38,13 @@ class DetectionEvaluate(nn.Module):
         found, true = found.reshape(-1, 7), true.reshape(-1, 8)
         count = len(found)
         if image_sizes is None:
-            end = np.flatnonzero(true[:, 0] == -1)
+            end = np.flatnonzero(true[:, 0].astype(int) == -1)
             true = true[: end[0]] if len(end) else true
         else:
             found, true = found[:, CASCADE_DETECTION], true[:, CASCADE_TRUTH]
-        truths = _grouped(true[true[:, 0] != -1])
+        truths = _grouped(true)
         rows = [[-1, label, self._boxes(truths, label), -1, -1] for label in self.labels]
-        for image, by_label in _grouped(found[found[:, 0] != -1]).items():
+        for image, by_label in _grouped(found).items():
             for label, some in by_label.items():
                 boxes = truths.get(image, {}).get(label)
                 if image_sizes is not None and label == -1:
@@ -98,7 +98,8 @@ class DetectionEvaluate(nn.Module):
 
 
 def _grouped(rows: np.ndarray) -> Rows:
-    """Rows by their image (column 0) and label (column 1), in rising order."""
+    """Rows by their image (column 0) and label (column 1), in rising order; those of image -1 are none."""
+    rows = rows[rows[:, 0].astype(int) != -1]
     images, labels = rows[:, 0].astype(int), rows[:, 1].astype(int)
     return {
         int(image): {int(one): rows[(images == image) & (labels == one)] for one in np.unique(labels[images == image])}

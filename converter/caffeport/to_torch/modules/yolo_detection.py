@@ -86,6 +86,10 @@ class Yolov3DetectionOutput(nn.Module):
             scores = classes.sigmoid() * thing[..., None]
             parts.append((torch.cat([center, extent], -1).reshape(-1, 4), scores.reshape(-1, self.classes)))
         boxes, scores = (torch.cat(column) for column in zip(*parts, strict=True))
+        if self.threshold < 1:  # the same box for another class overlaps it altogether
+            best, label = scores.max(1)
+            good = best > self.confidence
+            return best_rows(boxes[good], label[good], best[good], self.threshold, len(bottoms[0]))
         row, label = (scores > self.confidence).nonzero(as_tuple=True)
         return best_rows(boxes[row], label, scores[row, label], self.threshold, len(bottoms[0]))
 
