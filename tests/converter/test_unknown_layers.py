@@ -370,3 +370,9 @@ def test_a_text_for_training_only_loads_in_test(tmp_path):
         net = nets.load(tmp_path, text)
     assert "its third bottom is for the TRAIN phase, and is passed over" in str(notes[-1].message)
     assert net.inputs == ["p", "g", "d", "rois", "truth"] and net.blob_shapes["y"] == (128, 5, 1, 1)
+
+
+def test_a_layer_says_what_it_demands(tmp_path):
+    text = nets.inputs(x=(3, 2, 4, 5)) + data("HDF5Data", "mask") + nets.layer("MaskPooling", "x mask", "y")
+    with pytest.warns(CaffeportWarning, match=r'took 3x1x4x5 from layer "y" \(MaskPooling\), which reads it'):
+        assert nets.load(tmp_path, text).blob_shapes["mask"] == (3, 1, 4, 5)
