@@ -340,12 +340,17 @@ def check_softmax(layer: Operator, p: SoftmaxParameter) -> None:
 
 @dataclass
 class DropoutParameter:
+    scale_train: bool = True
     dropout_ratio: float = 0.5
 
 
 @layer_type("Dropout")
 class Dropout(Operator):
-    """x * mask / (1 - ratio) while training, x otherwise"""
+    """x * mask / (1 - ratio) while training, x otherwise.
+
+    With scale_train false (rbgirshick/caffe-fast-rcnn ``dropout_layer.cpp``) x * mask while training, x * (1 - ratio)
+    otherwise.
+    """
 
     schemas = {"dropout_param": DropoutParameter}
     random = True
@@ -355,7 +360,7 @@ class Dropout(Operator):
             self.fail(f"expected a dropout_ratio from 0 to below 1, got {self.p.dropout_ratio}")
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.Dropout(self.p.dropout_ratio)
+        return nn.Dropout(self.p.dropout_ratio) if self.p.scale_train else nn.UnscaledDropout(self.p.dropout_ratio)
 
     def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return x[0].name
+        return x[0].name if self.p.scale_train else g.op("Mul", x[0], g.const(1 - self.p.dropout_ratio))

@@ -71,7 +71,8 @@ class DecodeBBox(RowBoxes):
     """Regions (R, 5) moved by the second four of deltas (R, 8); (R, 5, 1, 1). Widths are x2 - x1 + 1.
 
     In the TRAIN phase boxes whose corners are the wrong way round are left out and, with a third bottom whose last
-    column is their overlap with the truth, those of gt_iou_thr and more. No gradient passes.
+    column is their overlap with the truth, those of gt_iou_thr and more. No gradient passes. In the TEST phase a third
+    bottom does nothing, where Caffe stops.
     zhaoweicai/cascade-rcnn ``decode_bbox_layer.cpp``.
     """
 
@@ -84,8 +85,6 @@ class DecodeBBox(RowBoxes):
         self.spread = Spread.of(self)
         if self.phase is Phase.TRAIN:
             self.varying_axis = 0  # type: ignore[misc]
-        elif self.context.num_bottoms == 3:
-            self.fail("a third bottom is for the TRAIN phase")
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         rows = {self.rows("deltas", bottoms[0], 8), self.rows("regions", bottoms[1], 5), *(b[0] for b in bottoms[2:])}

@@ -36,7 +36,7 @@ from torch.nn import (
     Tanh,
 )  # fmt: skip
 
-from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshold
+from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshold, UnscaledDropout
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
 from .batch_normalization_forks import MovingBN, SegNetBN
 from .box_loss import BoxAnnotatorOHEM, SmoothL1Loss
