@@ -48,7 +48,7 @@ from torch.nn import (
     Upsample,
 )  # fmt: skip
 
-from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshold
+from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshold, UnscaledDropout
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
 from .axes import BroadcastTo, ExpandDims, Reverse, Squeeze, Stack, Unstack
 from .batch_normalization_forks import MovingBN, SegNetBN
