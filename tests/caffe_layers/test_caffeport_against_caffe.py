@@ -21,7 +21,7 @@ from support import caffe_trees, golden_cases, nets
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 RTOL, ATOL = 1e-5, 1e-6  # float32, sums of up to some hundred terms in another order
 
-# That a layer fixes the batch size, or that a layer's weights are its filler's, is not what is tested here.
+# That fixes the batch size, or that a layer's weights are its filler's, is not what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")
 
 

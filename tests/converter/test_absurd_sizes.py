@@ -125,14 +125,25 @@ GOOD = {
     "CropCenter": (IMAGE, 1, "crop_center_param { crop_size: 0 crop_size: 0 crop_size: 1 crop_size: 1 }"),
     "Deconvolution3D": (VIDEO, 1, "convolution3d_param { num_output: 2 kernel_size: 2 kernel_depth: 2 }"),
     "DepthToSpace": (IMAGE, 1, 'depth_to_space_param { block_size: 2 data_format: "NCHW" }'),
+    "EltwiseAccuracy": ({"x": (2, 3, 2, 2), "y": (2, 1, 2, 2)}, 1, ""),
     "ExpandDimsND": (IMAGE, 1, "expand_dims_nd_param { axis: 1 }"),
     "Gather": (IMAGE, 1, "gather_param { indices: 1 shape: 1 axis: 1 }"),
     "LogSoftmax": (IMAGE, 1, ""),
     "Lstm": ({"x": (3, 2, 4)}, 1, "lstm_param { num_output: 3 }"),
     "MirrorPad": ({"x": (3,)}, 1, 'mirror_pad_param { paddings: 1 paddings: 2 mode: "REFLECT" }'),
+    "MultiStageMeanfield": (
+        {"x": (1, 2, 3, 3), "y": (1, 2, 3, 3), "z": (1, 3, 3, 3)},
+        1,
+        "multi_stage_meanfield_param { num_iterations: 2 theta_alpha: 3 theta_beta: 1 theta_gamma: 3 }",
+    ),
     "Mul": ({"x": (2, 3)}, 1, "mul_param { mul_shape: 3 }"),
     "NdConvolution": (VIDEO, 1, "convolution_param { num_output: 2 kernel_shape { dim: 2 dim: 2 dim: 2 } }"),
     "NdPooling": (VIDEO, 1, "pooling_param { kernel_shape { dim: 2 dim: 2 dim: 2 } }"),
+    "NoiseTolerantFR": (
+        {"x": (2, 3), "y": (2, 3), "z": (2,)},
+        1,
+        "noise_tolerant_fr_param { bins: 20 slide_batch_num: 2 }",
+    ),
     "Pad": ({"x": (3,)}, 1, "pad_param { paddings: 1 paddings: 2 }"),
     "Piece": ({"x": (3,)}, 1, "piece_param { begin: 1 size: 2 }"),
     "Pooling3D": (VIDEO, 1, "pooling3d_param { kernel_size: 2 kernel_depth: 2 }"),
@@ -149,6 +160,7 @@ GOOD = {
     "TileND": ({"x": (3,)}, 1, "tile_nd_param { multiples: 2 }"),
     "Transpose": ({"x": (3, 2)}, 1, "transpose_param { dim: 1 dim: 0 }"),
     "Unstack": ({"x": (3, 2)}, 2, "unstack_param { axis: 1 }"),
+    "Unpooling": (IMAGE, 1, "unpooling_param { kernel_size: 2 stride: 2 unpool_size: 16 }"),
     "UpsampleDarknet": (IMAGE, 1, "upsample_darknet_param { stride: 2 }"),
 }
 TORCH_ONLY = {

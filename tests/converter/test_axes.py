@@ -76,7 +76,7 @@ CASES = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:.*a layer fixes the batch size:caffeport.CaffeportWarning")
+@pytest.mark.filterwarnings("ignore:.*fixes the batch size:caffeport.CaffeportWarning")
 @pytest.mark.parametrize(("kind", "parameters", "shape", "expected"), CASES)
 def test_moves(tmp_path, kind, parameters, shape, expected):
     net = one_layer(tmp_path, kind, shape, parameters)

@@ -60,7 +60,7 @@ def test_the_text_decides(tmp_path, kind, tops, fields, expected):
          [(1, 2, 4, 8, 9)]),
         ("DetectionData", "d a", "detection_data_param { stride: 4 short_size: 8 long_size: 16 }", (2, 3, 12, 10),
          [(2, 6, 3, 3)]),
-        ("DummyData", "d l", "dummy_data_param { shape { dim: 9 } shape { dim: 9 } }", (2,), [(9,)]),
+        ("DummyData", "d l", "dummy_data_param { shape { dim: 9 } shape { dim: 7 } }", (2,), [(7,)]),
     ],
 )  # fmt: skip
 def test_a_given_size_carries_to_the_other_tops(tmp_path, kind, tops, fields, given, expected):

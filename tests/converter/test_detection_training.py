@@ -296,3 +296,19 @@ def test_what_they_refuse(tmp_path, layer, message):
     text = nets.inputs(s=(4, 2, 5, 6), d=(4, 4, 5, 6), gt=(4, 6, 5, 6)) + layer
     with pytest.raises(caffeport.NetError, match=message):
         nets.load(tmp_path, text, phase="train")
+
+
+def test_data_with_a_map_for_each_field(tmp_path):
+    """The tops of "ImageGtData" as its text sizes them: whole numbers of places, boxes of 7 numbers."""
+    fields = "batch_size: 4 resize_width: 1920 resize_height: 576 crop_width: 768 crop_height: 0 downsample_rate: 8 "
+    fields += "downsample_rate: 35 field_w: 60 field_w: 84 field_h: 60 field_h: 84 output_gt_boxes: true"
+    layer = nets.layer("ImageGtData", "", "data a b boxes", f"image_gt_data_param {{ {fields} }}")
+    net = nets.load(tmp_path, layer, phase="train")
+    assert net.blob_shapes == {
+        "data": (4, 3, 576, 768),
+        "a": (4, 6, 72, 96),
+        "b": (4, 6, 16, 21),
+        "boxes": (1, 7, 1, 1),
+    }
+    with pytest.raises(caffeport.NetError, match=r"its text makes 4 tops .* but 2 are named"):
+        nets.load(tmp_path, layer.replace('top: "b" top: "boxes"', ""), phase="train")

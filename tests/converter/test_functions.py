@@ -69,7 +69,7 @@ PAIRS = {
 
 @pytest.mark.parametrize("kind", PAIRS)
 @pytest.mark.parametrize(("a", "b"), [(X, X), (X, (4, 1)), ((1, 5), (2, 3, 4, 1)), ((2, 1, 4), ()), ((1,), (2, 3))])
-@pytest.mark.filterwarnings("ignore:.*a layer fixes the batch size:caffeport.CaffeportWarning")
+@pytest.mark.filterwarnings("ignore:.*fixes the batch size:caffeport.CaffeportWarning")
 def test_pairs(tmp_path, kind, a, b):
     net = nets.load(tmp_path, nets.inputs(a=a, b=b) + nets.layer(kind, "a b", "y"))
     x, y = numbers(*a), np.asarray(numbers(*b, seed=1) + 3, np.float32)

@@ -238,9 +238,17 @@ def test_the_cascades_proposals_are_for_testing(tmp_path):
 
 
 def test_one_image_at_a_time(tmp_path):
-    text = nets.inputs(s=(2, 18, 4, 6), d=(2, 36, 4, 6), info=(2, 3)) + python_layer("'feat_stride': 16")
-    with pytest.raises(caffeport.NetError, match=r'layer "rois" \(Python\): proposals are made for one image'):
-        nets.load(tmp_path, text)
+    """A batch of several is refused where Caffe refuses it: when the layer runs."""
+    text = nets.inputs(s=(2, 18, 4, 6), d=(2, 36, 4, 6), info=(1, 3)) + python_layer("'feat_stride': 16")
+    net = nets.load(tmp_path, text)
+    assert net.blob_shapes["rois"] == (216, 5)
+    with pytest.raises(caffeport.CaffeportError, match="proposals are made for one image at a time, got a batch of 2"):
+        net.to_torch()(torch.zeros(2, 18, 4, 6), torch.zeros(2, 36, 4, 6), torch.ones(1, 3))
+    with pytest.raises(caffeport.ExportError, match=r'layer "rois" \(Python\).*one image at a time'):
+        net.to_onnx(tmp_path / "n.onnx")
+    one = proposal_net(tmp_path, python_layer("'feat_stride': 16"), 9)
+    with pytest.raises(caffeport.CaffeportError, match=r'"s" has the shape 2x18x4x6, expected 1x18x4x6'):
+        one.to_torch()(torch.zeros(2, 18, 4, 6), torch.zeros(2, 36, 4, 6), torch.ones(1, 3))
 
 
 def test_options_on_the_command_line(tmp_path, capsys):

@@ -72,7 +72,7 @@ def test_lstms_threshold_cuts_the_gradients_of_the_gates(tmp_path):
     assert (bias[0] != bias[0.01]).any()
 
 
-@pytest.mark.filterwarnings("ignore:.*a layer fixes the batch size:caffeport.CaffeportWarning")
+@pytest.mark.filterwarnings("ignore:.*fixes the batch size:caffeport.CaffeportWarning")
 @pytest.mark.parametrize("flag", [False, True])
 def test_continuation_indicator(tmp_path, flag):
     text = f"continuation_indicator_param {{ time_step: 4 batch_size: 3 flag: {str(flag).lower()} }}"
@@ -88,7 +88,7 @@ def test_continuation_indicator(tmp_path, flag):
     assert_all(given, tmp_path, expected, x)
 
 
-@pytest.mark.filterwarnings("ignore:.*a layer fixes the batch size:caffeport.CaffeportWarning")
+@pytest.mark.filterwarnings("ignore:.*fixes the batch size:caffeport.CaffeportWarning")
 def test_a_crnn(tmp_path):
     """The indicator feeds BVLC's LSTM."""
     text = nets.inputs(x=(4, 2, 3))

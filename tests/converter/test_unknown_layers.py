@@ -293,3 +293,67 @@ def test_a_wide_label_rules_no_size_of_the_images_out(tmp_path):
     with pytest.warns(CaffeportWarning) as notes:
         net = nets.load(tmp_path, text, phase="train")
     assert (net.blob_shapes["data"], net.blob_shapes["label"], len(notes)) == ((4, 3, 8, 8), (4, 10), 2)
+
+
+def test_what_another_phase_makes_is_an_input(tmp_path):
+    fields = "data_param { batch_size: 4 } transform_param { crop_size: 8 mean_value: [1, 2, 3] }"
+    start = nets.layer("Data", "", "data label", f"{fields} include {{ phase: TRAIN }}", "train-data")
+    targets = nets.layer("Pooly", "data", "aims", "include { phase: TRAIN }")
+    text = start + targets + nets.inner_product("data", "f", 10) + nets.layer("EuclideanLoss", "f aims", "loss")
+    with pytest.warns(CaffeportWarning) as notes:
+        net = nets.load(tmp_path, text)
+    told = [str(note.message) for note in notes]
+    assert told[0].endswith(
+        'bottom "data" of layer "f" is made by layer "train-data" (Data), which this phase leaves out; it is an input '
+        "here"
+    )
+    assert 'bottom "aims" of layer "loss" is made by layer "aims" (Pooly)' in told[1] and "took 4x10 from" in told[2]
+    assert net.inputs == ["data", "label", "aims"] and len(told) == 3
+    assert [net.blob_shapes[name] for name in net.inputs] == [(4, 3, 8, 8), (4,), (4, 10)]
+    with pytest.warns(CaffeportWarning):
+        given = nets.load(tmp_path, text, input_shapes={"data": (2, 3, 8, 8)})
+    assert given.inputs == ["data", "aims"] and given.blob_shapes["aims"] == (2, 10)
+    with pytest.raises(NetError, match=r'bottom "dat" of layer "g" is made by no layer \(did you mean "data"\?\)'):
+        nets.load(
+            tmp_path,
+            text.partition("layer {")[0]
+            + start
+            + X
+            + nets.inner_product("x", "data", 2)
+            + nets.inner_product("dat", "g", 10),
+        )
+
+
+def test_of_several_resizes_the_first_counts(tmp_path):
+    several = " ".join(f"resize_param {{ height: {size} width: {size} }}" for size in (9, 7))
+    fields = f"data_param {{ batch_size: 2 }} transform_param {{ mean_value: [1, 2, 3] {several} }}"
+    net = nets.load(tmp_path, nets.layer("Data", "", "data", fields))
+    assert net.blob_shapes["data"] == (2, 3, 9, 9)
+
+
+def test_targets_are_masked_and_sliced_before_their_loss(tmp_path):
+    text = nets.inputs(f=(2, 3, 5, 4)) + nets.conv("f", "boxes", 4) + nets.conv("f", "cover", 1)
+    text += data("Python", "label", 'python_param { module: "m" layer: "L" }')
+    text += nets.layer(
+        "Slice", "label", "a b size block", "slice_param { slice_point: 1 slice_point: 5 slice_point: 9 }"
+    )
+    product = "eltwise_param { operation: PROD }"
+    text += nets.layer("Eltwise", "b size", "aims", product) + nets.layer("ReLU", "aims", "aims", name="r")
+    text += nets.layer("Eltwise", "boxes block", "masked", product)
+    text += nets.layer("SigmoidCrossEntropyLoss", "cover a", "l1") + nets.layer("EuclideanLoss", "masked aims", "l2")
+    with pytest.warns(CaffeportWarning, match=r'took 2x13x5x4 from layer "a" \(Slice\), which reads it'):
+        net = nets.load(tmp_path, text, phase="train")
+    shapes = {name: net.blob_shapes[name] for name in ("label", "a", "b", "size", "block", "aims", "masked")}
+    assert shapes == {"label": (2, 13, 5, 4), "a": (2, 1, 5, 4)} | dict.fromkeys(
+        shapes.keys() - {"label", "a"}, (2, 4, 5, 4)
+    )
+
+
+def test_a_recurrent_layer_demands_its_marks(tmp_path):
+    text = (
+        nets.inputs(x=(3, 2, 4))
+        + data("HDF5Data", "cont")
+        + nets.layer("LSTM", "x cont", "y", "recurrent_param { num_output: 5 }")
+    )
+    with pytest.warns(CaffeportWarning, match=r'took 3x2 from layer "y" \(LSTM\), which reads it'):
+        assert nets.load(tmp_path, text).blob_shapes["cont"] == (3, 2)

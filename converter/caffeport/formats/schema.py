@@ -27,6 +27,15 @@ class Word(str):
     """A field whose value changes nothing here (``engine``): any word, string or number will do."""
 
 
+def tell_ignored(message: Message, entry: Field, title: str) -> None:
+    """Tell, as a CaffeportWarning with file:line:column, that a field of the message is ignored."""
+    warnings.warn(
+        f'{message.where(entry)}: ignored the unknown field "{entry.name}" of {title}',
+        CaffeportWarning,
+        stacklevel=4,
+    )
+
+
 _BOOLS = {"true": True, "t": True, "True": True, "1": True, "false": False, "f": False, "False": False, "0": False}
 
 
@@ -86,15 +95,6 @@ def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = 
         else:
             values[entry.name] = value
     return cls(**{_attribute(name): value for name, value in values.items()})
-
-
-def tell_ignored(message: Message, entry: Field, title: str) -> None:
-    """Tell, as a CaffeportWarning with file:line:column, that a field of the message is ignored."""
-    warnings.warn(
-        f'{message.where(entry)}: ignored the unknown field "{entry.name}" of {title}',
-        CaffeportWarning,
-        stacklevel=4,
-    )
 
 
 def _value(message: Message, entry: Field, kind: Any, title: str, allow_unknown: bool) -> Any:

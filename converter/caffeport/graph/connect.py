@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from ..errors import NetError, PrototxtError, did_you_mean
+from ..errors import CaffeportError, CaffeportWarning, NetError, PrototxtError, did_you_mean
 from ..formats.caffemodel import Caffemodel
 from ..formats.no_effect import LAYER, NET, changes_nothing
 from ..formats.prototxt import Field, Message
@@ -51,6 +52,7 @@ def connect(
     named = stored.by_name() if stored else {}
     shapes = {name: tuple(blob.shape for blob in layers[-1].blobs) for name, layers in named.items()}
     kept: list[tuple[Message, LayerFields]] = []
+    left_out: dict[str, tuple[Message, LayerFields]] = {}  # top: the layer of another phase that makes it
     for text in texts:
         fields = _decode_generic(text, options)
         if fields.include and fields.exclude:
@@ -58,6 +60,8 @@ def connect(
         included = any(rule.met(state) for rule in fields.include)
         if included if fields.include else not any(rule.met(state) for rule in fields.exclude):
             kept.append((text, fields))
+        else:
+            left_out = dict.fromkeys(fields.top, (text, fields)) | left_out
     if not kept:
         raise NetError(f"{message.source}: no layer is left in the {state.phase.name} phase")
     if unknown := unknown_layers((text for text, _ in kept), known):
@@ -68,10 +72,20 @@ def connect(
     later = {top: fields.name for _, fields in kept for top in fields.top}
     for text, fields in kept:
         for name in dict.fromkeys(name for name in fields.bottom if name not in current):
+            if name in current:
+                continue  # it came with another top of its data layer
+            source = None
             if name not in options.input_shapes:
-                _refuse_bottom(text, fields, name, current, later)
-            layers.append(_extra_input(known["Input"], name, state.phase))
-            current[name] = layers[-1].outputs[0]
+                if name not in left_out or name in later or options.reads_data:
+                    _refuse_bottom(text, fields, name, current, later)
+                maker, made = left_out[name]
+                _tell_left_out(text, fields, name, made)
+                if not {*current, *later}.intersection(made.top):
+                    source = _data_layer(maker, made, known, schemas, state.phase, options)
+            layers.append(source or _extra_input(known["Input"], name, state.phase))
+            if name not in options.input_shapes and source is None:
+                layers[-1].maker = _maker(maker, made, known, schemas, state.phase, current, options)
+            current.update((value.name, value) for value in layers[-1].outputs)
         op = _layer_op(text, fields, known, schemas, state.phase, shapes, options)
         layer = Layer(fields.name, fields.type, op, [current[name] for name in fields.bottom], text=text)
         for value in layer.inputs:
@@ -109,6 +123,55 @@ def _refuse_bottom(
         f"{where} is made by no layer{did_you_mean(name, current)}; if it is an input, "
         f"give its shape (input_shapes={{'{name}': (...)}}, or --input-shape {name}=...)"
     )
+
+
+def _tell_left_out(text: Message, fields: LayerFields, name: str, maker: LayerFields) -> None:
+    warnings.warn(
+        f'{text.where()}: bottom "{name}" of layer "{fields.name}" is made by layer "{maker.name}" ({maker.type}), '
+        "which this phase leaves out; it is an input here",
+        CaffeportWarning,
+        stacklevel=5,
+    )
+
+
+def _data_layer(
+    text: Message,
+    fields: LayerFields,
+    known: Mapping[str, type[Operator]],
+    schemas: Mapping[str, list[type]],
+    phase: Phase,
+    options: Options,
+) -> Layer | None:
+    """The layer if it is a data layer, whose tops are inputs, else None."""
+    operator = operator_class(text, known)
+    if fields.bottom or (operator is not None and operator.role is not Role.DATA):
+        return None
+    layer = Layer(fields.name, fields.type, _layer_op(text, fields, known, schemas, phase, {}, options), text=text)
+    layer.outputs = [Value(name, layer) for name in fields.top]
+    layer.loss_weights = [0.0] * len(fields.top)
+    return layer
+
+
+def _maker(
+    text: Message,
+    fields: LayerFields,
+    known: Mapping[str, type[Operator]],
+    schemas: Mapping[str, list[type]],
+    phase: Phase,
+    current: Mapping[str, Value],
+    options: Options,
+) -> Layer | None:
+    """The layer as its own phase has it, to tell the shapes of what it makes; None where it is not known enough."""
+    if operator_class(text, known) is None or not current.keys() >= set(fields.bottom):
+        return None
+    others = Phase.TEST if phase is Phase.TRAIN else Phase.TRAIN
+    try:
+        operator = _layer_op(text, fields, known, schemas, others, {}, options)
+    except CaffeportError:
+        return None  # it is no layer of this net, so that its faults are nobody's concern
+    layer = Layer(fields.name, fields.type, operator, [current[name] for name in fields.bottom], text=text)
+    layer.outputs = [Value(name, layer) for name in fields.top]
+    return layer
 
 
 def _extra_input(input_class: type[Operator], name: str, phase: Phase) -> Layer:

@@ -35,10 +35,10 @@ _MOST_SIBLINGS = 50
 
 def resolve_input_shapes(
     layers: list[Layer], given: Mapping[str, Shape], stored: Caffemodel | None, message: Message
-) -> set[Value]:
+) -> dict[Value, Sequence[str]]:
     """Set the shape of every data layer's tops; returns those whose shape only their readers can tell.
 
-    Raises NetError where one cannot be known.
+    With each comes which guesses the net or its weights ruled out.
     """
     tops = [value for layer in layers if layer.op.role is Role.DATA for value in layer.outputs]
     unused = [name for name in given if name not in {value.name for value in tops}]
@@ -48,7 +48,7 @@ def resolve_input_shapes(
             f"{did_you_mean(unused[0], [value.name for value in tops])}"
         )
     open_shapes: dict[Value, PartialShape] = {}
-    pending: set[Value] = set()
+    pending: dict[Value, Sequence[str]] = {}
     for layer in layers:
         if layer.op.role is not Role.DATA:
             continue
@@ -58,26 +58,30 @@ def resolve_input_shapes(
             elif declared is not None and all(dim is not None for dim in declared):
                 value.shape = cast(Shape, declared)
             elif declared is None:
-                pending.add(value)
+                pending[value] = ()
                 continue
             else:
                 open_shapes[value] = declared
                 continue
             check_shape(value.shape, f'{layer.title}: input "{value.name}"')
     for value, declared in open_shapes.items():
-        value.shape = _work_out(value, declared, layers, stored, message)
+        shape, ruled_out = _work_out(value, declared, layers, stored, message)
+        if shape is None:
+            pending[value] = ruled_out
+            continue
+        value.shape = shape
         if value is value.layer.outputs[0]:
             _follow(value.layer, pending)
     return pending
 
 
-def _follow(layer: Layer, pending: set[Value]) -> None:
+def _follow(layer: Layer, pending: dict[Value, Sequence[str]]) -> None:
     """Give a layer's other tops the shapes that follow from its first, which is known now."""
     first, *others = layer.outputs
     _, *following = cast(DataLayer, layer.op).following(first.shape)
     for value, shape in zip(others, following, strict=True):
         if value in pending and shape is not None and all(dim is not None for dim in shape):
-            pending.remove(value)
+            del pending[value]
             value.shape = cast(Shape, shape)
             check_shape(value.shape, f'{layer.title}: input "{value.name}"')
 
@@ -99,7 +103,9 @@ def _declared(layer: Layer, given: Mapping[str, Shape]) -> list[PartialShape | N
 
 def _work_out(
     value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None, message: Message
-) -> Shape:
+) -> tuple[Shape | None, Sequence[str]]:
+    """The shape of an input whose text leaves it open, or None; and the guesses that were ruled out."""
+
     def completes(shape: PartialShape) -> bool:
         return len(shape) == len(declared) and all(
             want in (None, dim) for want, dim in zip(declared[1:], shape[1:], strict=True)
@@ -127,8 +133,8 @@ def _work_out(
                 CaffeportWarning,
                 stacklevel=5,
             )
-            return shape
-    refuse(value, ruled_out)
+            return shape, ruled_out
+    return None, ruled_out
 
 
 def refuse(value: Value, ruled_out: Sequence[str] = ()) -> NoReturn:

@@ -130,6 +130,7 @@ class Layer:
     loss_weights: list[float] = field(default_factory=list)
     propagate_down: list[bool] = field(default_factory=list)  # of each input: may its gradient pass on? Empty: yes
     text: Message | None = None  # its message in the net's text; None for an input that only input_shapes names
+    maker: Layer | None = None  # of an input: the layer of another phase that would make it
 
     @property
     def bottoms(self) -> list[str]:

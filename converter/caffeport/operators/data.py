@@ -180,13 +180,17 @@ class DataLayer(Operator):
         raise NotImplementedError
 
     def following(self, first: Shape) -> list[PartialShape | None]:
-        """The shape of every top where that of the first is known: a label has its batch."""
-        declared = self.declared_shapes()
-        batches = declared[0][:1] if declared[0] is not None else None
-        return [
-            first if index == 0 else first[:1] if shape is not None and shape == batches else shape
-            for index, shape in enumerate(declared)
+        """The shape of every top where that of the first is known: a label of the same batch has its batch.
+
+        A single image says too little of what else is one.
+        """
+        own, *others = self.declared_shapes()
+        batch = own[0] if own else None
+        carried = [
+            (*first[:1], *shape[1:]) if shape and shape[0] == batch and (batch != 1 or len(shape) == 1) else shape
+            for shape in others
         ]
+        return [first, *carried]
 
     def source(self) -> str:
         """The file or database that the layer reads, "" for none."""
@@ -216,9 +220,6 @@ class Input(DataLayer):
         if shapes and len(shapes) != self.context.num_tops:
             self.fail(f"{self.context.num_tops} tops need 1 or {self.context.num_tops} shapes, got {len(shapes)}")
         return list(shapes) or [None] * self.context.num_tops
-
-    def following(self, first: Shape) -> list[PartialShape | None]:
-        return [first, *self.declared_shapes()[1:]]
 
 
 @layer_type("Data")
@@ -292,9 +293,6 @@ class DummyData(DataLayer):
         if len(shapes) != self.context.num_tops:
             self.fail(f"{self.context.num_tops} tops need 1 or {self.context.num_tops} shapes, got {len(shapes)}")
         return list(shapes)
-
-    def following(self, first: Shape) -> list[PartialShape | None]:
-        return [first, *self.declared_shapes()[1:]]
 
 
 @layer_type("Parameter")

@@ -159,18 +159,24 @@ class InfogainLoss(ClassLoss):
 
 @layer_type("SigmoidCrossEntropyLoss")
 class SigmoidCrossEntropyLoss(Loss):
-    """-(t log sigmoid(x) + (1 - t) log(1 - sigmoid(x))), summed and divided by the batch size by default"""
+    """-(t log sigmoid(x) + (1 - t) log(1 - sigmoid(x))), summed and divided by the batch size by default.
+
+    A third bottom weighs the terms; then the sum of the weights divides (daijifeng001/caffe-mnc
+    ``sigmoid_cross_entropy_loss_layer.cpp``).
+    """
 
     schemas = {"sigmoid_param": NoParameters}
+    bottoms = (2, 3)
     tops = (1, 2)
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        if count(bottoms[0]) != count(bottoms[1]):
-            self.fail(f"expected a target for every prediction, got {bottoms[1]} for {bottoms[0]}")
+        for title, bottom in zip(("target", "weight"), bottoms[1:], strict=False):
+            if count(bottoms[0]) != count(bottom):
+                self.fail(f"expected a {title} for every prediction, got {bottom} for {bottoms[0]}")
         return [(), bottoms[0]][: self.context.num_tops]
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        return random.random(shape) if index == 1 else None
+        return random.random(shape) if index else None
 
     def module(self, bottoms: list[Shape]) -> Any:
         divisor = self.divisor(Normalization.BATCH_SIZE)

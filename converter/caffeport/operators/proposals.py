@@ -20,6 +20,12 @@ MAX_ANCHORS = 1000
 """More than any detector has, and few enough to be tried on any machine."""
 
 
+def refuse_batches(g: Emitter, scores: Tensor) -> None:
+    """Refuse maps of several images, at which Caffe's layers stop when they run."""
+    if scores.static(0) != 1:
+        g.refuse(f"proposals are made for one image at a time, and its batch is {scores.shape[0]}")
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which boxes a proposal layer keeps.
@@ -47,13 +53,13 @@ class RegionProposals(Operator):
     Bottoms: scores (1, 2 A, H, W), the second half for "object"; deltas (1, 4 A, H, W); im_info (1, 3 or more): height
     and width of the image and its scale. Tops: rows [0, x1, y1, x2, y2] and, if asked for, scores. Equal scores are
     ordered by row, column and anchor; Caffe's sort leaves their order open. The declared shape counts as many rows as
-    there can be.
+    there can be. As in Caffe, a batch of several images is refused only when the layer runs.
     """
 
     bottoms = (3, 3)
-    bottom_axes = ((4, 4), (4, 4), (1, None))
+    bottom_axes: ClassVar[tuple[tuple[int, int | None], ...]] = ((4, 4), (4, 4), (1, None))
     tops = (1, 2)
-    varying_axis = 0
+    varying_axis: ClassVar[int | None] = 0
     score_axes: ClassVar[int] = 2
     anchors: Anchors
 
@@ -76,9 +82,7 @@ class RegionProposals(Operator):
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         scores, deltas, info = bottoms
         anchors = len(self.anchors)
-        if scores[0] != 1 or deltas[0] != 1:
-            self.fail(f"proposals are made for one image at a time, got a batch of {max(scores[0], deltas[0])}")
-        if scores[1] != 2 * anchors or deltas[1] != 4 * anchors or scores[2:] != deltas[2:]:
+        if (scores[1], deltas[1]) != (2 * anchors, 4 * anchors) or scores[:1] + scores[2:] != deltas[:1] + deltas[2:]:
             self.fail(
                 f"expected scores (1, {2 * anchors}, H, W) and deltas (1, {4 * anchors}, H, W) for {anchors} anchors, "
                 f"got {scores} and {deltas}"
@@ -103,6 +107,7 @@ class RegionProposals(Operator):
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor | list[Tensor]:
         anchors, chosen = len(self.anchors), self.selection(x[2].shape)
+        refuse_batches(g, x[0])
         info = g.op("Reshape", x[2], g.ints([-1]))
         limit = g.add(g.op("Gather", info, g.ints([1, 0]), axis=0), -1.0)
         scale = g.op("Gather", info, g.ints([3, 2] if chosen.own_scales else [2, 2]), axis=0)
@@ -152,6 +157,7 @@ class PythonProposals(RegionProposals):
         found = settings(self.p.param_str)
         if found is None:
             self.fail(f"param_str is no dictionary of settings: {self.p.param_str!r}")
+        self.found = found
         unknown = [name for name in found if name not in self.known_settings]
         if unknown:
             self.fail(

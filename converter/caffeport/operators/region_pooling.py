@@ -110,8 +110,8 @@ class PSROIPooling(RegionPooling):
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         outputs, group = self.p.output_dim, self.p.group_size
         image, first, last = g.split(self.onnx_regions(g, x[1]), 1, [1, 2, 2], 3)
-        start = g.mul(_onnx_rounded(g, first), self.p.spatial_scale)
-        end = g.mul(g.add(_onnx_rounded(g, last), 1.0), self.p.spatial_scale)
+        start = g.mul(onnx_rounded(g, first), self.p.spatial_scale)
+        end = g.mul(g.add(onnx_rounded(g, last), 1.0), self.p.spatial_scale)
         size = g.op("Max", g.op("Sub", end, start), g.const(0.1))
         step = g.unsqueeze(g.op("Div", size, g.const(group)), [2])
         start = g.unsqueeze(start, [2])
@@ -140,6 +140,6 @@ class PSROIPooling(RegionPooling):
         return g.op("Div", total, g.unsqueeze(g.op("Max", area, g.const(1.0)), [1]))
 
 
-def _onnx_rounded(g: Emitter, x: Tensor) -> Tensor:
+def onnx_rounded(g: Emitter, x: Tensor) -> Tensor:
     """Halves away from 0, as C's round; ONNX's Round takes them to the even number."""
     return g.op("Mul", g.op("Sign", x), g.op("Floor", g.add(g.op("Abs", x), 0.5)))

@@ -142,7 +142,8 @@ def _text(net: Net, training: bool) -> Message:
     for entry in net.message.fields:
         if entry.name == "layer" and isinstance(entry.value, Message):
             operator = operator_class(entry.value, known)
-            if entry.value.text("type") in WRITES_FILES or (operator is not None and operator.role is Role.DATA):
+            is_data = operator.role is Role.DATA if operator is not None else not entry.value.has("bottom")
+            if is_data or entry.value.text("type") in WRITES_FILES:
                 continue
             if net.phase is Phase.TRAIN and not training and not entry.value.has("phase"):
                 copy = Message(list(entry.value.fields))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,7 +90,9 @@ def _from_folder(folder: Path) -> list[Net]:
         weights, text = folder / f"{name}.caffemodel", folder / f"{name}.prototxt"
         if not os.path.isfile(weights):
             raise DataError(f"{weights}: missing; MTCNN's weights are {', '.join(s + '.caffemodel' for s in STAGES)}")
-        nets.append(caffeport.load(text if os.path.isfile(text) else OWN_NETS / text.name, weights))
+        with warnings.catch_warnings():  # of published weights that no text takes: RNet's landmarks
+            warnings.simplefilter("ignore", caffeport.WeightsWarning)
+            nets.append(caffeport.load(text if os.path.isfile(text) else OWN_NETS / text.name, weights))
     return nets
 
 

@@ -57,6 +57,7 @@ from .broadcasting import Pairwise, Reduce
 from .cascade import BoxGroupOutput, BoxOutput, DecodeBBox, FrcnnOutput, ScaleRoute
 from .convolution import Convolution, Im2col
 from .convolutional_lstm import ConvLSTM
+from .deconvnet import EltwiseAccuracy, Unpooling
 from .detection import DetectionOutput, PriorBox
 from .detection_evaluate import DetectionEvaluate
 from .detection_training import DetectionAccuracy, DetectionGroupLoss, DetectionLoss
@@ -78,6 +79,9 @@ from .loss import (
     SoftmaxWithLoss,
 )  # fmt: skip
 from .loss_forks import CtcLoss, FlowL1Loss, L1Loss
+from .mask_cascade import ROIWarping, StageBridge, TextProposals
+from .mean_field import MultiStageMeanfield
+from .noise_face import Arcface, NoiseTolerantFR, NormL2
 from .normalization import MVN, BatchNorm, Bias, LRNAcrossChannels, LRNWithinChannel, Scale
 from .padding import CropCenter, Pad
 from .pooling import SPP, AvePooling, MaxPooling, StochasticPooling
@@ -91,6 +95,7 @@ from .region_pooling import PSROIPooling, ROIPooling
 from .region_sampling import MaskPooling, MaskResize, ROIAlign
 from .reorg import Reorg
 from .resampling import Interp, MaskUpsample, NearestUpsample
+from .rpn_training import AnchorTarget, RegionTarget
 from .selection import ArgMax, BatchReindex, Filter
 from .shape import (
     Concat,

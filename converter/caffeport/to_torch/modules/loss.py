@@ -80,7 +80,7 @@ class SigmoidCrossEntropyLoss(nn.Module):
         super().__init__()
         self.ignore_label, self.normalization, self.tops = ignore_label, normalization, tops
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor | list[Tensor]:
         target = target.reshape(x.shape)
         losses = F.binary_cross_entropy_with_logits(x, target, reduction="none")
         kept = torch.ones_like(target, dtype=torch.bool)
@@ -89,6 +89,10 @@ class SigmoidCrossEntropyLoss(nn.Module):
         outer = x.shape[0]
         divisor = normalizer(self.normalization, outer, x.numel() // outer, kept.sum())
         loss = torch.where(kept, losses, 0.0).sum() / divisor
+        if weight is not None:
+            weight = weight.detach().reshape(x.shape)
+            total = weight.sum()
+            loss = torch.where(total > 0, (losses * weight).sum() / torch.where(total > 0, total, 1.0), 0.0)
         return [loss, torch.sigmoid(x)] if self.tops > 1 else loss
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...errors import InputShapeError
+
 if TYPE_CHECKING:
     from ...operators.anchors import Anchors
     from ...operators.proposals import Selection
@@ -24,6 +26,7 @@ class RegionProposals(nn.Module):
 
     @torch.no_grad()
     def forward(self, scores: Tensor, deltas: Tensor, info: Tensor) -> Tensor | list[Tensor]:
+        check_batch(scores)
         chosen, info = self.selection, info.reshape(-1)
         boxes = moved_anchors(self.anchors, deltas)
         limit = info[[1, 0, 1, 0]] - 1
@@ -51,6 +54,12 @@ class RegionProposals(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{len(self.anchors)} anchors, stride={self.anchors.stride}, {self.selection}"
+
+
+def check_batch(scores: Tensor) -> None:
+    """Raise InputShapeError for maps of several images."""
+    if len(scores) != 1:
+        raise InputShapeError(f"proposals are made for one image at a time, got a batch of {len(scores)}")
 
 
 def moved_anchors(anchors: Anchors, deltas: Tensor) -> Tensor:
