@@ -75,6 +75,7 @@ from .loss import (
     SoftmaxWithLoss,
 )  # fmt: skip
 from .loss_forks import CtcLoss, FlowL1Loss, L1Loss
+from .matching import Correlation, Resample
 from .mean_field import MultiStageMeanfield
 from .noise_face import Arcface, NoiseTolerantFR, NormL2
 from .normalization import MVN, BatchNorm, Bias, LRNAcrossChannels, LRNWithinChannel, Scale
