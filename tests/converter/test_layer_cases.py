@@ -279,6 +279,7 @@ ELSEWHERE = {
     **dict.fromkeys(["NormL2", "Arcface", "NoiseTolerantFR"], "test_noise_face.py"),
     **dict.fromkeys(["Unpooling", "EltwiseAccuracy"], "test_deconvnet.py"),
     "MultiStageMeanfield": "test_mean_field.py",
+    **dict.fromkeys(["Correlation", "Resample"], "test_matching.py"),
     **dict.fromkeys(["Mish", "SeLU", "SeLu", "SELU", "HardSigmoid", "HSigmoid", "HardTanH"], "test_functions.py"),
     **dict.fromkeys(["Softplus", "Softsign", "ThresholdedReLU", "ScaledTanH", "LogSoftmax"], "test_functions.py"),
     **dict.fromkeys(["Floor", "Ceil", "Round", "Atan", "Sin", "Mul", "Add", "Sub", "Div"], "test_functions.py"),

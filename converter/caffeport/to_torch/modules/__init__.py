@@ -80,6 +80,7 @@ from .loss import (
 )  # fmt: skip
 from .loss_forks import CtcLoss, FlowL1Loss, L1Loss
 from .mask_cascade import ROIWarping, StageBridge, TextProposals
+from .matching import Correlation, Resample
 from .mean_field import MultiStageMeanfield
 from .noise_face import Arcface, NoiseTolerantFR, NormL2
 from .normalization import MVN, BatchNorm, Bias, LRNAcrossChannels, LRNWithinChannel, Scale
