@@ -114,19 +114,12 @@ def lstm() -> str:
 def odd_names() -> str:
     """Names that are keywords, attributes of modules, numbers, no identifiers, or alike but for their signs."""
     text = inputs(**{"import": (2, 3, 9, 9), "self": (2, 4, 9, 9)})
-    text += layer(
-        "Convolution", "import", "a", f"convolution_param {{ num_output: 4 kernel_size: 1 {nets.GAUSS} }}", "class"
-    )
+    window = f"convolution_param {{ num_output: 4 kernel_size: 1 {nets.GAUSS} }}"
+    text += layer("Convolution", "import", "a", window, "class")
     text += layer("Eltwise", "a self", "torch", name="x")
     for number, name in enumerate(("forward", "conv/1", "conv-1", "conv.1", "7", "é", "F", "nn")):
         bottom = "torch" if number == 0 else f"b{number - 1}"
-        text += layer(
-            "Convolution",
-            bottom,
-            f"b{number}",
-            f"convolution_param {{ num_output: 4 kernel_size: 1 {nets.GAUSS} }}",
-            name,
-        )
+        text += layer("Convolution", bottom, f"b{number}", window, name)
     text += layer("ReLU", "b7", "lambda", name="train")
     return text + layer("Slice", "lambda", "x y", name="cut")
 
@@ -134,9 +127,10 @@ def odd_names() -> str:
 def shared() -> str:
     """Two towers with the same weights, as siamese nets have them."""
     text = inputs(left=(2, 3, 8, 8), right=(2, 3, 8, 8))
+    names = 'param { name: "w" } param { name: "b" }'
     for side in ("left", "right"):
-        names = f'param {{ name: "w" }} param {{ name: "b" }} convolution_param {{ num_output: 4 kernel_size: 3 {nets.GAUSS} }}'
-        text += layer("Convolution", side, f"conv_{side}", names)
+        window = f"convolution_param {{ num_output: 4 kernel_size: 3 {nets.GAUSS} }}"
+        text += layer("Convolution", side, f"conv_{side}", f"{names} {window}")
         text += layer("ReLU", f"conv_{side}", f"conv_{side}", name=f"relu_{side}")
     return text + layer("Eltwise", "conv_left conv_right", "difference", "eltwise_param { coeff: 1 coeff: -1 }")
 

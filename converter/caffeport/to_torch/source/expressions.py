@@ -60,8 +60,15 @@ def tile(subject: Subject) -> Form:
 
 @form(own.Crop)
 def crop(subject: Subject) -> Form:
-    cuts = (f".narrow({axis}, {offset}, {{1}}.shape[{axis}])" for axis, offset in subject.module.offsets.items())
-    return "{0}" + "".join(cuts), None
+    offsets = subject.module.offsets
+    cuts = []
+    for axis in range(subject.ranks[0]):
+        offset = offsets.get(axis)
+        if offset is None:
+            cuts.append(":")
+        else:
+            cuts.append(f"{offset} : {offset} + {{1}}.shape[{axis}]" if offset else f": {{1}}.shape[{axis}]")
+    return f"{{0}}[{', '.join(cuts)}]", None
 
 
 @form(own.Flip)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from .. import modules as own
@@ -43,7 +44,9 @@ def linear(subject: Subject) -> Form:
 @form(own.PReLU, nn.PReLU)
 def prelu(subject: Subject) -> Form:
     arguments = {"num_parameters": subject.module.num_parameters}
-    return "{m}({0})", plain(subject, "nn.PReLU", arguments, 1, "prelu", defaults={"num_parameters": 1})
+    state = {"weight": np.array(subject.blobs["weight"], np.float32).reshape(-1)}  # one for all is a scalar in Caffe
+    more: dict[str, Any] = {"defaults": {"num_parameters": 1}, "state": state}
+    return "{m}({0})", plain(subject, "nn.PReLU", arguments, 1, "prelu", **more)
 
 
 def _parameterless(kind: str, by_place: int, defaults: dict[str, Any]) -> Any:

@@ -31,7 +31,7 @@ def _split(line: str, indent: str, width: int) -> list[str]:
     inner = indent + " " * 4
     parts = split_commas(body)
     generator = len(parts) == 1 and " for " in body and head[-1] == "("
-    called = head[-1] == "(" and re.search(r"[\w\])]\($", head) is not None
+    called = re.search(r"[\w\])][(\[]$", head) is not None
     if (called or len(parts) == 1 or generator) and len(inner + body) <= width and not body.endswith(","):
         comma = "," if len(parts) == 1 and head.lstrip().startswith(("def ", "class ")) else ""
         return [head, f"{inner}{body}{comma}", f"{indent}{tail}"]
