@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import subprocess
 import sys
 import tokenize
@@ -227,6 +228,16 @@ def test_blocks_of_mobilefacenet(written):
     assert [name for name, _ in model.conv_1.named_children()] == ["conv2d", "batchnorm", "relu"]
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert len(norms) == sum(layer.type == "BatchNorm" for layer in written.net("mobilefacenet").layers) - 1
+
+
+def test_the_documentations_excerpt(written):
+    """And its figures."""
+    page = (published_models.ROOT / "docs/converting.md").read_text("utf-8")
+    (excerpt,) = re.findall(r"^```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert excerpt in written.text("mobilefacenet")
+    for name in ("mobilefacenet", "open_nsfw"):
+        layers, lines = len(written.net(name).layers) - 1, lines_of_code(written.text(name))
+        assert re.search(rf"{layers}\s(layers\s)?are\s{lines}\b", page)
 
 
 def test_blocks_of_open_nsfw(written):
