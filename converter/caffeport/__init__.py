@@ -37,6 +37,7 @@ connect(
     to_torch="caffeport.to_torch.module:build",
     to_onnx="caffeport.to_onnx.export:export",
     cut="caffeport.graph.cut:cut",
+    to_python="caffeport.to_torch.source.write:write_python",
     with_weights="caffeport.to_caffe.writer:with_weights",
     save="caffeport.to_caffe.writer:save",
     check="caffeport.parity.compare:check",

@@ -345,6 +345,31 @@ class Net:
         )
         return exported
 
+    def to_python(
+        self,
+        path: str | Path,
+        *,
+        weights: str | Path | None = None,
+        outputs: Sequence[str] | None = None,
+        mean: Sequence[float] | np.ndarray | float | None = None,
+        scale: float | None = None,
+        rgb: bool = False,
+    ) -> list[Path]:
+        """Write the net as PyTorch source that does not need this project, and its weights; return both files' paths.
+
+        path: the file, whose name is a module's: ``face.py``. Its ``load()`` gives the model in eval mode.
+        weights: the safetensors file that it loads, by default ``face.safetensors`` beside it.
+        outputs, mean, scale, rgb: as in ``to_torch``.
+
+        Raises ExportError for a loss or metric layer, and for a layer that has no source form, by name and type.
+        """
+        if self.has_random_weights:
+            warnings.warn(f"{path} has random weights: {self.weights_source}", WeightsWarning, stacklevel=2)
+        files: list[Path] = reach("to_python")(
+            self, path, weights=weights, outputs=outputs, mean=mean, scale=scale, rgb=rgb
+        )
+        return files
+
     def with_weights(
         self, weights: torch.nn.Module | Mapping[str, torch.Tensor] | Mapping[str, Sequence[np.ndarray]]
     ) -> Net:
