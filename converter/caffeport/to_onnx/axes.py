@@ -9,7 +9,7 @@ from ..graph.net import Layer, Net, Value, top_shapes
 from ..operators.base import Role, Shape
 
 
-class FixedAxes(NetError):
+class FixedAxesError(NetError):
     """A layer does not allow that axes of the inputs change."""
 
     def __init__(self, layer: Layer, problem: str) -> None:
@@ -83,7 +83,7 @@ class Axes:
             doubled = {v: tuple(2 * d if i == axis else d for i, d in enumerate(v.shape)) for v in moved}
             for value, shape in self._infer(doubled).items():
                 if len(shape) != len(value.shape):
-                    raise FixedAxes(value.layer, "the number of axes changes")
+                    raise FixedAxesError(value.layer, "the number of axes changes")
                 for i, (before, after) in enumerate(zip(value.shape, shape, strict=True)):
                     if before != after:
                         exact = before == size and after == 2 * size and i == axis
@@ -101,7 +101,7 @@ class Axes:
                     fitting = middle
                 except NetError:
                     failing = middle
-            raise FixedAxes(self._layers[failing - 1], str(error)) from None
+            raise FixedAxesError(self._layers[failing - 1], str(error)) from None
 
     def of(self, value: Value) -> frozenset[int]:
         """Return the axes of the Value that change."""
