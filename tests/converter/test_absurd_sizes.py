@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import caffeport
-import caffeport.parity.compare
+import caffeport.parity.backends
 import numpy as np
 import pytest
 from caffeport import CaffemodelError, CaffeportError
@@ -122,6 +122,11 @@ GOOD = {
     ),
     "Convolution3D": (VIDEO, 1, "convolution3d_param { num_output: 2 kernel_size: 2 kernel_depth: 2 }"),
     "CtcLoss": ({"x": (3, 2, 4), "y": (2, 2)}, 1, "ctc_loss_param { alphabet_size: 4 time_step: 3 }"),
+    "Correlation": (
+        {"x": (1, 2, 4, 4), "y": (1, 2, 4, 4)},
+        1,
+        "correlation_param { kernel_size: 1 max_displacement: 1 pad: 1 }",
+    ),
     "CropCenter": (IMAGE, 1, "crop_center_param { crop_size: 0 crop_size: 0 crop_size: 1 crop_size: 1 }"),
     "Deconvolution3D": (VIDEO, 1, "convolution3d_param { num_output: 2 kernel_size: 2 kernel_depth: 2 }"),
     "DepthToSpace": (IMAGE, 1, 'depth_to_space_param { block_size: 2 data_format: "NCHW" }'),
@@ -149,6 +154,7 @@ GOOD = {
     "Pooling3D": (VIDEO, 1, "pooling3d_param { kernel_size: 2 kernel_depth: 2 }"),
     **{f"Reduce{kind}": (IMAGE, 1, "") for kind in ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2")},
     "ReLU": (IMAGE, 1, ""),
+    "Resample": (IMAGE, 1, "resample_param { height: 5 width: 7 }"),
     "ResizeBilinear": (IMAGE, 1, 'resize_bilinear_param { data_format: "NCHW" output_height: 5 output_width: 7 }'),
     "ResizeNearestNeighbor": (IMAGE, 1, 'resize_nearest_neighbor_param { data_format: "NCHW" output_height: 5 }'),
     "Reverse": (IMAGE, 1, "reverse_param { axis: 1 }"),
@@ -201,7 +207,7 @@ def text_of(kind: str, parameters: str) -> str:
 
 def run(net: caffeport.Net) -> None:
     """Torch gives the declared shapes, and ONNX Runtime the same numbers, where the net goes that far."""
-    made = caffeport.parity.compare.run_torch(net, net.sample_inputs())
+    made = caffeport.parity.backends.run_torch(net, net.sample_inputs())
     for value in net.values:
         if not value.layer.type.endswith("DetectionOutput"):  # as many rows as there are detections
             assert made[value.key].shape == value.shape
@@ -260,7 +266,7 @@ def test_a_window_beyond_the_image(tmp_path, method, huge, usual):
     net = nets.load(tmp_path, text)
     assert net.blob_shapes["huge"] == net.blob_shapes["usual"]
     x = np.random.default_rng(0).standard_normal((2, 3, 7, 6)).astype(np.float32)
-    made = caffeport.parity.compare.run_torch(net, {"x": x})
+    made = caffeport.parity.backends.run_torch(net, {"x": x})
     np.testing.assert_allclose(made["huge"], made["usual"], rtol=1e-6)
     assert caffeport.check(net, {"x": x}).ok
 
@@ -283,7 +289,7 @@ def test_a_norm_over_more_than_there_is(tmp_path, size, region, beta):
         )
         total[place] = squares[window].sum()
     expected = x * (1 + 3 / float(size) ** len(axes) * total) ** -beta
-    np.testing.assert_allclose(caffeport.parity.compare.run_torch(net, {"x": x})["y"], expected, rtol=1e-5)
+    np.testing.assert_allclose(caffeport.parity.backends.run_torch(net, {"x": x})["y"], expected, rtol=1e-5)
     assert caffeport.check(net, {"x": x}).ok
 
 

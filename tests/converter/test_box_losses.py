@@ -89,10 +89,11 @@ def test_exact_gradients_are_the_derivative(tmp_path, case):
     assert torch.autograd.gradcheck(lambda a, b: model(a, b, *tensors[2:]), tensors[:2])
 
 
+@pytest.mark.parametrize("labels", [(5,), (5, 1, 1, 1)])
 @pytest.mark.parametrize("kind", ["SoftmaxWithLoss", "SoftmaxWithLossOHEM"])
 @pytest.mark.parametrize(("fields", "divisor"), [(FIXED, 256.0), ("", 5.0), ("loss_param { ignore_label: 2 }", None)])
-def test_softmax_loss_of_each_label(tmp_path, kind, fields, divisor):
-    text = nets.inputs(x=(5, 4), label=(5, 1, 1, 1)) + nets.layer(kind, "x label", "loss prob each", fields)
+def test_softmax_loss_of_each_label(tmp_path, kind, fields, divisor, labels):
+    text = nets.inputs(x=(5, 4), label=labels) + nets.layer(kind, "x label", "loss prob each", fields)
     net = nets.load(tmp_path, text, phase="train")
     x, label = numbers(5, 4), np.array([0, 2, 3, 2, 1], np.float32)
     prob = np.exp(x.astype(np.float64)) / np.exp(x.astype(np.float64)).sum(1, keepdims=True)
@@ -101,7 +102,7 @@ def test_softmax_loss_of_each_label(tmp_path, kind, fields, divisor):
     each = each * kept
     divisor = divisor or kept.sum()
     tensor = torch.tensor(x, requires_grad=True)
-    outputs = net.to_torch()(tensor, torch.tensor(label.reshape(5, 1, 1, 1)))
+    outputs = net.to_torch()(tensor, torch.tensor(label.reshape(labels)))
     np.testing.assert_allclose(outputs["loss"].item(), each.sum() / divisor, RTOL)
     np.testing.assert_allclose(outputs["prob"].detach(), prob, RTOL, ATOL)
     assert outputs["each"].shape == net.blob_shapes["each"] == (5, 1, 1, 1) and not outputs["each"].requires_grad

@@ -336,7 +336,6 @@ GROUP = "box_group_output_param { %s box_group_param { field_w: 9 field_h: 9 str
     [
         (nets.layer("DecodeBBox", "r r", "y"), "expected deltas of 8 numbers a row"),
         (nets.layer("DecodeBBox", "d r2", "y"), "expected bottoms of as many rows"),
-        (nets.layer("DecodeBBox", "d r d", "y"), "a third bottom is for the TRAIN phase"),
         (nets.layer("DecodeBBox", "d r", "y", "bbox_reg_param { bbox_mean: 0 bbox_std: 1 }"), "expected 4 bbox_mean"),
         (nets.layer("ScaleRoute", "r d", "y"), "expected a top for each of 2 bottoms"),
         (nets.layer("ScaleRoute", "r", "y", "scale_route_param { low_scale: 9 high_scale: 3 }"), "low_scale <= high"),

@@ -96,6 +96,7 @@ def test_a_clip_of_no_known_length_has_sixteen_frames(tmp_path):
         (RESIZE, (30, 20)),
         (f"{RESIZE} crop_size: 5", (5, 5)),
         (f"{RESIZE} crop_h: 6 crop_w: 7", (6, 7)),
+        ("crop_height: 6 crop_width: 7", (6, 7)),
         (RESIZE.replace("WARP", "FIT_LARGE_SIZE_AND_PAD"), (30, 20)),
     ],
 )

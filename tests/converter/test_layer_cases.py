@@ -17,6 +17,7 @@ import pytest
 import torch
 from caffeport.operators import builtin
 from support import golden_cases, nets
+from support.source_files import check_style, outputs_of
 
 RTOL, ATOL = 1e-4, 1e-5  # float32 against float64, sums of at most some hundred terms
 
@@ -279,6 +280,7 @@ ELSEWHERE = {
     **dict.fromkeys(["NormL2", "Arcface", "NoiseTolerantFR"], "test_noise_face.py"),
     **dict.fromkeys(["Unpooling", "EltwiseAccuracy"], "test_deconvnet.py"),
     "MultiStageMeanfield": "test_mean_field.py",
+    **dict.fromkeys(["Correlation", "Resample"], "test_matching.py"),
     **dict.fromkeys(["Mish", "SeLU", "SeLu", "SELU", "HardSigmoid", "HSigmoid", "HardTanH"], "test_functions.py"),
     **dict.fromkeys(["Softplus", "Softsign", "ThresholdedReLU", "ScaledTanH", "LogSoftmax"], "test_functions.py"),
     **dict.fromkeys(["Floor", "Ceil", "Round", "Atan", "Sin", "Mul", "Add", "Sub", "Div"], "test_functions.py"),
@@ -337,6 +339,16 @@ def test_onnx(row, tmp_path, recwarn):
         for found, wanted in zip(made, expected(row, net, values), strict=True):
             assert found.shape == wanted.shape
             np.testing.assert_allclose(found, wanted, RTOL, ATOL)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.kind.endswith("Loss")], ids=lambda row: row.id)
+def test_source(row, tmp_path):
+    """As a file of PyTorch source."""
+    net, values = build(row, tmp_path)
+    made = outputs_of(net, tmp_path / "written.py", dict(zip(net.inputs, values, strict=True)))
+    for value, wanted in zip(net.layers[-1].outputs, expected(row, net, values), strict=True):
+        np.testing.assert_allclose(made[value.name], wanted, RTOL, ATOL)
+    check_style(tmp_path / "written.py")
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.gradients], ids=lambda row: row.id)

@@ -202,6 +202,14 @@ def test_textboxes_by_the_convolutions(tmp_path, counts):
     assert net.check().ok
 
 
+@pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")
+def test_a_part_of_a_net_keeps_them(tmp_path):
+    """Cut off before the convolutions that tell it, PriorBox goes on with the boxes of the whole net."""
+    net = nets.load(tmp_path, ssd_text(SSD, (8, 12), classes=2))
+    part = net.cut(outputs=["conv2_prior"])
+    assert part.blob_shapes["conv2_prior"] == net.blob_shapes["conv2_prior"]
+
+
 def test_faceboxes_by_the_convolutions(tmp_path):
     """One layer shows it, by its 21 boxes; the other, whose number is the same in both, follows."""
     text = ssd_text(("min_size: 32 min_size: 64 min_size: 128", "min_size: 20"), (21, 1), classes=2)

@@ -125,6 +125,7 @@ def assert_proposals(net, tmp_path, inputs, kept, score_axes=2, opsets=OPSETS):
 SETTINGS = {
     "defaults": ("'feat_stride': 16", 16, [0.5, 1, 2], [8, 16, 32], 16),
     "scales": ("{'feat_stride': 8, 'scales': [1, 2], 'ratios': [1,]}", 16, [1], [1, 2], 8),
+    "tuple": ("'feat_stride': 16\\n'scales': !!python/tuple [4, 8]", 16, [0.5, 1, 2], [4, 8], 16),
     "yaml": ("feat_stride: 4\\nscales: [0.5, 3]\\nratios: [0.3, 1]\\nbase_size: 9", 9, [0.3, 1], [0.5, 3], 4),
 }
 

@@ -126,3 +126,21 @@ def test_regions_are_an_input_of_any_number(tmp_path):
         feed = {name: array.astype(np.float32) for name, array in feed.items()}
         expected = net.to_torch()(*map(torch.tensor, feed.values())).detach().numpy()
         np.testing.assert_allclose(run_file(tmp_path / "n.onnx", feed)["fc"], expected, RTOL, ATOL)
+
+
+@pytest.mark.parametrize("phase", ["test", "train"])
+def test_dropout_that_scales_in_testing(tmp_path, phase):
+    """Fast R-CNN's scale_train: false: the mask alone in training, the share that it keeps in testing."""
+    layer = nets.layer("Dropout", "x", "y", "dropout_param { dropout_ratio: 0.75 scale_train: false }")
+    net = nets.load(tmp_path, nets.inputs(x=(50, 40)) + layer, phase=phase)
+    x = np.random.default_rng(0).random((50, 40)).astype(np.float32) + 1
+    torch.manual_seed(0)
+    found = net.to_torch()(torch.tensor(x)).numpy()
+    if phase == "test":
+        np.testing.assert_allclose(found, x * 0.25, 1e-6)
+        net.to_onnx(tmp_path / "n.onnx")
+        np.testing.assert_allclose(run_file(tmp_path / "n.onnx", {"x": x})["y"], x * 0.25, 1e-6)
+        return
+    kept = found != 0
+    np.testing.assert_allclose(found[kept], x[kept], 1e-6)
+    assert abs(kept.mean() - 0.25) < 0.04  # four standard deviations of 2,000 draws

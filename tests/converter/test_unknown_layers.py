@@ -357,3 +357,22 @@ def test_a_recurrent_layer_demands_its_marks(tmp_path):
     )
     with pytest.warns(CaffeportWarning, match=r'took 3x2 from layer "y" \(LSTM\), which reads it'):
         assert nets.load(tmp_path, text).blob_shapes["cont"] == (3, 2)
+
+
+def test_a_text_for_training_only_loads_in_test(tmp_path):
+    """As Cascade R-CNN's: what ProposalTarget makes is an input of its shape, and DecodeBBox's truth is passed over."""
+    text = nets.inputs(p=(6, 5), g=(1, 8), d=(128, 8)) + nets.layer(
+        "ProposalTarget", "p g", "rois labels aims inside outside truth",
+        "include { phase: TRAIN } proposal_target_param { cls_num: 3 }", "t",
+    )  # fmt: skip
+    text += nets.layer("DecodeBBox", "d rois truth", "y")
+    with pytest.warns(CaffeportWarning) as notes:
+        net = nets.load(tmp_path, text)
+    assert "its third bottom is for the TRAIN phase, and is passed over" in str(notes[-1].message)
+    assert net.inputs == ["p", "g", "d", "rois", "truth"] and net.blob_shapes["y"] == (128, 5, 1, 1)
+
+
+def test_a_layer_says_what_it_demands(tmp_path):
+    text = nets.inputs(x=(3, 2, 4, 5)) + data("HDF5Data", "mask") + nets.layer("MaskPooling", "x mask", "y")
+    with pytest.warns(CaffeportWarning, match=r'took 3x1x4x5 from layer "y" \(MaskPooling\), which reads it'):
+        assert nets.load(tmp_path, text).blob_shapes["mask"] == (3, 1, 4, 5)

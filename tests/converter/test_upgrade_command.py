@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
+import warnings
 
 import caffeport
 import numpy as np
 import pytest
 from caffeport.cli.main import main
 from caffeport.formats import caffemodel
+from caffeport.to_caffe.old_files import upgrade_file
 from support import nets, old_nets, protos
 
 RANDOM = np.random.default_rng(5)
@@ -266,3 +269,27 @@ def test_names_of_any_bytes_go_through(folder):
     (folder / "old.caffemodel").write_bytes(raw.replace(b"\n\1x", b"\n\1\xe9"))
     assert main(["upgrade", "old.caffemodel", "new.caffemodel"]) == 0
     assert (folder / "new.caffemodel").read_bytes() == (folder / "old.caffemodel").read_bytes()
+
+
+def test_mutated_files_are_refused_or_upgraded(folder):
+    """Of any bytes comes a file that can be read, or a CaffeportError; nothing else, and nothing is left behind."""
+    import random
+
+    v1_file(folder, type=4)
+    sources = [(folder / "old.caffemodel").read_bytes()]
+    sources += [old_nets.with_weights(text).encode() for text in (old_nets.V0, old_nets.V1)]
+    sources += [old_nets.SOLVER.encode(), old_nets.V0_DATA.encode()]
+    chance = random.Random(1)
+    odd = (b"\xff" * 9 + b"\1", b"9" * 30, b"{", b"}", b'"', b"-", b"nan", b" data: x", b"")
+    for number in range(300):
+        raw = bytearray(sources[number % len(sources)])
+        for _ in range(chance.choice((1, 2, 4))):
+            at = chance.randrange(len(raw))
+            raw[at : at + 1] = chance.choice((bytes([chance.randrange(256)]), *odd))
+        (folder / "mutated").write_bytes(raw)
+        with contextlib.suppress(caffeport.CaffeportError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            upgrade_file(
+                folder / "mutated", folder / chance.choice(("new.caffemodel", "new.h5", "new.prototxt", "new"))
+            )
+    assert not list(folder.glob(".*"))

@@ -80,6 +80,8 @@ def test_a_layer_that_its_fillers_fix_is_no_loss(tmp_path, layer):
         net = nets.load(tmp_path, CONVOLVED + layer, path)
     assert not net.has_random_weights
     assert net.weights_source == f'{path}; by its filler, without chance, for "up_"'
+    assert not net.cut(["up"]).has_random_weights
+    assert not net.with_weights({"c": net.layer("c").blobs}).has_random_weights
     alone = nets.load(tmp_path, CONVOLVED + layer)
     assert [blob.tobytes() for blob in net.layer("up_").blobs] == [blob.tobytes() for blob in alone.layer("up_").blobs]
 

@@ -94,6 +94,9 @@ def parser() -> OneLineParser:
     convert.add_argument(
         "--torch", type=Path, metavar="F.safetensors", help="weights (.safetensors, .pth), or a program (.pt2)"
     )
+    convert.add_argument(
+        "--python", type=Path, metavar="F.py", help="PyTorch source; its weights go into --torch, or F.safetensors"
+    )
     convert.add_argument("--opset", type=int, default=17, help="ONNX opset, 13 to 21 (default 17)")
     convert.add_argument("--output", action="append", metavar="BLOB", help="export up to this blob (repeatable)")
     convert.add_argument("--fold", action=argparse.BooleanOptionalAction, default=True, help="fold BatchNorm and Scale")
@@ -110,6 +113,7 @@ def parser() -> OneLineParser:
             "caffeport convert deploy.prototxt face.caffemodel --onnx face.onnx",
             "caffeport convert deploy.prototxt face.caffemodel --onnx face.onnx --mean 127.5 --scale 0.0078125 --rgb",
             "caffeport convert deploy.prototxt face.caffemodel --torch face.safetensors --output fc5",
+            "caffeport convert deploy.prototxt face.caffemodel --python face.py",
         )
     )
     convert.set_defaults(run=_convert)
@@ -207,7 +211,7 @@ def _mean(value: list[float] | Path | None) -> Any:
     if not isinstance(value, Path):
         return value
     from ..formats.caffemodel import read_binaryproto
-    from ..parity.compare import load_arrays
+    from ..parity.inputs import load_arrays
 
     if value.suffix == ".binaryproto":
         return read_binaryproto(str(value))
@@ -278,7 +282,7 @@ def _convert(options: argparse.Namespace) -> int:
     from .conversion import check_targets, convert
 
     sources = [options.net, options.weights, *([options.mean] if isinstance(options.mean, Path) else [])]
-    check_targets(sources, options.onnx, options.torch, options.external_data)
+    check_targets(sources, options.onnx, options.torch, options.external_data, options.python)
     net = _load(options)
     written, exported = convert(
         net,
@@ -292,6 +296,7 @@ def _convert(options: argparse.Namespace) -> int:
         scale=options.scale,
         rgb=options.rgb,
         external_data=options.external_data,
+        python=options.python,
     )
     if options.json:
         sizes = {str(path): path.stat().st_size for path in written}
@@ -355,7 +360,7 @@ def _check_input(net: Any, options: argparse.Namespace) -> Any:
     if options.input is None:
         return None
     if options.input.suffix.lower() in (".npz", ".npy"):
-        from ..parity.compare import load_arrays
+        from ..parity.inputs import load_arrays
 
         return {name.removeprefix("data/"): array for name, array in load_arrays(options.input).items()}
     from .image import read_image

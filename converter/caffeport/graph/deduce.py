@@ -32,8 +32,8 @@ def demanded_shapes(layer: Layer, bottoms: Sequence[Shape | None]) -> list[Shape
 
 def _candidates(layer: Layer, first: Shape, bottoms: Sequence[Shape | None]) -> Iterator[Shape]:
     operator = layer.op
-    if isinstance(operator, Eltwise):
-        yield first
+    demands = [operator.demanded_bottom(index, first) for index, shape in enumerate(bottoms) if shape is None]
+    yield from (shape for shape in demands if shape is not None)
     if operator.role in (Role.LOSS, Role.METRIC):
         try:
             by_class = operator.classes([first if shape is None else shape for shape in bottoms]) is not None

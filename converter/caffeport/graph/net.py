@@ -108,7 +108,7 @@ class Param:
         """
         present = copy(source)
         self.read_from(partial(_numbers, present, self.shape))
-        self.from_filler = source.from_filler
+        self.from_filler, self.is_fixed = source.from_filler, source.is_fixed
         self.lr_mult, self.decay_mult = source.lr_mult, source.decay_mult
 
 
@@ -345,6 +345,31 @@ class Net:
         )
         return exported
 
+    def to_python(
+        self,
+        path: str | Path,
+        *,
+        weights: str | Path | None = None,
+        outputs: Sequence[str] | None = None,
+        mean: Sequence[float] | np.ndarray | float | None = None,
+        scale: float | None = None,
+        rgb: bool = False,
+    ) -> list[Path]:
+        """Write the net as PyTorch source that does not need this project, and its weights; return both files' paths.
+
+        path: the file, whose name is a module's: ``face.py``. Its ``load()`` gives the model in eval mode.
+        weights: the safetensors file that it loads, by default ``face.safetensors`` beside it.
+        outputs, mean, scale, rgb: as in ``to_torch``.
+
+        Raises ExportError for a loss or metric layer, and for a layer that has no source form, by name and type.
+        """
+        if self.has_random_weights:
+            warnings.warn(f"{path} has random weights: {self.weights_source}", WeightsWarning, stacklevel=2)
+        files: list[Path] = reach("to_python")(
+            self, path, weights=weights, outputs=outputs, mean=mean, scale=scale, rgb=rgb
+        )
+        return files
+
     def with_weights(
         self, weights: torch.nn.Module | Mapping[str, torch.Tensor] | Mapping[str, Sequence[np.ndarray]]
     ) -> Net:
@@ -393,8 +418,13 @@ class Net:
         self,
         inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray] | np.ndarray | None = None,
         *,
-        backends: Sequence[str] = ("torch", "onnx"),
+        backends: Sequence[str] | None = None,
         reference: str | Path | Mapping[str, np.ndarray] | None = None,
+        onnx: str | Path | None = None,
+        torch: str | Path | None = None,
+        mean: Any = None,
+        scale: float | None = None,
+        rgb: bool = False,
         rtol: float = 1e-4,
         atol: float = 1e-5,
         seed: int = 0,
@@ -409,6 +439,11 @@ class Net:
             inputs,
             backends=backends,
             reference=reference,
+            onnx=onnx,
+            torch=torch,
+            mean=mean,
+            scale=scale,
+            rgb=rgb,
             rtol=rtol,
             atol=atol,
             seed=seed,

@@ -56,6 +56,13 @@ class Preprocessing:
             content["mean"] = [] if self.mean is None else self.mean.reshape(-1).tolist()
         return to_json(content, indent=None)
 
+    def undone(self, image: np.ndarray) -> np.ndarray:
+        """Return the image that becomes this one (B, C, H, W) by the preprocessing."""
+        before = np.asarray(image, np.float64) / self.scale
+        if self.mean is not None:
+            before = before + self.mean
+        return (before[:, ::-1] if self.rgb else before).astype(np.float32)
+
     def emit(self, g: Emitter, x: Tensor) -> Tensor:
         """Emit ONNX nodes on the input ``x``; return the tensor that the net reads in its place."""
         if self.rgb:

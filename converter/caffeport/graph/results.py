@@ -21,7 +21,7 @@ class Exported(_Names):
 
 
 class Checked(Protocol):
-    """A comparison of backends, blob by blob; caffeport.parity.compare.Report has all of it."""
+    """A comparison of backends, blob by blob; caffeport.parity.report.Report has all of it."""
 
     @property
     def ok(self) -> bool: ...

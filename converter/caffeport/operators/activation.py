@@ -358,13 +358,18 @@ def check_softmax(layer: Operator, p: SoftmaxParameter) -> None:
 
 @dataclass
 class DropoutParameter:
+    scale_train: bool = True
     dropout_ratio: float = 0.5
     sample_weights_test: bool = False  # caffe-segnet: draw in the TEST phase too
 
 
 @layer_type("Dropout")
 class Dropout(Operator):
-    """x * mask / (1 - ratio) while training, x otherwise"""
+    """x * mask / (1 - ratio) while training, x otherwise.
+
+    With scale_train false (rbgirshick/caffe-fast-rcnn ``dropout_layer.cpp``) x * mask while training, x * (1 - ratio)
+    otherwise.
+    """
 
     schemas = {"dropout_param": DropoutParameter}
     random = True
@@ -379,7 +384,7 @@ class Dropout(Operator):
             )
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.Dropout(self.p.dropout_ratio)
+        return nn.Dropout(self.p.dropout_ratio) if self.p.scale_train else nn.UnscaledDropout(self.p.dropout_ratio)
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
-        return x[0]
+        return x[0] if self.p.scale_train else g.op("Mul", x[0], g.const(1 - self.p.dropout_ratio))

@@ -225,6 +225,13 @@ class Operator:
         """Random numbers that this bottom can take (labels, indices), or None where any number will do."""
         return None
 
+    def demanded_bottom(self, index: int, known: Shape) -> Shape | None:
+        """The shape that the layer demands of a bottom, from the first bottom whose shape is known; None for no demand.
+
+        It gives the size of an input that no text tells.
+        """
+        return None
+
     def classes(self, bottoms: list[Shape]) -> int | None:
         """How many classes there are for the labels of ``sample_bottom`` to name; None where it knows by itself."""
         return None

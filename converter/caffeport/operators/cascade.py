@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import CaffeportWarning
 from .base import Operator, Phase, Shape, count, layer_type, nn
 from .detection import SaveOutputParameter
 
@@ -71,7 +73,8 @@ class DecodeBBox(RowBoxes):
     """Regions (R, 5) moved by the second four of deltas (R, 8); (R, 5, 1, 1). Widths are x2 - x1 + 1.
 
     In the TRAIN phase boxes whose corners are the wrong way round are left out and, with a third bottom whose last
-    column is their overlap with the truth, those of gt_iou_thr and more. No gradient passes.
+    column is their overlap with the truth, those of gt_iou_thr and more; in the TEST phase, where the fork refuses a
+    third bottom, it is passed over with a note. No gradient passes.
     zhaoweicai/cascade-rcnn ``decode_bbox_layer.cpp``.
     """
 
@@ -85,7 +88,11 @@ class DecodeBBox(RowBoxes):
         if self.phase is Phase.TRAIN:
             self.varying_axis = 0  # type: ignore[misc]
         elif self.context.num_bottoms == 3:
-            self.fail("a third bottom is for the TRAIN phase")
+            warnings.warn(
+                f'layer "{self.name}" ({self.type}): its third bottom is for the TRAIN phase, and is passed over',
+                CaffeportWarning,
+                stacklevel=2,
+            )
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         rows = {self.rows("deltas", bottoms[0], 8), self.rows("regions", bottoms[1], 5), *(b[0] for b in bottoms[2:])}

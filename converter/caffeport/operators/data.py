@@ -66,6 +66,8 @@ class TransformationParameter:
     force_gray: bool = False
     crop_h: int = 0
     crop_w: int = 0
+    crop_height: int = 0  # PSPNet's names of the same
+    crop_width: int = 0
     resize_param: list[ResizeParameter] = field(default_factory=list)  # MobileNet-YOLO's: each batch takes one
     noise_param: Message | None = None
     distort_param: Message | None = None
@@ -75,7 +77,10 @@ class TransformationParameter:
     def size(self) -> tuple[int, int]:
         """(height, width) of what comes out; zeros where the text does not decide them."""
         height, width = self.resize_param[0].size() if self.resize_param else (0, 0)
-        return self.crop_size or self.crop_h or height, self.crop_size or self.crop_w or width
+        return (
+            self.crop_size or self.crop_h or self.crop_height or height,
+            self.crop_size or self.crop_w or self.crop_width or width,
+        )
 
 
 @dataclass

@@ -6,6 +6,7 @@ several forks (selu_layer.cpp); HSigmoid: MobileNetV3 forks (hsigmoid_layer.cpp)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +129,10 @@ class ThresholdedReLU(Operator):
     """x where x > alpha, else 0"""
 
     schemas = {"thresholded_relu_param": ThresholdedReLUParameter}
+
+    def setup(self) -> None:
+        if math.isnan(self.p.alpha):
+            self.fail("expected an alpha that is a number, got nan")
 
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ThresholdedReLU(self.p.alpha)

@@ -98,7 +98,8 @@ class SoftmaxWithLoss(ClassLoss):
     """-log softmax(x)[label], summed and divided as loss_param.normalization says (default VALID).
 
     A second top gives the probabilities, a third the loss of each label, 0 for ignored ones, without a gradient
-    (daijifeng001/caffe-rfcn ``softmax_loss_layer.cpp``; intel/caffe calls that layer SoftmaxWithLossOHEM).
+    (daijifeng001/caffe-rfcn ``softmax_loss_layer.cpp``; intel/caffe calls that layer SoftmaxWithLossOHEM). The third
+    has four axes, as R-FCN's labels have and what it is added to; in Caffe it has just those of the labels.
     """
 
     schemas = {"softmax_param": SoftmaxParameter}
@@ -109,7 +110,8 @@ class SoftmaxWithLoss(ClassLoss):
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         check_labels(self, bottoms[0], bottoms[1], self.axis(self.p.axis, len(bottoms[0])))
-        return [(), bottoms[0], bottoms[1]][: self.context.num_tops]
+        each = (*bottoms[1], 1, 1, 1)[: max(4, len(bottoms[1]))]
+        return [(), bottoms[0], each][: self.context.num_tops]
 
     def module(self, bottoms: list[Shape]) -> Any:
         axis = self.axis(self.p.axis, len(bottoms[0]))

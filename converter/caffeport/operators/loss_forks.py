@@ -47,6 +47,10 @@ class L1Loss(Loss):
         rows = {(bottom[0], count(bottom, 1)) for bottom in bottoms}
         if len(rows) > 1:
             self.fail(f"expected bottoms of one size, got {bottoms[0]} and {bottoms[1]}")
+        if (self.p.l2_prescale_by_channels or self.p.normalize_by_num_entries) and len(bottoms[0]) < 2:
+            self.fail(
+                f"l2_prescale_by_channels and normalize_by_num_entries expect channels on axis 1, got {bottoms[0]}"
+            )
         if self.p.l2_per_location and len(bottoms[0]) != 4:
             self.fail(f"l2_per_location expects 4 axes, got {bottoms[0]}")
         return [()]

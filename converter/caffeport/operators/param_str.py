@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any
 
+_TAG = re.compile(r"!!python/(tuple|list)\b")
+"""YAML's word for what kind of list follows."""
 _WORDS = {"true": True, "false": False, "null": None, "~": None}
 
 
@@ -13,7 +16,7 @@ def settings(text: str) -> dict[str, Any] | None:
 
     Taken are Python's dictionary with its braces or without, and YAML's lines of ``key: value``. Nothing is run.
     """
-    text = text.strip()
+    text = _TAG.sub("", text).strip()
     if not text:
         return {}
     for form in (text, "{" + text + "}"):

@@ -134,8 +134,8 @@ class BboxAccuracy(RowBoxes):
     """The mean overlap of decoded boxes with their true boxes, and of the regions before; -1 where there are none.
 
     Bottoms: deltas (R, 4 C, or 8 with cls_aware false), regions (R, 5), matched boxes (R, 6) [label, x1, y1, x2, y2,
-    overlap]; rows with label 0 or an overlap above 0.975 do not count. zhaoweicai/cascade-rcnn
-    ``bbox_accuracy_layer.cpp``.
+    overlap], the overlap being the last number; rows with label 0 or an overlap above 0.975 do not count.
+    zhaoweicai/cascade-rcnn ``bbox_accuracy_layer.cpp``.
     """
 
     schemas = {"bbox_reg_param": BBoxRegParameter}
@@ -149,7 +149,9 @@ class BboxAccuracy(RowBoxes):
         self.spread = Spread.of(self)
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        rows = {self.rows("regions", bottoms[1], 5), self.rows("matched boxes", bottoms[2], 6), bottoms[0][0]}
+        if count(bottoms[2], 1) < 5:
+            self.fail(f"expected matched boxes of 5 numbers a row or more, got {bottoms[2]}")
+        rows = {self.rows("regions", bottoms[1], 5), bottoms[2][0], bottoms[0][0]}
         if len(rows) > 1 or count(bottoms[0], 1) % 4 or (not self.p.cls_aware and count(bottoms[0], 1) != 8):
             self.fail(f"expected deltas, regions and matched boxes of as many rows, got {bottoms}")
         return [(1, 1, 1, 1)] * self.context.num_tops
@@ -159,7 +161,9 @@ class BboxAccuracy(RowBoxes):
             return None
         rows = self.sample_regions(shape, random).reshape(shape[0], -1)
         if index == 2:
-            rows = np.concatenate([np.ones((shape[0], 1)), rows[:, 1:5], random.random((shape[0], 1))], 1)
+            columns = count(shape, 1)
+            rest = random.random((shape[0], columns - 5))
+            rows = np.concatenate([np.ones((shape[0], 1)), rows[:, 1:5], rest], 1)
         return rows.reshape(shape)
 
     def module(self, bottoms: list[Shape]) -> Any:

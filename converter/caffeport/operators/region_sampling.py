@@ -146,6 +146,9 @@ class MaskPooling(Operator):
             self.fail(f"expected a mask of {(features[0], 1, *features[2:])}, got {mask}")
         return [features]
 
+    def demanded_bottom(self, index: int, known: Shape) -> Shape | None:
+        return (known[0], 1, *known[2:]) if index == 1 else None
+
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.MaskPooling()
 

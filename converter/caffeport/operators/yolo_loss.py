@@ -109,7 +109,7 @@ class Yolov3Parameter:
     use_logic_gradient: bool = False
     use_focal_loss: bool = False
     iou_loss: IouLoss = IouLoss.MSE
-    iou_normalizer: float = 0.25  # this, max_delta and accumulate are for other losses than MSE
+    iou_normalizer: float = 0.25  # this, max_delta and accumulate are for others than MSE
     iou_thresh: float = 0.5
     max_delta: float = 10.0
     accumulate: bool = True
@@ -127,15 +127,16 @@ class Yolov3(YoloLoss):
     center d is -coord_scale (2 - w h) (t - g) of the box's numbers, -(1 - o) of the object (times object_scale with
     use_logic_gradient), -class_scale (t - p) of the classes p = sigmoid, whose targets t are 1 and 0, smoothed by
     label_smooth_eps to 1 - eps / 2 and eps / 2; a class that a label before was given keeps the others as they are.
-    Versions before these two fields are ``label_smooth_eps: 0 iou_thresh: 1``.
+    Versions before these two fields are ``label_smooth_eps: 0 iou_thresh: 1``. With another iou_loss than MSE boxes
+    are compared by it; d of the box's numbers is darknet's step of that likeness times iou_normalizer, at most
+    max_delta, added up where accumulate says so; and the loss has iou_normalizer times what the boxes lack of 1 on
+    average in place of the squares of these d.
     """
 
     schemas = {"yolov3_param": Yolov3Parameter}
 
     def setup(self) -> None:
         p = self.p
-        if p.iou_loss is not IouLoss.MSE:
-            self.fail(f"iou_loss {p.iou_loss.name} is not supported; it trains with MSE")
         if p.num < 1 or p.num_class < 1 or len(p.biases) % 2 or len(p.mask) < p.num:
             self.fail(f"expected biases in pairs and a mask of {p.num}, got {len(p.biases)} and {len(p.mask)}")
         if any(not 0 <= number < len(p.biases) // 2 for number in p.mask):

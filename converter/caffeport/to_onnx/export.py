@@ -139,11 +139,11 @@ def trace(
                 f"export up to a blob before it, as outputs=[{up_to}]"
             )
     folds = folding.plan(layers, wanted) if fold else {}
-    fixed_by: list[str] = []  # of the attempts so far: what stood against them
+    fixed_by: dict[tuple[bool, bool], str] = {}  # of each attempt so far: the layer that stood against it
     free = any_size = dynamic_batch
     if any_size and preprocessing is not None and preprocessing.fixes_size:
         any_size = False
-        fixed_by.append("the mean image")
+        fixed_by[False, True] = "the mean image"
     for batch, size in dict.fromkeys([(free, any_size), (free, False), (False, any_size), (False, False)]):
         g = Emitter(opset)
         try:
@@ -152,18 +152,20 @@ def trace(
         except (StaticShapeError, NetError) as problem:
             if not batch and not size:
                 _refuse(net, problem)
-            titles = [layer.title for layer in layers if layer.name == g.layer_name] or [""]
-            fixed_by.append(problem.layer.title if isinstance(problem, FixedAxesError) else titles[-1])
+            titles = [layer.title for layer in layers if layer.name == g.layer_name]
+            title = problem.layer.title if isinstance(problem, FixedAxesError) else titles[-1] if titles else ""
+            fixed_by[batch, size] = title
             continue
         if free and not batch and inputs:
             what = "one batch of any height and width" if size else "the declared shapes"
+            who = fixed_by.get((True, False)) or fixed_by.get((True, True)) or "a layer"
             warnings.warn(
-                f"net {net.name!r}: {fixed_by[-1] or 'a layer'} fixes the batch size, so the ONNX file is for {what}",
+                f"net {net.name!r}: {who} fixes the batch size, so the ONNX file is for {what}",
                 CaffeportWarning,
                 stacklevel=4,
             )
         if fixed_by:
-            graph.fixed_size = _fixed_size(graph.inputs, fixed_by[0])
+            graph.fixed_size = _fixed_size(graph.inputs, fixed_by.get((False, True)) or fixed_by.get((True, True), ""))
         return graph
     raise AssertionError("unreachable")
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from caffeport.cores import usable_cores
 from caffeport.files import replacing_path
-from caffeport.parity.compare import difference
+from caffeport.parity.report import difference
 from caffeport.to_torch.safetensors_file import save_safetensors
 from torch import Tensor, nn
 

@@ -48,7 +48,7 @@ from torch.nn import (
     Upsample,
 )  # fmt: skip
 
-from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshold
+from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshold, UnscaledDropout
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
 from .axes import BroadcastTo, ExpandDims, Reverse, Squeeze, Stack, Unstack
 from .batch_normalization_forks import MovingBN, SegNetBN
@@ -80,6 +80,7 @@ from .loss import (
 )  # fmt: skip
 from .loss_forks import CtcLoss, FlowL1Loss, L1Loss
 from .mask_cascade import ROIWarping, StageBridge, TextProposals
+from .matching import Correlation, Resample
 from .mean_field import MultiStageMeanfield
 from .noise_face import Arcface, NoiseTolerantFR, NormL2
 from .normalization import MVN, BatchNorm, Bias, LRNAcrossChannels, LRNWithinChannel, Scale

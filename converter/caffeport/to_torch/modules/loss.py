@@ -43,7 +43,8 @@ class _ClassLoss(nn.Module):
         loss = total / normalizer(self.normalization, outer, scores.shape[2], counted.sum())
         if self.tops == 1:
             return loss
-        each = torch.where(counted, losses.detach(), 0.0).reshape(label.shape)
+        each = torch.where(counted, losses.detach(), 0.0)
+        each = each.reshape(*label.shape, *[1] * max(0, 4 - label.dim()))
         return [loss, F.softmax(x, self.axis), each][: self.tops]
 
     def extra_repr(self) -> str:

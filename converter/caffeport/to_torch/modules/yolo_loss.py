@@ -8,18 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from .gradients import given_gradient
+from .iou_losses import alike, overlaps_around, step_towards
 from .yolo_detection import cells
 
 if TYPE_CHECKING:
     from ...operators.yolo_loss import RegionLossParameter, Yolov3Parameter
-
-
-def overlaps_around(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of every box (A, 4) with each of ``others`` (B, 4), all (x, y, w, h) around a center."""
-    low = torch.maximum((boxes[:, :2] - boxes[:, 2:] / 2)[:, None], others[:, :2] - others[:, 2:] / 2)
-    high = torch.minimum((boxes[:, :2] + boxes[:, 2:] / 2)[:, None], others[:, :2] + others[:, 2:] / 2)
-    common = (high - low).clamp_min(0).prod(-1)
-    return common / (boxes[:, 2:].prod(-1)[:, None] + others[:, 2:].prod(-1) - common)
 
 
 def until_zero(labels: Tensor, column: int) -> Tensor:
@@ -30,6 +23,9 @@ def until_zero(labels: Tensor, column: int) -> Tensor:
 
 class _YoloLoss(nn.Module):
     """``anchors``: width and height of every box, in cells."""
+
+    kind = "MSE"
+    """How boxes are compared with labels."""
 
     def __init__(self, anchors: list[list[float]], classes: int, thresh: float) -> None:
         super().__init__()
@@ -42,18 +38,18 @@ class _YoloLoss(nn.Module):
         active = self.activated(numbers)
         center = (place + self.place_in_cell(active)) / size
         boxes = torch.cat([center, active[..., 2:4].exp() * anchors / size], -1)
-        delta = torch.zeros_like(active)
+        delta, errors = torch.zeros_like(active), []
         for image in range(len(x)):
-            near = overlaps_around(boxes[image].reshape(-1, 4), until_zero(labels[image], 1)[:, 1:])
+            near = alike(boxes[image].reshape(-1, 4), until_zero(labels[image], 1)[:, 1:], self.kind)
             far = ~(near > self.thresh).any(1).reshape(delta.shape[1:3])
             delta[image, ..., 4] = torch.where(far, self.no_object(active[image, ..., 4]), 0)
             for row in until_zero(labels[image], 3):
                 cell = (row[1:3] * size).long().clamp_min(0)
                 cell = torch.minimum(cell, size.long() - 1)
-                self.place_label(delta[image], active[image], boxes[image], row, cell, size, anchors)
+                errors += self.place_label(delta[image], active[image], boxes[image], row, cell, size, anchors)
         height, width = x.shape[2:]
-        slope = (delta * self.slope(active)).permute(0, 2, 3, 1).reshape(len(x), -1, height, width)
-        return given_gradient(x, delta.square().sum() / len(x), slope / len(x))
+        slope = (delta * self.slope(active, numbers)).permute(0, 2, 3, 1).reshape(len(x), -1, height, width)
+        return given_gradient(x, self.value(delta, errors) / len(x), slope / len(x))
 
     def activated(self, numbers: Tensor) -> Tensor:
         """Numbers (N, cells, boxes, 5 + classes) as the loss compares them."""
@@ -69,11 +65,15 @@ class _YoloLoss(nn.Module):
 
     def place_label(
         self, delta: Tensor, active: Tensor, boxes: Tensor, row: Tensor, cell: Tensor, size: Tensor, anchors: Tensor
-    ) -> None:
-        """Set d of the boxes that stand for one label; all of one image."""
+    ) -> list[Tensor]:
+        """Set d of the boxes that stand for one label, all of one image; returns what each lacks of being like it."""
         raise NotImplementedError
 
-    def slope(self, active: Tensor) -> Tensor | float:
+    def value(self, delta: Tensor, errors: list[Tensor]) -> Tensor:
+        """The loss of the batch."""
+        return delta.square().sum()
+
+    def slope(self, active: Tensor, numbers: Tensor) -> Tensor | float:
         """What the gradient has beside d."""
         return 1.0
 
@@ -101,7 +101,7 @@ class RegionLoss(_YoloLoss):
 
     def place_label(
         self, delta: Tensor, active: Tensor, boxes: Tensor, row: Tensor, cell: Tensor, size: Tensor, anchors: Tensor
-    ) -> None:
+    ) -> list[Tensor]:
         p, spot = self.p, int(cell[1] * size[0] + cell[0])
         shapes = (anchors / size) if p.bias_match else boxes[spot, :, 2:]
         shape = torch.cat([torch.zeros_like(row[1:3]), row[3:]])
@@ -117,6 +117,7 @@ class RegionLoss(_YoloLoss):
         target = torch.zeros_like(guess[5:])
         target[int(row[0])] = 1
         delta[spot, best, 5:] = -p.class_scale * (target - guess[5:])
+        return []
 
 
 class Yolov3(_YoloLoss):
@@ -128,7 +129,7 @@ class Yolov3(_YoloLoss):
             for i in range(len(p.biases) // 2)
         ]
         super().__init__([self.all[number] for number in p.mask[: p.num]], p.num_class, p.thresh)
-        self.p = p
+        self.p, self.kind = p, p.iou_loss.name
 
     def activated(self, numbers: Tensor) -> Tensor:
         return torch.cat([numbers[..., :2].sigmoid(), numbers[..., 2:4], numbers[..., 4:].sigmoid()], -1)
@@ -141,26 +142,37 @@ class Yolov3(_YoloLoss):
 
     def place_label(
         self, delta: Tensor, active: Tensor, boxes: Tensor, row: Tensor, cell: Tensor, size: Tensor, anchors: Tensor
-    ) -> None:
-        p, spot = self.p, int(cell[1] * size[0] + cell[0])
+    ) -> list[Tensor]:
+        p, spot, errors = self.p, int(cell[1] * size[0] + cell[0]), []
         shapes = row.new_tensor(self.all) / size
         shape = torch.cat([torch.zeros_like(row[1:3]), row[3:]])
-        shared = overlaps_around(torch.cat([torch.zeros_like(shapes), shapes], 1), shape[None])[:, 0]
+        shared = alike(torch.cat([torch.zeros_like(shapes), shapes], 1), shape[None], self.kind)[:, 0]
         best, mask = int(shared.argmax()), p.mask[: p.num]
-        if best in mask:
+        if shared[best] > 0 and best in mask:
             best = mask.index(best)  # which the definition goes on to compare with numbers of biases
-            self._assign(delta[spot, best], active[spot, best], row, cell, size, anchors[best])
+            place = boxes[spot, best], row, cell, size, anchors[best]
+            errors.append(self._assign(delta[spot, best], active[spot, best], *place))
         for number in range(len(self.all)):
             if number in mask and number != best and p.iou_thresh < 1 and shared[number] > p.iou_thresh:
                 one = mask.index(number)
-                self._assign(delta[spot, one], active[spot, one], row, cell, size, anchors[one])
+                place = boxes[spot, one], row, cell, size, anchors[one]
+                errors.append(self._assign(delta[spot, one], active[spot, one], *place))
+        return errors
 
-    def _assign(self, delta: Tensor, guess: Tensor, row: Tensor, cell: Tensor, size: Tensor, anchor: Tensor) -> None:
+    def _assign(
+        self, delta: Tensor, guess: Tensor, box: Tensor, row: Tensor, cell: Tensor, size: Tensor, anchor: Tensor
+    ) -> Tensor:
         """Set d (5 + classes,) of one box that stands for the label ``row``."""
         p, label = self.p, int(row[0])
-        scale = p.coord_scale * (2 - row[3] * row[4])
-        delta[:2] = -scale * (row[1:3] * size - cell - guess[:2])
-        delta[2:4] = -scale * ((row[3:] * size / anchor).log() - guess[2:4])
+        if self.kind == "MSE":
+            scale = p.coord_scale * (2 - row[3] * row[4])
+            delta[:2] = -scale * (row[1:3] * size - cell - guess[:2])
+            delta[2:4] = -scale * ((row[3:] * size / anchor).log() - guess[2:4])
+        else:
+            step = step_towards(box, row[1:], self.kind)
+            step[2:] *= guess[2:4].exp()
+            step = (step * p.iou_normalizer).nan_to_num(0, 0, 0).clamp(-p.max_delta, p.max_delta)
+            delta[:4] = (delta[:4] if p.accumulate else 0) - step
         delta[4] = -(1 - guess[4]) * (p.object_scale if p.use_logic_gradient else 1.0)
         rest, classes = delta[5:], guess[5:]
         target = torch.zeros_like(classes)
@@ -174,11 +186,21 @@ class Yolov3(_YoloLoss):
             rest[:] = -p.class_scale * (target - classes) * 0.5 * focus
         else:
             rest[:] = -p.class_scale * (smooth - classes)
+        kind = self.kind if self.kind in ("GIOU", "CIOU") else "DIOU"
+        return 1 - alike(box[None], row[None, 1:], kind)[0, 0]
 
-    def slope(self, active: Tensor) -> Tensor | float:
+    def value(self, delta: Tensor, errors: list[Tensor]) -> Tensor:
+        if self.kind == "MSE":
+            return super().value(delta, errors)
+        lacking = torch.stack(errors).mean() if errors else 0.0
+        return delta[..., 4:].square().sum() + self.p.iou_normalizer * lacking
+
+    def slope(self, active: Tensor, numbers: Tensor) -> Tensor | float:
         if not self.p.use_logic_gradient:
             return 1.0
-        slope = active * (1 - active)
+        # Where boxes are not compared by MSE the definition forgets that the first two are no sigmoids any more.
+        through = active if self.kind == "MSE" else torch.cat([numbers[..., :4], active[..., 4:]], -1)
+        slope = through * (1 - through)
         slope[..., 2:4] = 1
         return slope
 

@@ -12,7 +12,10 @@ from caffeport.operators.data import TransformationParameter
 from ...errors import DataError
 from .source import Place, Shape
 
-_NOT_HERE = ("crop_h", "crop_w", "resize_param", "noise_param", "distort_param", "expand_param", "emit_constraint")
+_NOT_HERE: tuple[str, ...] = (
+    "crop_h", "crop_w", "crop_height", "crop_width", "resize_param", "noise_param", "distort_param", "expand_param",
+    "emit_constraint",
+)  # fmt: skip
 """What forks have added to the transform, and nothing here applies."""
 DRAWS = 3
 """Random numbers for an image: mirror, and the crop's row and column. Caffe takes each modulo its range."""
