@@ -48,6 +48,8 @@ class Spread:
 class RowBoxes(Operator):
     """What takes rows of regions or boxes, with or without axes of 1 behind."""
 
+    full_precision = True
+
     def rows(self, title: str, shape: Shape, *columns: int) -> int:
         """The number of rows; refuse others than ``columns`` numbers in each."""
         if count(shape, 1) not in columns:
