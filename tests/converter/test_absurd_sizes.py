@@ -84,6 +84,10 @@ GOOD = {
     "Upsample": (IMAGE, 1, "upsample_param { scale: 2 }"),
     "WindowData": ({}, 2, "window_data_param { batch_size: 2 } transform_param { crop_size: 4 }"),
     # Of forks.
+    **{
+        kind: ({"x": (1, 2, 4, 4), "y": (1, 4, 3, 3)}, 1, f"{field} {{ kernel_size: 2 }}")
+        for kind, field in (("AttPooling", "att_pooling_param"), ("PwAttend", "pw_attend_param"))
+    },
     "BatchToSpaceND": (IMAGE, 1, "batch_to_space_nd_param { block_shape: 2 crops: 1 crops: 1 }"),
     "BroadcastTo": ({"x": (2, 1)}, 1, "broadcast_to_param { shape: 3 shape: 2 shape: 4 }"),
     "ContinuationIndicator": ({}, 1, "continuation_indicator_param { time_step: 3 batch_size: 2 }"),

@@ -50,6 +50,7 @@ from torch.nn import (
 
 from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshold
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
+from .attention import AttPooling
 from .axes import BroadcastTo, ExpandDims, Reverse, Squeeze, Stack, Unstack
 from .batch_normalization_forks import MovingBN, SegNetBN
 from .broadcasting import Pairwise, Reduce
