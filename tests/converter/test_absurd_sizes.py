@@ -109,6 +109,7 @@ GOOD = {
     "EltwiseAccuracy": ({"x": (2, 3, 2, 2), "y": (2, 1, 2, 2)}, 1, ""),
     "ExpandDimsND": (IMAGE, 1, "expand_dims_nd_param { axis: 1 }"),
     "Gather": (IMAGE, 1, "gather_param { indices: 1 shape: 1 axis: 1 }"),
+    "Local": (IMAGE, 1, "local_param { num_output: 2 kernel_size: 2 }"),
     "LogSoftmax": (IMAGE, 1, ""),
     "Lstm": ({"x": (3, 2, 4)}, 1, "lstm_param { num_output: 3 }"),
     "MirrorPad": ({"x": (3,)}, 1, 'mirror_pad_param { paddings: 1 paddings: 2 mode: "REFLECT" }'),

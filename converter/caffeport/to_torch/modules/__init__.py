@@ -65,6 +65,7 @@ from .flow import ChannelNorm, FlowWarp
 from .functions import BoundedReLU, Elementwise, HardSigmoid, ScaledELU, ScaledTanH, ThresholdedReLU
 from .indexing import Gather, Spans
 from .inner_product import Embed, InnerProduct
+from .local import Local
 from .loss import (
     Accuracy,
     ContrastiveLoss,
