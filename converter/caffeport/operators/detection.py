@@ -188,8 +188,7 @@ class DetectionOutput(Operator):
         if role == "conf" or (role == "more" and index == 3):
             return random.random(shape)
         if role == "prior":
-            boxes = random_boxes(count(shape, 2) // 4, random).ravel()
-            return np.broadcast_to(np.stack([boxes, np.full(boxes.shape, 0.1)]).reshape(1, *shape[1:]), shape)
+            return random_priors(shape, random)
         return None
 
     def module(self, bottoms: list[Shape]) -> Any:
@@ -302,6 +301,12 @@ def random_boxes(count: int, random: np.random.Generator) -> np.ndarray:
     """Boxes (count, 4) of corners x1, y1, x2, y2, with an area."""
     low, high = random.random((2, count, 2)) * 0.5
     return np.concatenate([low, low + high + 0.1], 1)
+
+
+def random_priors(shape: Shape, random: np.random.Generator) -> np.ndarray:
+    """Priors (N, 2, 4 P): boxes, the same for every image, and a variance of 0.1 for each number."""
+    boxes = random_boxes(count(shape, 2) // 4, random).ravel()
+    return np.broadcast_to(np.stack([boxes, np.full(boxes.shape, 0.1)]).reshape(1, *shape[1:]), shape)
 
 
 def onnx_range(g: Emitter, length: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import CaffeportWarning
 from .base import Normalization, Operator, Role, Shape, count, layer_type, nn
 from .data import DataLayer, DataParameter, PartialShape
-from .detection import CodeType, ResizeParameter, random_boxes
+from .detection import CodeType, ResizeParameter, random_boxes, random_priors
 from .loss import Loss
 
 
@@ -127,8 +127,7 @@ class MultiBoxLoss(Loss):
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
         if index == 2:
-            boxes = random_boxes(count(shape, 2) // 4, random).ravel()
-            return np.broadcast_to(np.stack([boxes, np.full(boxes.shape, 0.1)]).reshape(1, *shape[1:]), shape)
+            return random_priors(shape, random)
         return sample_truth(shape, random, self.p.num_classes, self.p.background_label_id) if index == 3 else None
 
     def module(self, bottoms: list[Shape]) -> Any:
