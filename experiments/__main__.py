@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lfw", type=Path, metavar="DIR", help="finetune-table: lfw-112x96.zip, blufr_lfw_config.mat")
     parser.add_argument("--net", type=Path, metavar="NET", help="finetune-table: the backbone, a deploy prototxt")
     parser.add_argument("--weights", type=Path, metavar="W", help="finetune-table: its .caffemodel")
-    parser.add_argument("--preset", default="mobilefacenet", help="finetune-table: its pictures (default %(default)s)")
+    parser.add_argument("--preset", default="mobilefacenet", help="finetune-table: its images (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

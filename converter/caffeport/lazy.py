@@ -13,6 +13,7 @@ _ADVICE = {
     "onnxruntime": "install ONNX Runtime: pip install onnxruntime, or onnxruntime-gpu for CUDA",
     "cv2": "install OpenCV: pip install opencv-python; where libGL is missing, opencv-python-headless",
     "safetensors": "install safetensors: pip install safetensors",
+    "py_mini_racer": "install mini-racer, which draws it: pip install mini-racer",
     "shtab": "install shtab, which writes the scripts: pip install shtab",
 }
 

@@ -32,7 +32,7 @@ def main() -> None:
     seeds = parser.parse_args().seeds
     torch.set_num_threads(1)  # the net is too small for more
     OUT.mkdir(parents=True, exist_ok=True)
-    digits.write_pictures(demo.OUT / "data")
+    digits.write_images(demo.OUT / "data")
     before = OUT / "before.onnx"
     caffeport.load(demo.NET, demo.WEIGHTS).to_onnx(before)
     rows = [("before", *summary([figures(before)]))]

@@ -71,7 +71,7 @@ def test_check_passes_and_fails(files, capsys):
     assert 'FAILED: layer "pool1" (Pooling) is the first that differs' in capsys.readouterr().out
 
 
-def test_check_on_a_picture(files):
+def test_check_on_an_image(files):
     cv2 = pytest.importorskip("cv2")
     _, text, weights, folder = files
     cv2.imwrite(str(folder / "p.png"), np.random.default_rng(0).integers(0, 256, (40, 30, 3)).astype(np.uint8))

@@ -17,6 +17,7 @@ import pytest
 import torch
 from caffeport.operators import builtin
 from support import golden_cases, nets
+from support.source_files import check_style, outputs_of
 
 RTOL, ATOL = 1e-4, 1e-5  # float32 against float64, sums of at most some hundred terms
 
@@ -217,6 +218,11 @@ ROWS = [
 # Types whose tests need more than a formula of bottoms and blobs.
 ELSEWHERE = {
     **dict.fromkeys(["Data", "ImageData", "HDF5Data", "MemoryData", "DummyData", "WindowData"], "test_inputs.py"),
+    **dict.fromkeys(
+        ["VideoData", "VideoWithVoxelTruthData", "ImageSegData", "WindowSegData", "ImageLabelmapData"],
+        "test_data_forks.py",
+    ),
+    **dict.fromkeys(["DenseImageData", "DetectionData", "EvalData"], "test_data_forks.py"),
     "HDF5Output": "test_upgrade.py",
     "Split": "test_to_onnx.py",
     **dict.fromkeys(["LabelSpecificRescale", "LabelSpecificMargin"], "test_face_margins.py"),
@@ -257,6 +263,29 @@ ELSEWHERE = {
         ],
         "test_proposals.py",
     ),
+    **dict.fromkeys(["MultiBoxLoss", "AnnotatedData"], "test_ssd_training.py"),
+    "PriorBoxClustered": "test_prior_box_dialects.py",
+    "DetectionEvaluate": "test_detection_evaluate.py",
+    **dict.fromkeys(["Reorg", "YoloDetectionOutput", "Yolov3DetectionOutput"], "test_yolo_detection.py"),
+    **dict.fromkeys(["RegionLoss", "Yolov3", "YoloSeg"], "test_yolo_loss.py"),
+    **dict.fromkeys(["ResizeNearestNeighbor", "ResizeBilinear", "UpsampleDarknet", "DepthToSpace"], "test_space.py"),
+    **dict.fromkeys(["SpaceToDepth", "SpaceToBatchND", "BatchToSpaceND"], "test_space.py"),
+    **dict.fromkeys(["Reverse", "Transpose", "Squeeze", "ExpandDimsND", "Stack", "Unstack"], "test_axes.py"),
+    **dict.fromkeys(["TileND", "BroadcastTo", "Gather", "Piece", "StridedSlice"], "test_axes.py"),
+    **dict.fromkeys(["Pad", "MirrorPad", "CropCenter"], "test_axes.py"),
+    **dict.fromkeys(["Convolution3D", "Deconvolution3D", "Pooling3D", "NdConvolution", "NdPooling"], "test_volumes.py"),
+    **dict.fromkeys(["Lstm", "ContinuationIndicator", "CtcLoss"], "test_sequences.py"),
+    "L1Loss": "test_loss_forks.py",
+    **dict.fromkeys(["ConvLSTM", "FlowWarp", "ChannelNorm"], "test_video.py"),
+    **dict.fromkeys(["NormL2", "Arcface", "NoiseTolerantFR"], "test_noise_face.py"),
+    **dict.fromkeys(["Unpooling", "EltwiseAccuracy"], "test_deconvnet.py"),
+    "MultiStageMeanfield": "test_mean_field.py",
+    **dict.fromkeys(["Correlation", "Resample"], "test_matching.py"),
+    **dict.fromkeys(["Mish", "SeLU", "SeLu", "SELU", "HardSigmoid", "HSigmoid", "HardTanH"], "test_functions.py"),
+    **dict.fromkeys(["Softplus", "Softsign", "ThresholdedReLU", "ScaledTanH", "LogSoftmax"], "test_functions.py"),
+    **dict.fromkeys(["Floor", "Ceil", "Round", "Atan", "Sin", "Mul", "Add", "Sub", "Div"], "test_functions.py"),
+    **dict.fromkeys(["Maximum", "Minimum", "ReduceSum", "ReduceMean", "ReduceMax"], "test_functions.py"),
+    **dict.fromkeys(["ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"], "test_functions.py"),
 }
 
 
@@ -310,6 +339,16 @@ def test_onnx(row, tmp_path, recwarn):
         for found, wanted in zip(made, expected(row, net, values), strict=True):
             assert found.shape == wanted.shape
             np.testing.assert_allclose(found, wanted, RTOL, ATOL)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.kind.endswith("Loss")], ids=lambda row: row.id)
+def test_source(row, tmp_path):
+    """As a file of PyTorch source."""
+    net, values = build(row, tmp_path)
+    made = outputs_of(net, tmp_path / "written.py", dict(zip(net.inputs, values, strict=True)))
+    for value, wanted in zip(net.layers[-1].outputs, expected(row, net, values), strict=True):
+        np.testing.assert_allclose(made[value.name], wanted, RTOL, ATOL)
+    check_style(tmp_path / "written.py")
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.gradients], ids=lambda row: row.id)

@@ -83,5 +83,7 @@ def test_python_param_is_a_field_that_any_layer_may_have(tmp_path):
 
 
 def test_another_class_is_unknown(tmp_path):
-    with pytest.raises(UnknownLayerError, match=r'layer "y" .*"Python"'):
+    with pytest.raises(
+        UnknownLayerError, match=r"""layer "y" is a Python layer whose class "TimesLayr" of module "mine.times" is"""
+    ):
         nets.load(tmp_path, X + python("mine.times", "TimesLayr"), custom_layers=[TimesLayer])

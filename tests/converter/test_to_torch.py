@@ -189,7 +189,7 @@ def test_a_custom_layer_from_outside(tmp_path):
             return Halve()
 
         def onnx(self, g, *x):
-            return g.mul(x[0].name, 0.5)
+            return g.mul(x[0], 0.5)
 
     text = nets.inputs(data=(2, 4)) + nets.layer("Halve", "data", "y")
     with pytest.raises(caffeport.UnknownLayerError, match='unknown type "Halve"'):

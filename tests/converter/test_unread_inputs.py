@@ -92,7 +92,7 @@ def test_a_part_of_a_layer_that_leads_to_no_output(tmp_path):
             return list(bottoms)
 
         def onnx(self, g, *x):
-            return [g.op("Neg", x[0].name), g.op("Add", x[1].name, g.const(np.ones(3)))]
+            return [g.op("Neg", x[0]), g.op("Add", x[1], g.const(np.ones(3)))]
 
     net = nets.load(tmp_path, nets.inputs(a=(2, 3), b=(2, 3)) + nets.layer("Two", "a b", "x y"), custom_layers=[Two])
     net.to_onnx(tmp_path / "n.onnx", outputs=["x"])

@@ -1,10 +1,12 @@
-"""What every command line of this distribution shares: exit codes, one-line errors, tables."""
+"""The parts that every command line of this distribution shares: exit codes, one-line errors, tables."""
 
 from __future__ import annotations
 
 import argparse
 import io
 import os
+import re
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,11 +21,12 @@ LONGEST_CELL = 1000  # characters of a table
 def run(program: str, options: argparse.Namespace) -> int:
     """Call ``options.run(options)``; errors become one line that starts with the program's name, and exit code 2.
 
-    With ``options.debug`` the traceback is shown instead.
+    With ``options.debug`` the traceback is shown instead. ``options.notes`` holds what warnings have said so far.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
-    warnings.showwarning = _notes(program, quiet=getattr(options, "quiet", False))
+    options.notes = []
+    warnings.showwarning = _notes(program, options.notes, quiet=getattr(options, "quiet", False))
     for category in (CaffeportWarning, WeightsWarning):
         warnings.simplefilter("always", category)
     if options.debug:
@@ -45,17 +48,29 @@ def run(program: str, options: argparse.Namespace) -> int:
     return BAD_INPUT
 
 
+def as_options(text: str) -> str:
+    """A message's hints at Python's ``outputs=["a"]`` as the option that the command line has in its place."""
+
+    def option(match: re.Match[str]) -> str:
+        names = re.findall(r'"([^"]*)"', match[1]) or ["BLOB"]
+        return " ".join(f"--output {name if name == 'BLOB' else shlex.quote(name)}" for name in names)
+
+    return re.sub(r"outputs=\[([^\]]*)\]", option, text)
+
+
 def complain(program: str, problem: str) -> None:
-    line = " ".join(problem.split())
+    line = as_options(" ".join(problem.split()))
     # A file's names may hold escape sequences, which a terminal would obey.
     shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
     print(f"{program}: error: {shown}", file=sys.stderr)
 
 
-def _notes(program: str, quiet: bool) -> Any:
+def _notes(program: str, notes: list[str], quiet: bool) -> Any:
     def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
-        if not quiet and issubclass(category, (CaffeportWarning, WeightsWarning)):
-            print(f"{program}: note: {one_line(str(message), 3000)}", file=sys.stderr)
+        if issubclass(category, (CaffeportWarning, WeightsWarning)):
+            notes.append(one_line(as_options(str(message)), 3000))
+            if not quiet:
+                print(f"{program}: note: {notes[-1]}", file=sys.stderr)
 
     return show
 

@@ -1,4 +1,4 @@
-"""The command ``caffeport``: show, convert and check Caffe models."""
+"""The command ``caffeport``: show, convert, check and upgrade Caffe models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 from ..errors import CaffeportError, shape_text
 from ..json_text import to_json
 from ..version import __version__
-from .arguments import add_debug, check_model, finite, mean_or_file
+from . import upgrade
+from .arguments import add_debug, add_layers, check_model, finite, mean_or_file
 from .command import DONE, FAILED, print_table, run, tell
 from .parser import OneLineParser, add_standard
 
@@ -44,7 +45,10 @@ def parser() -> OneLineParser:
         metavar="BLOB=NxCxHxW",
         help="the shape of an input; replaces the declared one",
     )
-    common.add_argument("--allow-unknown-fields", action="store_true", help="ignore fields that nothing knows")
+    add_layers(common)
+    common.add_argument(
+        "--allow-unknown-fields", action="store_true", help="ignore fields that nothing knows, and tell which"
+    )
     common.add_argument(
         "--allow-missing-weights",
         action="store_true",
@@ -59,6 +63,11 @@ def parser() -> OneLineParser:
         help="a setting that no text tells, such as rpn_post_nms_top_n=1000 of a Python ProposalLayer",
     )
     common.add_argument("--bn", choices=("variance", "inverse_std"), help="what a 4-blob BN layer stores last")
+    common.add_argument(
+        "--prior-boxes",
+        choices=("ssd", "textboxes", "faceboxes"),
+        help="whose default boxes PriorBox layers make; by default those that the net's convolutions are for",
+    )
     add_debug(common)
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -66,6 +75,9 @@ def parser() -> OneLineParser:
     show.add_argument("net", metavar="NET", type=Path, help="the net's text (.prototxt)")
     show.add_argument("weights", metavar="WEIGHTS", type=Path, nargs="?", help="its weights (.caffemodel)")
     show.add_argument("--json", action="store_true", help="print JSON")
+    show.add_argument(
+        "--stub", action="store_true", help="print the beginning of a file for --layers: the types that nothing knows"
+    )
     show.add_examples(
         (
             "caffeport show deploy.prototxt",
@@ -81,6 +93,9 @@ def parser() -> OneLineParser:
     convert.add_argument("--onnx", type=Path, metavar="F.onnx", help="the ONNX file to write")
     convert.add_argument(
         "--torch", type=Path, metavar="F.safetensors", help="weights (.safetensors, .pth), or a program (.pt2)"
+    )
+    convert.add_argument(
+        "--python", type=Path, metavar="F.py", help="PyTorch source; its weights go into --torch, or F.safetensors"
     )
     convert.add_argument("--opset", type=int, default=17, help="ONNX opset, 13 to 21 (default 17)")
     convert.add_argument("--output", action="append", metavar="BLOB", help="export up to this blob (repeatable)")
@@ -98,6 +113,7 @@ def parser() -> OneLineParser:
             "caffeport convert deploy.prototxt face.caffemodel --onnx face.onnx",
             "caffeport convert deploy.prototxt face.caffemodel --onnx face.onnx --mean 127.5 --scale 0.0078125 --rgb",
             "caffeport convert deploy.prototxt face.caffemodel --torch face.safetensors --output fc5",
+            "caffeport convert deploy.prototxt face.caffemodel --python face.py",
         )
     )
     convert.set_defaults(run=_convert)
@@ -107,7 +123,7 @@ def parser() -> OneLineParser:
     check.add_argument("weights", metavar="WEIGHTS", type=Path, nargs="?", help="its weights (.caffemodel)")
     check.add_argument("--backends", default="torch,onnx", help="of torch, onnx and caffe (default torch,onnx)")
     check.add_argument("--reference", type=Path, metavar="BLOBS.npz", help="blobs that Caffe recorded")
-    check.add_argument("--input", type=Path, metavar="F", help="inputs: .npz, .npy or a picture (default random)")
+    check.add_argument("--input", type=Path, metavar="F", help="inputs: .npz, .npy or an image (default random)")
     check.add_argument("--rtol", type=finite, default=1e-4, help="relative tolerance (default 1e-4)")
     check.add_argument("--atol", type=finite, default=1e-5, help="absolute tolerance (default 1e-5)")
     check.add_argument("--seed", type=int, default=0, help="of random inputs")
@@ -124,7 +140,7 @@ def parser() -> OneLineParser:
     caffe.add_argument(
         "--caffe-timeout", type=finite, default=600.0, metavar="S", help="seconds until it is stopped (default 600)"
     )
-    _add_preprocessing(check, " (for a picture given as --input)")
+    _add_preprocessing(check, " (for an image given as --input)")
     check.add_argument("--json", action="store_true", help="print JSON")
     check.add_examples(
         (
@@ -134,6 +150,8 @@ def parser() -> OneLineParser:
         )
     )
     check.set_defaults(run=_check)
+
+    upgrade.add_command(commands)
     return main_parser
 
 
@@ -156,10 +174,12 @@ def _load(options: argparse.Namespace) -> Any:
         options.weights,
         phase=options.phase,
         stages=options.stage,
+        custom_layers=options.layers,
         input_shapes=dict(_input_shape(text) for text in options.input_shape),
         allow_unknown_fields=options.allow_unknown_fields,
         allow_missing_weights=options.allow_missing_weights,
         bn=options.bn,
+        prior_boxes=options.prior_boxes,
         layer_options=dict(_layer_option(text) for text in options.layer_option),
     )
 
@@ -191,31 +211,42 @@ def _mean(value: list[float] | Path | None) -> Any:
     if not isinstance(value, Path):
         return value
     from ..formats.caffemodel import read_binaryproto
-    from ..parity.compare import load_arrays
+    from ..parity.inputs import load_arrays
 
     if value.suffix == ".binaryproto":
         return read_binaryproto(str(value))
     return next(iter(load_arrays(str(value)).values()))
 
 
+def _stub(options: argparse.Namespace) -> int:
+    from ..formats import prototxt
+    from ..formats.upgrade import upgrade
+    from ..graph.stub import stub_of_text
+    from ..operators.custom import custom_operators
+
+    print(stub_of_text(upgrade(prototxt.load(options.net)), custom_operators(options.layers)), end="")
+    return DONE
+
+
 def _show(options: argparse.Namespace) -> int:
+    if options.stub:
+        return _stub(options)
     net = _load(options)
     rows: list[dict[str, Any]] = []
     seen: set[int] = set()
     for layer in net.layers:
         own = [param for param in layer.params if id(param) not in seen]
         seen.update(id(param) for param in own)
-        bottoms, tops = ([value.shape for value in values] for values in (layer.inputs, layer.outputs))
         rows.append(
             {
                 "name": layer.name,
                 "type": layer.type,
                 "bottoms": layer.bottoms,
                 "tops": layer.tops,
-                "top_shapes": tops,
+                "top_shapes": [value.shape for value in layer.outputs],
                 "blobs": [spec.shape for spec in layer.specs],
                 "parameters": sum(math.prod(param.shape) for param in own),
-                "multiply_adds": layer.op.multiply_adds(bottoms, tops) if bottoms else 0,
+                "multiply_adds": layer.multiply_adds,
             }
         )
     totals = {key: sum(row[key] for row in rows) for key in ("parameters", "multiply_adds")}
@@ -223,7 +254,7 @@ def _show(options: argparse.Namespace) -> int:
         shapes = {name: net.blob_shapes[name] for name in [*net.inputs, *net.outputs]}
         content: dict[str, Any] = {"name": net.name, "weights": net.weights_source, "inputs": net.inputs}
         content |= {"outputs": net.outputs, "shapes": shapes, "layers": rows}
-        print(to_json(content | totals))
+        print(to_json(content | totals | {"notes": options.notes}))
         return DONE
     lines = [
         (
@@ -251,9 +282,9 @@ def _convert(options: argparse.Namespace) -> int:
     from .conversion import check_targets, convert
 
     sources = [options.net, options.weights, *([options.mean] if isinstance(options.mean, Path) else [])]
-    check_targets(sources, options.onnx, options.torch, options.external_data)
+    check_targets(sources, options.onnx, options.torch, options.external_data, options.python)
     net = _load(options)
-    written, inputs, outputs = convert(
+    written, exported = convert(
         net,
         options.onnx,
         options.torch,
@@ -265,17 +296,21 @@ def _convert(options: argparse.Namespace) -> int:
         scale=options.scale,
         rgb=options.rgb,
         external_data=options.external_data,
+        python=options.python,
     )
     if options.json:
         sizes = {str(path): path.stat().st_size for path in written}
         weights = net.weights_source
-        print(to_json({"net": net.name, "weights": weights, "inputs": inputs, "outputs": outputs, "files": sizes}))
+        content = {"net": net.name, "weights": weights, "inputs": exported.inputs, "outputs": exported.outputs}
+        print(to_json(content | {"fixed_size": exported.fixed_size or None, "files": sizes, "notes": options.notes}))
         return DONE
     for path in written:
         tell(options, f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
     tell(options, f"weights: {net.weights_source}")
     proof = f"to prove it: caffeport check {options.net} {options.weights}"
-    tell(options, f"inputs {', '.join(inputs)}; outputs {', '.join(outputs)}; {proof}")
+    if exported.fixed_size:
+        tell(options, exported.fixed_size)
+    tell(options, f"inputs {', '.join(exported.inputs)}; outputs {', '.join(exported.outputs)}; {proof}")
     return DONE
 
 
@@ -297,7 +332,7 @@ def _check(options: argparse.Namespace) -> int:
         training=options.training,
     )
     if options.json:
-        print(report.to_json())
+        print(report.to_json(options.notes))
         return DONE if report.ok else FAILED
     lines = [
         (
@@ -325,12 +360,12 @@ def _check_input(net: Any, options: argparse.Namespace) -> Any:
     if options.input is None:
         return None
     if options.input.suffix.lower() in (".npz", ".npy"):
-        from ..parity.compare import load_arrays
+        from ..parity.inputs import load_arrays
 
         return {name.removeprefix("data/"): array for name, array in load_arrays(options.input).items()}
-    from .picture import read_picture
+    from .image import read_image
 
-    return read_picture(net, options.input, _mean(options.mean), options.scale, options.rgb)
+    return read_image(net, options.input, _mean(options.mean), options.scale, options.rgb)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..formats.schema import Word
-from .base import BlobSpec, NoParameters, Operator, Shape, layer_type, nn
+from .base import BlobSpec, NoParameters, Operator, Phase, Shape, layer_type, nn
 from .fillers import FillerParameter
+from .quantization import FixedPoint, refuse_fixed_point
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
 @dataclass
-class ReLUParameter:
+class ReLUParameter(FixedPoint):
     negative_slope: float = 0.0
     engine: Word = Word()
+    # Synopsys' fork: bounds of the result; 0 is none.
+    relu6: bool = False
+    maximum: float = 0.0
+    minimum: float = 0.0
 
 
 @dataclass
@@ -29,17 +34,30 @@ class EngineParameter:
 
 @layer_type("ReLU")
 class ReLU(Operator):
-    """max(x, 0) + negative_slope * min(x, 0)"""
+    """max(x, 0) + negative_slope * min(x, 0); Synopsys' fork also bounds it (relu6, maximum, minimum)"""
 
     schemas = {"relu_param": ReLUParameter}
 
+    def setup(self) -> None:
+        p = self.p
+        refuse_fixed_point(self, p)
+        highest = [6.0] * p.relu6 + [p.maximum] * (p.maximum > 0)
+        self.high, self.low = min(highest, default=None), p.minimum or None
+
     def module(self, bottoms: list[Shape]) -> Any:
+        if (self.high, self.low) != (None, None):
+            plain = self.high == 6 and self.low is None and not self.p.negative_slope
+            return nn.ReLU6() if plain else nn.BoundedReLU(self.p.negative_slope, self.low, self.high)
         return nn.LeakyReLU(self.p.negative_slope) if self.p.negative_slope else nn.ReLU()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        if self.p.negative_slope:
-            return g.op("LeakyRelu", x[0].name, alpha=self.p.negative_slope)
-        return g.op("Relu", x[0].name)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        slope = self.p.negative_slope
+        top = g.op("LeakyRelu", x[0], alpha=slope) if slope else g.op("Relu", x[0])
+        if (self.high, self.low) == (None, None):
+            return top
+        # Two nodes, since the lower bound wins where it is above the upper one.
+        top = top if self.high is None else g.op("Min", top, g.const(self.high))
+        return top if self.low is None else g.op("Max", top, g.const(self.low))
 
 
 @layer_type("ReLU6")
@@ -51,8 +69,8 @@ class ReLU6(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Clip(0.0, 6.0)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Clip", x[0].name, g.const(0.0), g.const(6.0))
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Clip", x[0], g.const(0.0), g.const(6.0))
 
 
 @dataclass
@@ -74,10 +92,10 @@ class PReLU(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.PReLU(1 if self.p.channel_shared else bottoms[0][1])
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         if self.p.channel_shared:
-            return g.op("PRelu", x[0].name, g.blob(0, (1,)))
-        return g.op("PRelu", x[0].name, g.blob(0, (x[0].shape[1], *[1] * (x[0].rank - 2))))
+            return g.op("PRelu", x[0], g.blob(0, (1,)))
+        return g.op("PRelu", x[0], g.blob(0, (x[0].shape[1], *[1] * (x[0].rank - 2))))
 
 
 @dataclass
@@ -94,8 +112,8 @@ class ELU(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ELU(self.p.alpha)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Elu", x[0].name, alpha=self.p.alpha)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Elu", x[0], alpha=self.p.alpha)
 
 
 @layer_type("Sigmoid")
@@ -107,8 +125,8 @@ class Sigmoid(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Sigmoid()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Sigmoid", x[0].name)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Sigmoid", x[0])
 
 
 @layer_type("TanH")
@@ -120,8 +138,8 @@ class TanH(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Tanh()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Tanh", x[0].name)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Tanh", x[0])
 
 
 @layer_type("AbsVal")
@@ -133,8 +151,8 @@ class AbsVal(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.AbsVal()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Abs", x[0].name)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Abs", x[0])
 
 
 @layer_type("BNLL")
@@ -146,8 +164,8 @@ class BNLL(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Softplus()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Softplus", x[0].name)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Softplus", x[0])
 
 
 @dataclass
@@ -173,13 +191,13 @@ class Power(Operator):
         constant = self.constant()
         return nn.Power(self.p.power, self.p.scale, self.p.shift) if constant is None else nn.Constant(constant)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         constant = self.constant()
         if constant is not None:
-            return g.op("Expand", g.const(constant), g.op("Shape", x[0].name))
-        inner = g.add(g.mul(x[0].name, self.p.scale), self.p.shift)
+            return g.op("Expand", g.const(constant), g.op("Shape", x[0]))
+        inner = g.add(g.mul(x[0], self.p.scale), self.p.shift)
         if self.p.power == 1:
-            return inner if inner != x[0].name else g.op("Identity", inner)
+            return inner if inner is not x[0] else g.op("Identity", inner)
         return g.op("Pow", inner, g.const(self.p.power))
 
 
@@ -210,8 +228,8 @@ class Exp(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Exp(self.inner, self.outer)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.mul(g.op("Exp", g.mul(x[0].name, self.inner)), self.outer)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.mul(g.op("Exp", g.mul(x[0], self.inner)), self.outer)
 
 
 @layer_type("Log")
@@ -229,8 +247,8 @@ class Log(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Log(self.p.scale, self.p.shift, self.factor)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.mul(g.op("Log", g.add(g.mul(x[0].name, self.p.scale), self.p.shift)), self.factor)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.mul(g.op("Log", g.add(g.mul(x[0], self.p.scale), self.p.shift)), self.factor)
 
 
 @dataclass
@@ -247,8 +265,8 @@ class Threshold(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Threshold(self.p.threshold)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.cast(g.op("Greater", x[0].name, g.const(self.p.threshold)), "float")
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.cast(g.op("Greater", x[0], g.const(self.p.threshold)), "float")
 
 
 @dataclass
@@ -272,8 +290,8 @@ class Clip(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Clip(self.p.min, self.p.max)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Clip", x[0].name, g.const(self.p.min), g.const(self.p.max))
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Clip", x[0], g.const(self.p.min), g.const(self.p.max))
 
 
 @dataclass
@@ -290,8 +308,8 @@ class Swish(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Swish(self.p.beta)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Mul", x[0].name, g.op("Sigmoid", g.mul(x[0].name, self.p.beta)))
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Mul", x[0], g.op("Sigmoid", g.mul(x[0], self.p.beta)))
 
 
 @layer_type("HardSwish")
@@ -301,9 +319,9 @@ class HardSwish(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Hardswish()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        clipped = g.op("Clip", g.add(x[0].name, 3.0), g.const(0.0), g.const(6.0))
-        return g.mul(g.op("Mul", x[0].name, clipped), 1 / 6)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        clipped = g.op("Clip", g.add(x[0], 3.0), g.const(0.0), g.const(6.0))
+        return g.mul(g.op("Mul", x[0], clipped), 1 / 6)
 
 
 @dataclass
@@ -329,8 +347,8 @@ class Softmax(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Softmax(self.axis(self.p.axis, len(bottoms[0])))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Softmax", x[0].name, axis=self.axis(self.p.axis, x[0].rank))
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Softmax", x[0], axis=self.axis(self.p.axis, x[0].rank))
 
 
 def check_softmax(layer: Operator, p: SoftmaxParameter) -> None:
@@ -342,6 +360,7 @@ def check_softmax(layer: Operator, p: SoftmaxParameter) -> None:
 class DropoutParameter:
     scale_train: bool = True
     dropout_ratio: float = 0.5
+    sample_weights_test: bool = False  # caffe-segnet: draw in the TEST phase too
 
 
 @layer_type("Dropout")
@@ -358,9 +377,14 @@ class Dropout(Operator):
     def setup(self) -> None:
         if not 0 <= self.p.dropout_ratio < 1:
             self.fail(f"expected a dropout_ratio from 0 to below 1, got {self.p.dropout_ratio}")
+        if self.p.sample_weights_test and self.phase is Phase.TEST:
+            self.fail(
+                "sample_weights_test draws other numbers in every TEST pass (Bayesian SegNet), which no conversion "
+                "can be compared with; take it out of the text for the net without drawing"
+            )
 
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Dropout(self.p.dropout_ratio) if self.p.scale_train else nn.UnscaledDropout(self.p.dropout_ratio)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return x[0].name if self.p.scale_train else g.op("Mul", x[0], g.const(1 - self.p.dropout_ratio))
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return x[0] if self.p.scale_train else g.op("Mul", x[0], g.const(1 - self.p.dropout_ratio))

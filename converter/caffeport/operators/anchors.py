@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from .onnx_builder import Emitter, Input
+    from .onnx_builder import Emitter, Tensor
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def pixel_sizes(base_size: float, ratios: Sequence[float], scales: Sequence[floa
     return tuple(sizes)
 
 
-def onnx_decoded(g: Emitter, anchors: Anchors, deltas: Input, limit: Input) -> tuple[str, str]:
+def onnx_decoded(g: Emitter, anchors: Anchors, deltas: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
     """Corners (low, high), each (1, H, W, A, 2), of the boxes that deltas (1, 4 A, H, W) make of the anchors.
 
     They are clipped to 0 and ``limit`` (2), the last column and row.
@@ -93,7 +93,7 @@ def onnx_decoded(g: Emitter, anchors: Anchors, deltas: Input, limit: Input) -> t
     return low, high
 
 
-def onnx_suppressed(g: Emitter, boxes: Input, count: str, threshold: float, most: int) -> str:
+def onnx_suppressed(g: Emitter, boxes: Tensor, count: Tensor, threshold: float, most: int) -> Tensor:
     """Indices [R] of the boxes (K, 4), ``count`` [1] of them, that stay, best first.
 
     A box goes if it overlaps a better one that stays by more than ``threshold``; 0 < most: no more than so many stay.

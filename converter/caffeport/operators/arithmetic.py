@@ -42,20 +42,22 @@ class Eltwise(Operator):
         self.same_shape(bottoms)
         return [bottoms[0]]
 
+    def demanded_bottom(self, index: int, known: Shape) -> Shape | None:
+        return known
+
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Eltwise(self.p.operation.name, self.p.coeff)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        names = [bottom.name for bottom in x]
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         if self.p.operation is EltwiseOp.SUM:
-            scaled = [g.mul(n, c) for n, c in zip(names, self.p.coeff or [1.0] * len(names), strict=True)]
+            scaled = [g.mul(bottom, c) for bottom, c in zip(x, self.p.coeff or [1.0] * len(x), strict=True)]
             return g.op("Add" if len(scaled) == 2 else "Sum", *scaled)
         if self.p.operation is EltwiseOp.MAX:
-            return g.op("Max", *names)
-        made = names[0]
-        for name in names[1:]:
-            made = g.op("Mul", made, name)
-        return made
+            return g.op("Max", *x)
+        product = x[0]
+        for factor in x[1:]:
+            product = g.op("Mul", product, factor)
+        return product
 
 
 class ReductionOp(enum.Enum):
@@ -84,10 +86,10 @@ class Reduction(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Reduction(self.p.operation.name, self.axis(self.p.axis, len(bottoms[0])), self.p.coeff)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         kinds = {"SUM": "ReduceSum", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}
         axes = range(self.axis(self.p.axis, x[0].rank), x[0].rank)
-        return g.mul(g.reduce(kinds[self.p.operation.name], x[0].name, axes, keepdims=False), self.p.coeff)
+        return g.mul(g.reduce(kinds[self.p.operation.name], x[0], axes, keepdims=False), self.p.coeff)
 
 
 @layer_type("Axpy")
@@ -106,11 +108,11 @@ class Axpy(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Axpy()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        scale = x[0].name
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        scale = x[0]
         if x[0].rank == 2:
             scale = g.unsqueeze(scale, range(2, x[1].rank))
-        return g.op("Add", g.op("Mul", scale, x[1].name), x[2].name)
+        return g.op("Add", g.op("Mul", scale, x[1]), x[2])
 
 
 @dataclass
@@ -146,9 +148,9 @@ class ChannelScale(Operator):
         p = self.p
         return nn.ChannelScale(p.do_forward, p.do_backward_feature, p.do_backward_scale)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         if not self.p.do_forward:
-            return x[0].name
+            return x[0]
         for axis in range(1, x[0].rank):
             x[0].static(axis)
-        return g.op("Mul", x[0].name, g.op("Reshape", x[1].name, g.ints([-1, 1, *x[0].shape[2:]])))
+        return g.op("Mul", x[0], g.op("Reshape", x[1], g.ints([-1, 1, *x[0].shape[2:]])))

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 import numpy as np
 
 from ..errors import NetError, shape_text
+from ..formats.prototxt import Message
 from ..wiring import Reached
 from .fillers import FillerParameter
 from .onnx_builder import Emitter, Shape, Tensor
@@ -91,6 +92,8 @@ class LayerContext:
     loss: LossParameter = field(default_factory=LossParameter)
     transform: Any = None
     options: dict[str, Any] = field(default_factory=dict)
+    text: Message | None = None  # the layer's message in the net's text, where it has one
+    propagate_down: tuple[bool, ...] = ()  # of each bottom: may its gradient pass on? Empty: yes
 
 
 def layer_type(*types: str) -> Callable[[LayerClass], LayerClass]:
@@ -204,8 +207,8 @@ class Operator:
         """The axis from which on the one bottom is flattened before the torch module takes it; None: as it is."""
         return None
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str | list[str]:
-        """Emit standard ONNX operators; returns the name of each top."""
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor | Sequence[Tensor]:
+        """Emit standard ONNX operators on the bottoms ``x``; returns the tensor of each top."""
         g.refuse("it has no ONNX form")
 
     # What some subclasses override.
@@ -220,6 +223,13 @@ class Operator:
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
         """Random numbers that this bottom can take (labels, indices), or None where any number will do."""
+        return None
+
+    def demanded_bottom(self, index: int, known: Shape) -> Shape | None:
+        """The shape that the layer demands of a bottom, from the first bottom whose shape is known; None for no demand.
+
+        It gives the size of an input that no text tells.
+        """
         return None
 
     def classes(self, bottoms: list[Shape]) -> int | None:

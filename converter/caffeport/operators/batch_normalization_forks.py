@@ -163,8 +163,9 @@ class BN(Operator):
         if self.is_segnet:
             return flat[0], flat[1]
         weight, bias, mean, last = flat
-        scale = weight * (last if self.inverse else 1 / np.sqrt(last + self.eps))
-        return scale, bias - mean * scale
+        with np.errstate(divide="ignore", invalid="ignore"):  # a variance of 0 with an eps of 0
+            scale = weight * (last if self.inverse else 1 / np.sqrt(last + self.eps))
+            return scale, np.where(mean == 0, bias, bias - mean * scale)
 
     @property
     def by_batch(self) -> bool:
@@ -174,15 +175,15 @@ class BN(Operator):
     def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         return None if self.by_batch else self.affine(blobs)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str | list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor | list[Tensor]:
         channels = (x[0].shape[1], *[1] * (x[0].rank - 2))
         if not self.by_batch:
             scale = g.derived("scale", channels, lambda blobs: self.affine(blobs)[0])
             shift = g.derived("shift", channels, lambda blobs: self.affine(blobs)[1])
-            return g.op("Add", g.op("Mul", x[0].name, scale), shift)
+            return g.op("Add", g.op("Mul", x[0], scale), shift)
         axes = [axis for axis in range(x[0].rank) if axis != 1]
-        mean = g.reduce("ReduceMean", x[0].name, axes)
-        centered = g.op("Sub", x[0].name, mean)
+        mean = g.reduce("ReduceMean", x[0], axes)
+        centered = g.op("Sub", x[0], mean)
         variance = g.reduce("ReduceMean", g.op("Mul", centered, centered), axes)
         eps = SEGNET_EPS if self.is_segnet else self.eps
         made = g.op("Div", centered, g.op("Sqrt", g.add(variance, eps)))

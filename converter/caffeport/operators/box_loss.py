@@ -116,5 +116,5 @@ class BoxAnnotatorOHEM(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.BoxAnnotatorOHEM(self.p.roi_per_img, self.p.ignore_label)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         g.refuse("it chooses examples to train on")

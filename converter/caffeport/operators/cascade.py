@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import CaffeportWarning
 from .base import Operator, Phase, Shape, count, layer_type, nn
 from .detection import SaveOutputParameter
 
 if TYPE_CHECKING:
-    from .onnx_builder import Emitter, Input, Tensor
+    from .onnx_builder import Emitter, Tensor
 
 NMS_TYPES = ("IOU", "IOMU", "IOFU")
 """What an intersection is divided by: the union, the smaller area, the first area."""
@@ -73,8 +75,8 @@ class DecodeBBox(RowBoxes):
     """Regions (R, 5) moved by the second four of deltas (R, 8); (R, 5, 1, 1). Widths are x2 - x1 + 1.
 
     In the TRAIN phase boxes whose corners are the wrong way round are left out and, with a third bottom whose last
-    column is their overlap with the truth, those of gt_iou_thr and more. No gradient passes. In the TEST phase a third
-    bottom does nothing, where Caffe stops.
+    column is their overlap with the truth, those of gt_iou_thr and more; in the TEST phase, where the fork refuses a
+    third bottom, it is passed over with a note. No gradient passes.
     zhaoweicai/cascade-rcnn ``decode_bbox_layer.cpp``.
     """
 
@@ -87,6 +89,12 @@ class DecodeBBox(RowBoxes):
         self.spread = Spread.of(self)
         if self.phase is Phase.TRAIN:
             self.varying_axis = 0  # type: ignore[misc]
+        elif self.context.num_bottoms == 3:
+            warnings.warn(
+                f'layer "{self.name}" ({self.type}): its third bottom is for the TRAIN phase, and is passed over',
+                CaffeportWarning,
+                stacklevel=2,
+            )
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         rows = {self.rows("deltas", bottoms[0], 8), self.rows("regions", bottoms[1], 5), *(b[0] for b in bottoms[2:])}
@@ -103,7 +111,7 @@ class DecodeBBox(RowBoxes):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.DecodeBBox(self.spread, self.p.gt_iou_thr if self.phase is Phase.TRAIN else None)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         if self.phase is Phase.TRAIN:
             g.refuse("in the TRAIN phase it chooses examples to train on")
         deltas = g.slice(g.op("Reshape", x[0], g.ints([-1, 8])), [1], [4], [8])
@@ -113,7 +121,7 @@ class DecodeBBox(RowBoxes):
         return g.unsqueeze(g.op("Concat", image, *corners, axis=1), [2, 3])
 
 
-def onnx_decoded(g: Emitter, deltas: Input, low: Input, high: Input, spread: Spread) -> tuple[str, str]:
+def onnx_decoded(g: Emitter, deltas: Tensor, low: Tensor, high: Tensor, spread: Spread) -> tuple[Tensor, Tensor]:
     """Corners (..., 2) of boxes (..., 4 deltas) of the regions that reach from ``low`` to ``high``."""
     deltas = g.op("Add", g.op("Mul", deltas, g.const(spread.std)), g.const(spread.mean))
     move, grow = g.ops("Split", 2, deltas, g.ints([2, 2]), axis=-1)
@@ -172,7 +180,7 @@ class ScaleRoute(RowBoxes):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ScaleRoute(*self.limits)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str | list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor | list[Tensor]:
         least, most, middle = self.limits
         _, low, high = g.split(g.op("Reshape", x[0], g.ints([-1, 5])), 1, [1, 2, 2], 3)
         width, height = g.split(g.op("Sub", high, low), 1, [1, 1], 2)
@@ -245,7 +253,7 @@ class FrcnnOutput(RowBoxes):
         suppression = (p.conf_thr, p.iou_thr, p.nms_type, p.max_det_num)
         return nn.FrcnnOutput(self.spread, self.class_aware, suppression)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         p, classes = self.p, count(x[0].shape, 1)
         refuse_other_overlaps(g, p.nms_type)
         scores = g.op("Reshape", x[0], g.ints([-1, classes]))
@@ -289,8 +297,8 @@ def refuse_other_overlaps(g: Emitter, nms_type: str) -> None:
 
 
 def onnx_chosen(
-    g: Emitter, boxes: Input, scores: Input, valid: Input, most: Sequence[int], threshold: float, whole_pixels: bool
-) -> tuple[str, str, str]:
+    g: Emitter, boxes: Tensor, scores: Tensor, valid: Tensor, most: Sequence[int], threshold: float, whole_pixels: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """(batch [M, 1], boxes (M, 4), scores (M, 1)) that are kept of boxes (B, K, 4) with scores (B, K).
 
     most: how many a batch before and after suppression, 0 meaning all. whole_pixels: both end pixels are of a box. The

@@ -90,21 +90,21 @@ class Normalize(Operator):
         p = self.p
         return nn.Normalize(p.normalize_type, p.eps, p.fix_gradient, p.bp_norm, self.context.num_tops == 2)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str | list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor | list[Tensor]:
         if self.is_ssd:
             return self._onnx_ssd(g, x[0])
-        name = g.unsqueeze(x[0].name, range(x[0].rank, 4))
+        image = g.unsqueeze(x[0], range(x[0].rank, 4))
         if self.p.normalize_type == "L2":
-            norm = g.op("Sqrt", g.add(g.reduce("ReduceSumSquare", name, [1]), self.p.eps))
+            norm = g.op("Sqrt", g.add(g.reduce("ReduceSumSquare", image, [1]), self.p.eps))
         else:
-            norm = g.add(g.reduce("ReduceL1", name, [1]), self.p.eps)
-        return [g.op("Div", name, norm), norm][: self.context.num_tops]
+            norm = g.add(g.reduce("ReduceL1", image, [1]), self.p.eps)
+        return [g.op("Div", image, norm), norm][: self.context.num_tops]
 
-    def _onnx_ssd(self, g: Emitter, x: Tensor) -> str:
+    def _onnx_ssd(self, g: Emitter, x: Tensor) -> Tensor:
         axes = range(1, x.rank) if self.ssd.across_spatial else [1]
-        norm = g.op("Sqrt", g.add(g.reduce("ReduceSumSquare", x.name, axes), self.ssd.eps))
+        norm = g.op("Sqrt", g.add(g.reduce("ReduceSumSquare", x, axes), self.ssd.eps))
         shape = (1,) if self.ssd.channel_shared else (x.shape[1], *[1] * (x.rank - 2))
-        return g.op("Mul", g.op("Div", x.name, norm), g.blob(0, shape))
+        return g.op("Mul", g.op("Div", x, norm), g.blob(0, shape))
 
 
 @dataclass
@@ -184,27 +184,23 @@ class InnerDistance(Operator):
         axis = self.axis(p.axis, len(bottoms[0]))
         return nn.InnerDistance(p.distance_type, axis, eps, p.update_center_only, wants_derivative(self))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         axis, size, outputs = self.sizes([bottom.shape for bottom in x])
         flat = g.flatten_to_2d(x[0], axis)
         if not self.has_weight:
-            weight = x[1].name if x[1].rank == 2 else g.op("Reshape", x[1].name, g.ints([outputs, size]))
+            weight = x[1] if x[1].rank == 2 else g.op("Reshape", x[1], g.ints([outputs, size]))
         else:
             weight = onnx_unit_rows(g, (outputs, size), self.p.normalize_eps) if self.p.normalize else g.blob(0)
         if self.p.distance_type == "L1":
             apart = g.op("Sub", g.unsqueeze(flat, [1]), g.unsqueeze(weight, [0]))
-            made = g.reduce("ReduceL1", apart, [2], keepdims=False)
+            distances = g.reduce("ReduceL1", apart, [2], keepdims=False)
         else:
             # |x|^2 + |w|^2 - 2 x.w: no (N, outputs, K) intermediate.
             lengths = g.reduce("ReduceSumSquare", weight, [1], keepdims=False)
             crossed = g.op("Gemm", flat, weight, lengths, alpha=-2.0, transB=1)
-            made = g.op("Add", crossed, g.reduce("ReduceSumSquare", flat, [1]))
-            made = g.op("Max", made, g.const(0.0))
-        if axis == 1:
-            return made
-        from .inner_product import flat_top
-
-        return g.reshape(flat_top(made, g.tops[0]), g.tops[0])
+            distances = g.op("Add", crossed, g.reduce("ReduceSumSquare", flat, [1]))
+            distances = g.op("Max", distances, g.const(0.0))
+        return distances if axis == 1 else g.reshape(distances, g.tops[0])
 
 
 @dataclass
@@ -226,8 +222,8 @@ class Flip(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Flip(self.axes())
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.reverse(x[0].name, self.axes()) if self.axes() else x[0].name
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.reverse(x[0], self.axes()) if self.axes() else x[0]
 
 
 class LabelSpecific(Operator):
@@ -257,12 +253,12 @@ class LabelSpecific(Operator):
     def has_onnx(self) -> bool:
         return not self.acts_in_test() and self.context.num_tops == 1
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         if self.acts_in_test():
             g.refuse(f"with {self.in_test} it needs labels")
         if self.context.num_tops > 1:
             g.refuse("its second top is for training")
-        return x[0].name
+        return x[0]
 
 
 @dataclass

@@ -92,7 +92,7 @@ class MarginInnerProduct(Operator):
             self.unit, self.exact or not self.unit, self.context.num_tops,
         )  # fmt: skip
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         g.refuse("it needs labels")
 
 

@@ -35,7 +35,7 @@ def unit_rows(weight: np.ndarray, eps: float) -> np.ndarray:
     return (weight / norm).astype(np.float32)
 
 
-def onnx_unit_rows(g: Emitter, shape: Shape, eps: float, transposed: bool = False) -> str:
+def onnx_unit_rows(g: Emitter, shape: Shape, eps: float, transposed: bool = False) -> Tensor:
     """The layer's weight (blob 0) with its rows, or columns, of unit length; shared by layers of the same eps."""
 
     def change(weight: np.ndarray) -> np.ndarray:
@@ -112,24 +112,22 @@ class InnerProduct(Operator):
         eps = self.p.normalize_eps if self.p.normalize and len(bottoms) == 1 else None
         return nn.InnerProduct(names, shapes, self.axis(self.p.axis, len(bottoms[0])), self.p.transpose, eps)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         axis, size, outputs = self.sizes([bottom.shape for bottom in x])
         flat = g.flatten_to_2d(x[0], axis)
         operands, trans_b = self._onnx_operands(g, x, size, outputs)
-        made = g.op("Gemm", flat, *operands, transB=trans_b)
-        if axis == 1:
-            return made
-        return g.reshape(flat_top(made, g.tops[0]), g.tops[0])
+        product = g.op("Gemm", flat, *operands, transB=trans_b)
+        return product if axis == 1 else g.reshape(product, g.tops[0])
 
-    def _onnx_operands(self, g: Emitter, x: tuple[Tensor, ...], size: int, outputs: int) -> tuple[list[str], int]:
+    def _onnx_operands(self, g: Emitter, x: tuple[Tensor, ...], size: int, outputs: int) -> tuple[list[Tensor], int]:
         trans_b = int(not self.p.transpose)
         if len(x) > 1:
-            weight, shape = x[1].name, (size, outputs) if self.p.transpose else (outputs, size)
+            weight, shape = x[1], (size, outputs) if self.p.transpose else (outputs, size)
             if x[1].shape != shape:
                 for i in range(x[1].rank):
                     x[1].static(i)
                 weight = g.op("Reshape", weight, g.ints(list(shape)))
-            bias = [g.op("Reshape", x[2].name, g.ints([-1]))] if len(x) > 2 else g.blobs()
+            bias = [g.op("Reshape", x[2], g.ints([-1]))] if len(x) > 2 else g.blobs()
             return [weight, *bias], trans_b
         if self.p.normalize:
             shape = (size, outputs) if self.p.transpose else (outputs, size)
@@ -143,14 +141,6 @@ class InnerProduct(Operator):
     def absorb(self, top: Shape, blobs: list[np.ndarray], scale: np.ndarray, shift: np.ndarray) -> list[np.ndarray]:
         weight = blobs[0] * (scale[None, :] if self.p.transpose else scale[:, None])
         return [weight, shift + (blobs[1] * scale if len(blobs) > 1 else 0)]
-
-
-def flat_top(name: str, top: Tensor) -> Tensor:
-    """The 2-D result of a Gemm, from which ``top`` is reshaped."""
-    from .onnx_builder import Tensor
-
-    dynamic = frozenset({0}) if top.dynamic - {top.rank - 1} else frozenset()
-    return Tensor(name, (count(top.shape, 0, -1), top.shape[-1]), dynamic)
 
 
 @dataclass
@@ -187,6 +177,6 @@ class Embed(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Embed(self.p.input_dim, self.p.num_output, self.p.bias_term)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        rows = g.op("Gather", g.blob(0), g.cast(x[0].name, "int64"), axis=0)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        rows = g.op("Gather", g.blob(0), g.cast(x[0], "int64"), axis=0)
         return g.op("Add", rows, g.blob(1)) if self.p.bias_term else rows

@@ -55,7 +55,7 @@ class Loss(Operator):
         """Labels 0 and 1, as far as ``classes`` allows."""
         return random.integers(0, 2, shape) if index == 1 else None
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         g.refuse(f"it is a {self.role.value} layer")
 
 

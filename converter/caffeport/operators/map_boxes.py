@@ -13,7 +13,7 @@ from .base import Operator, Shape, count, layer_type, nn
 from .cascade import BBoxRegParameter, Spread, check_suppression, onnx_chosen, refuse_other_overlaps
 
 if TYPE_CHECKING:
-    from .onnx_builder import Emitter, Input, Tensor
+    from .onnx_builder import Emitter, Tensor
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class MapBoxes(Operator):
         tops: list[Shape] = [(rows, 5, 1, 1), (rows, 6, 1, 1)]
         return tops[: self.context.num_tops]
 
-    def onnx_corners(self, g: Emitter, deltas: Input, fields: Fields) -> str:
+    def onnx_corners(self, g: Emitter, deltas: Tensor, fields: Fields) -> Tensor:
         """Clipped boxes (N, G H W, 4) of deltas (N, G, 4, H, W)."""
         from .detection import onnx_range
 
@@ -119,7 +119,7 @@ class MapBoxes(Operator):
         images = g.slice(sizes, [0], [0], [1])
         return g.op("Reshape", boxes, g.op("Concat", images, g.ints([-1, 4]), axis=0))
 
-    def onnx_rows(self, g: Emitter, boxes: str, scores: str) -> list[str]:
+    def onnx_rows(self, g: Emitter, boxes: Tensor, scores: Tensor) -> list[Tensor]:
         """The tops, from boxes (N, K, 4) and scores (N, K) of all maps."""
         p = self.selection
         refuse_other_overlaps(g, p.nms_type)
@@ -199,7 +199,7 @@ class BoxGroupOutput(MapBoxes):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.BoxGroupOutput(self.fields, self.selection, self.context.num_tops)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str | list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor | list[Tensor]:
         boxes, scores = [], []
         for fields, prob, deltas in zip(self.fields, x[::2], x[1::2], strict=True):
             group = len(fields.sizes)
@@ -255,7 +255,7 @@ class BoxOutput(MapBoxes):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.BoxOutput(self.fields, self.selection, self.context.num_tops)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str | list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor | list[Tensor]:
         classes = x[0].shape[1] - 4
         boxes, scores = [], []
         for fields, bottom in zip(self.fields, x, strict=True):

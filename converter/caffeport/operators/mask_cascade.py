@@ -48,7 +48,7 @@ class ROIWarping(RegionPooling):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ROIWarping((self.p.pooled_h, self.p.pooled_w), self.p.spatial_scale)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         p = self.p
         image, low, high = g.split(self.onnx_regions(g, x[1]), 1, [1, 2, 2], 3)
         start, end = (onnx_rounded(g, g.mul(corner, p.spatial_scale)) for corner in (low, high))
@@ -118,7 +118,7 @@ class MaskLayer(TestPhaseLayer):
         side = self.option("mask_size", 21)
         return nn.Reshape([0, 1, side, side], 0, len(bottoms[0]))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         side = self.option("mask_size", 21)
         return g.op("Reshape", x[0], g.ints([-1, 1, side, side]))
 
@@ -150,7 +150,7 @@ class StageBridgeLayer(RowBoxes, TestPhaseLayer):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.StageBridge()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         classes = count(x[2].shape, 1)
         regions = g.op("Reshape", x[0], g.ints([-1, 5]))
         _, low, high = g.split(regions, 1, [1, 2, 2], 3)

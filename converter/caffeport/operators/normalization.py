@@ -23,8 +23,8 @@ class BatchNormParameter:
     moving_average_fraction: float = 0.999
     eps: float = 1e-5
     scale_bias: bool = False  # NVCaffe: Scale's two blobs within this layer
-    scale_filler: FillerParameter = field(default_factory=lambda: FillerParameter(value=1.0))
-    bias_filler: FillerParameter = field(default_factory=FillerParameter)
+    scale_filler: FillerParameter | None = None
+    bias_filler: FillerParameter | None = None
     engine: Word = Word()
 
 
@@ -34,7 +34,7 @@ class BatchNorm(Operator):
 
     Blobs: sums of mean and variance (C,), and the factor (1,) they are divided by (0 counts as: both 0).
     Statistics of the batch in the TRAIN phase or where use_global_stats is false; NVCaffe's scale_bias
-    adds two blobs that scale and shift the result.
+    adds two blobs that scale and shift the result, and so does either of their fillers without it.
     """
 
     schemas = {"batch_norm_param": BatchNormParameter}
@@ -43,6 +43,7 @@ class BatchNorm(Operator):
     def setup(self) -> None:
         if not self.p.eps >= 0:  # the root of a negative number, for a channel whose variance is small
             self.fail(f"expected an eps of 0 or more, got {self.p.eps:g}")
+        self.scale_bias = self.p.scale_bias or self.p.scale_filler is not None or self.p.bias_filler is not None
 
     def channels(self, bottom: Shape) -> int:
         return bottom[1] if len(bottom) > 1 else 1
@@ -54,12 +55,13 @@ class BatchNorm(Operator):
             BlobSpec("variance", size, trained=False),
             BlobSpec("scale_factor", (1,), trained=False),
         ]
-        if self.p.scale_bias:
-            specs += [BlobSpec("weight", size, self.p.scale_filler), BlobSpec("bias", size, self.p.bias_filler)]
+        if self.scale_bias:
+            weight = self.p.scale_filler or FillerParameter(value=1.0)
+            specs += [BlobSpec("weight", size, weight), BlobSpec("bias", size, self.p.bias_filler or FillerParameter())]
         return specs
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.BatchNorm(self.p.eps, self.p.moving_average_fraction, self.p.use_global_stats, self.p.scale_bias)
+        return nn.BatchNorm(self.p.eps, self.p.moving_average_fraction, self.p.use_global_stats, self.scale_bias)
 
     def statistics(self, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """(scale, shift) in float64: y = x * scale + shift."""
@@ -68,11 +70,11 @@ class BatchNorm(Operator):
         mean, variance = (np.asarray(blob, np.float64) * divisor for blob in blobs[:2])
         scale = 1.0 / np.sqrt(variance + self.p.eps)
         shift = -mean * scale
-        if self.p.scale_bias:
+        if self.scale_bias:
             return scale * blobs[3], shift * blobs[3] + blobs[4]
         return scale, shift
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         if self.p.use_global_stats is False:
             return self._onnx_batch_statistics(g, x[0])
         channels = self.channels(x[0].shape)
@@ -87,19 +89,19 @@ class BatchNorm(Operator):
         if x[0].rank < 2:
             scale = g.derived("scale", (1,), lambda blobs: self.statistics(blobs)[0])
             shift = g.derived("shift", (1,), lambda blobs: self.statistics(blobs)[1])
-            return g.op("Add", g.op("Mul", x[0].name, scale), shift)
-        weight = g.blob(3) if self.p.scale_bias else g.const(np.ones(channels))
-        bias = g.blob(4) if self.p.scale_bias else g.const(np.zeros(channels))
+            return g.op("Add", g.op("Mul", x[0], scale), shift)
+        weight = g.blob(3) if self.scale_bias else g.const(np.ones(channels))
+        bias = g.blob(4) if self.scale_bias else g.const(np.zeros(channels))
         mean = g.derived("mean", (channels,), divided(0))
         variance = g.derived("variance", (channels,), divided(1))
-        return g.op("BatchNormalization", x[0].name, weight, bias, mean, variance, epsilon=self.p.eps)
+        return g.op("BatchNormalization", x[0], weight, bias, mean, variance, epsilon=self.p.eps)
 
-    def _onnx_batch_statistics(self, g: Emitter, x: Tensor) -> str:
+    def _onnx_batch_statistics(self, g: Emitter, x: Tensor) -> Tensor:
         axes = [axis for axis in range(x.rank) if axis != 1 or x.rank == 1]
-        centered = g.op("Sub", x.name, g.reduce("ReduceMean", x.name, axes))
+        centered = g.op("Sub", x, g.reduce("ReduceMean", x, axes))
         variance = g.reduce("ReduceMean", g.op("Mul", centered, centered), axes)
         made = g.op("Div", centered, g.op("Sqrt", g.add(variance, self.p.eps)))
-        if self.p.scale_bias:
+        if self.scale_bias:
             shape = (self.channels(x.shape), *[1] * max(x.rank - 2, 0))
             made = g.op("Add", g.op("Mul", made, g.blob(3, shape)), g.blob(4, shape))
         return made
@@ -154,10 +156,10 @@ class Broadcast(Operator):
         axis, operand = self.aligned(bottoms)
         return (*operand, *[1] * (len(bottoms[0]) - axis - len(operand)))
 
-    def onnx_operand(self, g: Emitter, x: tuple[Tensor, ...]) -> str:
+    def onnx_operand(self, g: Emitter, x: tuple[Tensor, ...]) -> Tensor:
         """The second bottom, shaped to broadcast."""
         trailing = len(self.spread([bottom.shape for bottom in x])) - x[1].rank
-        return g.unsqueeze(x[1].name, [x[1].rank + i for i in range(trailing)])
+        return g.unsqueeze(x[1], [x[1].rank + i for i in range(trailing)])
 
 
 @layer_type("Scale")
@@ -180,12 +182,12 @@ class Scale(Broadcast):
             return weight
         return np.clip(weight, self.p.min_value, self.p.max_value)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         spread = self.spread([bottom.shape for bottom in x])
         if len(x) == 2:
-            made = g.op("Mul", x[0].name, self.onnx_operand(g, x))
+            made = g.op("Mul", x[0], self.onnx_operand(g, x))
         else:
-            made = g.op("Mul", x[0].name, g.blob(0, spread, self.clamp, "scale"))
+            made = g.op("Mul", x[0], g.blob(0, spread, self.clamp, "scale"))
         if self.p.bias_term:
             made = g.op("Add", made, g.blob(len(g.blobs()) - 1, spread, how="bias"))
         return made
@@ -213,9 +215,9 @@ class Bias(Broadcast):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Bias(self.spread(bottoms))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         operand = self.onnx_operand(g, x) if len(x) == 2 else g.blob(0, self.spread([x[0].shape]), how="bias")
-        return g.op("Add", x[0].name, operand)
+        return g.op("Add", x[0], operand)
 
     def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         return _channel_affine(self, bottom, lambda: (1.0, blobs[0]))
@@ -268,7 +270,7 @@ class LRN(Operator):
             return across(p.local_size, p.alpha, p.beta, p.k)
         return nn.LRNWithinChannel(p.local_size, p.alpha, p.beta)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         p, across = self.p, self.p.norm_region is NormRegion.ACROSS_CHANNELS
         axes = [1] if across else [2, 3]
         size, alpha = p.local_size, p.alpha
@@ -276,21 +278,21 @@ class LRN(Operator):
             size, alpha = within(size, alpha, [x[0].static(axis) for axis in axes])
         if not across:
             half = (size - 1) // 2
-            squares = g.pad(g.op("Mul", x[0].name, x[0].name), [0, 0, half, half], [0, 0, half, half])
+            squares = g.pad(g.op("Mul", x[0], x[0]), [0, 0, half, half], [0, 0, half, half])
             mean = g.op("AveragePool", squares, kernel_shape=[size] * 2, strides=[1, 1])
-            return g.op("Mul", x[0].name, g.op("Pow", g.add(g.mul(mean, alpha), 1.0), g.const(-p.beta)))
+            return g.op("Mul", x[0], g.op("Pow", g.add(g.mul(mean, alpha), 1.0), g.const(-p.beta)))
         if alpha > 0 and p.beta > 0:
-            return g.op("LRN", x[0].name, size=size, alpha=alpha, beta=p.beta, bias=p.k)
+            return g.op("LRN", x[0], size=size, alpha=alpha, beta=p.beta, bias=p.k)
         return self._onnx_across(g, x[0], size, alpha)
 
-    def _onnx_across(self, g: Emitter, x: Tensor, size: int, alpha: float) -> str:
+    def _onnx_across(self, g: Emitter, x: Tensor, size: int, alpha: float) -> Tensor:
         """What ONNX Runtime's LRN refuses: the sum over channels as a pooling over the rows of (N, 1, C, H W)."""
         half = (size - 1) // 2
-        squares = g.op("Reshape", g.op("Mul", x.name, x.name), g.ints([0, 1, x.static(1), -1]))
+        squares = g.op("Reshape", g.op("Mul", x, x), g.ints([0, 1, x.static(1), -1]))
         squares = g.pad(squares, [0, 0, half, 0], [0, 0, half, 0])
         mean = g.op("AveragePool", squares, kernel_shape=[size, 1], strides=[1, 1])
         factor = g.op("Pow", g.add(g.mul(mean, alpha), self.p.k), g.const(-self.p.beta))
-        return g.op("Mul", x.name, g.op("Reshape", factor, g.op("Shape", x.name)))
+        return g.op("Mul", x, g.op("Reshape", factor, g.op("Shape", x)))
 
 
 def within(size: int, alpha: float, extents: Sequence[int]) -> tuple[int, float]:
@@ -325,9 +327,9 @@ class MVN(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.MVN(self.axes(4), self.p.normalize_variance, self.p.eps)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        axes, name = self.axes(4), g.unsqueeze(x[0].name, range(x[0].rank, 4))
-        centered = g.op("Sub", name, g.reduce("ReduceMean", name, axes))
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        axes, image = self.axes(4), g.unsqueeze(x[0], range(x[0].rank, 4))
+        centered = g.op("Sub", image, g.reduce("ReduceMean", image, axes))
         if not self.p.normalize_variance:
             return centered
         variance = g.reduce("ReduceMean", g.op("Mul", centered, centered), axes)

@@ -1,23 +1,22 @@
-"""What layers write ONNX with: nodes, constants and weights by name. Imports no onnx.
+"""What layers write ONNX with: nodes, constants and weights, as tensors that know their shape. Imports no onnx.
 
 Differences between opsets (13 to 21) live here, so that a layer says what it wants only once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from ..errors import ExportError
 from ..naming import Names
+from . import onnx_shapes  # noqa: F401 - the rules that Tensor.shape goes by
+from .onnx_tensor import NeedsStaticShape, Node, Shape, Subgraph, Tensor
 
 OPSETS = range(13, 22)
-
-
-Shape = tuple[int, ...]
 
 
 class BlobOf(Protocol):
@@ -55,62 +54,6 @@ class BuiltLayer(Protocol):
     def blobs(self) -> list[np.ndarray]: ...
 
 
-class NeedsStaticShape(Exception):
-    """A layer's ONNX form depends on an axis that was to stay dynamic; the export tries again without."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An ONNX value: ``shape`` at the net's declared input size, ``dynamic`` the axes that may differ."""
-
-    name: str
-    shape: Shape
-    dynamic: frozenset[int] = frozenset()
-
-    @property
-    def rank(self) -> int:
-        return len(self.shape)
-
-    def static(self, axis: int) -> int:
-        """The size of an axis whose size must be known."""
-        if axis % self.rank in self.dynamic:
-            raise NeedsStaticShape(self.name)
-        return self.shape[axis]
-
-
-Input = str | Tensor
-"""What a node reads: a tensor, or the name of one."""
-
-
-def name_of(x: Input) -> str:
-    """The name of a node's input."""
-    return x if isinstance(x, str) else x.name
-
-
-@dataclass
-class Node:
-    op: str
-    inputs: list[str]
-    outputs: list[str]
-    attributes: dict[str, Any]
-    name: str
-
-    @property
-    def reads(self) -> list[str]:
-        """What the node reads, its body included."""
-        body = self.attributes.get("body")
-        return [*self.inputs, *(name for inner in body.nodes for name in inner.reads)] if body else self.inputs
-
-
-@dataclass
-class Subgraph:
-    """The body of a Scan: (name, shape) of its inputs and the names of its outputs."""
-
-    inputs: list[tuple[str, Shape]]
-    outputs: list[str]
-    nodes: list[Node] = field(default_factory=list)
-
-
 @dataclass
 class Initializer:
     """A float32 weight that is read when the file is written, not before."""
@@ -131,7 +74,7 @@ class Emitter:
         self.tops: list[Tensor] = []
         self._layer: BuiltLayer | None = None
         self._folded: tuple[list[Shape], Callable[[], list[np.ndarray]]] | None = None
-        self._blob_names: dict[tuple[int, Shape, str], str] = {}
+        self._blobs: dict[tuple[int, Shape, str], Tensor] = {}
         self._names = Names()
 
     def begin(
@@ -153,7 +96,7 @@ class Emitter:
         read = set(outputs)
         nodes = []
         for node in reversed(self.nodes):
-            if not read.isdisjoint(node.outputs):
+            if not read.isdisjoint([output.name for output in node.outputs]):
                 nodes.append(node)
                 read.update(node.reads)
         self.nodes = nodes[::-1]
@@ -173,38 +116,60 @@ class Emitter:
 
     # Nodes
 
-    def op(self, kind: str, *inputs: Input, **attributes: Any) -> str:
-        """A node with one output; returns its name."""
+    def op(self, kind: str, *inputs: Tensor | None, **attributes: Any) -> Tensor:
+        """A node with one output, which it returns; None is an input that is left out."""
         return self.ops(kind, 1, *inputs, **attributes)[0]
 
-    def ops(self, kind: str, outputs: int, *inputs: Input, **attributes: Any) -> list[str]:
-        """A node with several outputs; returns their names."""
+    def ops(self, kind: str, outputs: int, *inputs: Tensor | None, **attributes: Any) -> list[Tensor]:
+        """A node with several outputs, which it returns."""
+        for x in inputs:
+            if x is not None and not isinstance(x, Tensor):
+                title = self._layer.title if self._layer else "the net"
+                raise ExportError(
+                    f"{title}: expected tensors as inputs of {kind}, as the bottoms are and what g.op returns, "
+                    f"got the {type(x).__name__} {x!r}"
+                )
         name = self.fresh(f"{self.layer_name}/{kind}")
         names = [name] if outputs == 1 else [self.fresh(f"{name}:{i}") for i in range(outputs)]
         given = {key: value for key, value in attributes.items() if value is not None}
-        self.nodes.append(Node(kind, [name_of(x) for x in inputs], names, given, name))
-        return names
+        node = Node(kind, list(inputs), given, name)
+        node.outputs = [Tensor(output, dtype=None, node=node) for output in names]
+        self.nodes.append(node)
+        return node.outputs
 
-    def scan(self, body: Subgraph, inputs: Sequence[Input], states: int) -> list[str]:
-        return self.ops("Scan", len(body.outputs), *inputs, body=body, num_scan_inputs=len(inputs) - states)
+    def scan(
+        self,
+        step: Callable[[list[Tensor], list[Tensor]], Sequence[Tensor]],
+        states: Mapping[str, Tensor],
+        sequences: Mapping[str, Tensor],
+    ) -> list[Tensor]:
+        """A Scan along the first axis of ``sequences``; returns the last states, then what the steps gave.
 
-    def nodes_of(self, build: Callable[[], list[str]]) -> tuple[list[Node], list[str]]:
-        """Emit into a list of its own (the body of a Scan) instead of the graph."""
+        ``step`` emits one step: of the states and one slice of each sequence it makes the new states, and after them
+        what is to be collected. The keys say how states and slices are called.
+        """
+        before = [Tensor(self.fresh(f"{self.layer_name}/{key}"), x.shape, x.dynamic) for key, x in states.items()]
+        slices = [
+            Tensor(self.fresh(f"{self.layer_name}/{key}"), x.shape[1:], {axis - 1 for axis in x.dynamic if axis})
+            for key, x in sequences.items()
+        ]
         outer, self.nodes = self.nodes, []
         try:
-            outputs = build()
-            return self.nodes, outputs
+            outputs = list(step(before, slices))
+            body = Subgraph([*before, *slices], outputs, self.nodes)
         finally:
             self.nodes = outer
+        read = [*states.values(), *sequences.values()]
+        return self.ops("Scan", len(outputs), *read, body=body, num_scan_inputs=len(slices))
 
     # Constants and weights
 
-    def const(self, value: Any, dtype: Any = np.float32) -> str:
+    def const(self, value: Any, dtype: Any = np.float32) -> Tensor:
         name = self.fresh(f"{self.layer_name}/const")
-        self.constants[name] = np.array(value, dtype, order="C")
-        return name
+        array = self.constants[name] = np.array(value, dtype, order="C")
+        return Tensor(name, array.shape, dtype=array.dtype, array=array)
 
-    def ints(self, values: Sequence[int] | int) -> str:
+    def ints(self, values: Sequence[int] | int) -> Tensor:
         return self.const(values, np.int64)
 
     def blob(
@@ -213,8 +178,8 @@ class Emitter:
         shape: Shape | None = None,
         change: Callable[[np.ndarray], np.ndarray] | None = None,
         how: str = "",
-    ) -> str:
-        """The name of a blob of this layer as an initializer; the same blob gives the same name.
+    ) -> Tensor:
+        """A blob of this layer as an initializer; the same blob gives the same one.
 
         ``change`` is applied to the numbers when they are written; ``how`` names the change (blobs
         that layers share are shared per change), and ``shape`` is the shape after it.
@@ -227,18 +192,18 @@ class Emitter:
         param, spec = self._layer.params[index], self._layer.specs[index]
         final = spec.shape if shape is None else shape
         key = (id(param), final, how)
-        if key not in self._blob_names:
+        if key not in self._blobs:
             hint = f"{param.layer}.{param.spec.name}" + (f".{how}" if how else "")
-            self._blob_names[key] = self._initializer(hint, final, _loader(param, spec.shape), change)
-        return self._blob_names[key]
+            self._blobs[key] = self._initializer(hint, final, _loader(param, spec.shape), change)
+        return self._blobs[key]
 
-    def blobs(self) -> list[str]:
-        """The names of all blobs of this layer."""
+    def blobs(self) -> list[Tensor]:
+        """All blobs of this layer."""
         assert self._layer is not None
         count = len(self._folded[0]) if self._folded else len(self._layer.params)
         return [self.blob(index) for index in range(count)]
 
-    def derived(self, name: str, shape: Shape, make: Callable[[list[np.ndarray]], np.ndarray]) -> str:
+    def derived(self, name: str, shape: Shape, make: Callable[[list[np.ndarray]], np.ndarray]) -> Tensor:
         """An initializer computed from all blobs of this layer when the file is written."""
         assert self._layer is not None
         layer = self._layer
@@ -250,7 +215,7 @@ class Emitter:
         shape: Shape,
         load: Callable[[], np.ndarray],
         change: Callable[[np.ndarray], np.ndarray] | None,
-    ) -> str:
+    ) -> Tensor:
         name = self.fresh(hint)
 
         def read() -> np.ndarray:
@@ -258,55 +223,57 @@ class Emitter:
             return np.ascontiguousarray(array, "<f4").reshape(shape)
 
         self.initializers[name] = Initializer(name, shape, read)
-        return name
+        return Tensor(name, shape)
 
     # What several layers need
 
-    def cast(self, x: Input, to: str) -> str:
+    def cast(self, x: Tensor, to: str) -> Tensor:
         return self.op("Cast", x, to={"float": 1, "int64": 7, "bool": 9}[to])
 
-    def add(self, x: Input, value: float) -> str:
-        return name_of(x) if value == 0 else self.op("Add", x, self.const(value))
+    def add(self, x: Tensor, value: float) -> Tensor:
+        return x if value == 0 else self.op("Add", x, self.const(value))
 
-    def mul(self, x: Input, value: float) -> str:
-        return name_of(x) if value == 1 else self.op("Mul", x, self.const(value))
+    def mul(self, x: Tensor, value: float) -> Tensor:
+        return x if value == 1 else self.op("Mul", x, self.const(value))
 
-    def reduce(self, kind: str, x: Input, axes: Sequence[int], keepdims: bool = True) -> str:
+    def reduce(self, kind: str, x: Tensor, axes: Sequence[int], keepdims: bool = True) -> Tensor:
         """A Reduce… over axes; they became an input in opset 13 (ReduceSum) and 18 (the others)."""
         if not axes:  # an empty list would mean "all axes"
-            return name_of(x)
+            return x
         if kind == "ReduceSum" or self.opset >= 18:
             return self.op(kind, x, self.ints(list(axes)), keepdims=int(keepdims))
         return self.op(kind, x, axes=list(axes), keepdims=int(keepdims))
 
-    def split(self, x: Input, axis: int, sizes: Sequence[int] | None, parts: int) -> list[str]:
+    def split(self, x: Tensor, axis: int, sizes: Sequence[int] | None, parts: int) -> list[Tensor]:
         """Cut into ``parts`` along ``axis``: of these sizes, or equal ones where sizes is None."""
         if parts == 1:
-            return [name_of(x)]
+            return [x]
         if sizes is not None:
             return self.ops("Split", parts, x, self.ints(list(sizes)), axis=axis)
         return self.ops("Split", parts, x, axis=axis, num_outputs=parts if self.opset >= 18 else None)
 
-    def slice(self, x: Input, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int], step: int = 1) -> str:
+    def slice(
+        self, x: Tensor, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int], step: int = 1
+    ) -> Tensor:
         steps = self.ints([step] * len(axes))
         return self.op("Slice", x, self.ints(list(starts)), self.ints(list(ends)), self.ints(list(axes)), steps)
 
-    def reverse(self, x: Input, axes: Sequence[int]) -> str:
+    def reverse(self, x: Tensor, axes: Sequence[int]) -> Tensor:
         """Flip along axes of any size."""
         return self.slice(x, axes, [-1] * len(axes), [-(2**31)] * len(axes), -1)
 
-    def pad(self, x: Input, begins: Sequence[int], ends: Sequence[int], value: float = 0.0) -> str:
+    def pad(self, x: Tensor, begins: Sequence[int], ends: Sequence[int], value: float = 0.0) -> Tensor:
         """Pad every axis; a no-op where all pads are 0."""
         pads = [*begins, *ends]
-        return self.op("Pad", x, self.ints(pads), self.const(value)) if any(pads) else name_of(x)
+        return self.op("Pad", x, self.ints(pads), self.const(value)) if any(pads) else x
 
-    def unsqueeze(self, x: Input, axes: Sequence[int]) -> str:
-        return self.op("Unsqueeze", x, self.ints(list(axes))) if axes else name_of(x)
+    def unsqueeze(self, x: Tensor, axes: Sequence[int]) -> Tensor:
+        return self.op("Unsqueeze", x, self.ints(list(axes))) if axes else x
 
-    def reshape(self, x: Tensor, target: Tensor) -> str:
+    def reshape(self, x: Tensor, target: Tensor) -> Tensor:
         """Reshape to the shape of ``target``, whose dynamic axes may be copied, inferred or computed."""
         if x.shape == target.shape and x.dynamic == target.dynamic:
-            return x.name
+            return x
         dims = list(target.shape)
         unknown = []
         for axis in sorted(target.dynamic):
@@ -319,11 +286,11 @@ class Emitter:
             raise NeedsStaticShape(x.name)
         for axis in unknown:
             dims[axis] = -1
-        return self.op("Reshape", x.name, self.ints(dims))
+        return self.op("Reshape", x, self.ints(dims))
 
-    def flatten_to_2d(self, x: Tensor, axis: int) -> str:
+    def flatten_to_2d(self, x: Tensor, axis: int) -> Tensor:
         """(product of the axes before ``axis``, product of the others)."""
-        return x.name if x.rank == 2 and axis == 1 else self.op("Flatten", x.name, axis=axis)
+        return x if x.rank == 2 and axis == 1 else self.op("Flatten", x, axis=axis)
 
 
 def _loader(param: Weight, shape: Shape) -> Callable[[], np.ndarray]:

@@ -106,7 +106,7 @@ class RegionProposals(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.RegionProposals(self.anchors, self.selection(bottoms[2]), self.context.num_tops, self.score_axes)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str | list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor | list[Tensor]:
         anchors, chosen = len(self.anchors), self.selection(x[2].shape)
         refuse_batches(g, x[0])
         info = g.op("Reshape", x[2], g.ints([-1]))
@@ -141,7 +141,7 @@ class RegionProposals(Operator):
             scores = g.unsqueeze(scores, [1])
         return [rows, scores][: self.context.num_tops]
 
-    def _onnx_or_fallback(self, g: Emitter, rows: str, fallback: tuple[float, ...]) -> str:
+    def _onnx_or_fallback(self, g: Emitter, rows: Tensor, fallback: tuple[float, ...]) -> Tensor:
         """The rows or, where there are none, the one row that stands for that."""
         found = g.slice(g.op("Shape", rows), [0], [0], [1])
         needed = g.cast(g.op("Equal", found, g.ints([0])), "int64")

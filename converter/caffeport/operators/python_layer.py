@@ -45,4 +45,7 @@ def python_class(layer: Message) -> tuple[str, str]:
 
 def operator_class(layer: Message, known: Mapping[str, type[Operator]]) -> type[Operator] | None:
     """The operator of a layer's text, or None where its type, or its Python class, is not known."""
+    kind = layer.text("type")
+    if kind != PYTHON:
+        return known.get(kind)
     return next((known[name] for name in type_names(layer) if name in known), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from .base import BlobSpec, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 
 if TYPE_CHECKING:
-    from .onnx_builder import Emitter, Subgraph, Tensor
+    from .onnx_builder import Emitter, Tensor
 
 
 @dataclass
@@ -83,41 +84,27 @@ class Recurrent(Operator):
         cont[0] = 0
         return cont
 
-    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
         """A Scan over time; the body gets the states, one step of x already multiplied, and of cont."""
-        hidden, steps_n = self.p.num_output, x[0].static(1)
+        hidden, sequences = self.p.num_output, x[0].static(1)
         # (T * N, I) -> (T, N, rows)
-        flat = g.op("Reshape", x[0].name, g.ints([-1, count(x[0].shape, 2)]))
-        rows = self.gates * hidden
+        flat = g.op("Reshape", x[0], g.ints([-1, count(x[0].shape, 2)]))
         inputs = g.op("Gemm", flat, g.blob(0), g.blob(1), transB=1)
-        inputs = g.op("Reshape", inputs, g.ints([-1, steps_n, rows]))
+        inputs = g.op("Reshape", inputs, g.ints([-1, sequences, self.gates * hidden]))
         if self.has_static:
-            static = g.op("Gemm", g.op("Flatten", x[2].name, axis=1), g.blob(2), transB=1)
+            static = g.op("Gemm", g.op("Flatten", x[2], axis=1), g.blob(2), transB=1)
             inputs = g.op("Add", inputs, static)  # broadcast over time
-        cont = g.unsqueeze(x[1].name, [2])
+        cont = g.unsqueeze(x[1], [2])
         if self.p.expose_hidden:
-            first = [g.op("Squeeze", bottom.name, g.ints([0])) for bottom in x[2 + self.has_static :]]
+            first = [g.op("Squeeze", bottom, g.ints([0])) for bottom in x[2 + self.has_static :]]
         else:
-            first = [g.const(np.zeros((steps_n, hidden))) for _ in range(self.states)]
-        state_names = [g.fresh(f"{self.name}/state{i}") for i in range(self.states)]
-        step, here = g.fresh(f"{self.name}/step"), g.fresh(f"{self.name}/cont")
-        body_inputs: list[tuple[str, Shape]] = [
-            *((name, (steps_n, hidden)) for name in state_names),
-            (step, (steps_n, rows)),
-            (here, (steps_n, 1)),
-        ]
-        made = g.scan(self._body(g, body_inputs, state_names, step, here), [*first, inputs, cont], self.states)
-        final = [g.unsqueeze(state, [0]) for state in made[: self.states]] if self.p.expose_hidden else []
-        return [made[-1], *final]
+            first = [g.const(np.zeros((sequences, hidden))) for _ in range(self.states)]
+        states = {f"state{i}": state for i, state in enumerate(first)}
+        *last, output = g.scan(partial(self.onnx_step, g), states, {"step": inputs, "cont": cont})
+        return [output, *(g.unsqueeze(state, [0]) for state in last)] if self.p.expose_hidden else [output]
 
-    def _body(self, g: Emitter, inputs: list[tuple[str, Shape]], states: list[str], step: str, cont: str) -> Subgraph:
-        from .onnx_builder import Subgraph
-
-        nodes, outputs = g.nodes_of(lambda: self.onnx_step(g, states, step, cont))
-        return Subgraph(inputs, outputs, nodes)
-
-    def onnx_step(self, g: Emitter, states: list[str], step: str, cont: str) -> list[str]:
-        """Emit one time step; returns the new states and the step's output."""
+    def onnx_step(self, g: Emitter, states: list[Tensor], slices: list[Tensor]) -> list[Tensor]:
+        """Emit one time step, of x already multiplied and of cont; returns the new states and the step's output."""
         raise NotImplementedError
 
     def _hidden_index(self) -> int:
@@ -139,7 +126,8 @@ class RNN(Recurrent):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.RNN(self.has_static, self.p.expose_hidden)
 
-    def onnx_step(self, g: Emitter, states: list[str], step: str, cont: str) -> list[str]:
+    def onnx_step(self, g: Emitter, states: list[Tensor], slices: list[Tensor]) -> list[Tensor]:
+        step, cont = slices
         index = self._hidden_index()
         kept = g.op("Mul", states[0], cont)
         hidden = g.op("Tanh", g.op("Add", g.op("Gemm", kept, g.blob(index), transB=1), step))
@@ -157,7 +145,8 @@ class LSTM(Recurrent):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.LSTM(self.has_static, self.p.expose_hidden)
 
-    def onnx_step(self, g: Emitter, states: list[str], step: str, cont: str) -> list[str]:
+    def onnx_step(self, g: Emitter, states: list[Tensor], slices: list[Tensor]) -> list[Tensor]:
+        step, cont = slices
         kept = g.op("Mul", states[0], cont)
         gates = g.op("Add", g.op("Gemm", kept, g.blob(self._hidden_index()), transB=1), step)
         i, f, o, new = g.split(gates, 1, [self.p.num_output] * 4, 4)

@@ -20,7 +20,7 @@ class TrainingRows(RowBoxes):
     onnx_support = "no (training)"
     bottom_axes = ((1, 4),)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         g.refuse("it chooses examples to train on")
 
 
@@ -169,5 +169,5 @@ class BboxAccuracy(RowBoxes):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.BboxAccuracy(self.spread, self.p.cls_aware, self.context.num_tops)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         g.refuse("it is a metric layer")

@@ -31,8 +31,8 @@ class RegionPooling(Operator):
         low, size = random.random((2, shape[0], 2)) * 6 / self.p.spatial_scale
         return np.concatenate([np.zeros((shape[0], 1)), low, low + size], 1).reshape(shape)
 
-    def onnx_regions(self, g: Emitter, x: Tensor) -> str:
-        return x.name if x.rank == 2 else g.op("Reshape", x.name, g.ints([-1, 5]))
+    def onnx_regions(self, g: Emitter, x: Tensor) -> Tensor:
+        return x if x.rank == 2 else g.op("Reshape", x, g.ints([-1, 5]))
 
 
 @dataclass
@@ -65,14 +65,14 @@ class ROIPooling(RegionPooling):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ROIPooling((self.p.pooled_h, self.p.pooled_w), self.p.spatial_scale, self.p.pad_ratio)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         shape = [self.p.pooled_h, self.p.pooled_w]
         regions = self.onnx_regions(g, x[1])
         if self.p.pad_ratio:
             image, low, high = g.split(regions, 1, [1, 2, 2], 3)
             pad = g.mul(g.add(g.op("Sub", high, low), 1.0), self.p.pad_ratio)
             regions = g.op("Concat", image, g.op("Sub", low, pad), g.op("Add", high, pad), axis=1)
-        return g.op("MaxRoiPool", x[0].name, regions, pooled_shape=shape, spatial_scale=self.p.spatial_scale)
+        return g.op("MaxRoiPool", x[0], regions, pooled_shape=shape, spatial_scale=self.p.spatial_scale)
 
 
 @dataclass
@@ -107,7 +107,7 @@ class PSROIPooling(RegionPooling):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.PSROIPooling(self.p.output_dim, self.p.group_size, self.p.spatial_scale)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         outputs, group = self.p.output_dim, self.p.group_size
         image, first, last = g.split(self.onnx_regions(g, x[1]), 1, [1, 2, 2], 3)
         start = g.mul(onnx_rounded(g, first), self.p.spatial_scale)
@@ -118,7 +118,7 @@ class PSROIPooling(RegionPooling):
         bins = np.arange(group + 1)
         low = g.op("Floor", g.op("Add", g.op("Mul", step, g.const(bins[:-1])), start))  # (R, 2, G): x, y
         edges = low, g.op("Ceil", g.op("Add", g.op("Mul", step, g.const(bins[1:])), start))
-        sizes = g.op("Shape", x[0].name)
+        sizes = g.op("Shape", x[0])
         images, width, height = (g.op("Gather", sizes, g.ints([axis]), axis=0) for axis in (0, 3, 2))
         inside = []  # (R, G, W) and (R, G, H): 1 where the bin covers the column or row
         for axis, length in enumerate((width, height)):
@@ -131,7 +131,7 @@ class PSROIPooling(RegionPooling):
         own = g.cast(g.op("Equal", g.op("Floor", image), numbers), "float")  # (R, N)
         shape = g.op("Concat", g.op("Slice", sizes, g.ints([0]), g.ints([1])), g.ints([outputs, group, group]),
                      g.op("Slice", sizes, g.ints([2]), g.ints([4])), axis=0)  # fmt: skip
-        maps = g.op("Reshape", x[0].name, shape)
+        maps = g.op("Reshape", x[0], shape)
         own_rows = g.op("Mul", g.unsqueeze(own, [1, 3]), g.unsqueeze(rows, [2]))
         total = g.op("Einsum", maps, own_rows, equation="ndijhw,rinh->rdijw")
         total = g.op("Einsum", total, columns, equation="rdijw,rjw->rdij")
@@ -140,6 +140,6 @@ class PSROIPooling(RegionPooling):
         return g.op("Div", total, g.unsqueeze(g.op("Max", area, g.const(1.0)), [1]))
 
 
-def onnx_rounded(g: Emitter, x: str) -> str:
+def onnx_rounded(g: Emitter, x: Tensor) -> Tensor:
     """Halves away from 0, as C's round; ONNX's Round takes them to the even number."""
     return g.op("Mul", g.op("Sign", x), g.op("Floor", g.add(g.op("Abs", x), 0.5)))

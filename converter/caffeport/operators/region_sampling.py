@@ -11,7 +11,7 @@ from .base import Operator, Shape, layer_type, nn
 from .region_pooling import RegionPooling, ROIPoolingParameter
 
 if TYPE_CHECKING:
-    from .onnx_builder import Emitter, Input, Tensor
+    from .onnx_builder import Emitter, Tensor
 
 
 @layer_type("ROIAlign")
@@ -35,7 +35,7 @@ class ROIAlign(RegionPooling):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ROIAlign((self.p.pooled_h, self.p.pooled_w), self.p.spatial_scale, self.p.pad_ratio)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         p = self.p
         image, low, high = g.split(self.onnx_regions(g, x[1]), 1, [1, 2, 2], 3)
         pad = g.mul(g.add(g.op("Sub", high, low), 1.0), p.pad_ratio)
@@ -52,7 +52,7 @@ class ROIAlign(RegionPooling):
         return g.op("Mul", sampled, g.unsqueeze(g.reduce("ReduceMin", wide, [1]), [2, 3]))
 
 
-def onnx_sampled(g: Emitter, features: Input, image: Input, rows: Input, columns: Input) -> str:
+def onnx_sampled(g: Emitter, features: Tensor, image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """(R, C, I, J): the map of image (R, 1) at rows (R, I) and columns (R, J), 0 beyond half a place outside."""
     sizes = g.op("Shape", features)
     height, width = (g.op("Gather", sizes, g.ints([axis]), axis=0) for axis in (2, 3))
@@ -75,7 +75,7 @@ def onnx_sampled(g: Emitter, features: Input, image: Input, rows: Input, columns
         places.append([g.unsqueeze(g.cast(place, "int64"), [axis]) for place in (low, high)])
         shares.append([g.unsqueeze(share, [axis]) for share in (g.op("Sub", g.const(1.0), upper), upper)])
         inside.append(g.unsqueeze(g.cast(within, "float"), [axis]))
-    total = ""
+    total: Tensor | None = None
     covered = g.op("Mul", *inside)  # (R, I, J)
     for row, down in zip(places[0], shares[0], strict=True):
         first = g.op("Add", start, g.op("Mul", row, width))
@@ -83,7 +83,7 @@ def onnx_sampled(g: Emitter, features: Input, image: Input, rows: Input, columns
             values = g.op("Gather", flat, g.op("Add", first, column), axis=0)  # (R, I, J, C)
             share = g.op("Mul", g.op("Mul", down, across), covered)
             part = g.op("Mul", values, g.unsqueeze(share, [3]))
-            total = g.op("Add", total, part) if total else part
+            total = part if total is None else g.op("Add", total, part)
     return g.op("Transpose", total, perm=[0, 3, 1, 2])
 
 
@@ -114,7 +114,7 @@ class MaskResize(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.MaskResize(self.p.output_height, self.p.output_width)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         height, width = x[0].static(2), x[0].static(3)
         rows, columns = (
             resize_matrix(old, new) for old, new in ((height, self.p.output_height), (width, self.p.output_width))
@@ -146,8 +146,11 @@ class MaskPooling(Operator):
             self.fail(f"expected a mask of {(features[0], 1, *features[2:])}, got {mask}")
         return [features]
 
+    def demanded_bottom(self, index: int, known: Shape) -> Shape | None:
+        return (known[0], 1, *known[2:]) if index == 1 else None
+
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.MaskPooling()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op("Mul", x[0], x[1])

@@ -21,9 +21,9 @@ class Resampling(Operator):
     bottom_axes = ((4, 4),)
 
     @staticmethod
-    def onnx_axes(g: Emitter, name: str, start: int, end: int) -> str:
+    def onnx_axes(g: Emitter, x: Tensor, start: int, end: int) -> Tensor:
         """The sizes of axes [start, end) as an ONNX value."""
-        return g.op("Slice", g.op("Shape", name), g.ints([start]), g.ints([end]))
+        return g.op("Slice", g.op("Shape", x), g.ints([start]), g.ints([end]))
 
 
 @dataclass
@@ -89,23 +89,23 @@ class Interp(Resampling):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Interp(self.size)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        name = x[0].name
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        cropped = x[0]
         if self.p.pad_beg or self.p.pad_end:
-            name = g.slice(name, [2, 3], [-self.p.pad_beg] * 2, [self.p.pad_end or END] * 2)
+            cropped = g.slice(cropped, [2, 3], [-self.p.pad_beg] * 2, [self.p.pad_end or END] * 2)
         if not g.tops[0].dynamic:
             sizes = g.ints(g.tops[0].shape)
         else:
-            sizes = g.op("Concat", self.onnx_axes(g, name, 0, 2), self._onnx_size(g, name, x), axis=0)
+            sizes = g.op("Concat", self.onnx_axes(g, cropped, 0, 2), self._onnx_size(g, cropped, x), axis=0)
         modes = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
-        return g.op("Resize", name, "", "", sizes, **modes)
+        return g.op("Resize", cropped, None, None, sizes, **modes)
 
-    def _onnx_size(self, g: Emitter, cropped: str, x: tuple[Tensor, ...]) -> str:
+    def _onnx_size(self, g: Emitter, cropped: Tensor, x: tuple[Tensor, ...]) -> Tensor:
         """Height and width of the top."""
         if not g.tops[0].dynamic & {2, 3}:
             return g.ints(g.tops[0].shape[2:])
         if len(x) == 2:
-            return self.onnx_axes(g, x[1].name, 2, 4)
+            return self.onnx_axes(g, x[1], 2, 4)
         steps = g.op("Sub", self.onnx_axes(g, cropped, 2, 4), g.ints([1]))
         steps = g.op("Div", steps, g.ints([self.size.shrink]))
         return g.op("Add", g.op("Mul", steps, g.ints([self.size.zoom])), g.ints([1]))
@@ -185,20 +185,20 @@ class Upsample(Resampling):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.MaskUpsample(self.size) if self.is_segnet else nn.NearestUpsample(self.size.scale[0])
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         if not self.is_segnet:
             scales = g.const([1, 1, *self.size.scale])
             modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-            return g.op("Resize", x[0].name, "", scales, mode="nearest", **modes)
+            return g.op("Resize", x[0], None, scales, mode="nearest", **modes)
         if not g.tops[0].dynamic & {2, 3}:
             size = g.ints(g.tops[0].shape[2:])
         else:
-            size = g.op("Mul", self.onnx_axes(g, x[0].name, 2, 4), g.ints(self.size.scale))
+            size = g.op("Mul", self.onnx_axes(g, x[0], 2, 4), g.ints(self.size.scale))
             size = g.op("Sub", size, g.ints(self.size.less))
-        front = self.onnx_axes(g, x[0].name, 0, 2)
+        front = self.onnx_axes(g, x[0], 0, 2)
         area = g.op("ReduceProd", size, keepdims=1)
         zeros = g.op("Expand", g.const(0.0), g.op("Concat", front, area, axis=0))
-        flat, mask = (g.op("Reshape", bottom.name, g.ints([0, 0, -1])) for bottom in x)
+        flat, mask = (g.op("Reshape", bottom, g.ints([0, 0, -1])) for bottom in x)
         placed = g.op("ScatterElements", zeros, g.cast(mask, "int64"), flat, axis=2)
         return g.op("Reshape", placed, g.op("Concat", front, size, axis=0))
 
@@ -228,5 +228,5 @@ class PixelShuffle(Resampling):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.PixelShuffle(self.p.upscale_factor)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("DepthToSpace", x[0].name, blocksize=self.p.upscale_factor, mode="CRD")
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("DepthToSpace", x[0], blocksize=self.p.upscale_factor, mode="CRD")

@@ -90,7 +90,7 @@ class AnchorTargetLayer(PythonProposals):
         )
         return nn.AnchorTarget(self.anchors, choice)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         g.refuse("it chooses examples to train on")
 
 
@@ -166,5 +166,5 @@ class ProposalTargetLayer(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.RegionTarget(self.choice)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         g.refuse("it chooses examples to train on")

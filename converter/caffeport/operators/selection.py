@@ -52,26 +52,24 @@ class ArgMax(Operator):
         axis = None if self.p.axis is None else self.axis(self.p.axis, len(bottoms[0]))
         return nn.ArgMax(axis, self.p.top_k, self.p.out_max_val, len(self.top_shapes(bottoms)[0]))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         if self.p.axis is not None:
             axis = self.axis(self.p.axis, x[0].rank)
-            values, indices = self._onnx_largest(g, x[0].name, axis, x[0].static(axis))
+            values, indices = self._onnx_largest(g, x[0], axis)
             return values if self.p.out_max_val else indices
-        for axis in range(1, x[0].rank):
-            x[0].static(axis)
         flat = g.flatten_to_2d(x[0], 1)  # (N, 1) for a bottom of one axis
-        values, indices = self._onnx_largest(g, flat, 1, count(x[0].shape, 1))
+        values, indices = self._onnx_largest(g, flat, 1)
         rows = [g.unsqueeze(indices, [1])]
         if self.p.out_max_val:
             rows.append(g.unsqueeze(values, [1]))
-        made = g.op("Concat", *rows, axis=1) if len(rows) > 1 else rows[0]
-        return g.unsqueeze(made, range(3, g.tops[0].rank))
+        joined = g.op("Concat", *rows, axis=1) if len(rows) > 1 else rows[0]
+        return g.unsqueeze(joined, range(3, g.tops[0].rank))
 
-    def _onnx_largest(self, g: Emitter, name: str, axis: int, size: int) -> tuple[str, str]:
+    def _onnx_largest(self, g: Emitter, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         # TopK prefers the smaller index of equal numbers; reversed, that is Caffe's larger one.
-        reversed_ = g.reverse(name, [axis])
+        reversed_ = g.reverse(x, [axis])
         values, indices = g.ops("TopK", 2, reversed_, g.ints([self.p.top_k]), axis=axis)
-        return values, g.cast(g.op("Sub", g.ints(size - 1), indices), "float")
+        return values, g.cast(g.op("Sub", g.ints(x.static(axis) - 1), indices), "float")
 
 
 @layer_type("BatchReindex")
@@ -91,8 +89,8 @@ class BatchReindex(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.BatchReindex()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Gather", x[0].name, g.cast(x[1].name, "int64"), axis=0)
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Gather", x[0], g.cast(x[1], "int64"), axis=0)
 
 
 @layer_type("Filter")
@@ -124,6 +122,6 @@ class Filter(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Filter()
 
-    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
-        selected = g.cast(g.op("Reshape", x[-1].name, g.ints([-1])), "bool")
-        return [g.op("Compress", bottom.name, selected, axis=0) for bottom in x[:-1]]
+    def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
+        selected = g.cast(g.op("Reshape", x[-1], g.ints([-1])), "bool")
+        return [g.op("Compress", bottom, selected, axis=0) for bottom in x[:-1]]

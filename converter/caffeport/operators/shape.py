@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,8 @@ class Concat(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Concat(self.joined_axis(bottoms[0]))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Concat", *(bottom.name for bottom in x), axis=self.joined_axis(x[0].shape))
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Concat", *x, axis=self.joined_axis(x[0].shape))
 
 
 @dataclass
@@ -77,6 +78,24 @@ class Slice(Operator):
             self.fail(f"slice points {self.p.slice_point} do not cut {size} into {parts} parts")
         return sizes
 
+    def joined(self, tops: Sequence[Shape | None]) -> Shape | None:
+        """The bottom's shape from those of the tops, where slice points stand for what is not known of them.
+
+        A top that lacks the axis to cut along, as labels do, has one number there.
+        """
+        first = next((top for top in tops if top), None)
+        given = self.p.slice_dim if self.p.slice_dim is not None else self.p.axis
+        axis = 1 if given is None else given
+        if first is None or not 0 <= axis <= len(first):
+            return None
+        first = first if axis < len(first) else (*first, 1)
+        edges = [0, *self.p.slice_point]
+        between = [after - before for before, after in itertools.pairwise(edges)] + [None]
+        between = between if self.p.slice_point and len(between) == len(tops) else [None] * len(tops)
+        sizes = [size if top is None else (*top, 1)[axis] for top, size in zip(tops, between, strict=True)]
+        whole = sum(size for size in sizes if size is not None)
+        return None if None in sizes else (*first[:axis], whole, *first[axis + 1 :])
+
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,) = bottoms
         axis = self.cut_axis(bottom)
@@ -85,14 +104,14 @@ class Slice(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Slice(self.cut_axis(bottoms[0]), self.p.slice_point, self.context.num_tops)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
         axis = self.cut_axis(x[0].shape)
         if axis not in x[0].dynamic:
-            return g.split(x[0].name, axis, self.sizes(x[0].shape), self.context.num_tops)
+            return g.split(x[0], axis, self.sizes(x[0].shape), self.context.num_tops)
         if not self.p.slice_point:
-            return g.split(x[0].name, axis, None, self.context.num_tops)
+            return g.split(x[0], axis, None, self.context.num_tops)
         edges = [0, *self.p.slice_point, 2**62]
-        return [g.slice(x[0].name, [axis], [a], [b]) for a, b in itertools.pairwise(edges)]
+        return [g.slice(x[0], [axis], [a], [b]) for a, b in itertools.pairwise(edges)]
 
 
 @dataclass
@@ -123,10 +142,10 @@ class Flatten(Operator):
             return nn.Reshape([1], start, start)
         return nn.Flatten(start, end)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         start, end = self.span(x[0].shape)
         if start == 1 and end == x[0].rank - 1:
-            return g.op("Flatten", x[0].name, axis=1)
+            return g.op("Flatten", x[0], axis=1)
         return g.reshape(x[0], g.tops[0])
 
 
@@ -135,6 +154,7 @@ class ReshapeParameter:
     shape: BlobShape = field(default_factory=BlobShape)
     axis: int = 0
     num_axes: int = -1
+    pixelshuffler: int = 1  # Synopsys' fork: another number makes it PixelShuffle by that factor
 
 
 @layer_type("Reshape")
@@ -144,6 +164,8 @@ class Reshape(Operator):
     schemas = {"reshape_param": ReshapeParameter}
 
     def setup(self) -> None:
+        if self.p.pixelshuffler < 1:
+            self.fail(f"expected a pixelshuffler of 1 or more, got {self.p.pixelshuffler}")
         if len(self.p.shape.dim) > MAX_AXES:
             self.fail(f"expected {MAX_AXES} dims at most, got {len(self.p.shape.dim)}")
         if self.p.shape.dim.count(-1) > 1 or min(self.p.shape.dim, default=0) < -1:
@@ -161,6 +183,8 @@ class Reshape(Operator):
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,) = bottoms
+        if self.p.pixelshuffler > 1:
+            return [self.shuffled(bottom)]
         start, end = self.span(len(bottom))
         top = list(bottom[:start])
         for index, dim in enumerate(self.p.shape.dim):
@@ -177,11 +201,22 @@ class Reshape(Operator):
             self.fail(f"{bottom} ({count(bottom)} numbers) cannot be reshaped to {tuple(top)} ({count(top)})")
         return [tuple(top)]
 
+    def shuffled(self, bottom: Shape) -> Shape:
+        """The top of PixelShuffle."""
+        factor = self.p.pixelshuffler
+        if len(bottom) != 4 or bottom[1] % factor**2:
+            self.fail(f"pixelshuffler {factor} expects 4 axes and channels that its square divides, got {bottom}")
+        return (bottom[0], bottom[1] // factor**2, bottom[2] * factor, bottom[3] * factor)
+
     def module(self, bottoms: list[Shape]) -> Any:
+        if self.p.pixelshuffler > 1:
+            return nn.PixelShuffle(self.p.pixelshuffler)
         start, end = self.span(len(bottoms[0]))
         return nn.Reshape(self.p.shape.dim, start, end)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        if self.p.pixelshuffler > 1:
+            return g.op("DepthToSpace", x[0], blocksize=self.p.pixelshuffler, mode="CRD")
         start, end = self.span(x[0].rank)
         dims = []
         for index in range(start):
@@ -199,7 +234,7 @@ class Reshape(Operator):
                 dims.append(-1)
             else:
                 dims.append(x[0].static(index))
-        return g.op("Reshape", x[0].name, g.ints(dims))
+        return g.op("Reshape", x[0], g.ints(dims))
 
 
 @dataclass
@@ -238,15 +273,15 @@ class Crop(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Crop(self.offsets(len(bottoms[0])))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         offsets = self.offsets(x[0].rank)
         axes = list(offsets)
         if not any(axis in x[1].dynamic for axis in axes):
             ends = [offset + x[1].shape[axis] for axis, offset in offsets.items()]
-            return g.slice(x[0].name, axes, list(offsets.values()), ends)
+            return g.slice(x[0], axes, list(offsets.values()), ends)
         starts = g.ints(list(offsets.values()))
-        sizes = g.op("Gather", g.op("Shape", x[1].name), g.ints(axes), axis=0)
-        return g.op("Slice", x[0].name, starts, g.op("Add", starts, sizes), g.ints(axes))
+        sizes = g.op("Gather", g.op("Shape", x[1]), g.ints(axes), axis=0)
+        return g.op("Slice", x[0], starts, g.op("Add", starts, sizes), g.ints(axes))
 
 
 @dataclass
@@ -276,8 +311,8 @@ class Tile(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Tile(self.repeats(len(bottoms[0])))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
-        return g.op("Tile", x[0].name, g.ints(self.repeats(x[0].rank)))
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        return g.op("Tile", x[0], g.ints(self.repeats(x[0].rank)))
 
 
 @dataclass
@@ -303,9 +338,9 @@ class Permute(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Permute(self.order(len(bottoms[0])))
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         order = self.order(x[0].rank)
-        return x[0].name if order == list(range(x[0].rank)) else g.op("Transpose", x[0].name, perm=order)
+        return x[0] if order == list(range(x[0].rank)) else g.op("Transpose", x[0], perm=order)
 
 
 @dataclass
@@ -328,14 +363,14 @@ class ShuffleChannel(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.ShuffleChannel(self.p.group)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> str:
+    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         channels, group = x[0].shape[1], self.p.group
         height, width = (0 if axis in x[0].dynamic else x[0].shape[axis] for axis in (2, 3))
         if height == 0 or width == 0:
             # The two halves of the channel axis and one free axis for H and W; 0 copies by position only.
-            folded = g.op("Reshape", x[0].name, g.ints([0, group, channels // group, -1]))
+            folded = g.op("Reshape", x[0], g.ints([0, group, channels // group, -1]))
             swapped = g.op("Transpose", folded, perm=[0, 2, 1, 3])
-            sizes = g.op("Shape", x[0].name)
+            sizes = g.op("Shape", x[0])
             return g.op("Reshape", swapped, sizes)
-        folded = g.op("Reshape", x[0].name, g.ints([0, group, channels // group, height, width]))
+        folded = g.op("Reshape", x[0], g.ints([0, group, channels // group, height, width]))
         return g.op("Reshape", g.op("Transpose", folded, perm=[0, 2, 1, 3, 4]), g.ints([0, channels, height, width]))

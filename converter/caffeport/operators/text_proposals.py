@@ -63,7 +63,7 @@ class TextProposals(Operator):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.TextProposals(self.stride)
 
-    def onnx(self, g: Emitter, *x: Tensor) -> list[str]:
+    def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
         refuse_batches(g, x[0])
         anchors, count = text_anchors(), len(HEIGHTS)
         deltas = g.op("Transpose", x[1], perm=[0, 2, 3, 1])

@@ -9,6 +9,14 @@ from ..graph.net import Layer, Net, Value, top_shapes
 from ..operators.base import Role, Shape
 
 
+class FixedAxesError(NetError):
+    """A layer does not allow that axes of the inputs change."""
+
+    def __init__(self, layer: Layer, problem: str) -> None:
+        super().__init__(problem)
+        self.layer = layer
+
+
 class Axes:
     """Which axes of each Value change with the batch, the height and the width of the inputs.
 
@@ -73,13 +81,27 @@ class Axes:
             size = varied[0].shape[axis]
             moved = [value for value in varied if value.shape[axis] == size]
             doubled = {v: tuple(2 * d if i == axis else d for i, d in enumerate(v.shape)) for v in moved}
-            for value, shape in self._net.infer(doubled, self._layers).items():
+            for value, shape in self._infer(doubled).items():
                 if len(shape) != len(value.shape):
-                    raise NetError("the number of axes changes")
+                    raise FixedAxesError(value.layer, "the number of axes changes")
                 for i, (before, after) in enumerate(zip(value.shape, shape, strict=True)):
                     if before != after:
                         exact = before == size and after == 2 * size and i == axis
                         self._names.setdefault(value, {})[i] = name if exact else f"{value.key}_{i}"
+
+    def _infer(self, shapes: dict[Value, Shape]) -> dict[Value, Shape]:
+        try:
+            return self._net.infer(shapes, self._layers)
+        except NetError as error:
+            fitting, failing = 0, len(self._layers)  # as many of the first layers
+            while failing - fitting > 1:
+                middle = (fitting + failing) // 2
+                try:
+                    self._net.infer(shapes, self._layers[:middle])
+                    fitting = middle
+                except NetError:
+                    failing = middle
+            raise FixedAxesError(self._layers[failing - 1], str(error)) from None
 
     def of(self, value: Value) -> frozenset[int]:
         """Return the axes of the Value that change."""

@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from ..errors import CaffeportWarning, ExportError, NetError
+from ..errors import CaffeportWarning, ExportError, NetError, name_list
 from ..files import replacing, write_numbers
 from ..formats import wire
 from ..graph.net import Layer, Net, Value
 from ..graph.preprocessing import METADATA_KEY, Preprocessing
 from ..graph.results import Exported
-from ..graph.walk import needed_layers, read_inputs, wanted_values
+from ..graph.walk import inference_values, needed_layers, read_inputs, wanted_values
 from ..lazy import LazyModule
 from ..operators.base import Role
 from ..operators.onnx_builder import OPSETS, Emitter, Initializer, NeedsStaticShape, Node, Subgraph, Tensor
 from . import fold as folding
-from .axes import Axes
+from .axes import Axes, FixedAxesError
 from .names import onnx_names, version_name
 
 onnx: Any = LazyModule("onnx")
@@ -65,17 +65,31 @@ def export(
     mean, scale, rgb: put preprocessing in front; see caffeport.to_torch.module.build.
     external_data: weights in ``<path>.data`` beside it; by default only beyond protobuf's 2 GB.
 
-    Raises ExportError for a loss or metric layer, by name, and for what ONNX cannot express.
+    A loss or metric at the end of a text for the TEST phase is left out, which a CaffeportWarning tells; the outputs
+    are then the blobs before it.
+
+    Raises ExportError for any other loss or metric layer, by name, and for what ONNX cannot express.
     """
     if opset not in OPSETS:
         raise ExportError(f"opset {opset} is not supported; expected {OPSETS.start} to {OPSETS.stop - 1}")
-    wanted = wanted_values(net, outputs)
+    wanted, left_out = (wanted_values(net, outputs), []) if outputs is not None else inference_values(net)
     if not wanted:
-        raise ExportError(f'net "{net.name}" has no output; name a blob to export up to (outputs=[...], --output BLOB)')
+        raise ExportError(f'net "{net.name}" has no output; name a blob to export up to (outputs=[...])')
+    if left_out:
+        warnings.warn(
+            f"left out {', '.join(layer.title for layer in left_out[:3])}"
+            + (f" and {len(left_out) - 3} more" if len(left_out) > 3 else "")
+            + f", which only measure: the outputs are {name_list((value.name for value in wanted), 10)}; "
+            "others by outputs=[...]",
+            CaffeportWarning,
+            stacklevel=3,
+        )
     preprocessing = Preprocessing.of(net, wanted, mean, scale, rgb)
     graph = trace(net, opset, dynamic_batch, fold, wanted, preprocessing)
     write(graph, Path(path), external_data)
-    return Exported([port.name for port in graph.inputs], [port.name for port in graph.outputs])
+    exported = Exported([port.name for port in graph.inputs], [port.name for port in graph.outputs])
+    exported.fixed_size = graph.fixed_size
+    return exported
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,7 @@ class Graph:
     inputs: list[Port]
     outputs: list[Port]
     preprocessing: Preprocessing | None = None
+    fixed_size: str = ""  # why height and width may not differ from the declared ones, if something forbids it
 
     @property
     def initializers(self) -> list[Initializer]:
@@ -124,24 +139,45 @@ def trace(
                 f"export up to a blob before it, as outputs=[{up_to}]"
             )
     folds = folding.plan(layers, wanted) if fold else {}
-    free = dynamic_batch
-    for batch, size in dict.fromkeys([(free, free), (free, False), (False, free), (False, False)]):
+    fixed_by: dict[tuple[bool, bool], str] = {}  # of each attempt so far: the layer that stood against it
+    free = any_size = dynamic_batch
+    if any_size and preprocessing is not None and preprocessing.fixes_size:
+        any_size = False
+        fixed_by[False, True] = "the mean image"
+    for batch, size in dict.fromkeys([(free, any_size), (free, False), (False, any_size), (False, False)]):
+        g = Emitter(opset)
         try:
             axes = Axes(net, layers, inputs, batch, size)
-            graph = _emit(net, layers, folds, wanted, opset, axes, preprocessing)
+            graph = _emit(g, net, layers, folds, wanted, axes, preprocessing)
         except (NeedsStaticShape, NetError) as problem:
             if not batch and not size:
                 _refuse(net, problem)
+            titles = [layer.title for layer in layers if layer.name == g.layer_name]
+            title = problem.layer.title if isinstance(problem, FixedAxesError) else titles[-1] if titles else ""
+            fixed_by[batch, size] = title
             continue
         if free and not batch and inputs:
             what = "one batch of any height and width" if size else "the declared shapes"
+            who = fixed_by.get((True, False)) or fixed_by.get((True, True)) or "a layer"
             warnings.warn(
-                f"net {net.name!r}: a layer fixes the batch size, so the ONNX file is for {what}",
+                f"net {net.name!r}: {who} fixes the batch size, so the ONNX file is for {what}",
                 CaffeportWarning,
                 stacklevel=4,
             )
+        if fixed_by:
+            graph.fixed_size = _fixed_size(graph.inputs, fixed_by.get((False, True)) or fixed_by.get((True, True), ""))
         return graph
     raise AssertionError("unreachable")
+
+
+def _fixed_size(inputs: list[Port], layer: str) -> str:
+    """A sentence on the size of the first image, if it is fixed."""
+    for port in inputs:
+        if len(port.dims) == 4 and not any(isinstance(dim, str) for dim in port.dims[2:]):
+            height, width = port.dims[2:]
+            by = f" by {layer}" if layer else ""
+            return f'height and width of "{port.name}" are fixed at {height}x{width}{by}'
+    return ""
 
 
 def _refuse(net: Net, problem: Exception) -> NoReturn:
@@ -155,26 +191,25 @@ def _refuse(net: Net, problem: Exception) -> NoReturn:
 
 
 def _emit(
+    g: Emitter,
     net: Net,
     layers: list[Layer],
     folds: dict[Layer, folding.Folded],
     wanted: list[Value],
-    opset: int,
     axes: Axes,
     preprocessing: Preprocessing | None,
 ) -> Graph:
-    g = Emitter(opset)
     names = onnx_names(net)
     g.reserve(names.values())
 
-    def tensor(value: Value, name: str | None = None) -> Tensor:
-        return Tensor(name or names[value], value.shape, axes.of(value))
+    def tensor(value: Value) -> Tensor:
+        return Tensor(names[value], value.shape, axes.of(value))
 
     swallowed = {layer: fold for fold in folds.values() for layer in fold.swallowed}
     tensors = {value: tensor(value) for value in net.input_values}
     if preprocessing is not None:
         value = net.input_values[preprocessing.index]
-        tensors[value] = tensor(value, preprocessing.emit(g, names[value]))
+        tensors[value] = preprocessing.emit(g, tensors[value])
     for layer in layers:
         if layer.op.role is Role.DATA or layer in swallowed:
             continue
@@ -182,11 +217,10 @@ def _emit(
         folded = (folds[layer].shapes, folding.once(folds[layer].blobs)) if layer in folds else None
         g.begin(layer, [tensor(value) for value in values], folded)
         start = len(g.nodes)
-        made = layer.op.onnx(g, *(tensors[value] for value in layer.inputs))
-        results = [made] if isinstance(made, str) else made
-        held = _named(g.nodes[start:], results, [names[value] for value in values])
-        tensors.update((value, tensor(value, name)) for value, name in zip(values, held, strict=True))
-    outputs = [_output(g, value, tensors[value].name, names[value]) for value in wanted]
+        results = _results(layer, layer.op.onnx(g, *(tensors[value] for value in layer.inputs)), len(values))
+        _declare(g.nodes[start:], results, g.tops)
+        tensors.update(zip(values, results, strict=True))
+    outputs = [_output(g, value, tensors[value], names[value]) for value in wanted]
     g.keep_what_leads_to(outputs)
     return Graph(
         net.name or "caffe",
@@ -197,30 +231,40 @@ def _emit(
     )
 
 
-def _named(nodes: list[Node], results: list[str], names: list[str]) -> list[str]:
-    """Give a layer's results the names of its blobs, wherever the layer's own nodes say them.
+def _results(layer: Layer, results: Tensor | Sequence[Tensor], count: int) -> list[Tensor]:
+    """Return the tensors of a layer's tops; refuse what is none, which a user's own operator may return."""
+    listed: list[Any] = list(results) if isinstance(results, (list, tuple)) else [results]
+    wrong = [result for result in listed if not isinstance(result, Tensor)]
+    if wrong or len(listed) != count:
+        got = f"the {type(wrong[0]).__name__} {wrong[0]!r}" if wrong else f"{len(listed)} of them"
+        raise ExportError(
+            f"{layer.title}: expected {type(layer.op).__name__}.onnx to return a tensor for each top ({count}), as "
+            f"g.op returns it, got {got}"
+        )
+    return listed
 
-    Returns what each result is called now: still the same where another layer made it (Dropout passes its bottom on),
-    or where it has the name of an earlier top already.
+
+def _declare(nodes: list[Node], results: list[Tensor], tops: list[Tensor]) -> None:
+    """Give what a layer's own nodes make for its tops the tops' names and shapes.
+
+    A result of another layer's (Dropout passes its bottom on) keeps its name, and so does one that is an earlier top
+    already.
     """
-    made = {name for node in nodes for name in node.outputs}
-    renamed: dict[str, str] = {}
-    for result, name in zip(results, names, strict=True):
-        if result in made:
-            renamed.setdefault(result, name)
-    for node in nodes:
-        node.inputs = [renamed.get(name, name) for name in node.inputs]
-        node.outputs = [renamed.get(name, name) for name in node.outputs]
-    return [renamed.get(result, result) for result in results]
+    named: list[Tensor] = []
+    for result, top in zip(results, tops, strict=True):
+        if result.node in nodes and result not in named:
+            named.append(result)
+            result.name = top.name
+            result.declare(top.shape, top.dynamic)
 
 
-def _output(g: Emitter, value: Value, held: str, name: str) -> str:
+def _output(g: Emitter, value: Value, held: Tensor, name: str) -> str:
     """Return the name of the Value as an output of the file; ``held`` has its numbers, and ``name`` is its own."""
-    if held == name:
+    if held.name == name:
         return name
     if value.layer.op.role is Role.DATA:  # an input, prepared; its name is what the user feeds
         name = g.fresh(version_name(value))
-    g.nodes.append(Node("Identity", [held], [name], {}, g.fresh(f"{name}/Identity")))
+    g.nodes.append(Node("Identity", [held], {}, g.fresh(f"{name}/Identity"), [Tensor(name, held.shape, held.dynamic)]))
     return name
 
 
@@ -294,14 +338,16 @@ def _model(graph: Graph) -> Any:
 
 
 def _node(node: Node) -> Any:
+    inputs = ["" if x is None else x.name for x in node.inputs]  # an empty name is an input that is left out
+    outputs = [output.name for output in node.outputs]
     attributes = {key: _subgraph(v) if isinstance(v, Subgraph) else v for key, v in node.attributes.items()}
-    return onnx.helper.make_node(node.op, node.inputs, node.outputs, name=node.name, **attributes)
+    return onnx.helper.make_node(node.op, inputs, outputs, name=node.name, **attributes)
 
 
 def _subgraph(body: Subgraph) -> Any:
     h = onnx.helper
-    inputs = [h.make_tensor_value_info(name, 1, list(shape)) for name, shape in body.inputs]
-    outputs = [h.make_tensor_value_info(name, 1, None) for name in body.outputs]
+    inputs = [h.make_tensor_value_info(x.name, 1, list(x.shape)) for x in body.inputs]
+    outputs = [h.make_tensor_value_info(x.name, 1, None) for x in body.outputs]
     return h.make_graph([_node(node) for node in body.nodes], "step", inputs, outputs)
 
 

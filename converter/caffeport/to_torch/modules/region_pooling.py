@@ -25,8 +25,8 @@ class ROIPooling(nn.Module):
         size = (corners[:, 2:] - corners[:, :2] + 1).clamp_min(1)
         rows = self._edges(corners[:, 1], size[:, 1], self.pooled[0], x.shape[2])
         columns = self._edges(corners[:, 0], size[:, 0], self.pooled[1], x.shape[3])
-        made = [_pooled(x[int(n)], rows[i], columns[i]) for i, n in enumerate(regions[:, 0].tolist())]
-        return torch.stack(made) if made else x.new_zeros(0, x.shape[1], *self.pooled)
+        pooled = [_pooled(x[int(n)], rows[i], columns[i]) for i, n in enumerate(regions[:, 0].tolist())]
+        return torch.stack(pooled) if pooled else x.new_zeros(0, x.shape[1], *self.pooled)
 
     def _edges(self, start: Tensor, size: Tensor, bins: int, limit: int) -> Tensor:
         """(R, bins, 2): first row (or column) of each bin, and the one after its last."""

@@ -1,0 +1,1 @@
+"""Source people can read: a net as one file of PyTorch, and its weights beside it."""

@@ -1,0 +1,250 @@
+"""Runs of steps that occur again and again with one structure, and may differ in numbers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .literals import literal
+from .steps import Attribute, Step, uses
+
+LONGEST = 48
+"""Steps of a block."""
+MOST_INPUTS = 2
+_CLASS_LINES = 8
+"""What a class costs beyond the lines of its steps."""
+_TELLING = 4.5
+"""Lines from which on a structure within another is worth a class of its own."""
+_NEVER_READ = -1
+_WEIGHTED = ("nn.Conv", "nn.Linear")
+_BEHIND = ("nn.BatchNorm", "nn.PReLU", "nn.ReLU", "nn.LeakyReLU", "nn.ELU", "nn.Sigmoid", "nn.Tanh", "nn.SiLU")
+
+Place = tuple[str, int, int]
+"""Where a step's input comes from: an input of the region, or an earlier step's output."""
+
+
+@dataclass
+class Repeat:
+    """Where a structure occurs: the first steps' places, and how many steps it has."""
+
+    starts: list[int]
+    length: int
+
+
+def can_vary(value: Any) -> bool:
+    """Whether an argument may be one of a block's own arguments."""
+    if isinstance(value, tuple):
+        return all(can_vary(entry) for entry in value)
+    return isinstance(value, (int, float))
+
+
+def token(step: Step) -> tuple[Any, ...] | None:
+    """What two steps of one structure share; None for a step that no block may hold."""
+    a = step.attribute
+    if a is None:
+        return (step.template, len(step.inputs), len(step.outputs))
+    if a.registered:
+        return None
+    fixed = tuple((name, literal(value)) for name, value in a.arguments.items() if not can_vary(value))
+    shape = (a.constructor, a.repeated, tuple(a.arguments), fixed, tuple(a.state), a.features)
+    return (step.template, len(step.inputs), len(step.outputs), *shape)
+
+
+def units(steps: Sequence[Step], outputs: Sequence[int]) -> list[Repeat]:
+    """A convolution or inner product with its batch normalisation and activation, wherever that pays."""
+    counts = uses(steps, outputs)
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    place = 0
+    while place < len(steps):
+        length = _unit_length(steps, place, counts)
+        tokens = [token(step) for step in steps[place : place + length]]
+        if length > 1 and None not in tokens:
+            key = tuple(_without_features(one) for one in tokens if one is not None)
+            groups.setdefault(key, []).append(place)
+        place += length
+    repeats = [Repeat(starts, len(key)) for key, starts in groups.items()]
+    return [r for r in repeats if _gain(steps[r.starts[0] : r.starts[0] + r.length], len(r.starts)) > 0]
+
+
+def _without_features(one: tuple[Any, ...]) -> tuple[Any, ...]:
+    return one[:-1] if len(one) > 3 else one
+
+
+def _unit_length(steps: Sequence[Step], place: int, counts: dict[int, int]) -> int:
+    first, length = steps[place], 1
+    if not _constructs(first.attribute, _WEIGHTED):
+        return 1
+    while place + length < len(steps) and length < 4:
+        before, step = steps[place + length - 1], steps[place + length]
+        if step.inputs != before.outputs or counts.get(before.outputs[0]) != 1:
+            break
+        if not _constructs(step.attribute, _BEHIND):
+            break
+        length += 1
+    return length
+
+
+def _constructs(attribute: Attribute | None, constructors: tuple[str, ...]) -> bool:
+    return attribute is not None and attribute.constructor.startswith(constructors)
+
+
+def best_repeat(steps: Sequence[Step], outputs: Sequence[int]) -> Repeat | None:
+    """The repeated structure that saves the most lines; None where none saves any."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for start, length, key in _regions(steps, outputs):
+        starts = groups.setdefault(key, [])
+        if not starts or start >= starts[-1] + length:
+            starts.append(start)
+    gains = {key: _gained(steps, starts, key) for key, starts in groups.items()}
+    inner = {key for key, gain in gains.items() if gain > 0 and _lines(steps, groups[key][0], len(key)) >= _TELLING}
+    for key in sorted((key for key, gain in gains.items() if gain > 0), key=lambda key: -gains[key]):
+        if not _holds_repeat(key, inner):
+            return Repeat(groups[key], len(key))
+    return None
+
+
+def _gained(steps: Sequence[Step], starts: Sequence[int], key: tuple[Any, ...]) -> float:
+    if len(starts) < 2 or _is_periodic(key):
+        return 0
+    length = len(key)
+    gain = _gain(steps[starts[0] : starts[0] + length], len(starts))
+    if gain <= 0:
+        return 0
+    gain *= 1 + 0.3 * _coherence(steps, starts, length)
+    entries = {place for _, wiring in key for place in wiring if place[0] == "in"}
+    gain = gain if len(entries) < 2 else 0.7 * gain
+    # A block ends with an activation rather than that it begins with the one before it.
+    first = steps[starts[0]].attribute
+    return 0.8 * gain if first is not None and not first.state and not steps[starts[0]].parts else gain
+
+
+def _holds_repeat(key: tuple[Any, ...], others: set[tuple[Any, ...]]) -> bool:
+    """Whether the structure holds another, which pays by itself, twice: that is to be a class first."""
+    counts: dict[tuple[Any, ...], int] = {}
+    for start in range(len(key)):
+        for end in range(start + 2, len(key) + (start > 0)):
+            part = _renumbered(key[start:end], start)
+            if part in others:
+                counts[part] = counts.get(part, 0) + 1
+                if counts[part] > 1:
+                    return True
+    return False
+
+
+def _renumbered(part: tuple[Any, ...], first: int) -> tuple[Any, ...]:
+    """A part of a structure as a structure of its own."""
+    entries: dict[Place, Place] = {}
+    result = []
+    for one, wiring in part:
+        own = []
+        for place in wiring:
+            kind, index, number = place
+            if kind == "step" and index >= first:
+                own.append(("step", index - first, number))
+            else:
+                own.append(entries.setdefault(place, ("in", len(entries), 0)))
+        result.append((one, tuple(own)))
+    return tuple(result)
+
+
+def _lines(steps: Sequence[Step], start: int, length: int) -> float:
+    """The lines that steps take, about."""
+    return sum(1.0 if step.attribute is None else 1.5 for step in steps[start : start + length])
+
+
+def _gain(region: Sequence[Step], occurrences: int) -> float:
+    """The lines that a class for the region saves, about."""
+    lines = _lines(region, 0, len(region))
+    return occurrences * lines - (_CLASS_LINES + lines + 1.5 * occurrences)
+
+
+def _coherence(steps: Sequence[Step], starts: Sequence[int], length: int) -> float:
+    """How many of the occurrences have layers whose names begin alike."""
+    alike = 0
+    for start in starts:
+        names = [step.name for step in steps[start : start + length] if step.attribute is not None]
+        alike += len(names) > 1 and bool(common_start(names))
+    return alike / len(starts)
+
+
+def _is_periodic(key: tuple[Any, ...]) -> bool:
+    """Whether the structure is a shorter one several times over."""
+    tokens = [one for one, _ in key]
+    length = len(tokens)
+    periods = (p for p in range(1, length // 2 + 1) if length % p == 0)
+    return any(tokens == tokens[:p] * (length // p) for p in periods)
+
+
+def _regions(steps: Sequence[Step], outputs: Sequence[int]) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
+    """(first step, length, structure) of every run of steps that has one output, its last step's."""
+    last_read = {value: index for index, step in enumerate(steps) for value in step.inputs}
+    last_read |= dict.fromkeys(outputs, len(steps))
+    tokens = [token(step) for step in steps]
+    # A run of equal blocks becomes a loop, and is in a region whole or not at all.
+    splits = [
+        False,
+        *(one == other and _is_block(s) for one, other, s in zip(tokens, tokens[1:], steps, strict=False)),
+        False,
+    ]
+    for start in range(len(steps)):
+        places: dict[int, Place] = {}
+        entries: list[int] = []
+        key: list[Any] = []
+        open_until = _NEVER_READ
+        for index in range(start, min(start + LONGEST, len(steps))):
+            step, one = steps[index], tokens[index]
+            if one is None:
+                break
+            wiring = []
+            for value in step.inputs:
+                if value not in places:
+                    places[value] = ("in", len(entries), 0)
+                    entries.append(value)
+                wiring.append(places[value])
+            if len(entries) > MOST_INPUTS:
+                break
+            key.append((one, tuple(wiring)))
+            is_closed = open_until <= index and len(step.outputs) == 1 and entries
+            if index > start and is_closed and not (splits[start] or splits[index + 1]):
+                yield start, index - start + 1, tuple(key)
+            for number, value in enumerate(step.outputs):
+                places[value] = ("step", index - start, number)
+                open_until = max(open_until, last_read.get(value, _NEVER_READ))
+
+
+def common_start(names: Sequence[str]) -> str:
+    """What all names begin with, up to a separator; without the separators behind it."""
+    first, last = min(names), max(names)
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    if all(len(name) == length or not name[length].isalnum() for name in names):
+        return first[:length].rstrip("_/-. ")
+    while length and first[length - 1].isalnum():
+        length -= 1
+    return first[:length].rstrip("_/-. ")
+
+
+def _is_block(step: Step) -> bool:
+    return step.attribute is not None and step.attribute.kind == "block"
+
+
+def separable(steps: Sequence[Step], outputs: Sequence[int]) -> Repeat | None:
+    """A convolution of each channel by itself and one across the channels behind it, alike but for their numbers.
+
+    Where blocks of them follow each other, any three or five in a row repeat too, so that these are looked for first.
+    """
+    counts, starts, place = uses(steps, outputs), list[int](), 0
+    while place + 1 < len(steps):
+        one, other = steps[place], steps[place + 1]
+        fits = other.inputs == one.outputs and counts.get(one.outputs[0]) == 1 and _alike(one, other)
+        starts += [place] if fits else []
+        place += 2 if fits else 1
+    keys = {tuple(token(step) for step in steps[start : start + 2]) for start in starts}
+    return Repeat(starts, 2) if len(starts) > 3 and len(keys) == 1 else None
+
+
+def _alike(one: Step, other: Step) -> bool:
+    a, b = one.attribute, other.attribute
+    if a is None or b is None or a.constructor != b.constructor or not a.constructor.startswith("Conv"):
+        return False
+    return "depthwise" in a.features and "depthwise" not in b.features
