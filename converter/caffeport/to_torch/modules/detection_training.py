@@ -102,7 +102,7 @@ class DetectionGroupLoss(_MapLoss):
         p, group = self.p, len(self.fields.sizes)
         label, overlap = truth[:, 0].long(), truth[:, 5]
         hardness = -F.log_softmax(scores, 1)[:, 0]  # in the order of 1 - softmax too
-        kept = torch.zeros_like(label, dtype=torch.bool)
+        kept = torch.zeros(label.shape, dtype=torch.bool, device=label.device)
         for start in range(0, len(label), group):
             own = slice(start, start + group)
             positives = (label[own] > 0).reshape(-1).nonzero()[:, 0]
@@ -116,9 +116,9 @@ class DetectionGroupLoss(_MapLoss):
                 positives = drawn(positives, most[0])
             if len(negatives) > most[1]:
                 negatives = self._mined(negatives, hardness[own].reshape(-1), most[1])
-            chosen = kept[own].reshape(-1)
+            chosen = torch.zeros(label[own].numel(), dtype=torch.bool, device=label.device)
             chosen[torch.cat([positives, negatives])] = True
-            kept[own] = chosen.reshape(kept[own].shape)
+            kept[own] = chosen.reshape(label[own].shape)
         return kept
 
     def _mined(self, negatives: Tensor, hardness: Tensor, most: int) -> Tensor:
@@ -148,7 +148,7 @@ class DetectionLoss(_MapLoss):
         if p.sample_mode not in ("random", "bootstrap", "mixture"):
             return candidates
         ratio = 0.5 if p.sample_mode == "mixture" else 1.0
-        kept = torch.zeros_like(candidates).flatten(1)
+        kept = torch.zeros(candidates.shape, dtype=torch.bool, device=candidates.device).flatten(1)
         for image, possible in enumerate(candidates.flatten(1)):
             if p.sample_mode != "bootstrap":
                 positives = int((label[image] != 0).sum())

@@ -25,7 +25,7 @@ class HardMining(nn.Module):
         scores, image = scores.reshape(-1), x[0].reshape(len(x[0]), -1)[:, 0].long()
         order = hardest(torch.arange(len(scores), device=scores.device), scores)
         chosen = torch.zeros_like(image, dtype=torch.bool)
-        for number in range(self.images):
+        for number in image.unique():
             chosen[order[image[order] == number][: self.per_image]] = True
         missing = min(self.images * self.per_image, len(scores)) - int(chosen.sum())
         chosen[order[~chosen[order]][:missing]] = True
