@@ -180,6 +180,7 @@ def test_a_label_beyond_the_classes_names_the_layer(tmp_path):
         caffeport.parity.backends.run_torch(net, {"x": np.zeros((4, 3), np.float32), "y": np.full(4, 3, np.float32)})
 
 
+@pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")  # a bottom that a phase passes over
 def test_scalars_into_every_operator(tmp_path):
     """A clear refusal or a forward pass of the declared shapes, and nothing else."""
     for kind, cls in builtin().items():
