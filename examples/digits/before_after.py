@@ -20,6 +20,7 @@ import normface.cli.main
 import torch
 import verifying
 from caffeport.cli.command import print_table
+from caffeport.table import Table
 
 LOSSES = ("softmax", "normalized-softmax", "am-softmax", "c-contrastive", "c-triplet")
 FIGURES = ("true accepts at FAR 1 %", "equal error rate", "area under the ROC")
@@ -39,7 +40,7 @@ def main() -> None:
     for loss in LOSSES:
         rows.append((loss, *summary([figures(finetuned(loss, seed)) for seed in range(seeds)])))
         print(f"{loss}: {seeds} runs", file=sys.stderr, flush=True)
-    print_table(("finetuned with", *FIGURES), rows, whole=set(FIGURES))
+    print_table(Table(("finetuned with", *FIGURES), rows, set(FIGURES)))
 
 
 def finetuned(loss: str, seed: int) -> Path:

@@ -15,6 +15,7 @@ import normface.cli.main
 import numpy as np
 import torch
 from caffeport.cli.command import print_table
+from caffeport.table import Table
 from safetensors.torch import load_file
 
 HERE = Path(os.path.relpath(Path(__file__).parent))
@@ -42,15 +43,12 @@ def story() -> None:
 
     say("Digits that no training has seen, 7 to 9: are two images the same digit?")
     before, after = verifying.verify(ONNX), verifying.verify(TUNED / "model.onnx")
-    print_table(
-        ("", "before", "after"),
-        [
-            ("true accepts at FAR 1 %", f"{before.tar[0.01]:.1%}", f"{after.tar[0.01]:.1%}"),
-            ("equal error rate", f"{before.eer:.1%}", f"{after.eer:.1%}"),
-            ("area under the ROC", f"{before.auc:.3f}", f"{after.auc:.3f}"),
-        ],
-        whole={"before", "after"},
-    )
+    lines = [
+        ("true accepts at FAR 1 %", f"{before.tar[0.01]:.1%}", f"{after.tar[0.01]:.1%}"),
+        ("equal error rate", f"{before.eer:.1%}", f"{after.eer:.1%}"),
+        ("area under the ROC", f"{before.auc:.3f}", f"{after.auc:.3f}"),
+    ]
+    print_table(Table(("", "before", "after"), lines, {"before", "after"}))
     print("Seven classes teach little, and it depends on the seed: examples/digits/README.md has five of them.")
     draw(OUT / "before_after.png")
 

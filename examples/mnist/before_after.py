@@ -24,6 +24,7 @@ import torch
 from caffeport.cli.command import print_table
 from caffeport.cores import usable_cores
 from caffeport.files import replacing_path
+from caffeport.table import Table
 from normface.evaluate.roc import verification
 
 TEXTS = Path(__file__).parents[2] / "prototxt" / "mnist"
@@ -53,7 +54,7 @@ def main() -> None:
             found = zip(*(run.result() for run in runs), strict=True)
             rows += [(f"{size}-D", name, *summary(measured)) for name, measured in zip(MODELS, found, strict=True)]
             print(f"{size}-D: done", file=sys.stderr, flush=True)
-    print_table(("feature", "trained by", *FIGURES), rows, whole=set(FIGURES))
+    print_table(Table(("feature", "trained by", *FIGURES), rows, set(FIGURES)))
 
 
 def quiet() -> None:

@@ -112,6 +112,10 @@ GOOD = {
     "VideoData": ({}, 2, "video_data_param { batch_size: 2 new_length: 3 new_height: 4 new_width: 4 }"),
     "VideoWithVoxelTruthData": ({}, 2, "image_data_param { batch_size: 2 new_length: 3 new_height: 4 new_width: 4 }"),
     # Of forks.
+    **{
+        kind: ({"x": (1, 2, 4, 4), "y": (1, 4, 3, 3)}, 1, f"{field} {{ kernel_size: 2 }}")
+        for kind, field in (("AttPooling", "att_pooling_param"), ("PwAttend", "pw_attend_param"))
+    },
     "BatchToSpaceND": (IMAGE, 1, "batch_to_space_nd_param { block_shape: 2 crops: 1 crops: 1 }"),
     "BroadcastTo": ({"x": (2, 1)}, 1, "broadcast_to_param { shape: 3 shape: 2 shape: 4 }"),
     "ContinuationIndicator": ({}, 1, "continuation_indicator_param { time_step: 3 batch_size: 2 }"),
@@ -133,6 +137,7 @@ GOOD = {
     "EltwiseAccuracy": ({"x": (2, 3, 2, 2), "y": (2, 1, 2, 2)}, 1, ""),
     "ExpandDimsND": (IMAGE, 1, "expand_dims_nd_param { axis: 1 }"),
     "Gather": (IMAGE, 1, "gather_param { indices: 1 shape: 1 axis: 1 }"),
+    "Local": (IMAGE, 1, "local_param { num_output: 2 kernel_size: 2 }"),
     "LogSoftmax": (IMAGE, 1, ""),
     "Lstm": ({"x": (3, 2, 4)}, 1, "lstm_param { num_output: 3 }"),
     "MirrorPad": ({"x": (3,)}, 1, 'mirror_pad_param { paddings: 1 paddings: 2 mode: "REFLECT" }'),
@@ -170,8 +175,8 @@ GOOD = {
     "UpsampleDarknet": (IMAGE, 1, "upsample_darknet_param { stride: 2 }"),
 }
 TORCH_ONLY = {
-    "Accuracy", "CenterLoss", "InfogainLoss", "LargeMarginInnerProduct", "MarginInnerProduct",
-    "SoftmaxWithLoss", "MultiBoxLoss", "DetectionEvaluate", "RegionLoss", "Yolov3", "YoloSeg",
+    "Accuracy", "CenterLoss", "CtcLoss", "EltwiseAccuracy", "InfogainLoss", "LargeMarginInnerProduct",
+    "MarginInnerProduct", "MultiStageMeanfield", "SoftmaxWithLoss",
 }  # fmt: skip
 """Layers without an ONNX form: the check has nothing with which to compare a net of one of them."""
 NEEDS_A_SHAPE = {"Data", "HDF5Data", "WindowData"}  # which a database has, and Caffe's file

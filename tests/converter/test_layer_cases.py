@@ -281,6 +281,8 @@ ELSEWHERE = {
     **dict.fromkeys(["Unpooling", "EltwiseAccuracy"], "test_deconvnet.py"),
     "MultiStageMeanfield": "test_mean_field.py",
     **dict.fromkeys(["Correlation", "Resample"], "test_matching.py"),
+    **dict.fromkeys(["AttPooling", "PwAttend"], "test_attention.py"),
+    "Local": "test_local.py",
     **dict.fromkeys(["Mish", "SeLU", "SeLu", "SELU", "HardSigmoid", "HSigmoid", "HardTanH"], "test_functions.py"),
     **dict.fromkeys(["Softplus", "Softsign", "ThresholdedReLU", "ScaledTanH", "LogSoftmax"], "test_functions.py"),
     **dict.fromkeys(["Floor", "Ceil", "Round", "Atan", "Sin", "Mul", "Add", "Sub", "Div"], "test_functions.py"),

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from caffeport.operators.onnx_builder import Emitter
-from caffeport.operators.onnx_tensor import FLOAT, INT64, RULES, NeedsStaticShape, Tensor, UnknownShapeError
+from caffeport.operators.onnx_tensor import FLOAT, INT64, RULES, StaticShapeError, Tensor, UnknownShapeError
 from caffeport.to_onnx.export import Graph, Port, write
 from support.onnx_tensors import Exported, check, follows_numbers
 
@@ -159,5 +159,5 @@ def test_what_no_rule_tells():
 def test_a_dynamic_axis_has_no_static_size():
     x = Tensor("x", (2, 3), {0})
     assert x.static(1) == 3
-    with pytest.raises(NeedsStaticShape):
+    with pytest.raises(StaticShapeError):
         x.static(-2)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
+import shlex
 import shutil
 import zipfile
 from pathlib import Path
@@ -267,3 +269,63 @@ def test_no_pickle_is_executed(net, tmp_path):
         net.check(torch=tmp_path / "face.pt2")
     assert not mark.exists()
     shutil.rmtree(tmp_path)
+
+
+# The command line
+
+
+def run(*words) -> int:
+    from caffeport.cli.main import main
+
+    return main([str(word) for word in words])
+
+
+@pytest.fixture
+def files(net, tmp_path):
+    net.save(tmp_path / "net.caffemodel", prototxt=tmp_path / "face net.prototxt")
+    return [tmp_path / "face net.prototxt", tmp_path / "net.caffemodel"]
+
+
+FRONT = ["--mean", "104,117,123", "--scale", "0.0078125", "--rgb"]
+
+
+def test_the_line_that_proves_it_has_every_option_and_is_true(files, tmp_path, capsys):
+    given = ["--input-shape", "data=2x3x12x10", "--phase", "test", "--bn", "variance", *FRONT]
+    assert run("convert", *files, "--onnx", tmp_path / "f.onnx", "--torch", tmp_path / "f.safetensors", *given) == 0
+    line = re.search("to prove it: caffeport (.*)", capsys.readouterr().out).group(1)
+    words = shlex.split(line)
+    for option in ("--input-shape", "--bn=variance", "--mean=104,117,123", "--rgb", "--onnx", "--torch"):
+        assert option in words
+    assert run(*words) == 0
+    assert "in f.onnx" in capsys.readouterr().out
+    change(tmp_path / "f.onnx", lambda m: set_array(initializer(m, "fc.bias"), np.zeros(5)))
+    assert run(*words) == 1
+    assert 'FAILED: layer "fc" (InnerProduct) is the first that differs' in capsys.readouterr().out
+
+
+def test_convert_check_proves_what_it_wrote(files, tmp_path, capsys):
+    assert run("convert", *files, "--onnx", tmp_path / "f.onnx", "--check", *FRONT) == 0
+    assert "in f.onnx), all within" in capsys.readouterr().out
+    assert run("convert", *files, "--onnx", tmp_path / "f.onnx", "--check", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["ok"] is True
+    assert run("convert", *files, "--check") == 2
+    assert "--check proves the files of --onnx and --torch" in capsys.readouterr().err
+
+
+def test_check_writes_a_report(files, tmp_path, capsys):
+    assert run("check", *files, "--report", tmp_path / "proof.html") == 0
+    page = (tmp_path / "proof.html").read_text()
+    assert "net.caffemodel" in page and '"ok":true' in page.replace(" ", "")
+    assert run("check", *files, "--report", files[1]) == 2
+    assert "is read; name another file for the report" in capsys.readouterr().err
+    assert files[1].stat().st_size > 100
+
+
+def test_show_draws(files, tmp_path, capsys):
+    assert run("show", *files, "--html", tmp_path / "net.html") == 0
+    assert "(kB" not in capsys.readouterr().out
+    assert "<svg" in (tmp_path / "net.html").read_text()
+    pytest.importorskip("py_mini_racer", reason="needs mini-racer")
+    assert run("show", *files, "--svg", tmp_path / "net.svg", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["files"][str(tmp_path / "net.svg")] > 1000

@@ -50,6 +50,8 @@ class Spread:
 class RowBoxes(Operator):
     """What takes rows of regions or boxes, with or without axes of 1 behind."""
 
+    full_precision = True
+
     def rows(self, title: str, shape: Shape, *columns: int) -> int:
         """The number of rows; refuse others than ``columns`` numbers in each."""
         if count(shape, 1) not in columns:
@@ -244,7 +246,9 @@ class FrcnnOutput(RowBoxes):
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
         if index == 0:
             return random.random(shape)
-        return (None, None, self.sample_regions(shape, random), np.full(shape, 224.0))[index] if index > 1 else None
+        if index == 3:
+            return np.full(shape, 224.0)
+        return self.sample_regions(shape, random) if index == 2 else None
 
     def module(self, bottoms: list[Shape]) -> Any:
         p = self.p

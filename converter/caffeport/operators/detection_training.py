@@ -112,6 +112,8 @@ class DetectionGroupLoss(MapTraining):
                 self.fail(f'expected a {title} of {", ".join(known)}, got "{value}"')
         if p.batch_size < 1 and p.batch_size != -1:
             self.fail(f"expected a batch_size of 1 or more, or -1, got {p.batch_size}")
+        if min(p.bg_multiple, p.min_num_neg) < 0:
+            self.fail(f"expected a bg_multiple and min_num_neg of 0 or more, got {p.bg_multiple} and {p.min_num_neg}")
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         self.check_maps(*bottoms)
@@ -160,8 +162,8 @@ class DetectionLoss(MapTraining):
         p = self.p
         self.read_fields([p.field_w], [p.field_h], p.downsample_rate)
         self.check_reach(p.field_xyr, p.field_whr)
-        if p.coord_num != 4:
-            self.fail(f"expected a coord_num of 4, got {p.coord_num}")
+        if p.coord_num != 4 or p.bg_multiple < 0:
+            self.fail(f"expected a coord_num of 4 and no negative bg_multiple, got {p.coord_num} and {p.bg_multiple}")
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         maps, truth = bottoms

@@ -53,6 +53,7 @@ class MapBoxes(Operator):
     tops = (1, 2)
     bottom_axes = ((4, 4),)
     varying_axis = 0
+    full_precision = True
     whole_pixels: bool
     fields: Sequence[Fields]
 

@@ -20,7 +20,7 @@ INT64: DType = np.dtype(np.int64)
 BOOL: DType = np.dtype(np.bool_)
 
 
-class NeedsStaticShape(Exception):
+class StaticShapeError(Exception):
     """A layer's ONNX form depends on an axis that was to stay dynamic; the export tries again without."""
 
 
@@ -90,7 +90,7 @@ class Tensor:
     def static(self, axis: int) -> int:
         """The size of an axis whose size must be known."""
         if axis % self.rank in self.dynamic:
-            raise NeedsStaticShape(self.name)
+            raise StaticShapeError(self.name)
         return self.shape[axis]
 
     def shape_at(self, doubled: bool) -> Shape:

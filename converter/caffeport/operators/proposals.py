@@ -61,6 +61,7 @@ class RegionProposals(Operator):
     tops = (1, 2)
     varying_axis: ClassVar[int | None] = 0
     score_axes: ClassVar[int] = 2
+    full_precision = True
     anchors: Anchors
 
     def selection(self, info: Shape) -> Selection:

@@ -127,6 +127,7 @@ class ProposalTargetLayer(Operator):
     tops = (5, 5)
     bottom_axes: ClassVar[tuple[tuple[int, int | None], ...]] = ((2, 4),)
     varying_axis = 0
+    full_precision = True
     random = True
     onnx_support = "no (training)"
 

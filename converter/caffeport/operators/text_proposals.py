@@ -39,6 +39,7 @@ class TextProposals(Operator):
     bottoms = (3, 3)
     bottom_axes = ((4, 4), (4, 4), (1, None))
     tops = (2, 2)
+    full_precision = True
 
     def setup(self) -> None:
         found = settings(self.p.param_str)

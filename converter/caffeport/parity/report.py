@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from ..errors import shape_text
 from ..graph.net import Value
 from ..json_text import to_json
+from ..table import Table, html_table, text_table
 from .provenance import FileFacts
 
 Blobs = Mapping[str, np.ndarray]
@@ -106,14 +108,33 @@ class Report:
         rows = {"rows": [asdict(row) for row in self.rows], "exported": [asdict(row) for row in self.exported]}
         return to_json(content | rows | ({} if notes is None else {"notes": notes}))
 
-    def __str__(self) -> str:
-        lines = [
-            f"{'ok' if row.ok else 'DIFFERS':8}{row.layer:24} {row.type:20} {row.blob:24} {shape_text(row.shape):18} "
-            f"{row.max_abs:9.2e} {row.max_rel:9.2e}"
+    def table(self) -> Table:
+        """The one table of the report, wherever it is shown."""
+        lines: list[tuple[str, ...]] = [
+            (
+                "ok" if row.ok and row.errors else "DIFFERS" if not row.ok else "-",
+                row.layer,
+                row.type,
+                row.blob + (f" ({row.note})" if row.note else ""),
+                shape_text(row.shape),
+                "=".join([row.baseline, *row.errors]),
+                f"{row.max_abs:.2e}" if row.errors else "",
+                f"{row.max_rel:.2e}" if row.errors else "",
+            )
             for row in [*self.rows, *self.exported]
         ]
-        about = [*([self.caffe] if self.caffe else []), *map(str, self.files)]
-        return "\n".join([*lines, *about, f"weights: {self.weights}", self.summary])
+        headings = ("", "layer", "type", "blob", "shape", "compared", "max abs", "max rel")
+        return Table(headings, lines, {"", "shape", "max abs", "max rel"}, ("compared", "shape", "type", "max abs"))
+
+    def __str__(self) -> str:
+        about = [*([self.caffe] if self.caffe else []), *map(str, self.files), f"weights: {self.weights}"]
+        return "\n".join([text_table(self.table()).rstrip("\n"), *about, self.summary])
+
+    def _repr_html_(self) -> str:
+        """The table, as a notebook shows it."""
+        verdict = "<b>Equal</b>" if self.ok else "<b>Different</b>"
+        about = "".join(f"<p>{html.escape(str(words))}</p>" for words in (f"weights: {self.weights}", *self.files))
+        return f"<p>{verdict}: {html.escape(self.summary)}</p>{html_table(self.table())}{about}"
 
 
 def empty_row(value: Value, note: str = "") -> Row:

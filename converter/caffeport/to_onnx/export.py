@@ -23,7 +23,7 @@ from ..graph.results import Exported
 from ..graph.walk import inference_values, needed_layers, read_inputs, wanted_values
 from ..lazy import LazyModule
 from ..operators.base import Role
-from ..operators.onnx_builder import OPSETS, Emitter, Initializer, NeedsStaticShape, Node, Subgraph, Tensor
+from ..operators.onnx_builder import OPSETS, Emitter, Initializer, Node, StaticShapeError, Subgraph, Tensor
 from . import fold as folding
 from .axes import Axes, FixedAxesError
 from .names import onnx_names, version_name
@@ -149,7 +149,7 @@ def trace(
         try:
             axes = Axes(net, layers, inputs, batch, size)
             graph = _emit(g, net, layers, folds, wanted, axes, preprocessing)
-        except (NeedsStaticShape, NetError) as problem:
+        except (StaticShapeError, NetError) as problem:
             if not batch and not size:
                 _refuse(net, problem)
             titles = [layer.title for layer in layers if layer.name == g.layer_name]
@@ -182,7 +182,7 @@ def _fixed_size(inputs: list[Port], layer: str) -> str:
 
 def _refuse(net: Net, problem: Exception) -> NoReturn:
     """Raise why the net cannot be exported even for its declared shapes."""
-    if isinstance(problem, NeedsStaticShape):
+    if isinstance(problem, StaticShapeError):
         raise ExportError(
             f'net {net.name!r}: a layer has to know the size of "{problem}", which the numbers decide; '
             "export up to a blob before it (outputs=[...])"

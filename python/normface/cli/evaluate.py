@@ -11,6 +11,7 @@ from caffeport.cli.arguments import finite
 from caffeport.cli.command import DONE, print_table, tell
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
+from caffeport.table import Table
 
 from ..errors import DataError, NormfaceError, NormfaceWarning
 from . import model_options, threshold_option
@@ -201,7 +202,7 @@ def _blufr(options: argparse.Namespace) -> int:
     if options.json:
         print(to_json(figures))
         return DONE
-    print_table(["", "mean - std", "mean", "std"], blufr_rows(result), {"mean - std", "mean", "std"})
+    print_table(Table(["", "mean - std", "mean", "std"], blufr_rows(result), {"mean - std", "mean", "std"}))
     print(
         f"{len(config.trials)} trials, {int(result.genuine_pairs.mean())} genuine and "
         f"{int(result.impostor_pairs.mean())} impostor pairs each; %, sample standard deviation"

@@ -11,6 +11,7 @@ from caffeport.cli.arguments import check_model
 from caffeport.cli.command import DONE, FAILED, INTERRUPTED, complain, print_table
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
+from caffeport.table import Table
 
 from ..errors import DivergedError, LostRankError
 from ..finetune.config import EARLIER_NAMES, Config, flag
@@ -125,7 +126,7 @@ def _print(result: Any, as_json: bool) -> None:
         return
     headings, lines = result.table()
     if lines:
-        print_table(headings, lines, whole=set(headings[1:]))
+        print_table(Table(headings, lines, set(headings[1:])))
     held = result.held_out
     if held["identities"]:
         print(
@@ -150,4 +151,4 @@ def _print(result: Any, as_json: bool) -> None:
         for p in result.proofs
     ]
     if rows:
-        print_table(("", "loaded again", "run by", "max abs"), rows, whole={"", "max abs"})
+        print_table(Table(("", "loaded again", "run by", "max abs"), rows, {"", "max abs"}))

@@ -8,6 +8,7 @@ from pathlib import Path
 from caffeport.cli.command import DONE, print_table
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
+from caffeport.table import Table
 
 from . import photo_options
 
@@ -59,5 +60,5 @@ def run(options: argparse.Namespace) -> int:
         for face, matches in zip(faces, nearest_of, strict=True)
         for place, match in enumerate(matches, 1)
     ]
-    print_table(("photo", "place", "face", "person", "cosine"), lines, whole={"place", "cosine"})
+    print_table(Table(("photo", "place", "face", "person", "cosine"), lines, {"place", "cosine"}))
     return DONE

@@ -50,6 +50,7 @@ from torch.nn import (
 
 from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshold, UnscaledDropout
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
+from .attention import AttPooling
 from .axes import BroadcastTo, ExpandDims, Reverse, Squeeze, Stack, Unstack
 from .batch_normalization_forks import MovingBN, SegNetBN
 from .box_loss import BoxAnnotatorOHEM, SmoothL1Loss
@@ -68,6 +69,7 @@ from .flow import ChannelNorm, FlowWarp
 from .functions import BoundedReLU, Elementwise, HardSigmoid, ScaledELU, ScaledTanH, ThresholdedReLU
 from .indexing import Gather, Spans
 from .inner_product import Embed, InnerProduct
+from .local import Local
 from .loss import (
     Accuracy,
     ContrastiveLoss,

@@ -153,6 +153,7 @@ class DetectionLoss(_MapLoss):
             if p.sample_mode != "bootstrap":
                 positives = int((label[image] != 0).sum())
                 draws = max(int(positives * p.bg_multiple * ratio), 4 * (p.cls_num - 1))
+                draws = min(draws, 100 * possible.numel())  # as good as all; more would fill the memory
                 kept[image, torch.randint(possible.numel(), (draws,), device=kept.device)] = True
                 kept[image] &= possible
             if p.sample_mode != "random":
