@@ -106,7 +106,7 @@ def _value(message: Message, entry: Field, kind: Any, title: str, allow_unknown:
         if not isinstance(entry.value, Message):
             raise wrong("a message { ... }")
         return entry.value
-    if dataclasses.is_dataclass(kind):
+    if hasattr(kind, "__dataclass_fields__"):  # dataclasses.is_dataclass, which takes three times as long
         if not isinstance(entry.value, Message):
             raise wrong("a message { ... }")
         return decode(entry.value, typing.cast(type, kind), title=entry.name, allow_unknown=allow_unknown)

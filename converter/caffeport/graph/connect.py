@@ -64,7 +64,7 @@ def connect(
             left_out = dict.fromkeys(fields.top, (text, fields)) | left_out
     if not kept:
         raise NetError(f"{message.source}: no layer is left in the {state.phase.name} phase")
-    if unknown := unknown_layers((text for text, _ in kept), known):
+    if unknown := unknown_layers((text for text, fields in kept if fields.type not in known), known):
         refuse_unknown(unknown, known)
     current: dict[str, Value] = {}
     layers: list[Layer] = []
@@ -200,7 +200,7 @@ def _layer_op(
     stored_shapes: Mapping[str, tuple[Shape, ...]],
     options: Options,
 ) -> Operator:
-    cls = operator_class(text, known) or UnknownData
+    cls = operator_class(text, known, fields.type) or UnknownData
     # What a data layer does to its files changes no number of the net, unless somebody reads those files.
     lenient = options.allow_unknown_fields or (cls.role is Role.DATA and not options.reads_data)
     messages: dict[str, Any] = {}
