@@ -84,7 +84,7 @@ class VideoData(DataLayer):
         return shapes[: self.context.num_tops]
 
     def _frames(self) -> list[PartialShape | None]:
-        """Every segment's frames one after another as channels: 3 of a picture, 2 of its flow."""
+        """Every segment's frames one after another as channels: 3 of an image, 2 of its flow."""
         kind = self.p.modality or Modality.FLOW
         planes = {Modality.RGB: [3], Modality.FLOW: [2], Modality.BOTH: [3, 2], Modality.VIDEO: [3]}[kind]
         lengths = (self.p.new_length or [1])[: len(planes)]
