@@ -225,9 +225,10 @@ GOOD = {
     "SoftmaxWithLossOHEM": (LABELS, 1, ""),
 }
 TORCH_ONLY = {
-    "Accuracy", "BoxAnnotatorOHEM", "CenterLoss", "CtcLoss", "DetectionAccuracy", "DetectionGroupAccuracy",
-    "DetectionGroupLoss", "DetectionLoss", "EltwiseAccuracy", "HardMining", "InfogainLoss", "LargeMarginInnerProduct",
-    "MarginInnerProduct", "MultiStageMeanfield", "ProposalTarget", "SoftmaxWithLoss", "SoftmaxWithLossOHEM",
+    "Accuracy", "BoxAnnotatorOHEM", "CenterLoss", "CtcLoss", "DetectionAccuracy", "DetectionEvaluate",
+    "DetectionGroupAccuracy", "DetectionGroupLoss", "DetectionLoss", "EltwiseAccuracy", "HardMining", "InfogainLoss",
+    "LargeMarginInnerProduct", "MarginInnerProduct", "MultiBoxLoss", "MultiStageMeanfield", "ProposalTarget",
+    "RegionLoss", "SoftmaxWithLoss", "SoftmaxWithLossOHEM", "YoloSeg", "Yolov3",
 }  # fmt: skip
 """Layers without an ONNX form: the check has nothing with which to compare a net of one of them."""
 NEEDS_A_SHAPE = {"Data", "HDF5Data", "WindowData"}  # which a database has, and Caffe's file

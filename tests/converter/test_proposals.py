@@ -205,10 +205,11 @@ def test_scales_in_pixels(tmp_path):
 def test_a_proposal_that_no_backend_rounds(tmp_path):
     """Boxes on whole pixels whose overlap is 0.7 exactly stay, and one that shares a pixel more goes."""
     module = proposal_net(tmp_path, python_layer("'feat_stride': 16"), 9).to_torch()
-    from caffeport.to_torch.modules.proposals import not_suppressed
+    from caffeport.to_torch.modules.proposals import overlaps
+    from caffeport.to_torch.modules.suppression import not_suppressed
 
     boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 6], [0, 0, 9, 7]])
-    assert not_suppressed(boxes, 0.7).tolist() == [0, 1]
+    assert not_suppressed(boxes, 0.7, overlaps).tolist() == [0, 1]
     assert "9 anchors" in repr(module)
 
 

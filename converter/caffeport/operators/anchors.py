@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .detection import onnx_range
+
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
@@ -73,8 +75,6 @@ def onnx_decoded(g: Emitter, anchors: Anchors, deltas: Tensor, limit: Tensor) ->
 
     They are clipped to 0 and ``limit`` (2), the last column and row.
     """
-    from .detection import onnx_range
-
     count = len(anchors)
     moved = g.op("Transpose", deltas, perm=[0, 2, 3, 1])
     sizes = g.op("Shape", moved)
@@ -100,8 +100,6 @@ def onnx_suppressed(g: Emitter, boxes: Tensor, count: Tensor, threshold: float, 
     Boxes come best first. ONNX measures boxes without the pixel at their end, so it is added here; each has its place
     for a score, so that none are equal.
     """
-    from .detection import onnx_range
-
     grown = g.op("Add", boxes, g.const([0.0, 0.0, 1.0, 1.0]))
     total = g.cast(count, "float")
     scores = g.op("Sub", total, g.cast(onnx_range(g, count), "float"))

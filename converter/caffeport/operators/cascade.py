@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import CaffeportWarning
 from .base import Operator, Phase, Shape, count, layer_type, nn
-from .detection import SaveOutputParameter
+from .detection import SaveOutputParameter, onnx_range
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
@@ -306,8 +306,6 @@ def onnx_chosen(
     most: how many a batch before and after suppression, 0 meaning all. whole_pixels: both end pixels are of a box. The
     result is by batch and falling score; of equal scores the first comes first.
     """
-    from .detection import onnx_range
-
     ranked = g.op("Where", valid, scores, g.const(LOWEST))
     total = g.slice(g.op("Shape", ranked), [0], [1], [2])
     if most[0] > 0:

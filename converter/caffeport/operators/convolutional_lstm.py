@@ -14,7 +14,7 @@ import numpy as np
 from ..formats.schema import Word
 from .base import BlobSpec, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
-from .recurrent import RecurrentParameter
+from .recurrent import RecurrentParameter, sample_continuation
 from .windows import Window
 
 if TYPE_CHECKING:
@@ -141,11 +141,7 @@ class ConvLSTM(Operator):
         )
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        if index != 1:
-            return None
-        cont = (random.random(shape) > 0.2).astype(np.float32)
-        cont[0] = 0
-        return cont
+        return sample_continuation(shape, random) if index == 1 else None
 
     def module(self, bottoms: list[Shape]) -> Any:
         spread = None

@@ -223,14 +223,7 @@ class DetectionOutput(Operator):
         label = g.op("Gather", g.const(self.labels), label, axis=0)
         score = g.unsqueeze(g.op("GatherND", scores, place), [1])
         rows = g.op("Concat", g.cast(image, "float"), label, score, g.op("GatherND", boxes, place), axis=1)
-        # The rows that say "nothing": as many as images if there is no other row, else none.
-        images = g.op("Gather", g.op("Shape", scores), g.ints([0]), axis=0)
-        numbers = g.op("Transpose", g.cast(onnx_range(g, images), "float"), perm=[1, 0])
-        nothing = g.op("Pad", numbers, g.ints([0, 0, 0, 6]), g.const(-1.0))
-        found = g.op("Gather", g.op("Shape", place), g.ints([0]), axis=0)
-        needed = g.op("Mul", images, g.cast(g.op("Equal", found, g.ints([0])), "int64"))
-        nothing = g.op("Slice", nothing, g.ints([0]), needed, g.ints([0]))
-        return g.unsqueeze(g.op("Concat", rows, nothing, axis=0), [0, 1])
+        return onnx_detections(g, rows, g.op("Gather", g.op("Shape", scores), g.ints([0]), axis=0))
 
     def _onnx_things(self, g: Emitter, scores: Tensor, arm: Tensor) -> Tensor:
         """Scores (N, P, C) where a prior with too little of an object is all background, class 0."""
@@ -314,3 +307,17 @@ def random_boxes(count: int, random: np.random.Generator) -> np.ndarray:
 def onnx_range(g: Emitter, length: Tensor) -> Tensor:
     """(1, n) of 0 to n - 1 for an ONNX value [n]."""
     return g.op("NonZero", g.op("Expand", g.const(1.0), length))
+
+
+def onnx_or_else(g: Emitter, rows: Tensor, others: Tensor, most: Tensor) -> Tensor:
+    """The rows (R, C) or, if there are none, the others (M, C), which are ``most`` [1]."""
+    count = g.slice(g.op("Shape", rows), [0], [0], [1])
+    needed = g.op("Mul", most, g.cast(g.op("Equal", count, g.ints([0])), "int64"))
+    return g.op("Concat", rows, g.op("Slice", others, g.ints([0]), needed, g.ints([0])), axis=0)
+
+
+def onnx_detections(g: Emitter, rows: Tensor, images: Tensor) -> Tensor:
+    """Rows (1, 1, R, 7) of (R, 7) or, if there are none, a row [image, -1 ...] for each of the ``images`` [1]."""
+    numbers = g.op("Transpose", g.cast(onnx_range(g, images), "float"), perm=[1, 0])
+    nothing = g.op("Pad", numbers, g.ints([0, 0, 0, 6]), g.const(-1.0))
+    return g.unsqueeze(onnx_or_else(g, rows, nothing, images), [0, 1])

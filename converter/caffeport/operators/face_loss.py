@@ -11,27 +11,16 @@ import numpy as np
 from .base import BlobSpec, Shape, count, layer_type, nn
 from .face import wants_derivative
 from .fillers import FillerParameter
-from .loss import Loss
+from .loss import RowLoss
 
 
-class FaceLoss(Loss):
+class FaceLoss(RowLoss):
     """(x, N labels) -> loss; what the losses below share."""
 
     bottom_axes = ((2, None), (0, None))
 
     def setup(self) -> None:
         self.exact = wants_derivative(self)
-
-    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        if count(bottoms[1]) != bottoms[0][0]:
-            self.fail(f"expected a label for each of {bottoms[0][0]} rows of {bottoms[0]}, got {bottoms[1]}")
-        return [()]
-
-    def classes(self, bottoms: list[Shape]) -> int | None:
-        return count(bottoms[0], 1)
-
-    def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        return self.sample_labels(index, shape, random)
 
     def not_negative(self, *names: str) -> None:
         """The fork sums absolute values, which only then have the sign that its gradient takes for granted."""

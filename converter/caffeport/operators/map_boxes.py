@@ -11,6 +11,7 @@ import numpy as np
 
 from .base import Operator, Shape, count, layer_type, nn
 from .cascade import BBoxRegParameter, Spread, check_suppression, onnx_chosen, refuse_other_overlaps
+from .detection import onnx_or_else, onnx_range
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
@@ -87,8 +88,6 @@ class MapBoxes(Operator):
 
     def onnx_corners(self, g: Emitter, deltas: Tensor, fields: Fields) -> Tensor:
         """Clipped boxes (N, G H W, 4) of deltas (N, G, 4, H, W)."""
-        from .detection import onnx_range
-
         chosen = self.selection
         mean, std = (np.reshape(values, (1, 1, 4, 1, 1)) for values in (chosen.spread.mean, chosen.spread.std))
         deltas = g.op("Add", g.op("Mul", deltas, g.const(std)), g.const(mean))
@@ -133,12 +132,9 @@ class MapBoxes(Operator):
         valid = g.op("And", large, g.op("GreaterOrEqual", scores, g.const(p.least_score)))
         image, boxes, kept = onnx_chosen(g, boxes, scores, valid, p.most, p.threshold, p.whole_pixels)
         rows = g.op("Concat", g.cast(image, "float"), boxes, axis=1)
-        needed = g.cast(g.op("Equal", g.slice(g.op("Shape", rows), [0], [0], [1]), g.ints([0])), "int64")
-        tops = []
-        for top, nothing in ((rows, [0.0, 1, 1, 10, 10]), (g.op("Concat", rows, kept, axis=1), [0.0] * 6)):
-            nothing_row = g.op("Slice", g.const([nothing]), g.ints([0]), needed, g.ints([0]))
-            tops.append(g.unsqueeze(g.op("Concat", top, nothing_row, axis=0), [2, 3]))
-        return tops[: self.context.num_tops]
+        tops = [(rows, [0.0, 1, 1, 10, 10]), (g.op("Concat", rows, kept, axis=1), [0.0] * 6)]
+        tops = tops[: self.context.num_tops]
+        return [g.unsqueeze(onnx_or_else(g, top, g.const([nothing]), g.ints([1])), [2, 3]) for top, nothing in tops]
 
 
 @dataclass

@@ -10,6 +10,7 @@ import numpy as np
 
 from .anchors import Anchors, half_up_sizes, onnx_decoded, onnx_suppressed, pixel_sizes, rounded_sizes
 from .base import Operator, Phase, Shape, count, layer_type, nn
+from .detection import onnx_or_else
 from .param_str import settings
 from .python_layer import PythonParameter
 
@@ -136,16 +137,10 @@ class RegionProposals(Operator):
             boxes, scores = (g.slice(array, [0], [0], [chosen.post_top_n]) for array in (boxes, scores))
         rows = g.pad(boxes, [0, 1], [0, 0])
         if chosen.fallback is not None:
-            rows = self._onnx_or_fallback(g, rows, chosen.fallback)
+            rows = onnx_or_else(g, rows, g.const([chosen.fallback]), g.ints([1]))
         if self.score_axes == 2:
             scores = g.unsqueeze(scores, [1])
         return [rows, scores][: self.context.num_tops]
-
-    def _onnx_or_fallback(self, g: Emitter, rows: Tensor, fallback: tuple[float, ...]) -> Tensor:
-        """The rows or, where there are none, the one row that stands for that."""
-        found = g.slice(g.op("Shape", rows), [0], [0], [1])
-        needed = g.cast(g.op("Equal", found, g.ints([0])), "int64")
-        return g.op("Concat", rows, g.op("Slice", g.const([fallback]), g.ints([0]), needed, g.ints([0])), axis=0)
 
 
 class PythonProposals(RegionProposals):

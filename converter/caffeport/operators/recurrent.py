@@ -78,11 +78,7 @@ class Recurrent(Operator):
         return sum(count(spec.shape) for spec in self.blob_specs(bottoms) if len(spec.shape) > 1) * steps
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        if index != 1:
-            return None
-        cont = (random.random(shape) > 0.2).astype(np.float32)
-        cont[0] = 0
-        return cont
+        return sample_continuation(shape, random) if index == 1 else None
 
     def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
         """A Scan over time; the body gets the states, one step of x already multiplied, and of cont."""
@@ -109,6 +105,13 @@ class Recurrent(Operator):
 
     def _hidden_index(self) -> int:
         return 3 if self.has_static else 2
+
+
+def sample_continuation(shape: Shape, random: np.random.Generator) -> np.ndarray:
+    """Zeros where sequences start, as every one does at the first step; ones elsewhere, (T, N)."""
+    cont = (random.random(shape) > 0.2).astype(np.float32)
+    cont[0] = 0
+    return cont
 
 
 @layer_type("RNN")

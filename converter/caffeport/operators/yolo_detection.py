@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .base import Operator, Shape, count, layer_type, nn
-from .detection import onnx_range
+from .detection import onnx_detections, onnx_range
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
@@ -124,12 +124,7 @@ class YoloOutput(Operator):
         columns = [g.unsqueeze(g.op("Gather", column, kept, axis=0), [1]) for column in (labels, scores)]
         rows = g.op("Concat", *columns, g.op("Sub", center, half), g.op("Add", center, half), axis=1)
         rows = g.op("Pad", rows, g.ints([0, 1, 0, 0]), g.const(0.0))
-        # The rows that say "nothing": as many as images if there is no other row, else none.
-        numbers = g.op("Transpose", g.cast(onnx_range(g, images), "float"), perm=[1, 0])
-        nothing = g.op("Pad", numbers, g.ints([0, 0, 0, 6]), g.const(-1.0))
-        needed = g.op("Mul", images, g.cast(g.op("Equal", g.op("Shape", kept), g.ints([0])), "int64"))
-        nothing = g.op("Slice", nothing, g.ints([0]), needed, g.ints([0]))
-        return g.unsqueeze(g.op("Concat", rows, nothing, axis=0), [0, 1])
+        return onnx_detections(g, rows, images)
 
     def images(self, g: Emitter, x: Tensor) -> Tensor:
         """[N]"""

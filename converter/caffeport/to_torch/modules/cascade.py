@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+from .suppression import not_suppressed
 
 if TYPE_CHECKING:
     from ...operators.cascade import Spread
@@ -103,18 +106,6 @@ def paired_overlaps(low: Tensor, size: Tensor, other: Tensor, other_size: Tensor
     return torch.where(shared > 0, shared / union, 0.0)
 
 
-def suppressed(boxes: Tensor, threshold: float, mode: str, whole_pixels: bool) -> Tensor:
-    """Indices of the boxes (K, 4), best first, that none kept before overlaps by more than ``threshold``."""
-    device, boxes = boxes.device, boxes.cpu()
-    gone = torch.zeros(len(boxes), dtype=torch.bool)
-    kept = []
-    for index in range(len(boxes)):
-        if not gone[index]:
-            kept.append(index)
-            gone |= overlaps(boxes[index : index + 1], boxes, mode, whole_pixels)[0] > threshold
-    return torch.tensor(kept, dtype=torch.long, device=device)
-
-
 class FrcnnOutput(nn.Module):
     """``suppression``: (conf_thr, iou_thr, nms_type, max_det_num)."""
 
@@ -134,7 +125,7 @@ class FrcnnOutput(nn.Module):
             chosen = (scores[:, label] >= confidence).nonzero()[:, 0]
             chosen = chosen[scores[chosen, label].sort(descending=True, stable=True).indices]
             own = boxes[chosen, label if self.class_aware else 1]
-            kept = suppressed(own, threshold, mode, whole_pixels=True)
+            kept = not_suppressed(own, threshold, partial(overlaps, mode=mode, whole_pixels=True))
             score = scores[chosen[kept], label, None]
             image, name = torch.zeros_like(score), torch.full_like(score, label)
             found.append(torch.cat([image, own[kept], name, score], 1))
@@ -186,8 +177,8 @@ class _MapBoxes(nn.Module):
             order = valid[image].nonzero()[:, 0]
             order = order[scores[image, order].sort(descending=True, stable=True).indices]
             order = order[: chosen.most[0] or None]
-            kept = suppressed(boxes[image, order], chosen.threshold, chosen.nms_type, chosen.whole_pixels)
-            order = order[kept[: chosen.most[1] or None]]
+            measure = partial(overlaps, mode=chosen.nms_type, whole_pixels=chosen.whole_pixels)
+            order = order[not_suppressed(boxes[image, order], chosen.threshold, measure, most=chosen.most[1])]
             score = scores[image, order, None]
             found.append(torch.cat([torch.full_like(score, image), boxes[image, order], score], 1))
         rows = torch.cat(found)

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from .detection_sources import in_order
+from .suppression import not_suppressed
 
 if TYPE_CHECKING:
     from ...operators.detection_sources import Sources
     from ...operators.prior_box import PriorBoxes
-
-BLOCK = 256  # rows of the overlaps computed at once
 
 
 class PriorBox(nn.Module):
@@ -93,7 +92,7 @@ class DetectionOutput(nn.Module):
             candidates = (scores[number] > confidence).nonzero()[:, 0]
             order = scores[number, candidates].sort(descending=True, stable=True).indices
             candidates = candidates[order[: top_k if top_k >= 0 else None]]
-            survivors = candidates[not_suppressed(boxes[number, candidates], threshold, eta)]
+            survivors = candidates[not_suppressed(boxes[number, candidates], threshold, overlaps, eta=eta)]
             labels.append(torch.full_like(survivors, number))
             places.append(survivors)
         label, place = torch.cat(labels), torch.cat(places)
@@ -120,24 +119,6 @@ def decoded(loc: Tensor, corners: Tensor, variance: Tensor, code_type: str, in_t
     move, grow = loc.chunk(2, -1)
     center, half = move * size + (low + high) / 2, grow.exp() * size / 2
     return torch.cat([center - half, center + half], -1)
-
-
-def not_suppressed(boxes: Tensor, threshold: float, eta: float) -> Tensor:
-    """Indices of the boxes (K, 4), best first, that overlap no box kept before by more than ``threshold``,
-    which each box kept multiplies by eta while it is above 0.5."""
-    worst = np.zeros(len(boxes), boxes.numpy().dtype)  # each box's largest overlap with one that is kept
-    limit = worst.dtype.type(threshold)
-    survivors = []
-    for start in range(0, len(boxes), BLOCK):
-        shared = overlaps(boxes[start : start + BLOCK], boxes).numpy()
-        for index, row in enumerate(shared, start):
-            if worst[index] > limit:
-                continue
-            survivors.append(index)
-            np.maximum(worst, row, out=worst)
-            if eta < 1 and limit > 0.5:
-                limit *= worst.dtype.type(eta)
-    return torch.tensor(survivors, dtype=torch.long)
 
 
 def overlaps(boxes: Tensor, others: Tensor) -> Tensor:

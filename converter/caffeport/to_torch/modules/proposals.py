@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...errors import InputShapeError
+from .suppression import not_suppressed
 
 if TYPE_CHECKING:
     from ...operators.anchors import Anchors
     from ...operators.proposals import Selection
-
-BLOCK = 256  # rows of the overlaps computed at once
 
 
 class RegionProposals(nn.Module):
@@ -41,7 +39,7 @@ class RegionProposals(nn.Module):
         order = scores.sort(descending=True, stable=True).indices
         order = order[: chosen.pre_top_n] if chosen.pre_top_n > 0 else order
         if chosen.threshold is not None:
-            kept = not_suppressed(boxes[order], chosen.threshold, chosen.post_top_n)
+            kept = not_suppressed(boxes[order], chosen.threshold, overlaps, most=chosen.post_top_n)
             order = order[kept]
         elif chosen.post_top_n > 0:
             order = order[: chosen.post_top_n]
@@ -75,27 +73,6 @@ def moved_anchors(anchors: Anchors, deltas: Tensor) -> Tensor:
     center = deltas[..., :2] * size + (shift + deltas.new_tensor(anchors.centers))
     half = deltas[..., 2:].exp() * size * 0.5
     return torch.cat([center - half, center + half], -1).reshape(-1, 4)
-
-
-def not_suppressed(boxes: Tensor, threshold: float, most: int = 0) -> Tensor:
-    """Indices of the boxes (K, 4), best first, that overlap none kept before by more than ``threshold``.
-
-    0 < most: the first so many of them.
-    """
-    device, boxes = boxes.device, boxes.detach().cpu()
-    worst = np.zeros(len(boxes), boxes.numpy().dtype)  # each box's largest overlap with one that is kept
-    limit = worst.dtype.type(threshold)
-    kept: list[int] = []
-    for start in range(0, len(boxes), BLOCK):
-        shared = overlaps(boxes[start : start + BLOCK], boxes).numpy()
-        for index, row in enumerate(shared, start):
-            if worst[index] > limit:
-                continue
-            kept.append(index)
-            if len(kept) == most:
-                return torch.tensor(kept, device=device)
-            np.maximum(worst, row, out=worst)
-    return torch.tensor(kept, dtype=torch.long, device=device)
 
 
 def overlaps(boxes: Tensor, others: Tensor) -> Tensor:

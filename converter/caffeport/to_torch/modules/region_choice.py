@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .cascade import paired_overlaps
 from .detection_training import drawn, hardest
+from .rpn_training import box_targets
 
 if TYPE_CHECKING:
     from ...operators.cascade import Spread
@@ -137,9 +138,7 @@ class ProposalTarget(nn.Module):
         return [top[:, :, None, None] for top in tops]
 
     def _targets(self, rows: Tensor, own: Tensor) -> Tensor:
-        sizes = [array[:, 3:5] - array[:, 1:3] + 1 for array in (rows, own)]
-        centers = [array[:, 1:3] + 0.5 * size for array, size in zip((rows, own), sizes, strict=True)]
-        deltas = torch.cat([(centers[1] - centers[0]) / sizes[0], (sizes[1] / sizes[0]).log()], 1)
+        deltas = box_targets(rows[:, 1:5], own[:, 1:5])
         return (deltas - deltas.new_tensor(self.spread.mean)) / deltas.new_tensor(self.spread.std)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .detection import decoded, overlaps
 from .gradients import straight_through
 from .loss import SoftmaxWithLoss
+from .suppression import not_suppressed
 
 if TYPE_CHECKING:
     from ...operators.ssd_training import MultiBoxLossParameter
@@ -186,12 +187,7 @@ class MultiBoxLoss(nn.Module):
         order = order[: top_k if top_k >= 0 else None]
         sides = boxes[order, 2:] - boxes[order, :2]
         order = order[(sides >= 0).all(1) & (sides.prod(1) >= LEAST_AREA)]
-        shared = overlaps(boxes[order], boxes[order]) > threshold
-        left = torch.ones(len(order), dtype=torch.bool, device=order.device)
-        for place in range(len(order)):
-            if left[place]:
-                left[place + 1 :] &= ~shared[place, place + 1 :]
-        return order[left]
+        return order[not_suppressed(boxes[order], threshold, overlaps)]
 
     # Losses
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .detection import not_suppressed
+from .detection import overlaps
+from .suppression import not_suppressed
 
 
 def cells(x: Tensor, anchors: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -28,7 +29,7 @@ def best_rows(boxes: Tensor, labels: Tensor, scores: Tensor, threshold: float, i
     corners = torch.cat([center - half, center + half], 1)
     # What overlaps by the threshold itself goes too: by more than the float before it.
     limit = float(np.nextafter(np.float32(threshold), np.float32(0)))
-    kept = not_suppressed(corners.detach().cpu(), limit, 1.0).to(boxes.device)
+    kept = not_suppressed(corners, limit, overlaps)
     if not len(kept):
         nothing = boxes.new_full((images, 7), -1.0)
         nothing[:, 0] = torch.arange(images)
