@@ -37,9 +37,10 @@ def make_blocks(steps: list[Step], outputs: Sequence[int], taken: Names) -> tupl
     steps = _replaced(steps, outputs, found, blocks, taken)
     if pairs := separable(steps, outputs):
         steps = _replaced(steps, outputs, [pairs], blocks, taken)
+    steps = with_runs(steps, outputs, {"block", "unit"})
     while repeat := best_repeat(steps, outputs):
         steps = with_runs(_replaced(steps, outputs, [repeat], blocks, taken), outputs, {"block"})
-    return with_runs(steps, outputs, {"block", "unit"}), blocks
+    return steps, blocks
 
 
 def _replaced(

@@ -49,7 +49,8 @@ def steps_of(net: Net, wanted: Sequence[Value]) -> tuple[list[Step], dict[Value,
         steps.append(
             Step(template, inputs, outputs, layer.name or layer.type, (layer,), attribute, tops=tuple(layer.tops))
         )
-    return _merged(steps, [numbers[value] for value in wanted]), numbers
+    outputs = [numbers[value] for value in wanted]
+    return _in_chains(_merged(steps, outputs), outputs), numbers
 
 
 def _subject(layer: Layer) -> Subject:
@@ -141,6 +142,33 @@ def _merged(steps: list[Step], outputs: Sequence[int]) -> list[Step]:
         merged.append(step)
         makers.update(dict.fromkeys(step.outputs, step))
     return merged
+
+
+def _in_chains(steps: list[Step], outputs: Sequence[int]) -> list[Step]:
+    """The steps in an order in which a chain is not left before its end: branches that take turns follow each other."""
+    counts = uses(steps, outputs)
+    makers = {value for step in steps for value in step.outputs}
+    readers: dict[int, int] = {}
+    for index, step in enumerate(steps):
+        readers |= {value: index for value in step.inputs if counts[value] == 1}
+    missing = [len(set(step.inputs) & makers) for step in steps]
+    waiting: dict[int, list[int]] = {}
+    for index, step in enumerate(steps):
+        for value in set(step.inputs) & makers:
+            waiting.setdefault(value, []).append(index)
+    order: list[Step] = []
+    done: set[int] = set()
+    for first in range(len(steps)):
+        following: int | None = first
+        while following is not None and following not in done and not missing[following]:
+            step = steps[following]
+            order.append(step)
+            done.add(following)
+            for value in step.outputs:
+                for index in waiting.get(value, ()):
+                    missing[index] -= 1
+            following = next((readers[value] for value in step.outputs if value in readers), None)
+    return order
 
 
 def _takes(before: Attribute, step: Step) -> bool:
