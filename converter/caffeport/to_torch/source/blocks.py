@@ -10,7 +10,8 @@ from typing import Any
 from ...naming import Names
 from .block_names import attribute_names, class_name, instance_name, is_channels, parameter_names
 from .constructors import with_runs
-from .repeats import Repeat, best_repeat, separable, units
+from .literals import Listed
+from .repeats import Exit, Repeat, best_repeat, separable, units
 from .steps import Arguments, Attribute, Step
 
 REQUIRED = object()
@@ -25,6 +26,9 @@ class Block:
     steps: list[Step]
     names: tuple[str, ...]
     inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    tops: tuple[str, ...] = ()
+    """The outputs' names, where there are several."""
     parameters: dict[str, Any] = field(default_factory=dict)  # {name: default or REQUIRED}
     types: dict[str, str] = field(default_factory=dict)
     texts: list[dict[str, str]] = field(default_factory=list)  # of each step: {argument: text}, those that vary
@@ -50,7 +54,7 @@ def _replaced(
     calls: dict[int, tuple[int, Step]] = {}
     for repeat in repeats:
         occurrences = [steps[start : start + repeat.length] for start in repeat.starts]
-        block, made = _block(occurrences, steps, taken)
+        block, made = _block(occurrences, repeat.exits, steps, taken)
         blocks.append(block)
         calls |= {start: (repeat.length, step) for start, step in zip(repeat.starts, made, strict=True)}
     result, place = [], 0
@@ -61,10 +65,13 @@ def _replaced(
     return result
 
 
-def _block(occurrences: list[list[Step]], all_steps: Sequence[Step], taken: Names) -> tuple[Block, list[Step]]:
+def _block(
+    occurrences: list[list[Step]], exits: Sequence[Exit], all_steps: Sequence[Step], taken: Names
+) -> tuple[Block, list[Step]]:
     first = occurrences[0]
     names = attribute_names(occurrences)
-    block = Block(_free(class_name(occurrences, _outside(first)), taken), first, names, _outside(first))
+    title = _free(class_name(occurrences, _outside(first)), taken)
+    block = Block(title, first, names, _outside(first), tuple(first[place].outputs[n] for place, n in exits))
     values = _parameters(block, occurrences)
     defaults = {name: default for name, default in block.parameters.items() if default is not REQUIRED}
     by_place = len(block.parameters) - len(defaults)
@@ -83,10 +90,24 @@ def _block(occurrences: list[list[Step]], all_steps: Sequence[Step], taken: Name
         operands = ", ".join(f"{{{i}}}" for i in range(len(inputs)))
         layers = tuple(layer for step in steps for layer in step.layers)
         parts = tuple(steps)
-        last = steps[-1]
+        outputs = tuple(steps[place].outputs[n] for place, n in exits)
+        tops = tuple(steps[place].tops[n] for place, n in exits)
+        if len(exits) > 1:  # short names, since all stand before one =
+            tops = tuple(_maker(steps, names, place) or top for (place, _), top in zip(exits, tops, strict=True))
+        block.tops = block.tops or tops
         name = instance_name(steps, all_steps)
-        calls.append(Step(f"{{m}}({operands})", inputs, last.outputs, name, layers, attribute, parts, names, last.tops))
+        calls.append(Step(f"{{m}}({operands})", inputs, outputs, name, layers, attribute, parts, names, tops))
     return block, calls
+
+
+def _maker(steps: Sequence[Step], names: Sequence[str], place: int) -> str:
+    """The attribute that a step calls, or that has made what the step's expression reads."""
+    while not names[place]:
+        makers = [i for i in range(place) if set(steps[i].outputs) & set(steps[place].inputs)]
+        if len(makers) != 1:
+            return ""
+        place = makers[0]
+    return names[place]
 
 
 def _free(name: str, taken: Names) -> str:
@@ -170,7 +191,7 @@ def _order(block: Block, values: dict[str, list[Any]], places: dict[str, list[tu
         (_, common), number = counts.most_common(1)[0]
         if usual is not None and (type(usual).__name__, usual) in counts:
             defaults[name] = usual
-        elif any(map(is_channels, kinds)) or 2 * number < len(column):
+        elif isinstance(common, Listed) or any(map(is_channels, kinds)) or 2 * number < len(column):
             required[name] = REQUIRED
         else:
             defaults[name] = common
@@ -187,6 +208,8 @@ def annotation(values: Sequence[Any]) -> str:
 
 
 def _type_text(value: Any) -> str:
+    if isinstance(value, Listed):
+        return "list[float]"
     if isinstance(value, tuple):
         kinds = [_type_text(entry) for entry in value]
         return f"tuple[{', '.join(kinds)}]"

@@ -38,7 +38,7 @@ def steps_of(net: Net, wanted: Sequence[Value]) -> tuple[list[Step], dict[Value,
             )
         subject = _subject(layer)
         inputs = tuple(numbers[value] for value in layer.inputs)
-        outputs = tuple(numbers[value] for value in layer.outputs)
+        results = tuple(numbers[value] for value in layer.outputs)
         if type(subject.module) is own.Split:
             for value in layer.outputs:
                 numbers[value] = inputs[0]
@@ -47,7 +47,7 @@ def steps_of(net: Net, wanted: Sequence[Value]) -> tuple[list[Step], dict[Value,
             continue
         template, attribute = _form(subject)
         steps.append(
-            Step(template, inputs, outputs, layer.name or layer.type, (layer,), attribute, tops=tuple(layer.tops))
+            Step(template, inputs, results, layer.name or layer.type, (layer,), attribute, tops=tuple(layer.tops))
         )
     outputs = [numbers[value] for value in wanted]
     return _in_chains(_merged(steps, outputs), outputs), numbers
@@ -150,7 +150,8 @@ def _in_chains(steps: list[Step], outputs: Sequence[int]) -> list[Step]:
     makers = {value for step in steps for value in step.outputs}
     readers: dict[int, int] = {}
     for index, step in enumerate(steps):
-        readers |= {value: index for value in step.inputs if counts[value] == 1}
+        if len(set(step.inputs) & makers) == 1:  # where branches join, the text's order is as good
+            readers |= {value: index for value in step.inputs if counts[value] == 1}
     missing = [len(set(step.inputs) & makers) for step in steps]
     waiting: dict[int, list[int]] = {}
     for index, step in enumerate(steps):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,22 +10,46 @@ import numpy as np
 from .. import modules as own
 from . import ssd_modules
 from .form import Form, Subject, form, plain
+from .literals import Listed
 
 
 @form(own.PriorBox)
-def prior_box(subject: Subject) -> Form:
-    boxes = subject.module.boxes
+def prior_box(subject: Subject) -> Form | None:
+    boxes, p = subject.module.boxes, subject.layer.op.p
     arguments = {
-        "shapes": [tuple(np.float32(side) for side in shape) for shape in boxes.shapes],
-        "variance": tuple(boxes.variance),
-        "offset": boxes.offset,
+        "min_sizes": _numbers(p.min_size),
+        "max_sizes": _numbers(p.max_size),
+        "ratios": _numbers(_different(p.aspect_ratio, p.flip)),
+        "flip": p.flip,
         "clip": boxes.clip,
+        "offset": boxes.offset,
+        "variance": tuple(boxes.variance),
         "image": boxes.image,
         "step": boxes.step,
     }
-    defaults = {"offset": 0.5, "clip": False, "image": None, "step": None}
-    more: dict[str, Any] = {"copied": ssd_modules.PriorBox, "defaults": defaults}
-    return "{m}({0}, {1})", plain(subject, "PriorBox", arguments, 1, "priors", **more)
+    module = ssd_modules.PriorBox(**arguments)
+    if not np.array_equal(np.shape(module.shapes), np.shape(boxes.shapes)):
+        return None  # a fork's: the package's own class knows
+    if not np.allclose(module.shapes, boxes.shapes, rtol=1e-7):
+        return None
+    usual = {"flip": True, "clip": False, "offset": 0.5, "variance": (0.1, 0.1, 0.2, 0.2), "image": None, "step": None}
+    more: dict[str, Any] = {"copied": ssd_modules.PriorBox, "defaults": usual}
+    return "{m}({0}, {1})", plain(subject, "PriorBox", arguments, 3, "priors", **more)
+
+
+def _different(ratios: Sequence[float], flip: bool) -> list[float]:
+    """Without those that Caffe passes over: 1, and what is there already."""
+    known, kept = [1.0], []
+    for ratio in ratios:
+        if all(abs(ratio - other) >= 1e-6 for other in known):
+            known += [ratio, 1 / ratio] if flip else [ratio]
+            kept.append(ratio)
+    return kept
+
+
+def _numbers(values: Any) -> Listed:
+    """Whole numbers without their point."""
+    return Listed(int(value) if float(value).is_integer() else value for value in values)
 
 
 @form(own.DetectionOutput)
