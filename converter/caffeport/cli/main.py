@@ -94,7 +94,6 @@ def parser() -> OneLineParser:
             "caffeport convert deploy.prototxt face.caffemodel --onnx face.onnx",
             "caffeport convert deploy.prototxt face.caffemodel --onnx face.onnx --mean 127.5 --scale 0.0078125 --rgb",
             "caffeport convert deploy.prototxt face.caffemodel --torch face.safetensors --output fc5",
-            "caffeport convert deploy.prototxt face.caffemodel --python face.py",
         )
     )
     convert.set_defaults(run=_convert)
