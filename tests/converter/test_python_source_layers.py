@@ -48,6 +48,11 @@ FORKS = {
     "Interp-crop": nets.layer("Interp", "data", "y", "interp_param { height: 9 width: 7 pad_beg: -1 pad_end: -1 }"),
     "Interp-like": MASKED + nets.layer("Interp", "pool data", "y"),
     "Upsample-mask": MASKED + nets.layer("Upsample", "pool mask", "y", "upsample_param { scale: 2 }"),
+    "Upsample-size": MASKED
+    + nets.layer("Upsample", "pool mask", "y", "upsample_param { upsample_h: 6 upsample_w: 5 }"),
+    "Upsample-mask-read": MASKED
+    + nets.layer("Upsample", "pool mask", "y", "upsample_param { scale: 2 }")
+    + nets.layer("Power", "mask", "z", "power_param { scale: 2 }"),
     "Upsample": nets.layer("Upsample", "data", "y", "upsample_param { scale: 2 }"),
     "PixelShuffle": nets.layer("PixelShuffle", "data", "y", "pixel_shuffle_param { upscale_factor: 2 }"),
     "BN-inference": nets.layer("BN", "data", "y", "bn_param { bn_mode: INFERENCE }"),

@@ -37,8 +37,7 @@ class Block:
 def make_blocks(steps: list[Step], outputs: Sequence[int], taken: Names) -> tuple[list[Step], list[Block]]:
     """The steps with a step for every block, and the blocks, each after those that it consists of."""
     blocks: list[Block] = []
-    found = units(steps, outputs)
-    steps = _replaced(steps, outputs, found, blocks, taken)
+    steps = _replaced(steps, outputs, units(steps, outputs), blocks, taken)
     if pairs := separable(steps, outputs):
         steps = _replaced(steps, outputs, [pairs], blocks, taken)
     steps = with_runs(steps, outputs, {"block", "unit"})
@@ -54,9 +53,9 @@ def _replaced(
     calls: dict[int, tuple[int, Step]] = {}
     for repeat in repeats:
         occurrences = [steps[start : start + repeat.length] for start in repeat.starts]
-        block, made = _block(occurrences, repeat.exits, steps, taken)
+        block, uses = _block(occurrences, repeat.exits, steps, taken)
         blocks.append(block)
-        calls |= {start: (repeat.length, step) for start, step in zip(repeat.starts, made, strict=True)}
+        calls |= {start: (repeat.length, step) for start, step in zip(repeat.starts, uses, strict=True)}
     result, place = [], 0
     while place < len(steps):
         length, step = calls.get(place, (1, steps[place]))

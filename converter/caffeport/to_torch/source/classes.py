@@ -39,7 +39,10 @@ def block_class(block: Block, width: int) -> list[str]:
     names = dict(zip(map(id, block.steps), block.names, strict=True))
     named = {}
     if len(block.outputs) > 1:
-        named = {value: name for value, name in zip(block.outputs, block.tops, strict=True) if name.isidentifier()}
+        pairs = zip(block.outputs, block.tops, strict=True)
+        named = {value: name for value, name in pairs if name.isidentifier() and name not in inputs.values()}
+        if len(set(named.values())) < len(named):  # of a module with several outputs
+            named = {}
     forward = Forward(
         block.steps,
         block.names,
@@ -139,11 +142,11 @@ def _attribute_lines(step: Step, name: str, width: int) -> list[str]:
     lines = wrapped(f"{_INDENT}self.{name} = {constructor_text(attribute, {})}", _printable(original), width)
     for blob in attribute.registered:
         shape = literal(tuple(blob.shape))
-        made = f"torch.empty({shape})"
+        numbers = f"torch.empty({shape})"
         if blob.trained:
-            lines += wrapped(f"{_INDENT}self.{name}.{blob.name} = nn.Parameter({made})", width=width)
+            lines += wrapped(f"{_INDENT}self.{name}.{blob.name} = nn.Parameter({numbers})", width=width)
         else:
-            lines += wrapped(f'{_INDENT}self.{name}.register_buffer("{blob.name}", {made})', width=width)
+            lines += wrapped(f'{_INDENT}self.{name}.register_buffer("{blob.name}", {numbers})', width=width)
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ...graph.net import Layer, Net, Value
 from ...graph.walk import needed_layers
 from ...operators.base import Role
 from .. import modules as own
-from . import detection, expressions, normalization, stock  # noqa: F401  (they fill the table of forms)
+from . import detection, expressions, normalization, pooling, stock  # noqa: F401  (they fill the table of forms)
 from .copied import Copies
 from .form import FORMS, Form, Subject
 from .literals import literal
@@ -36,7 +36,7 @@ def steps_of(net: Net, wanted: Sequence[Value]) -> tuple[list[Step], dict[Value,
                 f"{layer.title}: a {layer.op.role.value} layer is for training, and the source is for inference; load "
                 'the net with phase="test", or name the blobs before it (outputs=[...], --output BLOB)'
             )
-        subject = _subject(layer)
+        subject = _subject(layer, wanted)
         inputs = tuple(numbers[value] for value in layer.inputs)
         results = tuple(numbers[value] for value in layer.outputs)
         if type(subject.module) is own.Split:
@@ -53,7 +53,7 @@ def steps_of(net: Net, wanted: Sequence[Value]) -> tuple[list[Step], dict[Value,
     return _in_chains(_merged(steps, outputs), outputs), numbers
 
 
-def _subject(layer: Layer) -> Subject:
+def _subject(layer: Layer, wanted: Collection[Value] = ()) -> Subject:
     shapes = [value.shape for value in layer.inputs]
     with torch.device("meta"):
         module = layer.op.module(shapes)
@@ -63,7 +63,7 @@ def _subject(layer: Layer) -> Subject:
                 f"{layer.title}: shares a blob of another shape (share_mode PERMISSIVE), which has no source form"
             )
     blobs = {spec.name: np.asarray(blob) for spec, blob in zip(layer.specs, layer.blobs, strict=True)}
-    return Subject(layer, module, blobs)
+    return Subject(layer, module, blobs, wanted)
 
 
 def _form(subject: Subject) -> Form:
@@ -73,7 +73,7 @@ def _form(subject: Subject) -> Form:
 
 
 def _copied(subject: Subject) -> Form:
-    """A class whose source goes into the file, called with what its constructor kept under its arguments' names."""
+    """A class whose source goes into the file, called with what it has under its arguments' names."""
     m, cls = subject.module, type(subject.module)
     if cls.__module__.startswith("torch."):
         raise subject.refuse(f"torch's {cls.__name__} has no source form here")

@@ -39,12 +39,12 @@ def prior_box(subject: Subject) -> Form | None:
 
 def _different(ratios: Sequence[float], flip: bool) -> list[float]:
     """Without those that Caffe passes over: 1, and what is there already."""
-    known, kept = [1.0], []
+    known, different = [1.0], []
     for ratio in ratios:
         if all(abs(ratio - other) >= 1e-6 for other in known):
             known += [ratio, 1 / ratio] if flip else [ratio]
-            kept.append(ratio)
-    return kept
+            different.append(ratio)
+    return different
 
 
 def _numbers(values: Any) -> Listed:

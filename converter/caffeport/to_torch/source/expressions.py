@@ -111,20 +111,6 @@ def _cropped(subject: Subject, start: int, end: int) -> Form | None:
     return f'F.interpolate({{0}}[:, :, {area}, {area}], {size}, mode="bilinear", align_corners=True)', None
 
 
-@form(own.MaxPooling)
-def max_pooling(subject: Subject) -> Form | None:
-    m = subject.module
-    window = m.window
-    if m.with_mask or window.is_huge or window.torch_agrees:
-        return None
-    (top, left), (bottom, right) = window.pad, window.far
-    # The least float, which is what Caffe gives for a window without a pixel.
-    least = "torch.finfo({0}.dtype).min"
-    padded = f"F.pad({{0}}, ({left}, {right}, {top}, {bottom}), value={least})"
-    kernel, stride = (literal(size[0] if len(set(size)) == 1 else size) for size in (window.kernel, window.stride))
-    return f"F.max_pool2d({padded}, {kernel}, {stride})", None
-
-
 @form(own.Eltwise)
 def eltwise(subject: Subject) -> Form | None:
     m, operands = subject.module, [f"{{{i}}}" for i in range(len(subject.ranks))]
