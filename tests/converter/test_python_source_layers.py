@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from caffeport.operators.base import Role
-from caffeport.to_torch.source import small_modules, ssd_modules
+from caffeport.to_torch.source import region_modules, small_modules, ssd_modules
 from support import golden_cases as golden
 from support import nets
 from support.source_files import check_style, outputs_of
@@ -85,7 +85,7 @@ def test_of_forks(kind, tmp_path):
     check_style(path)
 
 
-@pytest.mark.parametrize("module", [small_modules, ssd_modules])
+@pytest.mark.parametrize("module", [region_modules, small_modules, ssd_modules])
 def test_modules_that_are_copied_fit_any_line_length(module):
     """Their file is formatted for 120 characters; what is copied has to be for 88 too."""
     check_style(Path(inspect.getfile(module)), 88)

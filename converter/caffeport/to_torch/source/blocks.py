@@ -11,8 +11,9 @@ from ...naming import Names
 from .block_names import attribute_names, class_name, instance_name, is_channels, parameter_names
 from .constructors import with_runs
 from .literals import Listed
-from .repeats import Exit, Repeat, best_repeat, separable, units
+from .repeats import Exit, Repeat, best_repeat
 from .steps import Arguments, Attribute, Step
+from .units import separable, units
 
 REQUIRED = object()
 """In place of a default."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .literals import literal
-from .steps import Attribute, Step, uses
+from .steps import Step
 
 LONGEST = 48
 """Steps of a block."""
@@ -18,8 +18,6 @@ _CLASS_LINES = 8
 _TELLING = 4.5
 """Lines from which on a structure within another is worth a class of its own."""
 _NEVER_READ = -1
-_WEIGHTED = ("nn.Conv", "nn.Linear")
-_BEHIND = ("nn.BatchNorm", "nn.PReLU", "nn.ReLU", "nn.LeakyReLU", "nn.ELU", "nn.Sigmoid", "nn.Tanh", "nn.SiLU")
 
 Place = tuple[str, int, int]
 """Where a step's input comes from: an input of the region, or an earlier step's output."""
@@ -67,44 +65,6 @@ def token(step: Step) -> tuple[Any, ...] | None:
     return (step.template, len(step.inputs), len(step.outputs), *shape)
 
 
-def units(steps: Sequence[Step], outputs: Sequence[int]) -> list[Repeat]:
-    """A convolution or inner product with its batch normalisation and activation, wherever that pays."""
-    counts = uses(steps, outputs)
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    place = 0
-    while place < len(steps):
-        length = _unit_length(steps, place, counts)
-        tokens = [token(step) for step in steps[place : place + length]]
-        if length > 1 and None not in tokens:
-            key = tuple(_without_features(one) for one in tokens if one is not None)
-            groups.setdefault(key, []).append(place)
-        place += length
-    repeats = [Repeat(starts, len(key), ((len(key) - 1, 0),)) for key, starts in groups.items()]
-    return [r for r in repeats if _gain(steps[r.starts[0] : r.starts[0] + r.length], len(r.starts)) > 0]
-
-
-def _without_features(one: tuple[Any, ...]) -> tuple[Any, ...]:
-    return one[:-1] if len(one) > 3 else one
-
-
-def _unit_length(steps: Sequence[Step], place: int, counts: dict[int, int]) -> int:
-    first, length = steps[place], 1
-    if not _constructs(first.attribute, _WEIGHTED):
-        return 1
-    while place + length < len(steps) and length < 4:
-        before, step = steps[place + length - 1], steps[place + length]
-        if step.inputs != before.outputs or counts.get(before.outputs[0]) != 1:
-            break
-        if not _constructs(step.attribute, _BEHIND):
-            break
-        length += 1
-    return length
-
-
-def _constructs(attribute: Attribute | None, constructors: tuple[str, ...]) -> bool:
-    return attribute is not None and attribute.constructor.startswith(constructors)
-
-
 def best_repeat(steps: Sequence[Step], outputs: Sequence[int]) -> Repeat | None:
     """The repeated structure that saves the most lines; None where none saves any."""
     groups: dict[Structure, list[int]] = {}
@@ -125,7 +85,7 @@ def _gained(steps: Sequence[Step], starts: Sequence[int], structure: Structure) 
     if len(starts) < 2 or _is_periodic(structure.steps):
         return 0
     length = len(structure.steps)
-    gain = _gain(steps[starts[0] : starts[0] + length], len(starts))
+    gain = gain_of(steps[starts[0] : starts[0] + length], len(starts))
     if gain <= 0:
         return 0
     gain *= 1 + 0.3 * _coherence(steps, starts, length)
@@ -170,7 +130,7 @@ def _lines(steps: Sequence[Step], start: int, length: int) -> float:
     return sum(1.0 if step.attribute is None else 1.5 for step in steps[start : start + length])
 
 
-def _gain(region: Sequence[Step], occurrences: int) -> float:
+def gain_of(region: Sequence[Step], occurrences: int) -> float:
     """The lines that a class for the region saves, about."""
     lines = _lines(region, 0, len(region))
     return occurrences * lines - (_CLASS_LINES + lines + 1.5 * occurrences)
@@ -267,25 +227,3 @@ def common_start(names: Sequence[str]) -> str:
 
 def _is_block(step: Step) -> bool:
     return step.attribute is not None and step.attribute.kind == "block"
-
-
-def separable(steps: Sequence[Step], outputs: Sequence[int]) -> Repeat | None:
-    """A convolution of each channel by itself and one across the channels behind it, alike but for their numbers.
-
-    Where blocks of them follow each other, any three or five in a row repeat too, so that these are looked for first.
-    """
-    counts, starts, place = uses(steps, outputs), list[int](), 0
-    while place + 1 < len(steps):
-        one, other = steps[place], steps[place + 1]
-        fits = other.inputs == one.outputs and counts.get(one.outputs[0]) == 1 and _alike(one, other)
-        starts += [place] if fits else []
-        place += 2 if fits else 1
-    keys = {tuple(token(step) for step in steps[start : start + 2]) for start in starts}
-    return Repeat(starts, 2, ((1, 0),)) if len(starts) > 3 and len(keys) == 1 else None
-
-
-def _alike(one: Step, other: Step) -> bool:
-    a, b = one.attribute, other.attribute
-    if a is None or b is None or a.constructor != b.constructor or not a.constructor.startswith("Conv"):
-        return False
-    return "depthwise" in a.features and "depthwise" not in b.features
