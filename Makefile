@@ -1,24 +1,33 @@
 # Each target does its own set-up on a fresh machine, in .venv.
 #   make demo            a Caffe model of digits: convert, prove, finetune, verify unseen digits, export, load again
 #   make test            lint, types and all tests; the first time it builds two Caffe trees, some minutes each
-#   make test-fast       lint, types and the tests that need neither Caffe nor nvcc
+#   make test-fast       lint, types and the quick tests, which need neither Caffe nor nvcc; under three minutes
 #   make experiments     the slides' claims, measured and drawn, into out/
-#   make caffe-packages  Debian's packages that building Caffe needs (asks apt)
+#   make caffe-packages  Debian's packages that building Caffe needs (asks apt); nothing else installs them, but in CI
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-fast lint caffe caffe-packages experiments clean
+.PHONY: demo test say-test test-fast say-test-fast lint caffe caffe-packages experiments clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/digits/demo.py
 
-test: $(VENV)/installed-dev lint caffe
-	$(BIN)/python -m pytest
+test: say-test $(VENV)/installed-dev lint caffe
+	$(BIN)/python tests
 
-test-fast: $(VENV)/installed-dev lint
-	NORMFACE_TESTS=fast $(BIN)/python -m pytest
+say-test:
+	@echo "make test: lint and types (a minute), all tests (about fifteen minutes on two cores)."
+	@echo "The first time it also sets up $(VENV) and builds two Caffe trees in ~/.cache/normface, some minutes each;"
+	@echo "where packages for that are missing, their tests are skipped by name. make test-fast takes three minutes."
+
+test-fast: say-test-fast $(VENV)/installed-dev lint
+	NORMFACE_TESTS=fast $(BIN)/python tests -m "not slow"
+
+say-test-fast:
+	@echo "make test-fast: lint, types, and the tests that are quick and need neither Caffe nor nvcc; under three minutes"
+	@echo "on two cores, and some more the first time, for setting up $(VENV). make test runs all."
 
 experiments: $(VENV)/installed-dev
 	$(BIN)/python -m experiments all

@@ -1,6 +1,6 @@
 """BLUFR's ten trials: all 47 million impostor pairs of each, time and peak memory against a limit.
 
-Claim: `normface evaluate blufr` on features of LFW's 13,233 pictures takes under 40 s and 2 GB, from the start of the
+Claim: `normface evaluate blufr` on features of LFW's 13,233 images takes under 40 s and 2 GB, from the start of the
 process to its end, and counts every pair.
 
     python benchmarks/blufr_speed.py [--features F.npz] [--config blufr_lfw_config.mat] [--repeats 3] [--json FILE]

@@ -33,19 +33,19 @@ from normface.features import Extractor
 prototxt, caffemodel, faces, count, out = sys.argv[1:]
 class First:
     labels = None
-    def __init__(self, pictures, count):
-        self.read, self.names = pictures.read, pictures.names[:count]
+    def __init__(self, images, count):
+        self.read, self.names = images.read, images.names[:count]
     def __len__(self):
         return len(self.names)
-pictures = First(open_reader(faces), int(count))
+images = First(open_reader(faces), int(count))
 extractor = Extractor(prototxt, caffemodel, preset="mobilefacenet", mirror="concat", threads=2)
-extractor.features_of([pictures.read(0)])
+extractor.features_of([images.read(0)])
 start = time.perf_counter()
-features = extractor.features(pictures)
+features = extractor.features(images)
 seconds = time.perf_counter() - start
 numpy.save(out, features)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-print(json.dumps([1000 * seconds / len(pictures), peak]))
+print(json.dumps([1000 * seconds / len(images), peak]))
 """
 RIVAL = """
 import sys, json, resource, time, zipfile, cv2, numpy

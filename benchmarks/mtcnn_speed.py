@@ -44,11 +44,11 @@ import json, statistics, sys, time, cv2
 from normface.alignment import Detector
 photo, mtcnn, runs, options = sys.argv[1:]
 detector = Detector(mtcnn or None, **json.loads(options))
-picture = cv2.imread(photo)
+image = cv2.imread(photo)
 times = []
 for _ in range(int(runs) + 1):
     start = time.perf_counter()
-    faces = detector.detect(picture)
+    faces = detector.detect(image)
     times.append(time.perf_counter() - start)
 print(json.dumps([1000 * statistics.median(times[1:]), faces.landmarks.tolist()]))
 """
@@ -57,24 +57,24 @@ import json, statistics, sys, time
 from PIL import Image
 from faceie.mtcnn import detect_faces
 photo, runs, options = sys.argv[1:]
-picture = Image.open(photo).convert("RGB")
+image = Image.open(photo).convert("RGB")
 times = []
 for _ in range(int(runs) + 1):
     start = time.perf_counter()
-    faces = detect_faces(picture, extract_images=None, **json.loads(options))
+    faces = detect_faces(image, extract_images=None, **json.loads(options))
     times.append(time.perf_counter() - start)
 print(json.dumps([1000 * statistics.median(times[1:]), faces.landmarks.reshape(-1, 5, 2).tolist()]))
 """
 PHOTO = """
 import sys, cv2, skimage
-picture = cv2.imread(str(__import__("pathlib").Path(skimage.__file__).parent / "data" / "astronaut.png"))
-cv2.imwrite(sys.argv[1], cv2.resize(picture[:384], (640, 480), interpolation=cv2.INTER_CUBIC))
+image = cv2.imread(str(__import__("pathlib").Path(skimage.__file__).parent / "data" / "astronaut.png"))
+cv2.imwrite(sys.argv[1], cv2.resize(image[:384], (640, 480), interpolation=cv2.INTER_CUBIC))
 """
 
 
 def main() -> None:
     arguments = parser(__doc__ or "", repeats=5)
-    arguments.add_argument("photo", nargs="?", type=Path, help="any picture; by default scikit-image's astronaut")
+    arguments.add_argument("photo", nargs="?", type=Path, help="any image; by default scikit-image's astronaut")
     arguments.add_argument("--mtcnn", default="", metavar="DIR", help="MTCNN's Caffe files det1 to det3")
     options = arguments.parse_args()
     rival_python = _rivals.environment("faceie") / "python"

@@ -53,10 +53,10 @@ def main(out: Path) -> None:
     for content in contents:
         text += section(content)
         for file in shown(content):
-            picture = small(out / content["experiment"] / file)
-            size += len(picture)
+            image = small(out / content["experiment"] / file)
+            size += len(image)
             with replacing(DOCS / "slides" / target(content, file)) as stream:
-                stream.write(picture)
+                stream.write(image)
     if size > MOST_BYTES:
         sys.exit(f"the figures take {size:,} bytes, more than {MOST_BYTES:,}; show fewer")
     with replacing(DOCS / "slides.md") as stream:
@@ -104,8 +104,8 @@ def small(path: Path) -> bytes:
     if path.suffix == ".gif":
         return path.read_bytes()
     stream = io.BytesIO()
-    picture = Image.open(path).convert("RGB").quantize(64, dither=Image.Dither.NONE)
-    picture.save(stream, "PNG", optimize=True)
+    image = Image.open(path).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    image.save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 

@@ -11,6 +11,7 @@ from caffeport.cli.command import DONE, FAILED, complain, print_table
 from caffeport.cli.command import run as run_command
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
+from caffeport.table import Table
 
 ALL, GALLERY, LIST = "all", "gallery", "list"
 
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lfw", type=Path, metavar="DIR", help="finetune-table: lfw-112x96.zip, blufr_lfw_config.mat")
     parser.add_argument("--net", type=Path, metavar="NET", help="finetune-table: the backbone, a deploy prototxt")
     parser.add_argument("--weights", type=Path, metavar="W", help="finetune-table: its .caffemodel")
-    parser.add_argument("--preset", default="mobilefacenet", help="finetune-table: its pictures (default %(default)s)")
+    parser.add_argument("--preset", default="mobilefacenet", help="finetune-table: its images (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             print(to_json({name: experiment.title for name, experiment in EXPERIMENTS.items()}))
         else:
-            print_table(("experiment", "claim"), [(e.name, e.title) for e in EXPERIMENTS.values()], whole=set())
+            print_table(Table(("experiment", "claim"), [(e.name, e.title) for e in EXPERIMENTS.values()], set()))
         return DONE
     if options.name == GALLERY:
         return _gallery(options)
@@ -96,7 +97,7 @@ def _gallery(options: argparse.Namespace, failed: dict[str, str] | None = None) 
         print(to_json({"page": str(page), "experiments": contents, "failed": failed or {}}))
         return DONE
     lines = [(c["experiment"], report.VERDICTS[c["holds"]], f"{c['timings']['seconds']:.0f}") for c in contents]
-    print_table(("experiment", "the claim", "s"), lines, whole={"the claim", "s"})
+    print_table(Table(("experiment", "the claim", "s"), lines, {"the claim", "s"}))
     print(f"wrote {page}")
     return DONE
 

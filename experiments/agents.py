@@ -28,8 +28,8 @@ from .threads import one_thread
 
 CLAIM = (
     "Contrastive and triplet loss hang on how pairs are drawn. With class agents in place of the other features, "
-    "C-contrastive and C-triplet get further and sooner from plain shuffled pictures than these from drawn pairs, and "
-    "how the pictures are drawn matters less."
+    "C-contrastive and C-triplet get further and sooner from plain shuffled images than these from drawn pairs, and "
+    "how the images are drawn matters less."
 )
 BATCH, HIDDEN, EMBEDDING = 64, 128, 32
 RATES = (1e-3, 2e-3)
@@ -71,7 +71,7 @@ class Trainer:
 
     def __init__(self, data: People, agents: str | None, rate: float, seed: int) -> None:
         torch.manual_seed(seed)
-        size = data.pictures.shape[1]
+        size = data.images.shape[1]
         self.data = data
         self.net = nn.Sequential(
             nn.Linear(size, HIDDEN), nn.PReLU(), nn.Linear(HIDDEN, HIDDEN), nn.PReLU(), nn.Linear(HIDDEN, EMBEDDING)
@@ -85,7 +85,7 @@ class Trainer:
 
     def features(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         at = torch.from_numpy(rows.reshape(-1))
-        return self.net(self.data.pictures[at]), self.data.labels[at]
+        return self.net(self.data.images[at]), self.data.labels[at]
 
     def with_agents(self, rows: np.ndarray) -> Tensor:
         return self.loss(*self.features(rows))
@@ -108,7 +108,7 @@ class Trainer:
 
 def with_agents(family: str) -> list[Method]:
     return [
-        Method(family, "agents", "any pictures", lambda t: t.with_agents(t.sampler.any(BATCH))),
+        Method(family, "agents", "any images", lambda t: t.with_agents(t.sampler.any(BATCH))),
         Method(family, "agents", "16 classes x 4", lambda t: t.with_agents(t.sampler.people(16, BATCH // 16))),
         Method(family, "agents", "4 classes x 16", lambda t: t.with_agents(t.sampler.people(4, BATCH // 4))),
     ]
@@ -169,7 +169,7 @@ def data_sets(options: Options) -> Mapping[str, Callable[[int], tuple[People, Pe
     )
     return {
         f"{known} made-up people, measured on {unseen} others": lambda seed: people(seed, known, unseen, each=20),
-        "ten digits, measured on new pictures of them": lambda seed: digits,
+        "ten digits, measured on new images of them": lambda seed: digits,
     }
 
 
@@ -194,7 +194,7 @@ def training(
 @torch.no_grad()
 def verification_rate(net: nn.Module, data: People) -> float:
     """TAR at FAR, of the cosines of all pairs."""
-    x = nn.functional.normalize(net(data.pictures))
+    x = nn.functional.normalize(net(data.images))
     one, other = torch.triu_indices(len(x), len(x), 1)
     scores, same = (x @ x.t())[one, other].numpy(), (data.labels[one] == data.labels[other]).numpy()
     return float(tar_at_far(scores[same], scores[~same], FAR)[0])
@@ -214,19 +214,19 @@ def rates_only(of_set: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def compared(of_set: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Final rates, the pictures until a family's mark, and the spread over samplings by family."""
+    """Final rates, the images until a family's mark, and the spread over samplings by family."""
     means = {name: np.mean(curve["of_seeds"], 0) for name, curve in of_set.items()}
-    pictures, families = {}, {}
+    images, families = {}, {}
     for family in FAMILIES:
         kinds = {kind: names_of(family, kind) for kind in KINDS}
         plain = kinds["agents"][0]
         mark = TARGET * max(means[name][-1] for names in kinds.values() for name in names)
         for name in (name for names in kinds.values() for name in names):
             steps = reached(of_set[name]["steps"], means[name], mark)
-            pictures[name] = None if steps is None else BATCH * steps
+            images[name] = None if steps is None else BATCH * steps
         ends = {kind: [means[name][-1] for name in names] for kind, names in kinds.items()}
-        soonest = {kind: min(pictures[name] or math.inf for name in names) for kind, names in kinds.items()}
-        own = pictures[plain] or math.inf
+        soonest = {kind: min(images[name] or math.inf for name in names) for kind, names in kinds.items()}
+        own = images[plain] or math.inf
         spread = {"agents": np.ptp(ends["agents"]), "pairs": np.ptp([*ends["drawn"], *ends["mined"]])}
         families[family] = {
             "mark": mark,
@@ -239,7 +239,7 @@ def compared(of_set: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         }
     stds = {name: np.std(curve["of_seeds"], 0, ddof=1) for name, curve in of_set.items()}
     final = {name: {"mean": mean[-1], "std": stds[name][-1]} for name, mean in means.items()}
-    return {"final": final, "pictures_to_mark": pictures, "families": families}
+    return {"final": final, "images_to_mark": images, "families": families}
 
 
 def names_of(family: str, kind: str) -> list[str]:
@@ -262,8 +262,8 @@ def timed(of_set: Mapping[str, Mapping[str, Any]], measured: Mapping[str, Any]) 
     """Of one core of this machine: milliseconds of a step, and seconds to the mark."""
     steps = {name: curve["seconds_a_step"] for name, curve in of_set.items()}
     to_mark = {
-        name: None if pictures is None else pictures / BATCH * steps[name]
-        for name, pictures in measured["pictures_to_mark"].items()
+        name: None if images is None else images / BATCH * steps[name]
+        for name, images in measured["images_to_mark"].items()
     }
     return {"ms_a_step": {name: 1000 * s for name, s in steps.items()}, "seconds_to_mark": to_mark}
 
@@ -275,12 +275,12 @@ def summary(measured: Mapping[str, Any]) -> str:
         return f"{sum(family[key] for family in families)} of {len(families)}"
 
     return (
-        f"Two families of losses on {len(measured)} sets of data, one net, as many pictures for all; agents "
+        f"Two families of losses on {len(measured)} sets of data, one net, as many images for all; agents "
         f"learn at {AGENT_RATE} times the net's rate, which was chosen for them. From plain "
-        f"shuffled pictures, agents end further than drawn pairs or triplets in {times('further_than_drawn')} "
+        f"shuffled images, agents end further than drawn pairs or triplets in {times('further_than_drawn')} "
         f"comparisons, and reach the mark (90 % of the family's best) sooner in {times('sooner_than_drawn')}. Against "
         f"all pairs, all triplets or the hardest of batches of few classes they end further in "
-        f"{times('further_than_mined')} and are sooner in {times('sooner_than_mined')}. Three ways to draw pictures "
+        f"{times('further_than_mined')} and are sooner in {times('sooner_than_mined')}. Three ways to draw images "
         f"end nearer together with agents than three ways without them in {times('less_sensitive')}."
     )
 
@@ -296,7 +296,7 @@ def sentence(name: str, measured: Mapping[str, Any], timings: Mapping[str, Any])
             f"{ends}; samplings {100 * spread['agents']:.0f} points apart with agents, "
             f"{100 * spread['pairs']:.0f} without"
         )
-    what = "true accepts at FAR 1 %; pictures and seconds of a core to the mark"
+    what = "true accepts at FAR 1 %; images and seconds of a core to the mark"
     return f"{name[0].upper()}{name[1:]} ({what}): {'. '.join(parts)}."
 
 
@@ -306,5 +306,5 @@ def percent(measured: Mapping[str, Any], method: str) -> str:
 
 
 def after(measured: Mapping[str, Any], timings: Mapping[str, Any], method: str) -> str:
-    pictures, seconds = measured["pictures_to_mark"][method], timings["seconds_to_mark"][method]
-    return "(never)" if pictures is None else f"({pictures:,.0f}, {seconds:.2f} s)"
+    images, seconds = measured["images_to_mark"][method], timings["seconds_to_mark"][method]
+    return "(never)" if images is None else f"({images:,.0f}, {seconds:.2f} s)"

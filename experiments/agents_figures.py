@@ -17,7 +17,7 @@ LOOKS = {True: (style.BLUE, style.SKY, style.GREEN), False: (style.VERMILION, st
 def figures(measured: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Figure]:
     return [
         Figure(
-            "convergence.png", "Verification by the pictures that went through the network, and by seconds: solid with "
+            "convergence.png", "Verification by the images that went through the network, and by seconds: solid with "
             "class agents, dashed without; the dotted line is the mark.", convergence(measured, timings),
         ),
         Figure(
@@ -58,7 +58,7 @@ def convergence(measured: Mapping[str, Any], timings: Mapping[str, Any]) -> Any:
                 right.plot(steps * timings[name]["ms_a_step"][method] / 1000, mean, label=method, **look)
             for axes in (left, right):
                 axes.axhline(100 * found["mark"], color=style.BLACK, linestyle=":", linewidth=1)
-            left.set(xlabel="batches of 64 pictures", ylabel="true accepts, %", title=name)
+            left.set(xlabel="batches of 64 images", ylabel="true accepts, %", title=name)
             right.set(xlabel="seconds of one core", title=f"{family}: the same, by time")
             right.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
     return figure

@@ -119,7 +119,7 @@ def _figures(by_size: dict[int, dict[str, list[Trained]]], measured: dict[str, A
         axis.set_xticklabels([f"{size}\n{name}" for size in ("2-D", "3-D") for name in HEADS],
                              fontsize=8)  # fmt: skip
     return [
-        Figure("features.png", "Features of test pictures without and with a bias before softmax. A grey line is a "
+        Figure("features.png", "Features of test images without and with a bias before softmax. A grey line is a "
                "class weight's direction.", drawn),
         Figure("measures.png", "Each seed, and the mean as a bar.", dots),
     ]  # fmt: skip

@@ -42,7 +42,7 @@ LOSSES: dict[str, tuple[str, dict[str, float]]] = {
 
 @dataclass(frozen=True)
 class Shown:
-    """What is known of pictures: front (N, D), mirrored (N, D) or the same again, labels (N,) from 0."""
+    """What is known of images: front (N, D), mirrored (N, D) or the same again, labels (N,) from 0."""
 
     front: Tensor
     mirrored: Tensor
@@ -115,8 +115,8 @@ def train(net: nn.Module, loss: nn.Module, shown: Shown, epochs: int, rate: floa
     for _ in range(epochs):
         for rows in torch.randperm(len(shown.labels), generator=random).split(BATCH):
             flipped = torch.rand(len(rows), 1, generator=random) < 0.5
-            pictures = torch.where(flipped, shown.mirrored[rows], shown.front[rows])
-            value = loss(net(pictures), shown.labels[rows])
+            images = torch.where(flipped, shown.mirrored[rows], shown.front[rows])
+            value = loss(net(images), shown.labels[rows])
             if not torch.isfinite(value):
                 raise TrainingError(f"{type(loss).__name__}, seed {seed}: the loss is {value.item()}")
             optimiser.zero_grad()

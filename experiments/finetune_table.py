@@ -27,7 +27,7 @@ KNOWN_DIGITS = 7
 DIGITS_FAR, FACES_FAR = 0.01, 0.001
 DIGITS_RATE = 0.03
 MOST_EACH = 1000
-"""Pictures of an unseen digit, beside those of the test set."""
+"""Images of an unseen digit, beside those of the test set."""
 NORMALISED = ("normalised softmax, learned scale", "C-contrastive", "C-triplet", "AM-Softmax")
 """The rows that the claim is judged by."""
 
@@ -53,7 +53,7 @@ def digits(options: Options) -> Task:
     train, test = read_digits(options.mnist)
     known, unseen = range(KNOWN_DIGITS), range(KNOWN_DIGITS, 10)
     parts = [train.only(unseen).first(MOST_EACH), test.only(unseen)]
-    strangers = Digits(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("pictures", "labels")))
+    strangers = Digits(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels")))
     epochs = EPOCHS[options.full] // 2
     shown = [_pixels(train.only(known)), _pixels(strangers)]
     return Task(*shown, hidden=256, size=32, epochs=epochs, far=DIGITS_FAR, finetuning_rate=DIGITS_RATE)

@@ -16,9 +16,9 @@ WITHIN = 0.25
 
 @dataclass(frozen=True)
 class People:
-    """pictures: float32 (N, SHOWN), labels: int64 (N,) from 0 to count - 1."""
+    """images: float32 (N, SHOWN), labels: int64 (N,) from 0 to count - 1."""
 
-    pictures: Tensor
+    images: Tensor
     labels: Tensor
     count: int
 

@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from normface.data import open_reader
 from normface.errors import TrainingError
 from normface.evaluate.blufr_config import read_config
-from normface.evaluate.names import PictureRows, picture_of
+from normface.evaluate.names import ImageRows, image_of
 from normface.features import Extractor, Features, load_features
 from normface.features.job import extract_to
 
 from .embedding import Shown
 from .result import Options
 
-PICTURES, PROTOCOL = "lfw-112x96.zip", "blufr_lfw_config.mat"
+IMAGES, PROTOCOL = "lfw-112x96.zip", "blufr_lfw_config.mat"
 
 
 def first_trial(options: Options, folder: Path) -> tuple[Shown, Shown]:
@@ -32,7 +32,7 @@ def first_trial(options: Options, folder: Path) -> tuple[Shown, Shown]:
         raise TrainingError(f"finetune-table on faces needs --{', --'.join(missing)} too")
     config = read_config(options.lfw / PROTOCOL)
     front, mirrored = (_features(options, folder, side) for side in (False, True))
-    rows = PictureRows(front.names).find([picture_of(image) for image in config.images], "BLUFR")
+    rows = ImageRows(front.names).find([image_of(image) for image in config.images], "BLUFR")
     trial = config.trials[0]
 
     def part(indices: np.ndarray) -> Shown:
@@ -46,26 +46,26 @@ def first_trial(options: Options, folder: Path) -> tuple[Shown, Shown]:
 def _features(options: Options, folder: Path, mirrored: bool) -> Features:
     assert options.lfw is not None and options.net is not None
     extractor = Extractor(options.net, options.weights, preset=options.preset)
-    pictures: Any = open_reader(options.lfw / PICTURES)
+    images: Any = open_reader(options.lfw / IMAGES)
     path = folder / f"{options.net.stem}_{'mirrored' if mirrored else 'front'}.npz"
     if path.exists():
         stored = load_features(path)
-        if stored.settings == extractor.settings and stored.names == list(pictures.names):
+        if stored.settings == extractor.settings and stored.names == list(images.names):
             return stored
-    return extract_to(path, extractor, Mirrored(pictures) if mirrored else pictures).features
+    return extract_to(path, extractor, Mirrored(images) if mirrored else images).features
 
 
 class Mirrored:
-    """The pictures of a source, left and right exchanged."""
+    """The images of a source, left and right exchanged."""
 
-    def __init__(self, pictures: Any) -> None:
-        self._pictures = pictures
+    def __init__(self, images: Any) -> None:
+        self._images = images
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._images)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._pictures, name)
+        return getattr(self._images, name)
 
     def read(self, index: int) -> np.ndarray:
-        return self._pictures.read(index)[:, ::-1]
+        return self._images.read(index)[:, ::-1]

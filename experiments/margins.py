@@ -17,7 +17,7 @@ from .toy_nets import Plan, Recipe
 from .toy_training import Trained, train_all
 
 CLAIM = (
-    "A margin between classes that is larger than a class's span makes any two pictures of a class more alike than "
+    "A margin between classes that is larger than a class's span makes any two images of a class more alike than "
     "any two of different classes; the margin losses come nearer to it than softmax does."
 )
 ANGLES = 720
@@ -153,10 +153,10 @@ def _figures(trained: dict[str, Trained], measured: dict[str, Any], plan: Plan) 
         axis.set_xticks(places, list(trained), fontsize=8.5)
         axis.grid(axis="x", visible=False)
     return [
-        Figure("features.png", "2-D features of test pictures. Coloured: where a feature meets the loss's demand, "
+        Figure("features.png", "2-D features of test images. Coloured: where a feature meets the loss's demand, "
                "margin included; white between the colours is the margin zone.", flat),
         Figure("circles.png", "The same at unit length; outside, how many lie at an angle.", round_),
-        Figure("spans.png", "Of correctly classified test pictures: the 95th percentile of the angles within a class, "
+        Figure("spans.png", "Of correctly classified test images: the 95th percentile of the angles within a class, "
                "the 5th of those to the nearest other class.", bars),
     ]  # fmt: skip
 

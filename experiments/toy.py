@@ -99,7 +99,7 @@ def figures(by_size: dict[int, dict[str, Trained]]) -> list[Figure]:
     clouds = {name: Cloud(one.features, one.labels, one.weights) for name, one in by_size[3].items()}
     page = sphere_page("Digits as 3-D features", clouds, [str(digit) for digit in range(10)])
     return [
-        Figure("features_2d.png", "2-D features of test pictures, as the nets compute them; a grey line is a class "
+        Figure("features_2d.png", "2-D features of test images, as the nets compute them; a grey line is a class "
                "weight's direction. Lengths that the loss does not see (two on the right) mean nothing.", flat),
         Figure("directions_2d.png", "The same features at unit length. Outside the circle: how many lie at an angle.",
                unit),

@@ -1,4 +1,4 @@
-"""Pictures of the toy's features: the plane, the circle, the sphere; one dot a picture, a colour and marker a digit."""
+"""Images of the toy's features: the plane, the circle, the sphere; one dot an image, a colour and marker a digit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def plane(axes: Any, trained: Trained, title: str) -> None:
 def circle(axes: Any, trained: Trained, title: str, others: tuple[np.ndarray, np.ndarray] | None = None) -> None:
     """2-D features of unit length, with how many there are at each angle as a curve outside; class weights as spokes.
 
-    others: (features, labels) in place of the test pictures'.
+    others: (features, labels) in place of the test images'.
     """
     features, labels = trained.seen if others is None else others
     angles = np.arctan2(features[:, 1], features[:, 0])

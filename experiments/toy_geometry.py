@@ -13,7 +13,7 @@ from normface.evaluate.roc import Verification, verification
 MOST_EACH = 150
 """Features of a class that pairs are made of: the first so many. 1,500 make 1.1 million pairs."""
 OUTER = 95
-"""Percentile that stands for "the largest", its counterpart for "the smallest": single pictures decide nothing."""
+"""Percentile that stands for "the largest", its counterpart for "the smallest": single images decide nothing."""
 LEAST_EACH = 3
 LEAST_LENGTH = 1e-12
 

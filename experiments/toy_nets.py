@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from caffeport import Message
 from caffeport.formats import prototxt
-from caffeport.formats.prototxt import Message, Scalar
+from caffeport.formats.prototxt import Scalar
 from normface.errors import TrainingError
 
 from .toy_heads import HEADS
@@ -42,7 +43,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Plan:
-    """How large: pictures of side x side pixels, batch, iterations of the softmax start and of what follows."""
+    """How large: images of side x side pixels, batch, iterations of the softmax start and of what follows."""
 
     side: int = 14
     batch: int = 50

@@ -36,16 +36,16 @@ from .toy_nets import Plan, Recipe
 RUNS = "toy_runs"
 FEATURES = "features.npz"
 UNSEEN_EACH = 200
-"""Training pictures of each digit that a net was not trained on, which it is asked about beside the test pictures."""
+"""Training images of each digit that a net was not trained on, which it is asked about beside the test images."""
 START_LENGTH = 3.0
 """Of class weights whose direction alone counts: the longer, the slower they turn. At s = 30 short ones reel."""
 FORWARD = 250
-"""Pictures in a pass for features."""
+"""Images in a pass for features."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """features (N, size), labels (N,) int64: of the test pictures, and more of digits that were not trained on.
+    """features (N, size), labels (N,) int64: of the test images, and more of digits that were not trained on.
 
     weights (C, size), as the scores take them; bias (C,), zeros where there is none; column c is digits[c].
     losses (iterations,); scales: the learned or fixed scale at each iteration, empty where there is none.
@@ -87,7 +87,7 @@ class Trained:
 
     @property
     def accuracy(self) -> float:
-        """Of the test pictures of its digits."""
+        """Of the test images of its digits."""
         features, labels = self.seen
         return float(np.mean(self._classified(features) == labels))
 
@@ -106,7 +106,7 @@ def train_all(
     digits = read_digits(options.mnist) if digits is None else digits
     folder = Path(options.out) / RUNS
     folder.mkdir(parents=True, exist_ok=True)
-    content = _digest(*(array for part in digits for array in (part.pictures, part.labels)))
+    content = _digest(*(array for part in digits for array in (part.images, part.labels)))
     starts = [start for recipe in recipes if (start := recipe.start()) is not None]
     rounds = [list(dict.fromkeys(starts)), list(dict.fromkeys(recipes))]
     trainings = {recipe: Training(recipe, plan, content, folder, digits) for wanted in rounds for recipe in wanted}
@@ -178,9 +178,9 @@ class Training:
         """Train, one iteration for each value that is asked for, and write the folder."""
         train, _ = self.digits
         shown = train.only(self.recipe.digits)
-        pictures, labels = network_input(shown, self.plan.side), np.searchsorted(self.recipe.digits, shown.labels)
+        images, labels = network_input(shown, self.plan.side), np.searchsorted(self.recipe.digits, shown.labels)
         if len(shown) < self.plan.batch:
-            raise DataError(f"expected {self.plan.batch} pictures or more of the digits {self.recipe.digits}")
+            raise DataError(f"expected {self.plan.batch} images or more of the digits {self.recipe.digits}")
         # Made beside its place: two commands may train the same.
         with tempfile.TemporaryDirectory(prefix=".", dir=self.folder.parent) as scratch:
             made = Path(scratch) / "run"
@@ -195,7 +195,7 @@ class Training:
             scale = dict(solver.model.named_parameters()).get("cosine_scale.weight")
             losses, scales = [], []
             for batch in _batches(len(shown), self.plan, self.plan.of(self.recipe), self.recipe.seed):
-                solver.step({"data": pictures[batch], "label": labels[batch]})
+                solver.step({"data": images[batch], "label": labels[batch]})
                 losses.append(solver.loss)
                 scales += [] if scale is None else [scale.item()]
                 yield
@@ -208,7 +208,7 @@ class Training:
     def _write_features(self, made: Path, losses: list[float], scales: list[float]) -> None:
         train, test = self.digits
         unseen = train.only(set(range(10)) - set(self.recipe.digits)).first(UNSEEN_EACH)
-        asked = Digits(np.concatenate([test.pictures, unseen.pictures]), np.concatenate([test.labels, unseen.labels]))
+        asked = Digits(np.concatenate([test.images, unseen.images]), np.concatenate([test.labels, unseen.labels]))
         weights, bias = class_weights(made / "train_test.prototxt", made / "trained.caffemodel", self.recipe)
         features = features_of(made, network_input(asked, self.plan.side))
         with replacing(made / FEATURES) as stream:
@@ -222,18 +222,18 @@ def network_input(digits: Digits, side: int) -> np.ndarray:
     """(N, 1, side, side): each pixel the mean of those that fall together. ``side`` divides 28."""
     if side < 1 or SIDE % side:
         raise DataError(f"expected a side that {SIDE} is a multiple of, got {side}")
-    pictures = digits.as_input()
+    images = digits.as_input()
     by = SIDE // side
-    return pictures.reshape(len(pictures), 1, side, by, side, by).mean((3, 5)) if by > 1 else pictures
+    return images.reshape(len(images), 1, side, by, side, by).mean((3, 5)) if by > 1 else images
 
 
-def features_of(folder: Path, pictures: np.ndarray) -> np.ndarray:
+def features_of(folder: Path, images: np.ndarray) -> np.ndarray:
     """ip1 of the deploy net in a training's folder."""
-    shape = (min(FORWARD, len(pictures)), *pictures.shape[1:])
+    shape = (min(FORWARD, len(images)), *images.shape[1:])
     net = caffeport.load(folder / "deploy.prototxt", folder / "trained.caffemodel", input_shapes={"data": shape})
     model = net.to_torch().eval()
     with torch.inference_mode():
-        parts = [model(torch.from_numpy(pictures[i : i + FORWARD])) for i in range(0, len(pictures), FORWARD)]
+        parts = [model(torch.from_numpy(images[i : i + FORWARD])) for i in range(0, len(images), FORWARD)]
     return torch.cat(parts).numpy()
 
 
@@ -262,7 +262,7 @@ def _write_start(solver: Solver, start: Training, head: Head, path: Path) -> Non
 
 
 def _batches(count: int, plan: Plan, iterations: int, seed: int) -> Iterator[np.ndarray]:
-    """Indices of each batch; every picture once before any comes again."""
+    """Indices of each batch; every image once before any comes again."""
     random = np.random.default_rng(seed)
     order = np.empty(0, np.int64)
     for _ in range(iterations):

@@ -187,3 +187,19 @@ def test_an_epsilon_of_one_name_stands_in_one_place():
                         places.setdefault(name, []).append(str(path.relative_to(ROOT)))
     assert "UNIT_EPS" in places
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
+
+
+def exceptions_of(path: Path) -> Iterator[str]:
+    """Yield the names of the classes of a file that are raised, to judge by their bases' names."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ClassDef):
+            bases = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in node.bases]
+            if any(base.endswith(("Error", "Exception")) for base in bases):
+                yield node.name
+
+
+@pytest.mark.parametrize("package", list(PACKAGES))
+def test_an_exception_is_named_error(package):
+    names = [(path.name, name) for path in sorted(PACKAGES[package].rglob("*.py")) for name in exceptions_of(path)]
+    assert len(names) > 3
+    assert [pair for pair in names if not pair[1].endswith("Error")] == []

@@ -17,6 +17,6 @@ file(GLOB_RECURSE staged_from CONFIGURE_DEPENDS
   "${CMAKE_SOURCE_DIR}/caffe_layers/*.?pp" "${CMAKE_SOURCE_DIR}/caffe_layers/*.cu*"
   "${CMAKE_SOURCE_DIR}/caffe_layers/*.inc" "${CMAKE_SOURCE_DIR}/caffe_layers/*.proto"
   "${CMAKE_SOURCE_DIR}/caffe_layers/*.json" "${CMAKE_SOURCE_DIR}/caffe_layers/*.py"
-  "${CMAKE_SOURCE_DIR}/tests/caffe_layers/*.cpp"
+  "${CMAKE_SOURCE_DIR}/tests/caffe_layers/*.?pp"
   "${CAFFE_ROOT}/include/caffe/*" "${CAFFE_ROOT}/src/*" "${CAFFE_ROOT}/python/caffe/*.py" "${CAFFE_ROOT}/python/*.cpp")
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${staged_from})

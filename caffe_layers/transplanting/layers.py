@@ -32,6 +32,8 @@ class Layer(NamedTuple):
     """It has a .cu file."""
     alone: "dict[str, list[str]]"
     """Fields to add where the tree has no class for the type: message -> declarations."""
+    test_headers: "list[str]"
+    """What its test includes, which other layers' tests may share."""
 
     @property
     def sources(self) -> "list[str]":
@@ -43,8 +45,9 @@ class Layer(NamedTuple):
         return f"include/caffe/layers/{self.name}_layer.hpp"
 
     @property
-    def test(self) -> str:
-        return f"{TEST_FOLDER}/test_{self.name}_layer.cpp"
+    def tests(self) -> "list[str]":
+        """The file of its tests, and what that includes."""
+        return [f"{TEST_FOLDER}/{name}" for name in (f"test_{self.name}_layer.cpp", *self.test_headers)]
 
     @property
     def stock_header(self) -> str:
@@ -127,6 +130,7 @@ def _layer(type_: str, row: "dict[str, Any]") -> Layer:
         row.get("features", []),
         row.get("cuda", True),
         row.get("alone", {}),
+        row.get("test_headers", []),
     )
 
 

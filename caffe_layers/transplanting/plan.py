@@ -135,7 +135,8 @@ class _Planner:
             self.notes.append(f"the layers' tests are left out: the tree has no {TEST_MAIN}")
             return
         for layer in self.placed:
-            self.put_new(layer.test, self.decisions.may_overwrite(layer), f"--no-tests, or --replace {layer.type}")
+            for path in layer.tests:
+                self.put_new(path, self.decisions.may_overwrite(layer), f"--no-tests, or --replace {layer.type}")
 
     def fields(self, layer: Layer, merged: Merged) -> "list[Placed]":
         """In the tree as it will be, with the layer's field of LayerParameter or, where Caffe has that, those in it."""
@@ -170,7 +171,7 @@ class _Planner:
             return
         for layer in self.placed:
             if self.actions[layer.type] == REPLACED:
-                others = set(self.tree.includers(layer.header)) - {*layer.sources, layer.test}
+                others = set(self.tree.includers(layer.header)) - {*layer.sources, *layer.tests}
                 self.notes += [f"{path} includes {layer.header}, which is another now" for path in sorted(others)]
         for path in GENERATED:
             if self.tree.find(path) is not None:

@@ -22,9 +22,10 @@ from .errors import (
 from .formats.prototxt import Message
 from .formats.prototxt import load as read_prototxt
 from .graph.build import load
-from .graph.net import Layer, Net
+from .graph.net import Layer, Net, Param
 from .operators.base import BlobSpec, Operator, layer_type
-from .parity.compare import Report, Row, check
+from .parity.compare import check
+from .parity.report import Report, Row
 from .version import __version__
 from .wiring import connect
 
@@ -35,6 +36,7 @@ connect(
     torch_modules="caffeport.to_torch.modules",
     to_torch="caffeport.to_torch.module:build",
     to_onnx="caffeport.to_onnx.export:export",
+    cut="caffeport.graph.cut:cut",
     to_python="caffeport.to_torch.source.write:write_python",
     with_weights="caffeport.to_caffe.writer:with_weights",
     save="caffeport.to_caffe.writer:save",
@@ -55,6 +57,7 @@ __all__ = [
     "Net",
     "NetError",
     "Operator",
+    "Param",
     "PrototxtError",
     "Report",
     "Row",

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_LONGEST_MESSAGE = 3000  # the list of all layer types takes 1,200
+_LONGEST_MESSAGE = 3000  # the list of all layer types takes most of it
 _LONGEST_WORD, _MOST_WORDS = 100, 10_000  # of a "did you mean"; its time grows with the square of a word
 
 
@@ -71,12 +71,15 @@ def one_line(text: str, longest: int) -> str:
     return _CONTROL.sub(lambda match: repr(match.group())[1:-1], text)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean "x"?)`` for the known word nearest to ``word``, else an empty string."""
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.4) -> str:
+    """`` (did you mean "x"?)`` for the known word nearest to ``word``, else an empty string.
+
+    cutoff: how like they have to be, up to 1 for the same word.
+    """
     if len(word) > _LONGEST_WORD:
         return ""
     candidates = {name.lower(): name for name in islice(known, _MOST_WORDS) if len(name) <= _LONGEST_WORD}
-    near = difflib.get_close_matches(word.lower(), candidates, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(word.lower(), candidates, n=1, cutoff=cutoff)
     return f' (did you mean "{candidates[near[0]]}"?)' if near else ""
 
 

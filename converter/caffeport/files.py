@@ -18,7 +18,7 @@ _PIECE = 1 << 18
 
 
 def same_file(one: str | Path, other: str | Path) -> bool:
-    """Whether two names are of one file, through links, or would be where case and accents' forms do not count."""
+    """Return whether two names are of one file, through links, or would be where case and accents do not count."""
     with contextlib.suppress(OSError):
         if os.path.samefile(one, other):
             return True
@@ -61,7 +61,7 @@ def replacing_path(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
-    """As replacing_path, with the temporary file open for writing bytes."""
+    """Do as replacing_path does, with the temporary file open for writing bytes."""
     # Opened without truncating: ext4 flushes a truncated file to the disk when it is closed.
     with replacing_path(path) as temporary, os.fdopen(os.open(temporary, os.O_WRONLY), "wb") as stream:
         yield stream

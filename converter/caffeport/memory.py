@@ -1,4 +1,4 @@
-"""How much memory there is, so that a small text that asks for more than that is refused and not killed."""
+"""The memory that there is, so that a small text that asks for more than that is refused and not killed."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ def connect(**places: str) -> None:
 def reach(name: str) -> Any:
     """Return what stands at the place of that name; raises MissingDependencyError where a library for it is missing."""
     module, _, attribute = _PLACES[name].partition(":")
-    found = require(module)
-    return getattr(found, attribute) if attribute else found
+    place = require(module)
+    return getattr(place, attribute) if attribute else place
 
 
 class Reached:

@@ -20,6 +20,7 @@ import normface.cli.main
 import torch
 import verifying
 from caffeport.cli.command import print_table
+from caffeport.table import Table
 
 LOSSES = ("softmax", "normalized-softmax", "am-softmax", "c-contrastive", "c-triplet")
 FIGURES = ("true accepts at FAR 1 %", "equal error rate", "area under the ROC")
@@ -32,14 +33,14 @@ def main() -> None:
     seeds = parser.parse_args().seeds
     torch.set_num_threads(1)  # the net is too small for more
     OUT.mkdir(parents=True, exist_ok=True)
-    digits.write_pictures(demo.OUT / "data")
+    digits.write_images(demo.OUT / "data")
     before = OUT / "before.onnx"
     caffeport.load(demo.NET, demo.WEIGHTS).to_onnx(before)
     rows = [("before", *summary([figures(before)]))]
     for loss in LOSSES:
         rows.append((loss, *summary([figures(finetuned(loss, seed)) for seed in range(seeds)])))
         print(f"{loss}: {seeds} runs", file=sys.stderr, flush=True)
-    print_table(("finetuned with", *FIGURES), rows, whole=set(FIGURES))
+    print_table(Table(("finetuned with", *FIGURES), rows, set(FIGURES)))
 
 
 def finetuned(loss: str, seed: int) -> Path:

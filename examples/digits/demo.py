@@ -15,6 +15,7 @@ import normface.cli.main
 import numpy as np
 import torch
 from caffeport.cli.command import print_table
+from caffeport.table import Table
 from safetensors.torch import load_file
 
 HERE = Path(os.path.relpath(Path(__file__).parent))
@@ -37,20 +38,17 @@ def story() -> None:
     run(caffeport, "check", NET, WEIGHTS, "--reference", HERE / "digits_center_blobs.npz")
 
     say("Finetuned with normalised softmax on the digits 0 to 6")
-    digits.write_pictures(OUT / "data")
+    digits.write_images(OUT / "data")
     run(normface, "finetune", *finetuning("normalized-softmax", seed=0), "--out", TUNED, "--overwrite")
 
-    say("Digits that no training has seen, 7 to 9: are two pictures the same digit?")
+    say("Digits that no training has seen, 7 to 9: are two images the same digit?")
     before, after = verifying.verify(ONNX), verifying.verify(TUNED / "model.onnx")
-    print_table(
-        ("", "before", "after"),
-        [
-            ("true accepts at FAR 1 %", f"{before.tar[0.01]:.1%}", f"{after.tar[0.01]:.1%}"),
-            ("equal error rate", f"{before.eer:.1%}", f"{after.eer:.1%}"),
-            ("area under the ROC", f"{before.auc:.3f}", f"{after.auc:.3f}"),
-        ],
-        whole={"before", "after"},
-    )
+    lines = [
+        ("true accepts at FAR 1 %", f"{before.tar[0.01]:.1%}", f"{after.tar[0.01]:.1%}"),
+        ("equal error rate", f"{before.eer:.1%}", f"{after.eer:.1%}"),
+        ("area under the ROC", f"{before.auc:.3f}", f"{after.auc:.3f}"),
+    ]
+    print_table(Table(("", "before", "after"), lines, {"before", "after"}))
     print("Seven classes teach little, and it depends on the seed: examples/digits/README.md has five of them.")
     draw(OUT / "before_after.png")
 
@@ -69,14 +67,14 @@ def finetuning(loss: str, seed: int) -> list[str | Path]:
 
 def compare_with_what_was_trained() -> None:
     """The features of the unseen digits by three files of one model, and by the model before."""
-    pictures, _ = digits.unseen()
+    images, _ = digits.unseen()
 
     def by(net: caffeport.Net, state: Path | None = None) -> np.ndarray:
         model = net.to_torch(outputs=["fc5"])
         if state is not None:
             model.load_state_dict(load_file(state))
         with torch.no_grad():
-            made = model(torch.tensor(pictures)).flatten(1).numpy()
+            made = model(torch.tensor(images)).flatten(1).numpy()
         return made / np.linalg.norm(made, axis=1, keepdims=True)
 
     def apart(a: np.ndarray, b: np.ndarray) -> float:
@@ -84,7 +82,7 @@ def compare_with_what_was_trained() -> None:
 
     caffe = by(caffeport.load(TUNED / "deploy.prototxt", TUNED / "model.caffemodel"))
     trained = by(caffeport.load(NET, WEIGHTS), TUNED / "model.safetensors")
-    onnx = verifying.features(TUNED / "model.onnx", pictures)
+    onnx = verifying.features(TUNED / "model.onnx", images)
     print(f"model.caffemodel against model.safetensors: {apart(caffe, trained):.1e}")
     print(f"model.caffemodel against model.onnx:        {apart(caffe, onnx):.1e}")
     print(f"and against the model before finetuning:    {apart(caffe, by(caffeport.load(NET, WEIGHTS))):.1e}")

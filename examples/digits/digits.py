@@ -14,29 +14,29 @@ BRIGHTER = 15  # the digits' pixels are 0 to 16: nothing to look at
 
 
 def load() -> tuple[np.ndarray, np.ndarray]:
-    """Pictures, uint8 (1797, 8, 8) from 0 to 16, and labels (1797,)."""
+    """Images, uint8 (1797, 8, 8) from 0 to 16, and labels (1797,)."""
     with np.load(HERE / "digits.npz") as stored:
         return stored["pictures"], stored["labels"].astype(int)
 
 
 def unseen() -> tuple[np.ndarray, np.ndarray]:
     """What the net takes, float32 (533, 1, 8, 8), of the digits 7 to 9, and labels."""
-    pictures, labels = load()
+    images, labels = load()
     chosen = labels >= UNSEEN_FROM
-    return (pictures[chosen, None].astype(np.float32) - 8) / 8, labels[chosen]
+    return (images[chosen, None].astype(np.float32) - 8) / 8, labels[chosen]
 
 
-def write_pictures(folder: Path) -> None:
+def write_images(folder: Path) -> None:
     """``folder``/0 to ``folder``/6, a PNG a digit, and the lists of them that Caffe's ImageData reads.
 
-    Every tenth picture is in val.txt, the others in train.txt.
+    Every tenth image is in val.txt, the others in train.txt.
     """
-    pictures, labels = load()
+    images, labels = load()
     lists: dict[str, list[str]] = {"train": [], "val": []}
     for number in np.flatnonzero(labels < UNSEEN_FROM):
         path = folder / str(labels[number]) / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(cv2.imencode(".png", BRIGHTER * pictures[number])[1].tobytes())
+        path.write_bytes(cv2.imencode(".png", BRIGHTER * images[number])[1].tobytes())
         kind = "val" if number % 10 == 0 else "train"
         lists[kind].append(f"{path.relative_to(folder).as_posix()} {labels[number]}\n")
     for kind, lines in lists.items():

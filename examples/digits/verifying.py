@@ -1,4 +1,4 @@
-"""How well a model tells apart digits that it never saw: cosines of all pairs, their figures, and a picture of it."""
+"""How well a model tells apart digits that it never saw: cosines of all pairs, their figures, and an image of it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FAR = 0.01
 SAME, DIFFERENT = "#2a6fbb", "#d1603d"
 
 
-def features(onnx: Path, pictures: np.ndarray) -> np.ndarray:
+def features(onnx: Path, images: np.ndarray) -> np.ndarray:
     """(N, D), unit length."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
-    made = session.run(None, {session.get_inputs()[0].name: pictures})[0].reshape(len(pictures), -1)
+    made = session.run(None, {session.get_inputs()[0].name: images})[0].reshape(len(images), -1)
     return made / np.linalg.norm(made, axis=1, keepdims=True)
 
 
@@ -31,22 +31,22 @@ def pairs(made: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def verify(onnx: Path) -> Verification:
     """Of all 141,778 pairs of unseen digits."""
-    pictures, labels = unseen()
-    return verification(*pairs(features(onnx, pictures), labels), fars=(FAR,))
+    images, labels = unseen()
+    return verification(*pairs(features(onnx, images), labels), fars=(FAR,))
 
 
 def draw(before: Path, after: Path, path: Path) -> None:
     """Two models side by side: the cosines of same and different digits, and the features seen from two directions."""
     from matplotlib.figure import Figure
 
-    pictures, labels = unseen()
+    images, labels = unseen()
     figure = Figure(figsize=(9, 7), dpi=110, layout="constrained")
     (top_left, top_right), (left, right) = figure.subplots(2, 2)
     for model, title, histogram, plane in [
         (before, "before", top_left, left),
         (after, "after finetuning", top_right, right),
     ]:
-        made = features(model, pictures)
+        made = features(model, images)
         score_histogram(histogram, *pairs(made, labels), title)
         two_directions(plane, made, labels)
     figure.suptitle("Digits 7 to 9, which neither training has seen")

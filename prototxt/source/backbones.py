@@ -1,4 +1,4 @@
-"""The networks from the picture to the feature, without a loss."""
+"""The networks from the image to the feature, without a loss."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .layers import eltwise as merge
 
 
 def center_face(data: str = "data") -> list[str]:
-    """caffe-face: a ResNet of 27 convolutions and a 512-D feature, ``fc5``, on 112 x 96 pictures (Wen et al. 2016).
+    """caffe-face: a ResNet of 27 convolutions and a 512-D feature, ``fc5``, on 112 x 96 images (Wen et al. 2016).
 
     The names and shapes are those of the published face_model.caffemodel.
     """
@@ -23,7 +23,7 @@ def center_face(data: str = "data") -> list[str]:
 
 
 def sphereface_20(data: str = "data") -> list[str]:
-    """SphereFace-20 (Liu et al. 2017): strides in place of pooling, a 512-D feature ``fc5``, on 112 x 96 pictures."""
+    """SphereFace-20 (Liu et al. 2017): strides in place of pooling, a 512-D feature ``fc5``, on 112 x 96 images."""
     layers: list[str] = []
     for stage, (channels, units) in enumerate([(64, 1), (128, 2), (256, 4), (512, 1)], 1):
         layers += unit(f"{stage}_1", data, channels, stride=2, pad=1)

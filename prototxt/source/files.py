@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import backbones, heads, solvers
-from .layers import inputs, normalize, pictures
+from .layers import images, inputs, normalize
 
 Layers = list[str]
 
@@ -140,15 +140,15 @@ def face_input(mean: float) -> str:
 
 def training_faces(mean: float) -> Layers:
     options = {"mean": mean, "scale": 1 / 128, "mirror": True}
-    return [pictures("TRAIN", FACE, 256, **options), pictures("TEST", FACE, 100, **options)]
+    return [images("TRAIN", FACE, 256, **options), images("TEST", FACE, 100, **options)]
 
 
 def training_digits() -> Layers:
     options = {"mean": 127.5, "scale": 1 / 128, "mirror": False}
-    return [pictures("TRAIN", DIGIT, 128, **options), pictures("TEST", DIGIT, 100, **options)]
+    return [images("TRAIN", DIGIT, 128, **options), images("TEST", DIGIT, 100, **options)]
 
 
 def training_tiny_digits() -> Layers:
-    """Of pictures that people can look at: their pixels are 15 times the 0 to 16 of scikit-learn's digits."""
+    """Of images that people can look at: their pixels are 15 times the 0 to 16 of scikit-learn's digits."""
     options = {"mean": 15 * 8, "scale": 1 / (15 * 8), "mirror": False}
-    return [pictures("TRAIN", TINY_DIGIT, 64, **options), pictures("TEST", TINY_DIGIT, 35, **options)]
+    return [images("TRAIN", TINY_DIGIT, 64, **options), images("TEST", TINY_DIGIT, 35, **options)]

@@ -154,12 +154,12 @@ def am_softmax(feature: str, classes: int) -> list[str]:
 
 
 def with_mirror_image() -> list[str]:
-    """The pictures, and after them their mirror images, as one batch, ``both``."""
+    """The images, and after them their mirror images, as one batch, ``both``."""
     return [layer("mirrored", "Flip", "data", "mirrored"), concat("both", "data mirrored", axis=0)]
 
 
 def merged_features(feature: str, how: str) -> list[str]:
-    """The features of a picture and of its mirror image as one of unit length. ``how``: SUM, MAX or CONCAT."""
+    """The features of an image and of its mirror image as one of unit length. ``how``: SUM, MAX or CONCAT."""
     tops = f"{feature}_front {feature}_mirrored"
     name = f"{feature}_{how.lower()}"
     merge = concat(name, tops, axis=1) if how == "CONCAT" else eltwise(name, tops, how)

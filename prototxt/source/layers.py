@@ -45,8 +45,8 @@ def dims(shape: tuple[int, ...]) -> str:
     return " ".join(f"dim: {dim}" for dim in shape)
 
 
-def pictures(phase: str, shape: tuple[int, int, int], batch: int, *, mean: float, scale: float, mirror: bool) -> str:
-    """Pictures of a list file; x = (pixel - mean) scale, BGR. Training is shuffled and, with ``mirror``, mirrored."""
+def images(phase: str, shape: tuple[int, int, int], batch: int, *, mean: float, scale: float, mirror: bool) -> str:
+    """Images of a list file; x = (pixel - mean) scale, BGR. Training is shuffled and, with ``mirror``, mirrored."""
     training = phase == "TRAIN"
     channels, height, width = shape
     transform = [f"mean_value: {mean:g}"] * channels + [f"scale: {scale!r}"]

@@ -1,4 +1,4 @@
-"""How low a softmax loss on bounded scores can go, and the scale that it takes to go lower.
+"""The least that a softmax loss on bounded scores can be, and the scale that it takes to go lower.
 
 Unit features and unit class weights give cosines, and s times a cosine stays within [-s, s]. However well
 the n classes lie, the softmax loss on such scores stays above a bound: NormFace (Wang et al. 2017),

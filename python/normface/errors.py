@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from caffeport.errors import CaffeportError, CaffeportWarning, MissingDependencyError, did_you_mean, shape_text
+from caffeport import CaffeportError, CaffeportWarning, MissingDependencyError
+from caffeport.errors import did_you_mean, shape_text
 
 
 class NormfaceError(CaffeportError):
@@ -10,7 +11,7 @@ class NormfaceError(CaffeportError):
 
 
 class DataError(NormfaceError):
-    """Pictures, lists or databases that are missing, unreadable or do not fit together; the path is named."""
+    """Images, lists or databases that are missing, unreadable or do not fit together; the path is named."""
 
 
 class TrainingError(NormfaceError):
@@ -18,7 +19,15 @@ class TrainingError(NormfaceError):
 
 
 class DivergedError(TrainingError):
-    """The loss is no number any more; the message says at which iteration. The weights are those before it."""
+    """The loss or a weight is no number any more; the message says where. A Solver's weights are those before it."""
+
+
+class NotFiniteError(TrainingError):
+    """The model computes NaN or infinity."""
+
+
+class LostRankError(TrainingError):
+    """Another rank of the run is gone."""
 
 
 class ProtocolError(NormfaceError):
@@ -34,9 +43,11 @@ __all__ = [
     "CaffeportWarning",
     "DataError",
     "DivergedError",
+    "LostRankError",
     "MissingDependencyError",
     "NormfaceError",
     "NormfaceWarning",
+    "NotFiniteError",
     "ProtocolError",
     "TrainingError",
     "did_you_mean",

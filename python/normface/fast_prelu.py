@@ -19,7 +19,7 @@ OLDEST = 9
 
 
 def with_fast_prelu(path: str | Path) -> str | bytes:
-    """What onnxruntime.InferenceSession takes: the rewritten model, or the path where there is nothing to rewrite.
+    """Return what an InferenceSession takes: the rewritten model, or the path where there is nothing to rewrite.
 
     Left alone: a slope that is computed, weights in files of their own, and everything where onnx is not installed.
     """
@@ -41,7 +41,7 @@ def with_fast_prelu(path: str | Path) -> str | bytes:
 
 
 def _rewrite(onnx: Any, graph: Any) -> int:
-    """How many there were."""
+    """Return how many there were."""
     slopes = {one.name: one for one in graph.initializer}
     overridable = {one.name for one in graph.input}
     names = Names(_all_names(graph))
@@ -70,15 +70,15 @@ def _rewrite(onnx: Any, graph: Any) -> int:
     if count:
         # Slopes that nobody reads any more; those read within a node's own graph (If, Loop) keep their PRelu there.
         inner = {name for node in nodes for attribute in node.attribute for name in _names(attribute)}
-        kept = [one for one in graph.initializer if one.name in used | inner]
+        initializers = [one for one in graph.initializer if one.name in used | inner]
         del graph.initializer[:], graph.node[:]
-        graph.initializer.extend(kept)
+        graph.initializer.extend(initializers)
         graph.node.extend(nodes)
     return count
 
 
 def _all_names(graph: Any) -> Iterator[str]:
-    """What anything in the graph is called, the graphs within its nodes included."""
+    """Return all names in the graph, those of the graphs within its nodes included."""
     for one in (*graph.input, *graph.output, *graph.initializer):
         yield one.name
     for node in graph.node:
@@ -90,7 +90,7 @@ def _all_names(graph: Any) -> Iterator[str]:
 
 
 def _names(attribute: Any) -> set[str]:
-    """What the graph in an attribute reads."""
+    """Return the names that the graph in an attribute reads."""
     nodes = [node for graph in (attribute.g, *attribute.graphs) for node in graph.node]
     return {name for node in nodes for name in node.input} | {
         name for node in nodes for within in node.attribute for name in _names(within)

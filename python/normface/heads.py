@@ -1,4 +1,4 @@
-"""What the losses share: unit vectors, cosines and distances to class weights, and how these start.
+"""The arithmetic that the losses share: unit vectors, cosines and distances to class weights, and how these start.
 
 N samples, D features, C classes. All of it computes in the dtype of its arguments.
 """
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 def inverse_lengths(x: Tensor, eps: float = UNIT_EPS) -> Tensor:
     """1 / sqrt(sum_d x_d^2 + eps) of every row: (N, D) -> (N,); 0, without gradient, for a sum of eps or less.
 
-    Without that exception a feature of zeros, which a black picture can have, gets 1 / sqrt(eps) times the
-    others' gradient: one such picture ruins a model.
+    Without that exception a feature of zeros, which a black image can have, gets 1 / sqrt(eps) times the
+    others' gradient: one such image ruins a model.
     """
     squares = torch.linalg.vector_norm(x, dim=1).square()  # which reads x once and writes nothing of its size
     return torch.where(squares > eps, torch.rsqrt(squares + eps), 0.0)

@@ -20,11 +20,11 @@ def parse(name: str) -> list[tuple[float, str]]:
     """``softmax+0.01*c-contrastive`` as [(1.0, "softmax"), (0.01, "c-contrastive")]. Raises TrainingError."""
     terms, at, sign = [], 0, "+"
     while sign:
-        found = _TERM.match(name, at)
-        if not found:
+        match = _TERM.match(name, at)
+        if not match:
             raise TrainingError(f'expected a loss such as "softmax" or "softmax+0.01*c-contrastive", got "{name}"')
-        factor, term, sign = found.groups()
-        term, at = term.lower().replace("_", "-"), found.end()
+        factor, term, sign = match.groups()
+        term, at = term.lower().replace("_", "-"), match.end()
         if term not in NAMES:
             raise TrainingError(f'no loss "{term}"{did_you_mean(term, NAMES)}; there are {", ".join(NAMES)}')
         terms.append((_factor(factor, name), term))

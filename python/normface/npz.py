@@ -21,7 +21,7 @@ _PIECE = 1 << 20
 
 
 def array_names(stream: IO[bytes]) -> list[str]:
-    """What the archive's arrays are called."""
+    """Return the names of the archive's arrays."""
     with zipfile.ZipFile(stream) as archive:
         return [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
 

@@ -1,6 +1,6 @@
-"""From a decoded picture to a net's input: size, channel order, (x - mean) * scale, and what published nets want.
+"""The way from a decoded image to a net's input: size, channel order, (x - mean) * scale, and what published nets want.
 
-A picture is uint8 (H, W, C) with C 3 (BGR, as OpenCV decodes) or 1, numbers from 0 to 255.
+An image is uint8 (H, W, C) with C 3 (BGR, as OpenCV decodes) or 1, numbers from 0 to 255.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Preprocessing:
 
     mean: one number or one a channel, in the net's channel order.
     rgb: the net takes RGB; the default is Caffe's BGR.
-    fit: "exact" refuses a picture of another size; "pad" centres it on black; "resize" stretches it (bilinear).
+    fit: "exact" refuses an image of another size; "pad" centres it on black; "resize" stretches it (bilinear).
     size: (H, W) that the net takes, for models that take any.
     """
 
@@ -43,19 +43,29 @@ class Preprocessing:
         if self.size is not None and not (len(self.size) == 2 and min(self.size) >= 1):
             raise NormfaceError(f"size is height and width, 1 or more each; got {self.size}")
 
-    def with_options(self, **options: Any) -> Preprocessing:
-        """A copy in which every option that is not None replaces the field of its name."""
-        return replace(self, **{name: value for name, value in options.items() if value is not None})
+    def with_options(
+        self,
+        *,
+        mean: tuple[float, ...] | None = None,
+        scale: float | None = None,
+        rgb: bool | None = None,
+        fit: str | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Preprocessing:
+        """Return a copy in which every option that is not None replaces the field of its name."""
+        options = {"mean": mean, "scale": scale, "rgb": rgb, "fit": fit, "size": size}
+        fields: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        return replace(self, **fields)
 
-    def fitted(self, picture: np.ndarray, size: tuple[int, int], name: str = "a picture") -> np.ndarray:
-        """uint8 (H, W, C) of ``size`` (H, W). Raises DataError that names the picture where it does not fit."""
+    def fitted(self, image: np.ndarray, size: tuple[int, int], name: str = "an image") -> np.ndarray:
+        """uint8 (H, W, C) of ``size`` (H, W). Raises DataError that names the image where it does not fit."""
         height, width = size
-        if picture.shape[:2] == size:
-            return picture
+        if image.shape[:2] == size:
+            return image
         if self.fit == "resize":
-            return cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width, -1)
-        top, left = height - picture.shape[0], width - picture.shape[1]
-        have = f"{picture.shape[0]}x{picture.shape[1]}"
+            return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width, -1)
+        top, left = height - image.shape[0], width - image.shape[1]
+        have = f"{image.shape[0]}x{image.shape[1]}"
         if self.fit == "exact":
             raise DataError(
                 f"{name}: is {have} (HxW), and the net takes {height}x{width}; "
@@ -64,22 +74,22 @@ class Preprocessing:
         if top < 0 or left < 0:
             raise DataError(f"{name}: is {have} (HxW), too large to be padded to {height}x{width}; choose --fit resize")
         rows, columns = (top // 2, top - top // 2), (left // 2, left - left // 2)
-        return np.pad(picture, (rows, columns, (0, 0)))
+        return np.pad(image, (rows, columns, (0, 0)))
 
-    def batch(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """Pictures of one size, (H, W, C) uint8 each, as float32 (N, C, H, W)."""
-        stacked = np.stack(pictures)
+    def batch(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Images of one size, (H, W, C) uint8 each, as float32 (N, C, H, W)."""
+        stacked = np.stack(images)
         if self.rgb:
             stacked = stacked[..., ::-1]
-        made = np.ascontiguousarray(stacked.transpose(0, 3, 1, 2), np.float32)
+        pixels = np.ascontiguousarray(stacked.transpose(0, 3, 1, 2), np.float32)
         if self.mean != (0.0,):
             mean = np.asarray(self.mean, np.float32)
-            if mean.size not in (1, made.shape[1]):
-                raise NormfaceError(f"mean has {mean.size} numbers, and the pictures have {made.shape[1]} channels")
-            made -= mean.reshape(-1, 1, 1)
+            if mean.size not in (1, pixels.shape[1]):
+                raise NormfaceError(f"mean has {mean.size} numbers, and the images have {pixels.shape[1]} channels")
+            pixels -= mean.reshape(-1, 1, 1)
         if self.scale != 1.0:
-            made *= np.float32(self.scale)
-        return made
+            pixels *= np.float32(self.scale)
+        return pixels
 
 
 PRESETS = {
@@ -88,7 +98,7 @@ PRESETS = {
     "sphereface": Preprocessing((127.5,), 1 / 128, size=(112, 96)),
     "mobilefacenet": Preprocessing((127.5,), 1 / 128, rgb=True, fit="pad", size=(112, 112)),
 }
-"""Of published face nets: all take 112x96 faces in BGR but MobileFaceNet, which takes 112x112 in RGB."""
+"""That of published face nets: all take 112x96 faces in BGR but MobileFaceNet, which takes 112x112 in RGB."""
 
 
 def preset(name: str) -> Preprocessing:

@@ -19,8 +19,8 @@ from .errors import CaffeportError, DataError
 
 MAX_FILE = 1 << 30
 """Bytes of a file that is read whole (a text, a table); a larger one is refused unread."""
-MAX_PICTURE = 256 << 20
-"""Bytes of an encoded picture."""
+MAX_IMAGE = 256 << 20
+"""Bytes of an encoded image."""
 UNPACKED_FLOOR, UNPACKED_GROWTH = 32 << 20, 20
 _SHOWN = 200
 
@@ -105,7 +105,7 @@ def read_at(path: Path, position: int, size: int, title: str) -> bytes:
 
 
 def inflate(packed: bytes, most: int, bits: int = zlib.MAX_WBITS) -> bytes:
-    """What zlib packed. Raises ValueError where it is more than ``most`` bytes, or damaged."""
+    """Return what zlib packed. Raises ValueError where it is more than ``most`` bytes, or damaged."""
     unpacking = zlib.decompressobj(bits)
     try:
         raw = unpacking.decompress(packed, most + 1)
@@ -123,7 +123,7 @@ def printable(text: str, most: int = 80) -> str:
 
 
 def _words(cause: Exception) -> str:
-    """Of what a parser says, the first line; some say nothing, or repeat the file's content."""
+    """Return the first line of what a parser says; some say nothing, or repeat the file's content."""
     if isinstance(cause, MemoryError):
         return "it declares more than fits into memory"
     if isinstance(cause, RecursionError):

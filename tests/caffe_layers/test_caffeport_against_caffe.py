@@ -21,7 +21,7 @@ from support import caffe_trees, golden_cases, nets
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 RTOL, ATOL = 1e-5, 1e-6  # float32, sums of up to some hundred terms in another order
 
-# That a layer fixes the batch size, or that a layer's weights are its filler's, is not what is tested here.
+# That fixes the batch size, or that a layer's weights are its filler's, is not what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")
 
 
@@ -47,19 +47,19 @@ def face_caffe(caffe, tmp_path_factory):
     return caffe
 
 
-def run(net, caffe, inputs=None, backends=("torch", "onnx", "caffe"), **options) -> caffeport.parity.compare.Report:
+def run(net, caffe, inputs=None, backends=("torch", "onnx", "caffe"), **options) -> caffeport.parity.report.Report:
     where = {"caffe_python": caffe.pythonpath, "caffe_interpreter": caffe.interpreter}
     return caffeport.check(net, inputs, backends=backends, rtol=RTOL, atol=ATOL, **where, **options)
 
 
-def assert_good(rows: list[caffeport.parity.compare.Row]) -> None:
+def assert_good(rows: list[caffeport.parity.report.Row]) -> None:
     """Every blob is compared with Caffe's, and none is beyond the tolerance."""
     for row in rows:
         assert row.ok, row
         assert (row.baseline == "caffe" and len(row.errors) > 0) or row.note == "random while training", row
 
 
-def check(*arguments, **options) -> caffeport.parity.compare.Report:
+def check(*arguments, **options) -> caffeport.parity.report.Report:
     """As run; the report has to be a good one."""
     report = run(*arguments, **options)
     assert_good(report.rows)
@@ -89,7 +89,7 @@ def merged(folder: str, phase: str, tmp_path: Path) -> tuple[caffeport.Net, dict
     return nets.load(tmp_path, str(text), phase=phase).with_weights(weights), inputs
 
 
-def of_case(report: caffeport.parity.compare.Report, name: str) -> list[caffeport.parity.compare.Row]:
+def of_case(report: caffeport.parity.report.Report, name: str) -> list[caffeport.parity.report.Row]:
     rows = [row for row in [*report.rows, *report.exported] if row.layer.startswith(f"{name}/")]
     assert rows
     return rows

@@ -19,7 +19,7 @@ SOLVER = "base_lr: {rate}\nlr_policy: 'fixed'\nmomentum: 0.9\nweight_decay: 0.00
 
 
 def inputs(name: str) -> dict[str, np.ndarray]:
-    """Synthetic samples for every input that the texts have: random pictures, each class of its own kind."""
+    """Synthetic samples for every input that the texts have: random images, each class of its own kind."""
     random = np.random.default_rng(7)
     digits = "mnist" in name or "lenet" in name
     classes = 10 if digits else 500

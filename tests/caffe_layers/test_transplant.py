@@ -39,7 +39,7 @@ def test_bvlc_gets_every_layer(transplant, root, tmp_path):
     for layer in layers.layers:
         beside = layer.type in ("Accuracy", "InnerProduct", "Parameter", "Scale")
         assert transplant.row(layer.type)[1] == ("added beside the tree's" if beside else "added")
-        for path in [*layer.sources, layer.test]:
+        for path in [*layer.sources, *layer.tests]:
             assert (root / path).read_bytes() == layers.read(path)
     for path in layers.shared:
         assert (root / path).read_bytes() == layers.read(path)
@@ -234,7 +234,7 @@ def test_without_tests(transplant, root):
     assert transplant(root) == 0  # they come in later
     assert (root / "src/caffe/test/test_flip_layer.cpp").exists()
     assert transplant(root, "--no-tests") == 0
-    assert "16 files removed" in transplant.out
+    assert "17 files removed" in transplant.out  # a test of each layer, and what two of them share
 
 
 def test_a_tree_without_tests_gets_none(transplant, root):
@@ -281,8 +281,10 @@ def test_the_real_layers_are_complete():
     """Every file of caffe_layers/ goes into a tree, and includes only what does or what Caffe has."""
     layers = Layers(trees.SOURCE, trees.TESTS)
     placed = {path for layer in layers.layers for path in layer.sources} | set(layers.shared)
-    for path in [*placed, *(layer.test for layer in layers.layers)]:
+    tests = {path for layer in layers.layers for path in layer.tests}
+    for path in [*placed, *tests]:
         assert layers.read(path)
+    assert {Path(path).name for path in tests} == {path.name for path in trees.TESTS.glob("*.?pp")}
     found = {
         path.relative_to(trees.SOURCE).as_posix()
         for folder in ("include", "src")
@@ -297,7 +299,7 @@ def test_a_real_layer_needs_no_other_that_a_tree_may_keep():
     headers = {layer.header: layer.type for layer in layers.layers}
     fields = {layer.field: layer.type for layer in layers.layers if layer.field}
     for layer in layers.layers:
-        for path in [*layer.sources, *layers.shared, layer.test]:
+        for path in [*layer.sources, *layers.shared, *layer.tests]:
             text = layers.read(path).decode()
             needs = {headers.get(f"include/{name}") for name in re.findall(r'#include "(caffe/layers/.*)"', text)}
             needs |= {fields.get(name.replace("mutable_", "")) for name in re.findall(r"(\w+_param)\(\)", text)}

@@ -6,7 +6,7 @@ import itertools
 
 import caffeport
 import pytest
-from caffeport import NetError, Operator, PrototxtError, UnknownLayerError, layer_type
+from caffeport import CaffeportWarning, NetError, Operator, PrototxtError, UnknownLayerError, layer_type
 from support import nets
 
 X = nets.inputs(x=(2, 3, 6, 5))
@@ -190,7 +190,13 @@ def test_unknown_fields_may_be_allowed(tmp_path):
     text = "extra: 1 " + X + relu("x", "y", "mine { deep: 1 } relu_param { slope: 2 negative_slope: 3 }")
     with pytest.raises(PrototxtError, match=r'net\.prototxt:1:1: a net has no field "extra".*, allow unknown fields'):
         nets.load(tmp_path, text)
-    net = nets.load(tmp_path, text, allow_unknown_fields=True)
+    with pytest.warns(CaffeportWarning) as notes:
+        net = nets.load(tmp_path, text, allow_unknown_fields=True)
+    assert [str(note.message).rpartition("/")[2] for note in notes] == [
+        'net.prototxt:1:1: ignored the unknown field "extra" of a net',
+        'net.prototxt:2:53: ignored the unknown field "mine" of layer "y"',
+        'net.prototxt:2:83: ignored the unknown field "slope" of relu_param',
+    ]
     assert net.layer("y").op.p.negative_slope == 3
 
 

@@ -279,6 +279,7 @@ def gone(pid: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_caffe_that_hangs_is_stopped(files, caffe, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_CAFFE", "hang@running")
     problem = r'did not end within 4 s, when running layer "fc" \(InnerProduct\); --caffe-timeout sets another limit'

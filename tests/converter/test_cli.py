@@ -27,7 +27,7 @@ def test_show(files, capsys):
     out = capsys.readouterr().out
     assert "6x3x3x3, 6" in out and "conv1 2x6x12x10" in out
     # conv 2*6*12*10 outputs of 27 products, inner product 2*5 of 180; parameters 162+6+6+6+1+6+6+6+900+5
-    assert "1,104 parameters, 40,680 multiply-adds; inputs data; outputs fc" in out
+    assert "1,104 parameters, 40,680 multiply-adds at inputs data 2x3x12x10; outputs fc" in out
     assert main(["show", text, "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["inputs"] == ["data"] and content["shapes"] == {"data": [2, 3, 12, 10], "fc": [2, 5]}
@@ -71,7 +71,7 @@ def test_check_passes_and_fails(files, capsys):
     assert 'FAILED: layer "pool1" (Pooling) is the first that differs' in capsys.readouterr().out
 
 
-def test_check_on_a_picture(files):
+def test_check_on_an_image(files):
     cv2 = pytest.importorskip("cv2")
     _, text, weights, folder = files
     cv2.imwrite(str(folder / "p.png"), np.random.default_rng(0).integers(0, 256, (40, 30, 3)).astype(np.uint8))

@@ -75,7 +75,7 @@ def test_means_are_read_in_one_word_or_several():
 def test_the_examples_of_the_help_are_true(command, capsys):
     code, out, _ = said(capsys, f"{command} --help")
     examples = out.partition("\nexamples:\n")[2].splitlines()
-    assert code == 0 and len(examples) == 3
+    assert code == 0 and len(examples) >= 3
     for example in examples:
         program, *words = shlex.split(example)
         assert (program, words[0]) == ("caffeport", command)

@@ -35,7 +35,7 @@ def test_runtime_starts_no_thread_beyond_them():
     code = """
 import os, pathlib, tempfile
 import caffeport, numpy, onnxruntime
-from caffeport.parity.compare import run_onnx
+from caffeport.parity.backends import run_onnx
 text = 'name: "n" input: "x" input_shape { dim: 1 dim: 3 } layer { name: "r" type: "ReLU" bottom: "x" top: "y" }'
 path = pathlib.Path(tempfile.mkdtemp()) / "n.prototxt"
 path.write_text(text)

@@ -218,11 +218,76 @@ ROWS = [
 # Types whose tests need more than a formula of bottoms and blobs.
 ELSEWHERE = {
     **dict.fromkeys(["Data", "ImageData", "HDF5Data", "MemoryData", "DummyData", "WindowData"], "test_inputs.py"),
+    **dict.fromkeys(
+        ["VideoData", "VideoWithVoxelTruthData", "ImageSegData", "WindowSegData", "ImageLabelmapData"],
+        "test_data_forks.py",
+    ),
+    **dict.fromkeys(["DenseImageData", "DetectionData", "EvalData"], "test_data_forks.py"),
     "HDF5Output": "test_upgrade.py",
     "Split": "test_to_onnx.py",
     **dict.fromkeys(["LabelSpecificRescale", "LabelSpecificMargin"], "test_face_margins.py"),
     **dict.fromkeys(["PSROIPooling", "ROIPooling", "Interp", "Upsample", "PixelShuffle"], "test_fork_layers.py"),
     "BN": "test_batch_normalization_forks.py",
+    **dict.fromkeys(
+        [
+            "Python:rpn.anchor_target_layer.AnchorTargetLayer",
+            "Python:rpn.proposal_target_layer.ProposalTargetLayer",
+        ],
+        "test_rpn_training.py",
+    ),
+    **dict.fromkeys(
+        [
+            "ROIWarping",
+            "Python:pylayer.mask_layer.MaskLayer",
+            "Python:pylayer.stage_bridge_layer.StageBridgeLayer",
+            "Python:layers.text_proposal_layer.ProposalLayer",
+        ],
+        "test_mask_cascade.py",
+    ),
+    **dict.fromkeys(
+        ["DetectionGroupLoss", "DetectionLoss", "DetectionGroupAccuracy", "DetectionAccuracy", "ImageGtData"],
+        "test_detection_training.py",
+    ),
+    **dict.fromkeys(["HardMining", "ProposalTarget", "BboxAccuracy"], "test_region_choice.py"),
+    **dict.fromkeys(["DecodeBBox", "ScaleRoute", "FrcnnOutput", "BoxGroupOutput", "BoxOutput"], "test_cascade.py"),
+    **dict.fromkeys(["ROIAlign", "MaskResize", "MaskPooling"], "test_region_sampling.py"),
+    **dict.fromkeys(
+        ["SmoothL1Loss", "SmoothL1LossOHEM", "SoftmaxWithLossOHEM", "BoxAnnotatorOHEM"], "test_box_losses.py"
+    ),
+    **dict.fromkeys(
+        [
+            "Proposal",
+            "Python:ProposalLayer",
+            "Python:SSH.layers.proposal_layer.ProposalLayer",
+            "Python:pylayer.proposal_layer.ProposalLayer",
+        ],
+        "test_proposals.py",
+    ),
+    **dict.fromkeys(["MultiBoxLoss", "AnnotatedData"], "test_ssd_training.py"),
+    "PriorBoxClustered": "test_prior_box_dialects.py",
+    "DetectionEvaluate": "test_detection_evaluate.py",
+    **dict.fromkeys(["Reorg", "YoloDetectionOutput", "Yolov3DetectionOutput"], "test_yolo_detection.py"),
+    **dict.fromkeys(["RegionLoss", "Yolov3", "YoloSeg"], "test_yolo_loss.py"),
+    **dict.fromkeys(["ResizeNearestNeighbor", "ResizeBilinear", "UpsampleDarknet", "DepthToSpace"], "test_space.py"),
+    **dict.fromkeys(["SpaceToDepth", "SpaceToBatchND", "BatchToSpaceND"], "test_space.py"),
+    **dict.fromkeys(["Reverse", "Transpose", "Squeeze", "ExpandDimsND", "Stack", "Unstack"], "test_axes.py"),
+    **dict.fromkeys(["TileND", "BroadcastTo", "Gather", "Piece", "StridedSlice"], "test_axes.py"),
+    **dict.fromkeys(["Pad", "MirrorPad", "CropCenter"], "test_axes.py"),
+    **dict.fromkeys(["Convolution3D", "Deconvolution3D", "Pooling3D", "NdConvolution", "NdPooling"], "test_volumes.py"),
+    **dict.fromkeys(["Lstm", "ContinuationIndicator", "CtcLoss"], "test_sequences.py"),
+    "L1Loss": "test_loss_forks.py",
+    **dict.fromkeys(["ConvLSTM", "FlowWarp", "ChannelNorm"], "test_video.py"),
+    **dict.fromkeys(["NormL2", "Arcface", "NoiseTolerantFR"], "test_noise_face.py"),
+    **dict.fromkeys(["Unpooling", "EltwiseAccuracy"], "test_deconvnet.py"),
+    "MultiStageMeanfield": "test_mean_field.py",
+    **dict.fromkeys(["Correlation", "Resample"], "test_matching.py"),
+    **dict.fromkeys(["AttPooling", "PwAttend"], "test_attention.py"),
+    "Local": "test_local.py",
+    **dict.fromkeys(["Mish", "SeLU", "SeLu", "SELU", "HardSigmoid", "HSigmoid", "HardTanH"], "test_functions.py"),
+    **dict.fromkeys(["Softplus", "Softsign", "ThresholdedReLU", "ScaledTanH", "LogSoftmax"], "test_functions.py"),
+    **dict.fromkeys(["Floor", "Ceil", "Round", "Atan", "Sin", "Mul", "Add", "Sub", "Div"], "test_functions.py"),
+    **dict.fromkeys(["Maximum", "Minimum", "ReduceSum", "ReduceMean", "ReduceMax"], "test_functions.py"),
+    **dict.fromkeys(["ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"], "test_functions.py"),
 }
 
 

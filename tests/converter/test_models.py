@@ -61,7 +61,7 @@ def test_mtcnn(number):
 
 
 @needs_models
-def test_pnet_takes_pictures_of_any_size(tmp_path):
+def test_pnet_takes_images_of_any_size(tmp_path):
     net = mtcnn(1)
     net.to_onnx(tmp_path / "pnet.onnx")
     onnx.checker.check_model(str(tmp_path / "pnet.onnx"), full_check=True)
@@ -83,6 +83,7 @@ def test_mobilefacenet():
     assert len(report.rows) == 195
 
 
+@pytest.mark.slow
 @needs_models
 def test_mobilefacenet_tells_faces_apart(tmp_path):
     """The first 600 pairs of LFW's view 2, best single threshold: 0.99 or better."""

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import caffeport
-import caffeport.parity.compare
+import caffeport.parity.backends
 import numpy as np
 import onnxruntime
 import pytest
@@ -122,7 +122,7 @@ def test_the_right_numbers(tmp_path, kind, bottoms, parameters, expected):
     fed = net.sample_inputs(1)
     with np.errstate(all="ignore"):
         numbers = expected(*(array.astype(np.float64) for array in fed.values()))
-    made = caffeport.parity.compare.run_torch(net, fed)["t"]
+    made = caffeport.parity.backends.run_torch(net, fed)["t"]
     assert made.shape == net.blob_shapes["t"] == numbers.shape
     np.testing.assert_allclose(made, numbers, rtol=1e-5, atol=1e-6)
     report = caffeport.check(net, fed)
@@ -145,7 +145,7 @@ def test_losses_over_rows_of_one_number(tmp_path, kind, formula):
     fed = net.sample_inputs()
     assert (fed["y"] == 0).all()  # the only class there is
     expected = formula(fed["x"].astype(float)[:, None], fed["y"].astype(int), 6)
-    np.testing.assert_allclose(caffeport.parity.compare.run_torch(net, fed)["t"], expected, rtol=1e-5)
+    np.testing.assert_allclose(caffeport.parity.backends.run_torch(net, fed)["t"], expected, rtol=1e-5)
 
 
 LOSSES = ["Accuracy", "GeneralContrastiveLoss", "GeneralTripletLoss", "HingeLoss", "LabelSpecificAdd",
@@ -177,9 +177,10 @@ def test_nothing_to_compute(tmp_path, rest):
 def test_a_label_beyond_the_classes_names_the_layer(tmp_path):
     net = nets.load(tmp_path, text_of("SoftmaxWithLoss", {"x": (4, 3), "y": (4,)}), phase="train")
     with pytest.raises(CaffeportError, match=r'^layer "odd" \(SoftmaxWithLoss\): torch: index 3 is out of bounds'):
-        caffeport.parity.compare.run_torch(net, {"x": np.zeros((4, 3), np.float32), "y": np.full(4, 3, np.float32)})
+        caffeport.parity.backends.run_torch(net, {"x": np.zeros((4, 3), np.float32), "y": np.full(4, 3, np.float32)})
 
 
+@pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")  # a bottom that a phase passes over
 def test_scalars_into_every_operator(tmp_path):
     """A clear refusal or a forward pass of the declared shapes, and nothing else."""
     for kind, cls in builtin().items():
@@ -194,7 +195,7 @@ def test_scalars_into_every_operator(tmp_path):
                     continue
                 try:
                     net = nets.load(tmp_path, text)
-                    made = caffeport.parity.compare.run_torch(net, net.sample_inputs())
+                    made = caffeport.parity.backends.run_torch(net, net.sample_inputs())
                 except CaffeportError:
                     continue
                 assert {value.key: made[value.key].shape for value in net.values} == {
@@ -248,3 +249,32 @@ def test_a_terminal_that_lacks_a_letter(tmp_path):
         command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}
     )
     assert done.returncode == 0 and r"\u5377\u79ef" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("layer", "problem"),
+    [
+        (
+            nets.layer("L1Loss", "data", "y", "l1_loss_param { normalize_by_num_entries: true }"),
+            r'layer "y" \(L1Loss\): l2_prescale_by_channels and normalize_by_num_entries expect channels on axis 1',
+        ),
+        (
+            nets.layer("L1Loss", "data", "y", "l1_loss_param { l2_prescale_by_channels: true }"),
+            r'layer "y" \(L1Loss\): l2_prescale_by_channels and normalize_by_num_entries expect channels on axis 1',
+        ),
+        (
+            nets.layer("ThresholdedReLU", "data", "y", "thresholded_relu_param { alpha: nan }"),
+            r'layer "y" \(ThresholdedReLU\): expected an alpha that is a number, got nan',
+        ),
+    ],
+)
+def test_layers_of_forks_refuse_what_their_formula_cannot_take(tmp_path, layer, problem):
+    with pytest.raises(caffeport.NetError, match=problem):
+        nets.load(tmp_path, nets.inputs(data=(3,)) + layer)
+
+
+def test_a_variance_of_zero_without_an_eps_is_the_same_in_torch_and_onnx(tmp_path):
+    text = nets.inputs(data=(2, 3, 2, 2)) + nets.layer(
+        "BN", "data", "y", "bn_param { scale_filler { value: 2 } var_eps: 0 }"
+    )
+    assert caffeport.check(nets.load(tmp_path, text)).ok

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from caffeport.operators.onnx_builder import Emitter
-from caffeport.operators.onnx_tensor import FLOAT, INT64, RULES, NeedsStaticShape, Tensor, UnknownShape
+from caffeport.operators.onnx_tensor import FLOAT, INT64, RULES, StaticShapeError, Tensor, UnknownShapeError
 from caffeport.to_onnx.export import Graph, Port, write
 from support.onnx_tensors import Exported, check, follows_numbers
 
@@ -146,18 +146,18 @@ def test_what_no_rule_tells():
     g = Emitter(17)
     x = Tensor("x", (2, 3))
     unknown = g.op("Det", x)
-    with pytest.raises(UnknownShape, match=r"no rule tells the shape of what ONNX's Det gives .*onnx_shapes\.py"):
+    with pytest.raises(UnknownShapeError, match=r"no rule tells the shape of what ONNX's Det gives .*onnx_shapes\.py"):
         _ = unknown.shape
-    with pytest.raises(UnknownShape, match="Det"):
+    with pytest.raises(UnknownShapeError, match="Det"):
         _ = g.op("Relu", unknown).dtype
-    with pytest.raises(UnknownShape, match=r"NonZero gives .* depends on numbers"):
+    with pytest.raises(UnknownShapeError, match=r"NonZero gives .* depends on numbers"):
         _ = g.op("Unsqueeze", g.op("NonZero", x), g.ints([0])).shape
-    with pytest.raises(UnknownShape, match=r"Reshape gives .* depends on numbers"):
+    with pytest.raises(UnknownShapeError, match=r"Reshape gives .* depends on numbers"):
         _ = g.op("Reshape", x, g.cast(x, "int64")).shape
 
 
 def test_a_dynamic_axis_has_no_static_size():
     x = Tensor("x", (2, 3), {0})
     assert x.static(1) == 3
-    with pytest.raises(NeedsStaticShape):
+    with pytest.raises(StaticShapeError):
         x.static(-2)

@@ -111,13 +111,13 @@ def chromium(path, *options: str) -> str:
 
 
 def test_a_browser_draws_every_layer_and_the_verdict(net, tmp_path):
-    document.write(net, tmp_path / "page.html", caffeport.check(net), {"seed": "0"})
+    document.write(net, tmp_path / "page.html", caffeport.check(net))
     page = chromium(tmp_path / "page.html")
     assert 'data-ready="yes"' in page
     assert re.findall(r'data-layer="(\d+)"', page) == ["0", "1", "2", "3", "4"]
     assert '<div id="verdict" class="verdict ok">' in page
     assert page.count('<circle data-point="') - 1 == 5  # one stands in the script
-    assert "<dt>seed</dt><dd>0</dd>" in page
+    assert "<dt>inputs</dt><dd>random, seed 0</dd>" in page
 
 
 def test_a_browser_marks_the_layer_that_differs(net, tmp_path):

@@ -8,7 +8,7 @@ import caffeport
 import numpy as np
 import pytest
 import torch
-from caffeport.parity.compare import difference
+from caffeport.parity.report import difference
 from support import nets
 
 
@@ -94,6 +94,22 @@ def test_losses_are_compared_with_a_reference_in_torch_only(tmp_path):
     blobs = {"data": x, "label": label, "fc": scores, "loss": np.array(loss)}
     assert net.check(reference=blobs).ok
     assert not net.check(reference=blobs | {"loss": np.array(loss + 0.01)}).ok
+
+
+def test_a_net_of_which_nothing_is_compared_is_not_ok(tmp_path):
+    text = nets.inputs(data=(4, 6), label=(4,)) + nets.layer("SoftmaxWithLoss", "data label", "loss")
+    text += nets.layer("HingeLoss", "data label", "hinge")
+    net = nets.load(tmp_path, text, phase="train")
+    words = (
+        r'nothing could be compared: layer "loss" \(SoftmaxWithLoss\): torch only; layer "hinge" \(Hinge.*--reference'
+    )
+    with pytest.raises(caffeport.CaffeportError, match=words):
+        net.check()
+    x, label = net.sample_inputs().values()
+    shifted = x - x.max(1, keepdims=True)
+    loss = np.mean(np.log(np.exp(shifted).sum(1)) - shifted[range(4), label.astype(int)])
+    report = net.check({"data": x, "label": label}, reference={"loss": np.array(loss)})
+    assert report.ok and report.summary.startswith("1 of 2 blobs compared")
 
 
 def test_a_fragment_whose_input_is_given_by_its_shape(tmp_path):

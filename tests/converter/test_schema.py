@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 import pytest
-from caffeport import PrototxtError
+from caffeport import CaffeportWarning, PrototxtError
 from caffeport.formats import prototxt
 from caffeport.formats.schema import Word, decode
 
@@ -166,7 +166,14 @@ def test_refusals_name_the_place_and_what_is_expected(text, problem):
 
 def test_unknown_fields_may_be_allowed_at_any_depth():
     text = "extra: 1 whole: 3 inner { extra { deep: 2 } value: 4 } other { } [a.b] { }"
-    made = read(text, allow_unknown=True)
+    with pytest.warns(
+        CaffeportWarning, match=r'n:1:\d+: ignored the unknown field "(extra|other|\[a\.b\])" of'
+    ) as notes:
+        made = read(text, allow_unknown=True)
+    assert len(notes) == 4
     assert (made.whole, made.inner.value) == (3, 4)
-    with pytest.raises(PrototxtError, match='"flag" expects true or false'):  # known ones are still checked
+    with (
+        pytest.warns(),
+        pytest.raises(PrototxtError, match='"flag" expects true or false'),
+    ):  # known ones are still checked
         read("extra: 1 flag: 7", allow_unknown=True)

@@ -101,6 +101,7 @@ def test_quantize_dynamic(name):
     assert nn.Linear in [type(m) for m in model.modules()]
 
 
+@pytest.mark.slow
 @ON_EVERY_NET
 def test_export(name):
     _, model, x, y = loaded(name)
@@ -110,6 +111,7 @@ def test_export(name):
     assert set(program.state_dict) == set(model.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "backend"), [(name, "aot_eager") for name in NETS] + [("digits", "eager"), ("digits", "inductor")]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import caffeport
 import pytest
 from caffeport import PrototxtError
 from caffeport.formats import prototxt
@@ -182,15 +183,16 @@ def test_a_padding_that_is_no_number_is_refused_where_it_stands(tmp_path):
     ("text", "problem"),
     [
         (V1 + "layer { }", r'n:1:1: a net has either "layer" or "layers" entries, not both'),
-        ("layers { type: CONVOLUTIO }", r"n:1:10: unknown V1 layer type CONVOLUTIO \(did you mean \"CONVOLUTION\"\?\)"),
         ("layers { type: 77 }", r"n:1:10: unknown V1 layer type 77"),
         ("layers { type: " + "9" * 5000 + " }", r"n:1:10: unknown V1 layer type 999"),
         ("layers { type { } }", r'n:1:10: "type" expects a value'),
         ("layers: 3", r'n:1:1: "layers" expects a message'),
         ("layer: 3", r'n:1:1: "layer" expects a message'),
         (v0("convolution", "a", "b"), r'unknown V0 layer type "convolution" \(did you mean "conv"\?\)'),
-        (v0("relu", "a", "b", "kernelsize: 2"), r'a V0 layer of type "relu" has no field "kernelsize"'),
-        (v0("conv", "a", "b", "kernel_size: 2"), r'has no field "kernel_size" \(did you mean "kernelsize"\?\)'),
+        (
+            v0("conv", "a", "b", "kernel_size: 2"),
+            r'V0 layer has no field "kernel_size" \(did you mean "kernelsize"\?\)',
+        ),
         (pad("x", "p") + v0("relu", "p", "r"), r"a padding layer may only feed a conv or pool layer"),
         (pad("x", "p") + pad("p", "q"), r"a padding layer may only feed a conv or pool layer"),
         ('layers { layer { type: "padding" } top: "a" }', r"n:1:8: a padding layer has one bottom and one top"),
@@ -202,6 +204,44 @@ def test_a_padding_that_is_no_number_is_refused_where_it_stands(tmp_path):
 def test_what_cannot_be_upgraded(text, problem):
     with pytest.raises(PrototxtError, match=problem):
         upgrade(prototxt.parse(text, "n"))
+
+
+def test_fields_that_mean_nothing_in_a_v0_layer_are_told_and_passed_over():
+    for field in (
+        "kernelsize: 2",
+        "det_context_pad: 16",
+        'det_crop_mode: "warp"',
+        "new_num: 1",
+        "hdf5_output_param { }",
+    ):
+        with pytest.warns(caffeport.CaffeportWarning, match=rf'n:1:.*"{field.split(":")[0].split()[0]}" means nothing'):
+            made = upgrade(prototxt.parse(v0("relu", "a", "b", field), "n"))
+        assert flat(made.messages("layer")[0]) == flat(
+            upgrade(prototxt.parse(v0("relu", "a", "b"))).messages("layer")[0]
+        )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("CROP", "Crop"), ("BN", "BN"), ("VIDEO_DATA", "VideoData"), ("IMAGE_SEG_DATA", "ImageSegData"),
+        ("CONVOLUTION3D", "Convolution3D"), ("UNPOOLING", "Unpooling"), ("PRELU", "PReLU"),
+        ("ELTWISE_ACCURACY", "EltwiseAccuracy"), ("ROI_POOLING", "ROIPooling"), ("PSROI_POOLING", "PSROIPooling"),
+        ("MY_2D_THING", "My2DThing"),
+    ],
+)  # fmt: skip
+def test_v1_types_of_forks_are_written_as_today(old, new):
+    (layer,) = upgrade(prototxt.parse(f'layers {{ name: "x" type: {old} }}')).messages("layer")
+    assert layer.text("type") == new
+
+
+def test_v1_types_of_forks_are_spelled_as_the_layers_that_are_known(tmp_path):
+    text = """input: "data" input_dim: [1, 3, 8, 8]
+        layers { name: "c" type: POOLING bottom: "data" top: "c" pooling_param { kernel_size: 2 stride: 2 } }
+        layers { name: "k" type: CROP bottom: "data" bottom: "c" top: "y" }"""
+    assert nets.load(tmp_path, text).layer("k").type == "Crop"
+    with pytest.raises(caffeport.UnknownLayerError, match=r'layer "k" .* unknown type "Corp" \(did you mean "Crop"'):
+        nets.load(tmp_path, text.replace("CROP", "CORP"))
 
 
 def test_input_headers_become_the_first_layer():

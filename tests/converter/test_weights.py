@@ -87,7 +87,7 @@ def test_a_shared_blob_takes_the_last_copy(tmp_path):
             r"these weights belong to another net, or the text was changed",
         ),
         (stored(CONV, [FC[0].T, FC[1]]), r'layer "fc" .*: blob 0 is 120x2 in .*, but the net needs 2x120;'),
-        (stored(CONV, [FC[0], FC[1][None]]), r'layer "fc" .*: blob 1 is 1x2 in .*, but the net needs 2;'),
+        (stored(CONV, [FC[0], FC[1][:1]]), r'layer "fc" .*: blob 1 is 1 in .*, but the net needs 2;'),
         (
             stored(CONV[:1]),
             r'layer "conv1" \(Convolution\): has 2 blobs \(4x3x3x3, 4\), but .*n\.caffemodel holds 1 \(4x3x3x3\) '

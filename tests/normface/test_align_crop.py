@@ -41,8 +41,8 @@ def posed(size: tuple[int, int], scale: float, degrees: float, shift: tuple[floa
 )
 def test_landmarks_come_to_lie_on_the_template(size, scale, degrees, shift):
     points = posed(size, scale, degrees, shift)
-    picture = marked((640, 640), points, 2 * scale)
-    face = align_face(picture, points, size)
+    image = marked((640, 640), points, 2 * scale)
+    face = align_face(image, points, size)
     assert face.shape == (*size, 3)
     assert face.dtype == np.uint8
     # A tenth of a pixel: what rounding to 8 bits and OpenCV's steps of 1/32 pixel leave.
@@ -53,21 +53,21 @@ def test_landmarks_come_to_lie_on_the_template(size, scale, degrees, shift):
 def test_pixels_that_count_from_one(origin):
     """MATLAB calls the first pixel 1: a point that it calls (x, y) is our (x - 1, y - 1), and so are the places."""
     points = posed((112, 96), 2.5, 0, (40, 50))
-    picture = marked((400, 400), points - origin, 4)
-    face = align_face(picture, points, origin=origin)
+    image = marked((400, 400), points - origin, 4)
+    face = align_face(image, points, origin=origin)
     np.testing.assert_allclose(spots(face, template()), template() - origin, rtol=0, atol=0.1)
 
 
 def test_a_large_face_is_averaged():
     """One bright pixel in 8 x 8: a plain linear sample finds it or misses it, an average never."""
-    picture = np.zeros((1024, 1024, 3), np.uint8)
-    picture[::8, ::8] = 255
+    image = np.zeros((1024, 1024, 3), np.uint8)
+    image[::8, ::8] = 255
     points = posed((112, 96), 8, 0, (100, 50))
-    mean = picture.mean()
+    mean = image.mean()
     inner = np.s_[10:-10, 10:-10]
-    assert abs(align_face(picture, points)[inner].astype(float).mean() - mean) < 0.5
-    assert align_face(picture, points)[inner].std() < 2
-    assert not align_face(picture, points, antialias=False)[inner].any()  # misses every one
+    assert abs(align_face(image, points)[inner].astype(float).mean() - mean) < 0.5
+    assert align_face(image, points)[inner].std() < 2
+    assert not align_face(image, points, antialias=False)[inner].any()  # misses every one
 
 
 def test_beyond_the_photo_it_is_black():
@@ -98,7 +98,7 @@ def test_grey_stays_grey(shape):
 
 
 @pytest.mark.parametrize(
-    ("picture", "points", "options", "message"),
+    ("image", "points", "options", "message"),
     [
         (np.zeros((9, 9, 3), np.uint8), np.zeros((4, 2)), {}, r"five points \(5, 2\), got \(4, 2\)"),
         (np.zeros((9, 9, 3)), template(), {}, "uint8"),
@@ -109,6 +109,6 @@ def test_grey_stays_grey(shape):
         (np.zeros((9, 9, 3), np.uint8), np.zeros((5, 2)), {}, "in one place"),
     ],
 )
-def test_what_is_refused(picture, points, options, message):
+def test_what_is_refused(image, points, options, message):
     with pytest.raises(DataError, match=message):
-        align_face(picture, points, **options)
+        align_face(image, points, **options)

@@ -14,7 +14,7 @@ from normface.finetune import Config
 from normface.loss_names import NAMES
 from normface.losses import LOSSES
 from support.command_line import refused, said
-from support.digit_pictures import NET, WEIGHTS, flags, write_digits
+from support.digit_images import NET, WEIGHTS, flags, write_digits
 from support.linear_faces import HEIGHT, WIDTH, linear_faces
 
 PROTOCOLS = ("lfw", "blufr", "ytf", "bin")
@@ -111,9 +111,11 @@ def test_old_names_are_taken_and_not_shown(capsys):
     shown = said(capsys, "finetune", "--help")[1]
     assert "--on-bad-image" in shown and "[NET] [WEIGHTS]" in shown
     assert not any(f"{old} " in shown for old in ("--net", "--weights", "--on-bad-picture", "--loss-options"))
-    options = parsed("finetune --net n --weights w --on-bad-picture skip --loss-options margin=1 scale=2")
+    earlier = "--net n --weights w --on-bad-picture skip --val-pictures 9 --loss-options margin=1 scale=2"
+    options = parsed(f"finetune {earlier}")
     assert (str(options.net), str(options.weights)) == ("n", "w")
-    assert (options.on_bad_picture, options.loss_options) == ("skip", ["margin=1", "scale=2"])
+    assert (options.on_bad_image, options.val_images) == ("skip", "9")
+    assert options.loss_options == ["margin=1", "scale=2"]
     for line in ("extract --model m --weights w --data d --out f.npz", "evaluate lfw --model m --weights w --pairs p"):
         options = parsed(line)
         assert (str(options.model), str(options.weights)) == ("m", "w")

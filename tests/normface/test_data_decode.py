@@ -1,4 +1,4 @@
-"""Decoding pictures: what OpenCV makes of each kind, and what is refused before it could do harm."""
+"""Decoding images: what OpenCV makes of each kind, and what is refused before it could do harm."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from normface.data import decode
 from normface.errors import DataError
-from support.data_writers import encoded, picture
+from support.data_writers import encoded, random_image
 
-PIXELS = picture(0, 24, 16)
-SMOOTH = cv2.resize(picture(1, 3, 2), (16, 24), interpolation=cv2.INTER_LINEAR)
+PIXELS = random_image(0, 24, 16)
+SMOOTH = cv2.resize(random_image(1, 3, 2), (16, 24), interpolation=cv2.INTER_LINEAR)
 WHOLE = [".png", ".bmp", ".tiff", ".ppm", ".webp"]  # OpenCV writes these without loss
 GIF = [".gif"] if cv2.haveImageWriter("x.gif") else []  # OpenCV 4.10 and older do not write it
 MARKED = [".jpg", ".png", ".webp"]  # their end shows
@@ -36,7 +36,7 @@ def test_pixels(suffix):
 def test_jpeg():
     found = decode(encoded(SMOOTH, ".jpg"), "x").astype(int)
     assert found.shape == SMOOTH.shape
-    assert np.abs(found - SMOOTH).mean() < 4  # lossy: 95 % quality, on a smooth picture
+    assert np.abs(found - SMOOTH).mean() < 4  # lossy: 95 % quality, on a smooth image
 
 
 def test_grey_becomes_three_channels():
@@ -46,7 +46,7 @@ def test_grey_becomes_three_channels():
 
 
 def test_transparency_is_dropped():
-    four = picture(2, 24, 16, 4)
+    four = random_image(2, 24, 16, 4)
     np.testing.assert_array_equal(decode(encoded(four), "x"), four[:, :, :3])
     np.testing.assert_array_equal(decode(encoded(four), "x", color=None), four)
 
@@ -172,8 +172,8 @@ def test_png_checksum():
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"", r"x: is empty; expected a picture"),
-        (b"hello world", r"x: is no JPEG, PNG, BMP, WebP, GIF, TIFF or PNM picture$"),
+        (b"", r"x: is empty; expected an image"),
+        (b"hello world", r"x: is no JPEG, PNG, BMP, WebP, GIF, TIFF or PNM image$"),
         (b"\x00\x00\x00\x20ftypheic" + bytes(40), r"HEIC, AVIF or a film; convert it to JPEG"),
         (b"<!DOCTYPE html><html>", r"perhaps a web page saved in its place"),
         (b"version https://git-lfs.github.com/spec/v1\n", r"run git lfs pull"),
@@ -182,13 +182,13 @@ def test_png_checksum():
         (b"\x80\x04\x95c__builtin__\neval\n", r"x: is no JPEG"),
     ],
 )
-def test_no_picture(raw, message):
+def test_no_image(raw, message):
     with pytest.raises(DataError, match=message):
         decode(raw, "x")
 
 
 def test_random_damage_is_met():
-    """Whatever a file's bytes, there is a picture or a DataError; OpenCV's own errors do not come through."""
+    """Whatever a file's bytes, there is an image or a DataError; OpenCV's own errors do not come through."""
     random = np.random.default_rng(0)
     refused = 0
     for suffix in (*WHOLE, ".jpg", *GIF):

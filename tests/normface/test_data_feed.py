@@ -19,7 +19,7 @@ import pytest
 from caffeport.formats.caffemodel import read_binaryproto
 from normface.data.caffe import Feed, input_shapes
 from normface.errors import DataError
-from support.data_writers import datum, encoded, picture, write_lmdb, write_pictures
+from support.data_writers import datum, encoded, random_image, write_images, write_lmdb
 
 SINK = 'layer { name: "sink" type: "Silence" bottom: "data" }'
 
@@ -50,8 +50,8 @@ def lmdb_data(source: object, batch: int = 2, transform: str = "") -> str:
 
 
 def listed(folder: Path, count: int, **size: int) -> list[np.ndarray]:
-    """``count`` pictures, numbered, and list.txt with labels 10, 11 …"""
-    pixels = write_pictures(folder, [f"{i}.png" for i in range(count)], **size)
+    """``count`` images, numbered, and list.txt with labels 10, 11 …"""
+    pixels = write_images(folder, [f"{i}.png" for i in range(count)], **size)
     (folder / "list.txt").write_text("".join(f"{i}.png {10 + i}\n" for i in range(count)))
     return pixels
 
@@ -106,7 +106,7 @@ def test_centre_crop_mean_file_and_scale_in_the_test_phase(tmp_path):
     write_mean(tmp_path / "mean.binaryproto", mean)
     text = image_data("list.txt", transform='crop_size: 7 mean_file: "mean.binaryproto" scale: 0.0078125')
     batch = feed_of(write_net(tmp_path, text), "test").next()["data"]
-    # (12 - 7) / 2 = 2 and (10 - 7) / 2 = 1; the mean image is cropped with the picture.
+    # (12 - 7) / 2 = 2 and (10 - 7) / 2 = 1; the mean image is cropped with the image.
     expected = [(planes(array) - mean)[:, 2:9, 1:8] * np.float32(0.0078125) for array in pixels]
     np.testing.assert_array_equal(batch, expected)
 
@@ -122,7 +122,7 @@ def test_mean_values(tmp_path, values):
 
 @pytest.mark.parametrize("phase", ["train", "test"])
 def test_random_crop_and_mirror(tmp_path, phase):
-    """Every picture of a batch is one of the windows of its source, straight or mirrored, mean and all; over many
+    """Every image of a batch is one of the windows of its source, straight or mirrored, mean and all; over many
     draws all of them come, about equally often. In the test phase only the middle comes, though mirrored too."""
     pixels = listed(tmp_path, 1, height=6, width=7)
     mean = np.random.default_rng(0).uniform(0, 255, (3, 6, 7)).astype(np.float32)
@@ -145,7 +145,7 @@ def test_random_crop_and_mirror(tmp_path, phase):
 
 
 def test_shuffle(tmp_path):
-    """Each epoch has every picture once, in an order of its own; another seed gives others."""
+    """Each epoch has every image once, in an order of its own; another seed gives others."""
     listed(tmp_path, 8)
     path = write_net(tmp_path, image_data("list.txt", 4, more="shuffle: true"))
     orders = {}
@@ -200,10 +200,10 @@ def test_state_of_other_data_is_refused(tmp_path):
         feed_of(path).restore({"seed": 1, "batch": 2})
 
 
-def test_unreadable_picture_comes_with_its_batch(tmp_path):
+def test_unreadable_image_comes_with_its_batch(tmp_path):
     """Batches made ahead may fail long before they are asked for; the error waits for its turn, and stays."""
     listed(tmp_path, 7)
-    (tmp_path / "4.png").write_bytes(encoded(picture(4))[:100])
+    (tmp_path / "4.png").write_bytes(encoded(random_image(4))[:100])
     feed = feed_of(write_net(tmp_path, image_data("list.txt", 2)), "test", prefetch=6)
     assert feed.next()["label"].tolist() == [10, 11]
     assert feed.next()["label"].tolist() == [12, 13]
@@ -211,7 +211,7 @@ def test_unreadable_picture_comes_with_its_batch(tmp_path):
         with pytest.raises(DataError, match=r"4.png: is cut short \(PNG of 100 bytes\)"):
             feed.next()
     assert feed.state()["batch"] == 2
-    (tmp_path / "4.png").write_bytes(encoded(picture(4)))
+    (tmp_path / "4.png").write_bytes(encoded(random_image(4)))
     feed.restore(feed.state())
     assert feed.next()["label"].tolist() == [14, 15]
     feed.close()
@@ -239,14 +239,12 @@ def test_dropped_feed_ends_its_threads(tmp_path):
     assert {thread.ident for thread in threading.enumerate()} <= before
 
 
-def test_pictures_of_several_sizes(tmp_path):
-    (tmp_path / "a.png").write_bytes(encoded(picture(0, 12, 10)))
-    (tmp_path / "b.png").write_bytes(encoded(picture(1, 9, 14)))
+def test_images_of_several_sizes(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(random_image(0, 12, 10)))
+    (tmp_path / "b.png").write_bytes(encoded(random_image(1, 9, 14)))
     (tmp_path / "list.txt").write_text("a.png 0\nb.png 1\n")
     feed = feed_of(write_net(tmp_path, image_data("list.txt", 2)), "test")
-    with pytest.raises(
-        DataError, match=r"b.png: gives 3x9x14, and the first picture of its batch 3x12x10; layer \"d\""
-    ):
+    with pytest.raises(DataError, match=r"b.png: gives 3x9x14, and the first image of its batch 3x12x10; layer \"d\""):
         feed.next()
     feed = feed_of(write_net(tmp_path, image_data("list.txt", 1)), "test")  # one a batch may differ, as in Caffe
     assert [feed.next()["data"].shape for _ in range(3)] == [(1, 3, 12, 10), (1, 3, 9, 14), (1, 3, 12, 10)]
@@ -255,7 +253,7 @@ def test_pictures_of_several_sizes(tmp_path):
 
 def test_data_of_every_kind_of_datum(tmp_path):
     """Encoded ones keep the channels they have unless force_color or force_gray says otherwise; floats are taken."""
-    colour, grey = picture(0), picture(1)[:, :, :1]
+    colour, grey = random_image(0), random_image(1)[:, :, :1]
     write_lmdb(tmp_path / "grey", [datum(encoded(grey), 3, encoded=True), datum(encoded(grey), -1, encoded=True)])
     batch = feed_of(write_net(tmp_path, lmdb_data("grey")), "test").next()
     np.testing.assert_array_equal(batch["data"], [planes(grey)] * 2)
@@ -273,13 +271,13 @@ def test_data_of_every_kind_of_datum(tmp_path):
 
 def test_old_text(tmp_path):
     """A V1 net whose data layer has scale, crop_size and mirror in data_param."""
-    write_lmdb(tmp_path / "db", [datum(picture(i).transpose(2, 0, 1), i) for i in range(3)])
+    write_lmdb(tmp_path / "db", [datum(random_image(i).transpose(2, 0, 1), i) for i in range(3)])
     text = (
         'layers { name: "d" type: DATA top: "data" top: "label" '
         'data_param { source: "db" batch_size: 1 backend: LMDB scale: 0.5 crop_size: 4 } }'
     )
     batch = feed_of(write_net(tmp_path, text), "test").next()
-    np.testing.assert_array_equal(batch["data"], planes(picture(0))[None, :, 4:8, 3:7] * 0.5)
+    np.testing.assert_array_equal(batch["data"], planes(random_image(0))[None, :, 4:8, 3:7] * 0.5)
 
 
 def test_hdf5(tmp_path):
@@ -336,10 +334,10 @@ def test_paths_from_the_working_directory_come_first(tmp_path, monkeypatch):
     here, there = tmp_path / "here", tmp_path / "there"
     listed(here, 2)
     listed(there, 3)
-    path = write_net(there, image_data("list.txt", 1, more='root_folder: "pictures_"'))
+    path = write_net(there, image_data("list.txt", 1, more='root_folder: "images_"'))
     for folder, count in ((here, 2), (there, 3)):
         for i in range(count):
-            (folder / f"{i}.png").rename(folder / f"pictures_{i}.png")
+            (folder / f"{i}.png").rename(folder / f"images_{i}.png")
     monkeypatch.chdir(tmp_path)
     assert feed_of(path).sources == {"d": there / "list.txt"}
     feed_of(path).next()

@@ -134,7 +134,7 @@ def test_dummy_data(folder):
 
 
 def test_mirror_in_the_test_phase(folder):
-    """Caffe mirrors there as well; each picture is ours or its reflection, and both happen."""
+    """Caffe mirrors there as well; each image is ours or its reflection, and both happen."""
     same = mirrored = 0
     for ours, caffes in batches(folder, "test_mirror"):
         np.testing.assert_array_equal(ours["label"], caffes["label"])
@@ -149,7 +149,7 @@ def test_mirror_in_the_test_phase(folder):
 
 @pytest.mark.parametrize("name", RANDOM)
 def test_random_windows_are_caffes(folder, name):
-    """One picture 200 times: the set of pictures that our draws can give is the set that Caffe gave, to the bit."""
+    """One image 200 times: the set of images that our draws can give is the set that Caffe gave, to the bit."""
     path = folder / f"train_{name}.prototxt"
     ((ours, caffes),) = batches(folder, f"train_{name}")
     layer = caffeport.load(path, phase="train", input_shapes=input_shapes(path)).layers[0]
@@ -166,7 +166,7 @@ def test_random_windows_are_caffes(folder, name):
 
 
 def source_planes(folder: Path):
-    """The pixels of the one-picture database, straight from its bytes."""
+    """The pixels of the one-image database, straight from its bytes."""
     import lmdb
 
     with lmdb.open(str(folder / "one"), readonly=True, lock=False) as environment, environment.begin() as transaction:

@@ -16,16 +16,16 @@ import pytest
 import torch
 from normface.data import ImageDataset, open_images, open_reader
 from normface.errors import DataError
-from support.data_writers import datum, encoded, image_record, picture, write_lmdb, write_pictures, write_recordio
+from support.data_writers import datum, encoded, image_record, random_image, write_images, write_lmdb, write_recordio
 from torch.utils.data import DataLoader, Dataset, Subset
 
 NAMES = [f"{person}/{i}.png" for person in ("Ann", "Bob", "Zoe") for i in range(3)]
 LABELS = [0, 0, 0, 1, 1, 1, 2, 2, 2]
-IMAGES = [picture(seed) for seed in range(9)]
+IMAGES = [random_image(seed) for seed in range(9)]
 
 
 def folder(path: Path) -> Path:
-    write_pictures(path / "tree", NAMES)
+    write_images(path / "tree", NAMES)
     return path / "tree"
 
 
@@ -168,7 +168,7 @@ def test_error_of_a_worker_names_the_image(tmp_path, method):
 
 
 def test_images_without_labels(tmp_path):
-    write_pictures(tmp_path, ["0.png", "1.png"])
+    write_images(tmp_path, ["0.png", "1.png"])
     dataset = open_images(tmp_path)
     assert (dataset.labels, dataset.identities) == (None, [])
     ((images, labels),) = DataLoader(dataset, batch_size=2)
@@ -182,8 +182,8 @@ def halved(image: np.ndarray) -> torch.Tensor:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_transform(tmp_path, method):
-    write_pictures(tmp_path / "A", ["0.png"])
-    write_pictures(tmp_path / "B", ["0.png"], height=20, width=30)  # of another size, which a batch needs alike
+    write_images(tmp_path / "A", ["0.png"])
+    write_images(tmp_path / "B", ["0.png"], height=20, width=30)  # of another size, which a batch needs alike
     dataset = open_images(tmp_path, transform=halved)
     ((images, labels),) = DataLoader(dataset, batch_size=2, num_workers=1, multiprocessing_context=method)
     assert (images.shape, images.dtype, labels.tolist()) == ((2, 3, 6, 5), torch.float32, [0, 1])

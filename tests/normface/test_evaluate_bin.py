@@ -16,7 +16,7 @@ from normface.evaluate import evaluate_lfw
 from normface.evaluate.bin_sets import evaluate_bin, read_bin
 from normface.evaluate.plain_pickle import read_plain_pickle
 
-PICTURES = [bytes([255, 216, i, 200 + i]) * (1 + 90 * i) for i in range(6)]  # some longer than 255 bytes
+IMAGES = [bytes([255, 216, i, 200 + i]) * (1 + 90 * i) for i in range(6)]  # some longer than 255 bytes
 SAME = [True, False, True]
 
 
@@ -27,7 +27,7 @@ def read(tmp_path, raw: bytes):
 
 
 def assert_is_the_set(found):
-    assert found.pictures == PICTURES
+    assert found.images == IMAGES
     assert found.same.tolist() == SAME
     assert found.same.dtype == np.bool_
 
@@ -40,27 +40,27 @@ def assert_is_the_set(found):
 )
 @pytest.mark.parametrize("whole", [tuple, list])
 def test_as_python_3_writes_them(tmp_path, protocol, same, whole):
-    assert_is_the_set(read(tmp_path, pickle.dumps(whole([PICTURES, same]), protocol)))
+    assert_is_the_set(read(tmp_path, pickle.dumps(whole([IMAGES, same]), protocol)))
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_pictures_as_numpy_arrays_of_bytes(tmp_path, protocol):
-    arrays = [np.frombuffer(picture, np.uint8).copy() for picture in PICTURES]
+def test_images_as_numpy_arrays_of_bytes(tmp_path, protocol):
+    arrays = [np.frombuffer(image, np.uint8).copy() for image in IMAGES]
     assert_is_the_set(read(tmp_path, pickle.dumps((arrays, SAME), protocol)))
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_empty_pictures_and_shared_ones(tmp_path, protocol):
-    pictures = [b"", PICTURES[1], PICTURES[1], b""]
-    assert read(tmp_path, pickle.dumps((pictures, [True, False]), protocol)).pictures == pictures
+def test_empty_images_and_shared_ones(tmp_path, protocol):
+    images = [b"", IMAGES[1], IMAGES[1], b""]
+    assert read(tmp_path, pickle.dumps((images, [True, False]), protocol)).images == images
 
 
 def python_2(protocol: int, module: bytes) -> bytes:
     """The set as Python 2 wrote it: str as BINSTRING, the first truth a NumPy one of its time."""
     code = b"\x80\x02]q\x00(" if protocol == 2 else b"(]q\x00("
-    for picture in PICTURES:
-        length = b"U" + bytes([len(picture)]) if len(picture) < 256 else b"T" + struct.pack("<i", len(picture))
-        code += length + picture
+    for image in IMAGES:
+        length = b"U" + bytes([len(image)]) if len(image) < 256 else b"T" + struct.pack("<i", len(image))
+        code += length + image
     code += b"e](c" + module + b"\nscalar\nq\x01(cnumpy\ndtype\nq\x02(U\x02b1K\x00K\x01tR(K\x03U\x01|NNN"
     code += b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tbU\x01\x01tR"
     return code + (b"\x89\x88e\x86." if protocol == 2 else b"I00\nI01\net.")
@@ -83,14 +83,14 @@ class Runs:
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
-@pytest.mark.parametrize("place", ["whole", "picture", "truth"])
+@pytest.mark.parametrize("place", ["whole", "image", "truth"])
 def test_calls_are_refused_and_not_made(tmp_path, protocol, place):
     ran = tmp_path / "ran"
     evil = Runs(os.system, f"touch {ran}")
     value = {
         "whole": evil,
-        "picture": ([*PICTURES[:5], evil], SAME),
-        "truth": (PICTURES, [True, False, evil]),
+        "image": ([*IMAGES[:5], evil], SAME),
+        "truth": (IMAGES, [True, False, evil]),
     }[place]
     with pytest.raises(DataError, match=r"set\.bin: (refused at byte \d+: .*; nothing was run|is no whole pickle)"):
         read(tmp_path, pickle.dumps(value, protocol))
@@ -140,7 +140,7 @@ def huge_array() -> bytes:
         (b"", "is no whole pickle|cannot mmap"),
         (b"\x80\x04", "is no whole pickle"),
         (b"\xff\xd8\xff\xe0 a JPEG", "is no whole pickle"),
-        (pickle.dumps((PICTURES, SAME), 4)[:-40], "is no whole pickle"),
+        (pickle.dumps((IMAGES, SAME), 4)[:-40], "is no whole pickle"),
         (b"\x80\x04\x8e" + struct.pack("<Q", 1 << 62) + b"few.", "is no whole pickle"),
         (b"\x80\x02.", "is no whole pickle: STOP at byte 2"),
         (b"\x80\x02e.", "is no whole pickle: APPENDS at byte 2"),
@@ -152,12 +152,12 @@ def huge_array() -> bytes:
         (pickle.dumps(np.zeros((2, 2), bool), 4), "a NumPy array other than"),
         (pickle.dumps(np.zeros(2), 4), "a call of numpy.dtype"),
         (pickle.dumps([1, 2, 3], 4), "holds a list; expected"),
-        (pickle.dumps(("abc", SAME), 4), "first part is no list of encoded pictures"),
-        (pickle.dumps((["text"] * 6, SAME), 4), "first part is no list of encoded pictures"),
-        (pickle.dumps((PICTURES, b"abc"), 4), "second part is no list of true and false"),
-        (pickle.dumps((PICTURES, [0, 1, 2]), 4), "second part is no list of true and false"),
-        (pickle.dumps((PICTURES, [True]), 4), "has 6 pictures for 1 pairs"),
-        (pickle.dumps(([], []), 4), "has 0 pictures for 0 pairs"),
+        (pickle.dumps(("abc", SAME), 4), "first part is no list of encoded images"),
+        (pickle.dumps((["text"] * 6, SAME), 4), "first part is no list of encoded images"),
+        (pickle.dumps((IMAGES, b"abc"), 4), "second part is no list of true and false"),
+        (pickle.dumps((IMAGES, [0, 1, 2]), 4), "second part is no list of true and false"),
+        (pickle.dumps((IMAGES, [True]), 4), "has 6 images for 1 pairs"),
+        (pickle.dumps(([], []), 4), "has 0 images for 0 pairs"),
     ],
 )
 def test_what_is_no_set(tmp_path, raw, message):
@@ -197,7 +197,7 @@ def test_missing_files_and_folders(tmp_path):
         read_plain_pickle(tmp_path)
 
 
-def test_pictures_decode(tmp_path):
+def test_images_decode(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (8, 6, 3), np.uint8)
     encoded = [cv2.imencode(".png", pixels + i)[1].tobytes() for i in range(2)]
     found = read(tmp_path, pickle.dumps((encoded, [True]), 4))

@@ -35,7 +35,7 @@ def write_config(path, images, labels, trials):
 
 
 def random_set(path, people=60, trials=3, dims=6, seed=0, decimals=None):
-    """People with 1 to 6 pictures each; every trial tests other people. Rounded features give many ties."""
+    """People with 1 to 6 images each; every trial tests other people. Rounded features give many ties."""
     draw = np.random.default_rng(seed)
     labels = np.repeat(np.arange(1, people + 1), draw.integers(1, 7, people))
     draw.shuffle(labels)
@@ -137,7 +137,7 @@ def test_known_rates_with_ties_at_the_threshold(tmp_path):
     assert found.vr[1 / 18].trials.tolist() == [2 / 3]
     assert found.vr[3 / 18].trials.tolist() == [1.0]
     # The threshold is D's 1: of the probes A and C reach it at rank 1. B's best mate scores sqrt(1/2) and shares
-    # the first place with A's picture, which comes first in the gallery.
+    # the first place with A's image, which comes first in the gallery.
     assert found.dir[1.0].trials.tolist() == [2 / 3]
     assert found.vr[1 / 18].std == 0.0
 
@@ -150,7 +150,7 @@ def test_equal_scores_rank_in_the_gallerys_order(tmp_path):
     for gallery in ([0, 1], [1, 0]):
         path = write_config(tmp_path / "b.mat", images, labels, [([0], range(5), gallery, [2, 3, 4])])
         rates.append(evaluate_blufr(features, images, path).dir[0.1].trials.tolist())
-    assert rates == [[1.0], [0.5]]  # A_2 lies halfway between the two gallery pictures
+    assert rates == [[1.0], [0.5]]  # A_2 lies halfway between the two gallery images
 
 
 def test_blocks_do_not_show(tmp_path, monkeypatch):
@@ -232,7 +232,7 @@ def test_the_benchmarks_own_file():
         ({"testIndex": [[1, 2, 2]]}, r"testIndex\{1\} names an image twice"),
         ({"testIndex": [[1, 2], [1, 2]]}, "the trials differ in number"),
         ({"testIndex": [[1, 2]]}, "trial 1: its test set has 0 genuine and 1 impostor pairs"),
-        ({"probIndex": [[3, 4]]}, "trial 1: its 2 probes have 2 with a gallery picture"),
+        ({"probIndex": [[3, 4]]}, "trial 1: its 2 probes have 2 with a gallery image"),
     ],
 )
 def test_files_that_make_no_protocol(tmp_path, change, message):

@@ -29,18 +29,18 @@ def refused(capsys, *arguments) -> str:
 
 @pytest.fixture
 def faces(tmp_path):
-    """A folder of small pictures of coloured people, their features as the tiny model has them, and pairs."""
+    """A folder of small images of coloured people, their features as the tiny model has them, and pairs."""
     draw = np.random.default_rng(0)
     features, names = [], []
     for person in range(PEOPLE):
         colours = draw.integers(60, 196, 3)
         for number in range(1, EACH + 1):
-            picture = np.clip(colours + draw.integers(-40, 41, (4, 2, 3)), 0, 255).astype(np.uint8)
+            image = np.clip(colours + draw.integers(-40, 41, (4, 2, 3)), 0, 255).astype(np.uint8)
             name = f"P_{person}/P_{person}_{number:04d}.png"
             (tmp_path / "faces" / f"P_{person}").mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(tmp_path / "faces" / name), picture)
+            cv2.imwrite(str(tmp_path / "faces" / name), image)
             names.append(name)
-            features.append(picture.transpose(2, 0, 1).reshape(-1) - 128.0)
+            features.append(image.transpose(2, 0, 1).reshape(-1) - 128.0)
     features = np.array(features, np.float32)
     np.savez(tmp_path / "f.npz", features=features, names=np.array(names))
     lines = ["4 6"]
@@ -99,8 +99,8 @@ def test_figures_show_what_they_say(faces, capsys):
     assert json.loads((out_dir / "results.json").read_text())["thresholds"]
 
 
-def test_wrong_pairs_picture_holds_the_pictures_themselves(faces):
-    """One flat colour a picture, so that each shown pair's colours are found in the drawn figure."""
+def test_wrong_pairs_image_holds_the_images_themselves(faces):
+    """One flat colour an image, so that each shown pair's colours are found in the drawn figure."""
     pytest.importorskip("matplotlib")
     from dataclasses import replace
 
@@ -128,18 +128,18 @@ def test_wrong_pairs_picture_holds_the_pictures_themselves(faces):
 
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
-def test_a_model_and_pictures_are_the_same_as_their_features(faces, capsys, form):
+def test_a_model_and_images_are_the_same_as_their_features(faces, capsys, form):
     pytest.importorskip("onnxruntime")
     folder, _, _ = faces
-    pictures = folder / "faces"
+    images = folder / "faces"
     if form == "zip":
         with zipfile.ZipFile(folder / "faces.zip", "w") as archive:
-            for path in sorted(pictures.rglob("*.png")):
-                archive.write(path, path.relative_to(pictures))
-        pictures = folder / "faces.zip"
+            for path in sorted(images.rglob("*.png")):
+                archive.write(path, path.relative_to(images))
+        images = folder / "faces.zip"
     common = ("--pairs", folder / "pairs.txt", "--json")
     _, expected, _ = said(capsys, "lfw", "--features", folder / "f.npz", *common)
-    model = ("--model", tiny_model(folder / "tiny.onnx"), "--images", pictures, "--mean", "128", "--scale", "1")
+    model = ("--model", tiny_model(folder / "tiny.onnx"), "--images", images, "--mean", "128", "--scale", "1")
     code, out, error = said(capsys, "lfw", *model, *common, "--mirror", "none")
     assert code == 0, error
     assert json.loads(out)["fold_thresholds"] == pytest.approx(json.loads(expected)["fold_thresholds"], abs=1e-6)
@@ -166,8 +166,8 @@ def test_bin_sets(faces, capsys):
     encoded = [(folder / "faces" / name).read_bytes() for name in names]
     pairs = [(i, i + 1 if i % 3 < 2 and i % 2 else (i + 7) % 72) for i in range(72)]
     same = [names[i].split("/")[0] == names[j].split("/")[0] for i, j in pairs]
-    pictures = [encoded[i] for pair in pairs for i in pair]
-    (folder / "set.bin").write_bytes(pickle.dumps((pictures, same), 2))
+    images = [encoded[i] for pair in pairs for i in pair]
+    (folder / "set.bin").write_bytes(pickle.dumps((images, same), 2))
     model = ("--model", tiny_model(folder / "tiny.onnx"), "--mean", "128", "--mirror", "none", "--json")
     code, out, error = said(capsys, "bin", "--set", folder / "set.bin", *model)
     assert code == 0, error

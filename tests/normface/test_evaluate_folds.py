@@ -243,7 +243,7 @@ def test_names_in_other_forms(pairs_path, form):
     np.testing.assert_array_equal(found.scores, expected.scores)
 
 
-def test_missing_pictures_are_named(pairs_path):
+def test_missing_images_are_named(pairs_path):
     features, names = faces()
     wanted = pairs_path.read_text().splitlines()[1].split()
     lost = names.index(f"{wanted[0]}/{wanted[0]}_{int(wanted[1]):04d}.jpg")
@@ -255,7 +255,7 @@ def test_missing_pictures_are_named(pairs_path):
         evaluate_lfw(features[:1], ["a.jpg"], pairs_path)
 
 
-def test_a_picture_that_is_there_twice(pairs_path):
+def test_an_image_that_is_there_twice(pairs_path):
     features, names = faces()
     person, number, _ = pairs_path.read_text().splitlines()[1].split()
     twice = f"again/{person}_{int(number):04d}.png"

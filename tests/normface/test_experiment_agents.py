@@ -14,6 +14,8 @@ from experiments.identities import people
 from experiments.pair_losses import Sampler
 from experiments.threads import one_thread
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def single_thread():
@@ -70,7 +72,7 @@ def test_triplets(batch):
 
 
 def test_a_batch_of_pairs_and_of_triplets(batch):
-    """The trainer takes pictures 2k and 2k + 1 for a pair, and 3k to 3k + 2 for a triplet."""
+    """The trainer takes images 2k and 2k + 1 for a pair, and 3k to 3k + 2 for a triplet."""
     points, tensor, d, labels = batch
     known, _ = people(0, known=4, unseen=2, each=4)
     trainer = agents.Trainer(known, None, 1e-3, seed=0)
@@ -108,10 +110,10 @@ def people_after_any(labels: torch.Tensor) -> np.ndarray:
 
 def test_people_cannot_be_told_apart_at_sight_but_show_what_they_are():
     known, unseen = people(3, known=30, unseen=20, each=6)
-    assert len(known.pictures) == 180 and len(unseen.pictures) == 160 and known.count == 30
-    assert not torch.equal(known.pictures[:1], unseen.pictures[:1])
+    assert len(known.images) == 180 and len(unseen.images) == 160 and known.count == 30
+    assert not torch.equal(known.images[:1], unseen.images[:1])
     again, _ = people(3, known=30, unseen=20, each=6)
-    assert torch.equal(known.pictures, again.pictures)
+    assert torch.equal(known.images, again.images)
     at_sight = agents.verification_rate(torch.nn.Identity(), unseen)
     assert 0.1 < at_sight < 0.6
 
@@ -123,16 +125,16 @@ def test_reached():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_agents_from_shuffled_pictures_beat_pairs_that_are_drawn(seed):
+def test_agents_from_shuffled_images_beat_pairs_that_are_drawn(seed):
     """A margin of 0.1 in true accepts over either family's best drawing, on people whom none has seen."""
     known, unseen = people(seed, known=150, unseen=100, each=20)
     ends = {}
     for method in agents.METHODS:
-        if method.kind == "drawn" or method.sampling == "any pictures":
+        if method.kind == "drawn" or method.sampling == "any images":
             ends[method.name] = agents.training(method, known, unseen, 2e-3, seed, steps=150, checks=1)["rates"][-1]
     for family in agents.FAMILIES:
         best = max(ends[name] for name in agents.names_of(family, "drawn"))
-        assert ends[f"C-{family}, any pictures"] > best + 0.1, ends
+        assert ends[f"C-{family}, any images"] > best + 0.1, ends
 
 
 def test_the_same_seed_gives_the_same_rates():

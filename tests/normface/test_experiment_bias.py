@@ -10,6 +10,8 @@ from experiments import bias
 from experiments.toy_nets import Recipe
 from experiments.toy_training import Trained
 
+pytestmark = pytest.mark.slow
+
 
 def trained(features, labels, weights, offsets) -> Trained:
     recipe = Recipe("softmax-with-bias", digits=(0, 1))

@@ -12,6 +12,8 @@ from normface.losses import NormalizedSoftmaxLoss
 from experiments import Options, bound, run
 from experiments.threads import one_thread
 
+pytestmark = pytest.mark.slow
+
 ROUNDING = 2e-6  # of float32 in a mean loss of about 7
 
 

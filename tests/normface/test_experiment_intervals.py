@@ -9,6 +9,8 @@ import pytest
 
 from experiments.intervals import Interval, interval, paired, plain, verdict
 
+pytestmark = pytest.mark.slow
+
 
 def test_interval_of_a_textbook_sample():
     """Mean 2, standard deviation 1, n = 3: the 95 % point of Student's t with two degrees of freedom is 4.3027."""

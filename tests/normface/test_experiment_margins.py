@@ -12,6 +12,8 @@ from experiments import margins
 from experiments.toy_nets import Recipe
 from experiments.toy_training import Trained
 
+pytestmark = pytest.mark.slow
+
 
 def on_a_circle(head: str, options: dict[str, float]) -> Trained:
     """Ten class weights of length 1, 36 degrees apart from -180 on; no features are needed."""

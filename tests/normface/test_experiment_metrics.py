@@ -12,6 +12,8 @@ from support.toy_digits import TINY, shared_options, small_digits
 from experiments import metrics
 from experiments.toy_geometry import SCORES
 
+pytestmark = pytest.mark.slow
+
 
 def at(degrees: float, length: float) -> list[float]:
     return [length * math.cos(math.radians(degrees)), length * math.sin(math.radians(degrees))]

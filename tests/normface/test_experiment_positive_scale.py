@@ -10,6 +10,8 @@ from support.toy_digits import TINY, shared_options, small_digits
 
 from experiments import positive_scale
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("classes", "s", "positive"), [(10, 15.0, 0.75), (100, 30.0, 0.5)])
 def test_collapsed_loss_is_what_the_loss_gives(classes, s, positive):

@@ -10,6 +10,8 @@ from support.toy_digits import TINY, shared_options, small_digits
 
 from experiments import scale
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("s", "off"), [(1.0, 5.0), (7.0, 10.0), (30.0, 15.0)])
 def test_pull_is_the_slope_of_the_loss(s, off):

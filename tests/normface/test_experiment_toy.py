@@ -10,6 +10,8 @@ from experiments import toy
 from experiments.toy_nets import Recipe
 from experiments.toy_training import Trained
 
+pytestmark = pytest.mark.slow
+
 
 def trained(features, labels, weights, offsets) -> Trained:
     arrays = [np.asarray(array, np.float32) for array in (features, labels, weights, offsets, [], [])]

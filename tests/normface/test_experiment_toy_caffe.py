@@ -1,4 +1,4 @@
-"""The toy's texts in real Caffe: it trains them as normface.Solver does, and the pictures agree in kind."""
+"""The toy's texts in real Caffe: it trains them as normface.Solver does, and the images agree in kind."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from experiments.toy_geometry import spread
 from experiments.toy_nets import Recipe
 from experiments.toy_training import Trained, network_input
 
+pytestmark = pytest.mark.slow
+
 STEPS = 12
 TRAINED = Recipe("softmax", 2, from_softmax=False)
 CASES = {f"{recipe.head}-{recipe.size}d": recipe for size in (2, 3) for recipe in toy.recipes(0, size)}
 
 
 def handed_over(text: str) -> str:
-    """The net's text with inputs in place of its pictures, and without what is of the TEST phase."""
+    """The net's text with inputs in place of its images, and without what is of the TEST phase."""
     net = prototxt.parse(text)
     layers = [f for f in net.fields if f.name == "layer" and f.value.text("type") not in ("ImageData", "Accuracy")]
     inputs = prototxt.parse(
@@ -81,7 +83,7 @@ def test_caffe_trains_it_the_same(name, trainings):
     assert np.ptp(losses) > 1e-3  # they move
 
 
-def test_pictures_agree_in_kind(trainings):
+def test_images_agree_in_kind(trainings):
     """After a whole training: rays in both, and as many digits right."""
     result, _, solver = trainings["trained"]
     caffes = result["loss/softmax_loss"].ravel()
@@ -99,15 +101,15 @@ def test_pictures_agree_in_kind(trainings):
 
 
 def shown(arrays: dict[str, list[np.ndarray]]) -> Trained:
-    """The test pictures' features, by the shipped deploy net with these blobs."""
+    """The test images' features, by the shipped deploy net with these blobs."""
     import torch
 
     _, test = small_digits()
-    pictures = network_input(test, TINY.side)
-    net = caffeport.load(toy_nets.nets_folder() / "deploy_2d.prototxt", input_shapes={"data": pictures.shape})
+    images = network_input(test, TINY.side)
+    net = caffeport.load(toy_nets.nets_folder() / "deploy_2d.prototxt", input_shapes={"data": images.shape})
     own = {layer.name for layer in net.layers if layer.params}
     model = net.with_weights({name: blobs for name, blobs in arrays.items() if name in own}).to_torch().eval()
     with torch.inference_mode():
-        features = model(torch.from_numpy(pictures)).numpy()
+        features = model(torch.from_numpy(images)).numpy()
     none = np.zeros(0, np.float32)
     return Trained(TRAINED, features, test.labels, arrays["ip2"][0], np.zeros(10, np.float32), none, none)

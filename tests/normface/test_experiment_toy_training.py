@@ -17,6 +17,8 @@ from experiments.toy_heads import HEADS
 from experiments.toy_nets import Plan, Recipe
 from experiments.toy_training import RUNS, network_input, train_all
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {
     "positive-scale": (("positive", 0.75), ("scale", 15.0)),
     "am-softmax": (("margin", 0.1), ("scale", 30.0)),
@@ -70,7 +72,7 @@ def test_training_leaves_a_folder_that_loads(digits, tmp_path):
     """The stored features are what the stored weights give, the class weights those of the file."""
     recipe = Recipe("normalized", 3, seed=5, digits=(1, 4, 7))
     (trained,) = train_all([recipe], Options(out=tmp_path), SHORT, digits)
-    assert trained.features.shape == (len(digits[1]) + 7 * 20, 3)  # test pictures, and training ones of the others
+    assert trained.features.shape == (len(digits[1]) + 7 * 20, 3)  # test images, and training ones of the others
     assert (len(trained.losses), len(trained.scales), trained.weights.shape) == (4, 4, (3, 3))
     assert set(trained.seen[1]) == {1, 4, 7} and not set(trained.unseen[1]) & {1, 4, 7}
     np.testing.assert_allclose(np.linalg.norm(trained.weights, axis=1), 1, rtol=1e-6)
@@ -81,14 +83,14 @@ def test_training_leaves_a_folder_that_loads(digits, tmp_path):
         "train_test.prototxt", "solver.prototxt", "deploy.prototxt", "start.caffemodel", "trained.caffemodel",
         "features.npz",
     }  # fmt: skip
-    pictures = network_input(digits[1], 7)
+    images = network_input(digits[1], 7)
     deploy = toy_nets.nets_folder() / "deploy_3d.prototxt"
-    net = caffeport.load(deploy, folder / "trained.caffemodel", input_shapes={"data": pictures.shape})
+    net = caffeport.load(deploy, folder / "trained.caffemodel", input_shapes={"data": images.shape})
     import torch
 
     with torch.inference_mode():
-        features = net.to_torch().eval()(torch.from_numpy(pictures)).numpy()
-    np.testing.assert_allclose(trained.features[: len(pictures)], features, rtol=1e-4, atol=1e-5)
+        features = net.to_torch().eval()(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(trained.features[: len(images)], features, rtol=1e-4, atol=1e-5)
 
 
 def test_it_starts_from_the_softmax_net(digits, tmp_path):
@@ -137,9 +139,9 @@ def test_a_broken_result_is_made_anew(digits, tmp_path):
     assert not list((tmp_path / RUNS).glob(".*"))
 
 
-def test_too_few_pictures(digits, tmp_path):
+def test_too_few_images(digits, tmp_path):
     few = digits[0].first(1), digits[1]
-    with pytest.raises(DataError, match="expected 20 pictures or more"):
+    with pytest.raises(DataError, match="expected 20 images or more"):
         train_all([Recipe("softmax")], Options(out=tmp_path), SHORT, few)
     assert not list((tmp_path / RUNS).iterdir())
 
@@ -147,9 +149,9 @@ def test_too_few_pictures(digits, tmp_path):
 def test_network_input_is_the_mean_of_blocks():
     from experiments.mnist import Digits
 
-    pictures = np.zeros((1, 28, 28), np.uint8)
-    pictures[0, :2, :2] = [[0, 100], [200, 255]]
-    small = network_input(Digits(pictures, np.array([0])), 14)
+    images = np.zeros((1, 28, 28), np.uint8)
+    images[0, :2, :2] = [[0, 100], [200, 255]]
+    small = network_input(Digits(images, np.array([0])), 14)
     assert small.shape == (1, 1, 14, 14)
     assert small[0, 0, 0, 0] == pytest.approx((555 / 4 - 127.5) / 128, abs=1e-6)
     assert small[0, 0, 0, 1] == pytest.approx(-127.5 / 128)

@@ -21,14 +21,14 @@ TOLERANCE = {"rtol": 1e-4, "atol": 1e-2}
 """float32 sums of 36 products of numbers up to 255: features are around 100, and differ in the last digits."""
 
 
-def prepared(picture: np.ndarray, mean=0.0, scale=1.0, rgb=False) -> np.ndarray:
+def prepared(image: np.ndarray, mean=0.0, scale=1.0, rgb=False) -> np.ndarray:
     """(C, H, W) float64 of BGR pixels (H, W, C)."""
-    turned = picture[:, :, ::-1] if rgb else picture
+    turned = image[:, :, ::-1] if rgb else image
     return (turned.transpose(2, 0, 1).astype(np.float64) - np.reshape(mean, (-1, 1, 1))) * scale
 
 
-def expected(net, pictures, **preprocessing) -> np.ndarray:
-    return np.stack([net.feature(prepared(picture, **preprocessing)) for picture in pictures])
+def expected(net, images, **preprocessing) -> np.ndarray:
+    return np.stack([net.feature(prepared(image, **preprocessing)) for image in images])
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_features_by_hand(net, mean, rgb):
 def test_mirror_merges(net):
     faces = Faces(5)
     front = expected(net, faces.pixels)
-    mirrored = expected(net, [picture[:, ::-1] for picture in faces.pixels])
+    mirrored = expected(net, [image[:, ::-1] for image in faces.pixels])
     assert abs(front - mirrored).max() > 10
     merges = {
         "none": front,
@@ -70,12 +70,12 @@ def test_a_deep_net_agrees_with_the_torch_module(tmp_path):
     torch = pytest.importorskip("torch")
     net = nets.load(tmp_path, nets.SMALL)
     net.save(tmp_path / "w.caffemodel")
-    pictures = [np.random.default_rng(i).integers(0, 256, (12, 10, 3), np.uint8) for i in range(3)]
+    images = [np.random.default_rng(i).integers(0, 256, (12, 10, 3), np.uint8) for i in range(3)]
     made = Extractor(tmp_path / "net.prototxt", tmp_path / "w.caffemodel", mean=127.5, scale=1 / 128)
-    inputs = np.stack([prepared(picture, 127.5, 1 / 128) for picture in pictures]).astype(np.float32)
+    inputs = np.stack([prepared(image, 127.5, 1 / 128) for image in images]).astype(np.float32)
     with torch.no_grad():
         features = net.to_torch().eval()(torch.from_numpy(inputs)).numpy()
-    np.testing.assert_allclose(made.features_of(pictures), features, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(made.features_of(images), features, rtol=1e-4, atol=1e-5)
 
 
 def test_a_preset_and_what_replaces_it(tmp_path):
@@ -106,9 +106,9 @@ class TestTheModelsOwnPreprocessing:
         weight, bias = (np.array(param.data, np.float64) for param in net.layer("fc").params)
         extractor = Extractor(path, tmp_path / "w.caffemodel", output="fc")
         assert extractor.preprocessing == Preprocessing((1.0, 2.0, 3.0), 0.25)
-        picture = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
-        by_hand = weight @ prepared(picture, (1, 2, 3), 0.25).reshape(-1) + bias
-        np.testing.assert_allclose(extractor.features_of([picture])[0], by_hand, **TOLERANCE)
+        image = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+        by_hand = weight @ prepared(image, (1, 2, 3), 0.25).reshape(-1) + bias
+        np.testing.assert_allclose(extractor.features_of([image])[0], by_hand, **TOLERANCE)
 
     @pytest.mark.parametrize("rgb", [False, True])
     def test_of_a_model_that_takes_pixels(self, net, tmp_path, rgb):
@@ -161,13 +161,11 @@ class TestTheModelsOwnPreprocessing:
             Extractor(path)
 
     def test_nobody_says(self, net):
-        with pytest.raises(
-            NormfaceError, match=r"does not say what its pictures need; give a preset .*0 and 1: pixels"
-        ):
+        with pytest.raises(NormfaceError, match=r"does not say what its images need; give a preset .*0 and 1: pixels"):
             Extractor(net.prototxt, net.caffemodel)
 
     @pytest.mark.filterwarnings("ignore:.*does not say the shape:caffeport.CaffeportWarning")
-    def test_a_mean_picture(self, tmp_path):
+    def test_a_mean_image(self, tmp_path):
         data = (
             'layer { name: "data" type: "Data" top: "data" '
             'transform_param { mean_file: "mean.binaryproto" crop_size: 4 } '
@@ -175,7 +173,7 @@ class TestTheModelsOwnPreprocessing:
         )
         path = nets.write(tmp_path, data + nets.inner_product("data", "fc", FEATURES))
         caffeport.load(path, input_shapes={"data": (2, 3, 4, 4)}).save(tmp_path / "w.caffemodel")
-        with pytest.raises(NormfaceError, match=r'subtracts the mean picture "mean\.binaryproto"; give a preset'):
+        with pytest.raises(NormfaceError, match=r'subtracts the mean image "mean\.binaryproto"; give a preset'):
             Extractor(path, tmp_path / "w.caffemodel")
 
 
@@ -203,7 +201,7 @@ class TestModels:
         assert Extractor(path, mean=0).batch_size == 1  # the prototxt's
         batch_of_3 = onnx_file(tmp_path / "3.onnx", [FLATTEN], [("x", [3, 3, 4, 3])], [("y", [3, 36])])
         found = Extractor(batch_of_3, mean=0, batch_size=64).features(faces)
-        np.testing.assert_array_equal(found, [prepared(picture).reshape(-1) for picture in faces.pixels])
+        np.testing.assert_array_equal(found, [prepared(image).reshape(-1) for image in faces.pixels])
         np.testing.assert_allclose(Extractor(path, mean=0).features(faces), expected(net, faces.pixels), **TOLERANCE)
 
     def test_half_precision(self, tmp_path):
@@ -212,7 +210,7 @@ class TestModels:
         faces = Faces(2)
         found = Extractor(path, mean=0).features(faces)
         assert found.dtype == np.float32
-        np.testing.assert_array_equal(found, [prepared(picture).reshape(-1) for picture in faces.pixels])
+        np.testing.assert_array_equal(found, [prepared(image).reshape(-1) for image in faces.pixels])
 
     def test_one_of_several_outputs(self, tmp_path):
         text = nets.inputs(data=(1, 3, HEIGHT, WIDTH)) + nets.inner_product("data", "fc", FEATURES)
@@ -271,7 +269,7 @@ class TestModels:
         path = onnx_file(tmp_path / "m.onnx", [FLATTEN], inputs, [("y", ["n", 36])])
         faces = Faces(3)
         found = Extractor(path, mean=0).features(faces)
-        np.testing.assert_array_equal(found, [prepared(picture).reshape(-1) for picture in faces.pixels])
+        np.testing.assert_array_equal(found, [prepared(image).reshape(-1) for image in faces.pixels])
 
     def test_two_inputs_that_are_read_are_refused(self, tmp_path):
         """Also where one of them is read within a branch, and by a node that stands before what it reads."""
@@ -290,20 +288,18 @@ class TestModels:
         node = onnx.helper.make_node("If", ["yes"], ["z"], then_branch=branch, else_branch=other)
         inputs = [("x", ["n", 3, 4, 3]), ("extra", ["n", 36]), ("yes", [], onnx.TensorProto.BOOL)]
         path = onnx_file(tmp_path / "m.onnx", [node, FLATTEN], inputs, [("z", ["n", 36])])
-        with pytest.raises(
-            NormfaceError, match=r"needs one picture input .*, and has x nx3x4x3, extra nx36, yes scalar"
-        ):
+        with pytest.raises(NormfaceError, match=r"needs one image input .*, and has x nx3x4x3, extra nx36, yes scalar"):
             Extractor(path, mean=0)
 
     def test_an_input_that_is_read_for_its_shape_alone(self, tmp_path):
         crop = 'layer { name: "c" type: "Crop" bottom: "data" bottom: "like" top: "c" crop_param { axis: 2 } }'
         text = nets.inputs(data=(1, 3, 6, 6), like=(1, 7, HEIGHT, WIDTH)) + crop
         net = linear_faces(tmp_path, text=text + nets.inner_product("c", "fc", FEATURES))
-        picture = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
-        found = Extractor(net.prototxt, net.caffemodel, mean=0, size=(6, 6)).features_of([picture])
-        np.testing.assert_allclose(found, expected(net, [picture[:HEIGHT, :WIDTH]]), **TOLERANCE)
+        image = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
+        found = Extractor(net.prototxt, net.caffemodel, mean=0, size=(6, 6)).features_of([image])
+        np.testing.assert_allclose(found, expected(net, [image[:HEIGHT, :WIDTH]]), **TOLERANCE)
 
-    def test_layers_in_place_on_the_picture(self, tmp_path):
+    def test_layers_in_place_on_the_image(self, tmp_path):
         front = nets.inputs(data=(1, 3, HEIGHT, WIDTH))
         front += nets.layer("Power", "data", "data", "power_param { shift: -3 scale: 2 }", "p")
         net = linear_faces(tmp_path, text=front + nets.inner_product("data", "fc", FEATURES))
@@ -313,17 +309,17 @@ class TestModels:
             np.testing.assert_allclose(found, expected(net, faces.pixels, mean=1.5, scale=2), **TOLERANCE)
 
     def test_a_feature_of_the_name_of_the_input(self, tmp_path):
-        """Pictures of one pixel, which a layer in place makes the feature."""
+        """Images of one pixel, which a layer in place makes the feature."""
         text = nets.inputs(data=(1, 3, 1, 1)) + nets.layer("Power", "data", "data", "power_param { scale: 2 }", "p")
         net = nets.load(tmp_path, text + nets.inner_product("data", "fc", 4))
         net.save(tmp_path / "w.caffemodel")
         net.to_onnx(tmp_path / "f.onnx", outputs=["data", "fc"])
-        pictures = [np.full((1, 1, 3), number, np.uint8) for number in (3, 200)]
+        images = [np.full((1, 1, 3), number, np.uint8) for number in (3, 200)]
         for model, output in (
             ((tmp_path / "net.prototxt", tmp_path / "w.caffemodel"), "data"),
             ((tmp_path / "f.onnx",), "data@p"),
         ):
-            found = Extractor(*model, mean=0, output=output).features_of(pictures)
+            found = Extractor(*model, mean=0, output=output).features_of(images)
             np.testing.assert_array_equal(found, [[6] * 3, [400] * 3])
 
     def test_a_grey_net(self, tmp_path):
@@ -346,7 +342,7 @@ class TestModels:
             [("x", ["n", 3, "h", "w"])],
             [("y", ["n", 3, 1, 1])],
         )
-        with pytest.raises(NormfaceError, match=r"takes pictures of any size; say which \(--size HxW\)"):
+        with pytest.raises(NormfaceError, match=r"takes images of any size; say which \(--size HxW\)"):
             Extractor(path, mean=0)
         face = Faces(1).pixels[0]
         found = Extractor(path, mean=0, size=(HEIGHT, WIDTH)).features_of([face])
@@ -356,8 +352,8 @@ class TestModels:
     @pytest.mark.parametrize(
         ("nodes", "inputs", "outputs", "message"),
         [
-            ([FLATTEN], [("x", ["n", 5, 4, 3])], [("y", ["n", 60])], r"one picture input .*, and has x nx5x4x3"),
-            ([FLATTEN], [("x", ["n", 12])], [("y", ["n", 12])], r"one picture input .*, and has x nx12"),
+            ([FLATTEN], [("x", ["n", 5, 4, 3])], [("y", ["n", 60])], r"one image input .*, and has x nx5x4x3"),
+            ([FLATTEN], [("x", ["n", 12])], [("y", ["n", 12])], r"one image input .*, and has x nx12"),
             (
                 [FLATTEN],
                 [("x", ["n", 3, 4, 3], onnx.TensorProto.DOUBLE)],
@@ -368,7 +364,7 @@ class TestModels:
                 [onnx.helper.make_node("Relu", ["x"], ["y"])],
                 [("x", ["n", 3, 4, 3])],
                 [("y", ["n", 3, 4, 3])],
-                r'its output "y" is 2x3x4x3 float32 of 2 pictures, no feature vector each',
+                r'its output "y" is 2x3x4x3 float32 of 2 images, no feature vector each',
             ),
             (
                 [onnx.helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)],
@@ -406,15 +402,15 @@ class TestModels:
             ((path,), {"mirror": "add"}, r'mirror "add" is unknown.*known: none, sum, max, concat'),
             ((path,), {"batch_size": 0}, r"batch size 0: expected 1 or more"),
             ((path,), {"threads": -1}, r"threads -1: expected 1 or more"),
-            ((path,), {"size": (9, 9)}, r"takes pictures of 4x3 only"),
-            ((path,), {"mean": (1, 2)}, r"mean: has 2 numbers, and the net's pictures have 3 channels"),
+            ((path,), {"size": (9, 9)}, r"takes images of 4x3 only"),
+            ((path,), {"mean": (1, 2)}, r"mean: has 2 numbers, and the net's images have 3 channels"),
             ((path,), {"device": "tpu"}, r'device "tpu" is unknown; known: cpu, cuda'),
         ):
             with pytest.raises(NormfaceError, match=message):
                 Extractor(*arguments, **({"mean": 0} | options))
 
 
-class TestBadPictures:
+class TestBadImages:
     def test_the_first_stops(self, net):
         faces = Faces(9, broken={7: DataError("7.png: is damaged"), 5: DataError("5.png: is empty")})
         with pytest.raises(DataError, match=r"5\.png: is empty"):
@@ -436,7 +432,7 @@ class TestBadPictures:
             Extractor(net.prototxt, net.caffemodel, mean=0).features(faces)
 
     def test_whose_feature_is_no_number(self, tmp_path):
-        """A black picture through x / |x| without an epsilon."""
+        """A black image through x / |x| without an epsilon."""
         nodes = [
             FLATTEN,
             onnx.helper.make_node("ReduceL2", ["y"], ["length"], axes=[1]),
@@ -457,10 +453,10 @@ class TestBadPictures:
         with pytest.raises(ZeroDivisionError):
             Extractor(net.prototxt, net.caffemodel, mean=0).features(Faces(9, broken={4: ZeroDivisionError()}))
 
-    def test_no_pictures(self, net):
+    def test_no_images(self, net):
         extractor = Extractor(net.prototxt, net.caffemodel, mean=0)
         for none in (lambda: extractor.features(Faces(0)), lambda: extractor.features_of([])):
-            with pytest.raises(NormfaceError, match="no pictures"):
+            with pytest.raises(NormfaceError, match="no images"):
                 none()
 
 

@@ -1,4 +1,4 @@
-"""normface extract: files from folders, lists and zips; what happens at bad pictures and after a kill."""
+"""normface extract: files from folders, lists and zips; what happens at bad images and after a kill."""
 
 from __future__ import annotations
 
@@ -105,22 +105,22 @@ def test_parquet_holds_the_same(net, tmp_path, capsys):
 
 def test_json(net, tmp_path, capsys):
     names = write_faces(tmp_path / "faces")
-    (tmp_path / "faces" / names[5]).write_bytes(b"no picture")
+    (tmp_path / "faces" / names[5]).write_bytes(b"no image")
     out = tmp_path / "f.npz"
     call = (net.prototxt, net.caffemodel, "--data", tmp_path / "faces", "--out", out, *OPTIONS, "--json")
-    code, printed, _ = said(capsys, *call, "--on-bad-picture", "skip")
+    code, printed, _ = said(capsys, *call, "--on-bad-image", "skip")
     assert code == 0
     content = json.loads(printed)
     assert content.pop("skipped") == [
         {
             "picture": names[5],
-            "why": f"{tmp_path / 'faces' / names[5]}: is no JPEG, PNG, BMP, WebP, GIF, TIFF or PNM picture",
+            "why": f"{tmp_path / 'faces' / names[5]}: is no JPEG, PNG, BMP, WebP, GIF, TIFF or PNM image",
         }
     ]
     assert content == {"file": str(out), "pictures": 11, "dimension": FEATURES, "continued_from": 0}
 
 
-class TestBadPictures:
+class TestBadImages:
     @pytest.fixture
     def call(self, net, tmp_path):
         self.names = write_faces(tmp_path / "faces")
@@ -129,9 +129,9 @@ class TestBadPictures:
 
     def test_stop_names_it_and_keeps_the_work(self, call, net, tmp_path, capsys):
         assert "7.png" not in self.names[7]
-        assert f"{self.names[7]}: is empty; expected a picture" in refused(capsys, *call)
+        assert f"{self.names[7]}: is empty; expected an image" in refused(capsys, *call)
         assert not (tmp_path / "f.npz").exists()
-        code, printed, errors = said(capsys, *call, "--on-bad-picture", "skip")
+        code, printed, errors = said(capsys, *call, "--on-bad-image", "skip")
         assert code == 0
         assert "11 features of 5 numbers, continued from 5" in printed  # whole batches of five
         assert f"normface: skipped {tmp_path / 'faces' / self.names[7]}: is empty" in errors
@@ -145,16 +145,16 @@ class TestBadPictures:
         for name in self.names:
             (tmp_path / "faces" / name).write_bytes(b"")
         error = refused(capsys, *call, "--on-bad-image", "skip")
-        assert "none of the 12 pictures has a feature; the first: " in error
+        assert "none of the 12 images has a feature; the first: " in error
 
     def test_stop_after_an_interrupted_skip(self, net, tmp_path, monkeypatch):
         """What was skipped must not be missing in silence."""
-        from normface.data import open_pictures
+        from normface.data import open_images
 
         names = write_faces(tmp_path / "faces")
         (tmp_path / "faces" / names[1]).write_bytes(b"")
         extractor = Extractor(net.prototxt, net.caffemodel, mean=0, batch_size=3)
-        pictures = open_pictures(tmp_path / "faces")
+        images = open_images(tmp_path / "faces")
         whole = Extractor._infer
 
         def interrupted(self, batch):
@@ -164,11 +164,11 @@ class TestBadPictures:
 
         monkeypatch.setattr(Extractor, "_infer", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            extract_to(tmp_path / "f.npz", extractor, pictures, bad="skip", progress=False)
+            extract_to(tmp_path / "f.npz", extractor, images, bad="skip", progress=False)
         monkeypatch.undo()
         with pytest.raises(DataError, match=r"1\.png: is empty.* \(an earlier run skipped it; skip again, or delete "):
-            extract_to(tmp_path / "f.npz", extractor, pictures, progress=False)
-        outcome = extract_to(tmp_path / "f.npz", extractor, pictures, bad="skip", progress=False)
+            extract_to(tmp_path / "f.npz", extractor, images, progress=False)
+        outcome = extract_to(tmp_path / "f.npz", extractor, images, bad="skip", progress=False)
         assert (outcome.continued_from, [name for name, _ in outcome.skipped]) == (3, [names[1]])
 
 
@@ -195,7 +195,7 @@ class TestRestart:
         return ["extract", net.prototxt, net.caffemodel, "--data", tmp_path / "faces", *OPTIONS, "--threads", "1"]
 
     def killed(self, call, out: Path) -> int:
-        """Kill a run in its middle without any warning; returns how many pictures it had noted."""
+        """Kill a run in its middle without any warning; returns how many images it had noted."""
         command = [sys.executable, "-c", SLOWLY, *map(str, call), "--out", str(out)]
         paths = os.pathsep.join(path for path in sys.path if path)
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": paths})
@@ -222,11 +222,11 @@ class TestRestart:
         assert not (tmp_path / "killed.npz.part").exists()
 
     def test_other_work_starts_anew(self, call, net, tmp_path, capsys):
-        """Another setting, model, picture or place: nothing of the old work is taken."""
+        """Another setting, model, image or place: nothing of the old work is taken."""
         out, kept = tmp_path / "f.npz", tmp_path / "kept"
         self.killed(call, out)
         (tmp_path / "f.npz.part").rename(kept)
-        picture, renamed = tmp_path / "faces" / "Cy" / "9.png", tmp_path / "faces" / "Cy" / "9b.png"
+        image, renamed = tmp_path / "faces" / "Cy" / "9.png", tmp_path / "faces" / "Cy" / "9b.png"
 
         @contextlib.contextmanager
         def another(file: Path, change) -> Iterator[None]:
@@ -239,9 +239,9 @@ class TestRestart:
 
         @contextlib.contextmanager
         def another_name() -> Iterator[None]:
-            picture.rename(renamed)
+            image.rename(renamed)
             yield
-            renamed.rename(picture)
+            renamed.rename(image)
 
         black = cv2.imencode(".png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
         for change, more, anew in (
@@ -250,7 +250,7 @@ class TestRestart:
             (contextlib.nullcontext(), ["--mirror", "max"], True),
             (contextlib.nullcontext(), ["--batch-size", "6"], True),  # would continue in the middle of a batch
             (another_name(), [], True),
-            (another(picture, lambda _: black), [], True),
+            (another(image, lambda _: black), [], True),
             (another(net.caffemodel, lambda raw: raw[:-1] + bytes([raw[-1] ^ 1])), [], True),  # of the same size
         ):
             with change:
@@ -315,7 +315,7 @@ class TestOneLineErrors:
             ((*model, *data, *out), "give a preset (--preset), or --mean and --scale"),
             ((*model, *data, "--out", tmp_path / "f.txt", *plain), "written as .npz or .parquet"),
             ((*model, "--data", tmp_path / "missing", *out, *plain), "missing: does not exist"),
-            ((*model, "--data", tmp_path / "empty", *out, *plain), "empty: holds no pictures"),
+            ((*model, "--data", tmp_path / "empty", *out, *plain), "empty: holds no images"),
             ((tmp_path / "missing.prototxt", net.caffemodel, *data, *out, *plain), "missing.prototxt"),
             ((net.prototxt, tmp_path / "no.caffemodel", *data, *out, *plain), "no.caffemodel"),
             ((net.prototxt, *data, *out, *plain), "needs its weights beside it"),

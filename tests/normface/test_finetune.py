@@ -1,4 +1,4 @@
-"""Finetuning from pictures to files. The arithmetic is checked against torch's autograd and bare formulas."""
+"""Finetuning from images to files. The arithmetic is checked against torch's autograd and bare formulas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from normface.finetune.sampling import hold_out
 from normface.losses import LOSSES
 from safetensors.torch import load_file, save_file
 from support.data_writers import datum, image_record, write_lmdb, write_recordio
-from support.digit_pictures import NET, WEIGHTS, as_input, flags, write_digits
+from support.digit_images import NET, WEIGHTS, as_input, flags, write_digits
 
 FILES = [
     "config.toml",
@@ -39,13 +39,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory) -> Path:
-    """24 pictures each of digits 0 to 6."""
+    """24 images each of digits 0 to 6."""
     return write_digits(tmp_path_factory.mktemp("people"), range(7), 24)
 
 
 @pytest.fixture(scope="module")
 def strangers(tmp_path_factory) -> Path:
-    """12 pictures each of digits 7 to 9."""
+    """12 images each of digits 7 to 9."""
     return write_digits(tmp_path_factory.mktemp("strangers"), range(7, 10), 12)
 
 
@@ -116,7 +116,7 @@ def test_the_figures_are_those_of_the_models_before_and_after(people, strangers,
 
 @pytest.mark.parametrize("share", [0, 0.3])
 def test_the_training_loss_is_that_of_the_models_named(people, tmp_path, capsys, share):
-    """Of the model before, of the best and of the last one: each computed from its files, on the same pictures."""
+    """Of the model before, of the best and of the last one: each computed from its files, on the same images."""
     out, words = tmp_path / "out", ["--loss", "softmax", "--val-share", share, "--lr", 0.02, "--batch-size", 16]
     head_file(tmp_path / "head.safetensors", 5 if share else 7)
     words += ["--head", tmp_path / "head.safetensors", "--steps", 6, "--validate-every", 2]
@@ -139,16 +139,16 @@ def test_the_training_loss_is_that_of_the_models_named(people, tmp_path, capsys,
         assert model["training_loss"] == pytest.approx(expected, rel=1e-4)
         assert f"{model['training_loss']:.4g}" in shown
     assert ("best, chosen on these people (step" in shown) == (share > 0)
-    assert f"training loss on {len(places)} training pictures" in shown and "last (step 6)" in shown
+    assert f"training loss on {len(places)} training images" in shown and "last (step 6)" in shown
     assert "after" not in shown
 
 
-def test_only_pictures_that_could_be_read_are_counted_as_compared(people, strangers, tmp_path, capsys):
+def test_only_images_that_could_be_read_are_counted_as_compared(people, strangers, tmp_path, capsys):
     data = tmp_path / "strangers"
     shutil.copytree(strangers, data)
     for path in [*sorted(data.glob("7/*.png"))[:5], *sorted(data.glob("8/*.png"))[:11]]:
         path.write_bytes(b"junk")
-    more = ["--val", data, "--on-bad-picture", "skip", "--steps", 2, "--json"]
+    more = ["--val", data, "--on-bad-image", "skip", "--steps", 2, "--json"]
     assert main(flags(people, tmp_path / "out", *more)) == 0
     genuine = 7 * 6 // 2 + 12 * 11 // 2
     assert json.loads(capsys.readouterr().out)["held_out"] == {
@@ -157,17 +157,17 @@ def test_only_pictures_that_could_be_read_are_counted_as_compared(people, strang
     }  # fmt: skip
 
 
-def test_steps_without_a_picture_do_not_lower_the_loss(people, tmp_path):
-    """The mean over the steps between two lines is over the pictures that were there."""
+def test_steps_without_an_image_do_not_lower_the_loss(people, tmp_path):
+    """The mean over the steps between two lines is over the images that were there."""
     data = tmp_path / "data"
     shutil.copytree(people, data)
     for path in sorted(data.glob("*/*.png"))[::2]:
         path.write_bytes(b"junk")
-    more = ["--val-share", 0, "--on-bad-picture", "skip", "--batch-size", 1, "--loss", "softmax", "--lr", 1e-12]
+    more = ["--val-share", 0, "--on-bad-image", "skip", "--batch-size", 1, "--loss", "softmax", "--lr", 1e-12]
     more += ["--head-init", "random", "--warmup", 0, "--schedule", "constant", "--weight-decay", 0, "--steps", 168]
     assert main(flags(data, tmp_path / "out", *more, "--log-every", 168)) == 0
     (row,) = rows_of(tmp_path / "out")
-    # Every picture once, of a model that stays: the mean over them is the model's loss on all.
+    # Every image once, of a model that stays: the mean over them is the model's loss on all.
     assert float(row["loss"]) == pytest.approx(float(row["training_loss"]), rel=1e-5)
 
 
@@ -181,7 +181,7 @@ def head_file(path: Path, classes: int, bias: bool = False) -> dict[str, torch.T
 
 
 def test_a_step_is_that_of_caffes_rates(people, tmp_path):
-    """One step of SGD on all pictures: w -= lr lr_mult (dL/dw + decay decay_mult w), by autograd."""
+    """One step of SGD on all images: w -= lr lr_mult (dL/dw + decay decay_mult w), by autograd."""
     state = head_file(tmp_path / "head.safetensors", 7)
     out = tmp_path / "out"
     more = ["--loss", "softmax", "--steps", 1, "--batch-size", 168, "--lr", 0.01, "--head-lr-mult", 5, "--val-share", 0]
@@ -269,17 +269,17 @@ def test_new_layers_on_a_frozen_net(people, tmp_path, capsys):
 
 
 def test_kept_features_serve_the_next_run(people, tmp_path, capsys):
-    """From the folder they come without a look at the pictures; other pictures, nets or mirroring make new ones."""
+    """From the folder they come without a look at the images; other images, nets or mirroring make new ones."""
     more = ["--freeze-to", "pool2", "--steps", 3, "--feature-cache", tmp_path / "kept", "--mirror"]
     data = tmp_path / "data"
     shutil.copytree(people, data)
     assert main(flags(data, tmp_path / "one", *more)) == 0
     stored = sorted((tmp_path / "kept").iterdir())
-    assert len(stored) == 2  # of the training and of the held-out pictures
+    assert len(stored) == 2  # of the training and of the held-out images
     for path in data.glob("*/*.png"):  # a few stay, for the proof of the exported files
         if path.parent.name != "0" or path.stem > "0020":
             path.write_bytes(b"")
-    more += ["--on-bad-picture", "skip"]
+    more += ["--on-bad-image", "skip"]
     assert main(flags(data, tmp_path / "two", *more)) == 0
     for name in ("model.caffemodel", "metrics.csv"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
@@ -391,8 +391,8 @@ def test_balanced_and_mirrored(people, tmp_path):
 def as_zip(people: Path, folder: Path) -> Path:
     path = folder / "people.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        for picture in sorted(people.glob("*/*.png")):
-            archive.write(picture, picture.relative_to(people))
+        for image in sorted(people.glob("*/*.png")):
+            archive.write(image, image.relative_to(people))
     return path
 
 

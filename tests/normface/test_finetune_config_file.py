@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import shutil
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from normface.cli.main import main
 from normface.errors import TrainingError
 from normface.finetune import Config, config_file, finetune
-from support.digit_pictures import NET, WEIGHTS, flags, write_digits
+from support.digit_images import NET, WEIGHTS, flags, write_digits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -37,6 +38,18 @@ def folder(tmp_path_factory) -> Path:
 def again(folder: Path, one: Config) -> Config:
     config_file.write(one, folder / "c.toml")
     return Config.from_settings(config_file.read(folder / "c.toml"))
+
+
+def test_names_of_earlier_versions(tmp_path):
+    (tmp_path / "c.toml").write_text('on_bad_picture = "skip"\nval-pictures = 100\n')
+    read = Config.from_settings({**config().settings(), **config_file.read(tmp_path / "c.toml")})
+    made = Config(on_bad_picture="skip", val_pictures=100)
+    for one in (read, made):
+        assert (one.on_bad_image, one.val_images) == (one.on_bad_picture, one.val_pictures) == ("skip", 100)
+    assert dataclasses.replace(made, on_bad_image="stop").on_bad_picture == "stop"
+    assert again(tmp_path, read).on_bad_image == "skip" and "picture" not in (tmp_path / "c.toml").read_text()
+    with pytest.raises(TrainingError, match="--val-images 3: expected 4 or more"):
+        config(val_pictures=3)
 
 
 WORDS = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=20)
@@ -96,15 +109,15 @@ def test_an_option_that_is_no_number_is_the_same_when_it_resumes(people, tmp_pat
 @pytest.mark.parametrize("which", ["data", "out", "folder", "root", "cache"])
 def test_a_path_that_is_no_utf8_is_met_before_the_work(people, tmp_path, capsys, which, monkeypatch):
     odd = tmp_path / os.fsdecode(b"caf\xe9")
-    shutil.copytree(people, odd / "pictures")
+    shutil.copytree(people, odd / "images")
     data, out, more = people, tmp_path / "out", []
     if which == "data":
-        data = odd / "pictures"
+        data = odd / "images"
     elif which == "out":
         out = odd / "out"
     elif which == "folder":
         monkeypatch.chdir(odd)
-        data = Path("pictures")
+        data = Path("images")
     else:
         more = ["--root", odd] if which == "root" else ["--feature-cache", odd]
     assert main(flags(data, out, "--steps", 1, *more)) == 2

@@ -24,7 +24,7 @@ from normface.errors import TrainingError
 from normface.finetune import Config, finetune, output
 from normface.finetune import config_file as files
 from normface.finetune.fabric import make_fabric
-from support.digit_pictures import NET, WEIGHTS, flags, write_digits
+from support.digit_images import NET, WEIGHTS, flags, write_digits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -126,9 +126,9 @@ def test_a_config_comes_back_as_it_was_written(people, tmp_path):
         (["--val-share", "1"], r"--val-share 1.0: expected a share"),
         (["--loss", "softmax", "--loss-option", "margn=2"], r"no option margn"),
         (["--loss-option", "margin"], r"--loss-options: expected KEY=VALUE, got 'margin'"),
-        (["--mean", "1,2"], r"--mean: has 2 numbers, and the net's pictures have 1 channels"),
+        (["--mean", "1,2"], r"--mean: has 2 numbers, and the net's images have 1 channels"),
         (["--patience", "2", "--val-share", "0"], r"--patience needs people to validate on"),
-        (["--rgb"], r"--rgb needs a net that takes pictures of 3 channels"),
+        (["--rgb"], r"--rgb needs a net that takes images of 3 channels"),
         (["--steps", "1.5"], r"--steps: expected a whole number"),
         (["--batch-size", "0"], r"--batch-size 0: expected 1 or more"),
         (["--lr", "nan"], r"--lr: expected a number"),
@@ -146,7 +146,7 @@ def test_settings_that_do_not_fit(people, tmp_path, capsys, monkeypatch, more, w
 
 def test_preprocessing_has_to_be_known(people, tmp_path, capsys):
     words = [w for w in flags(people, tmp_path / "out") if w not in ("--mean", "8", "--scale", "0.125")]
-    assert "does not say what its pictures need; give --preset, or --mean and --scale" in refused(words, capsys)
+    assert "does not say what its images need; give --preset, or --mean and --scale" in refused(words, capsys)
 
 
 def test_a_transform_of_the_net_is_used(people, tmp_path, capsys):
@@ -164,8 +164,8 @@ def test_a_transform_of_the_net_is_used(people, tmp_path, capsys):
     assert (found["mean"], found["scale"]) == ([8.0], 0.125)
 
 
-def test_the_transform_is_that_of_the_pictures_own_layer(people, tmp_path, capsys):
-    """And its file takes the pictures alone, whose layer in front works in place on them."""
+def test_the_transform_is_that_of_the_images_own_layer(people, tmp_path, capsys):
+    """And its file takes the images alone, whose layer in front works in place on them."""
     text = NET.read_text()
     data = "".join(
         f'layer {{ name: "{name}" type: "MemoryData" top: "{name}" top: "{name}_label" '
@@ -214,7 +214,7 @@ def test_a_folder_in_use_is_left_alone(people, tmp_path, capsys):
 
 @pytest.fixture
 def spoiled(people, tmp_path) -> Path:
-    """A copy in which one picture to train on is no picture, another one is empty."""
+    """A copy in which one image to train on is no image, another one is empty."""
     data = tmp_path / "spoiled"
     shutil.copytree(people, data)
     (data / "1" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing more")
@@ -222,15 +222,15 @@ def spoiled(people, tmp_path) -> Path:
     return data
 
 
-def test_an_unreadable_picture_stops_the_run_with_its_path(spoiled, tmp_path, capsys):
+def test_an_unreadable_image_stops_the_run_with_its_path(spoiled, tmp_path, capsys):
     line = refused(flags(spoiled, tmp_path / "out", "--val-share", 0), capsys)
     assert "broken.png" in line or "empty.png" in line
-    assert "--on-bad-picture skip" in line
+    assert "--on-bad-image skip" in line
 
 
 @pytest.mark.parametrize("frozen", [[], ["--freeze-backbone", "--new-embedding", "8"]])
 def test_or_is_left_out_and_told_once(spoiled, tmp_path, capsys, frozen):
-    more = ["--val-share", 0, "--on-bad-picture", "skip", "--epochs", 3, "--batch-size", 8, "--json", *frozen]
+    more = ["--val-share", 0, "--on-bad-image", "skip", "--epochs", 3, "--batch-size", 8, "--json", *frozen]
     assert main(flags(spoiled, tmp_path / "out", *more)) == 0
     shown = capsys.readouterr()
     for name in ("broken.png", "empty.png"):
@@ -239,16 +239,16 @@ def test_or_is_left_out_and_told_once(spoiled, tmp_path, capsys, frozen):
     assert sorted("broken" in reason for reason in left_out) == [False, True]
 
 
-def test_nothing_but_unreadable_pictures(tmp_path, capsys):
+def test_nothing_but_unreadable_images(tmp_path, capsys):
     for digit in "01":
         (tmp_path / "data" / digit).mkdir(parents=True)
         (tmp_path / "data" / digit / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     more = ["--on-bad-image", "skip", "--freeze-backbone"]
     assert "could be read" in refused(flags(tmp_path / "data", tmp_path / "out", *more), capsys)
-    assert "could be read" in refused(flags(tmp_path / "data", tmp_path / "out2", "--on-bad-picture", "skip"), capsys)
+    assert "could be read" in refused(flags(tmp_path / "data", tmp_path / "out2", "--on-bad-image", "skip"), capsys)
 
 
-def test_pictures_of_another_size(tmp_path, capsys):
+def test_images_of_another_size(tmp_path, capsys):
     data = write_digits(tmp_path / "data", range(4), 3)
     for path in data.glob("*/*.png"):
         cv2.imwrite(str(path), np.zeros((8, 6), np.uint8) + int(path.parent.name))
@@ -263,16 +263,16 @@ def test_one_identity_is_not_enough(tmp_path, capsys):
     assert "needs two at least" in refused(flags(data, tmp_path / "out"), capsys)
 
 
-def test_pictures_without_labels(tmp_path, capsys):
+def test_images_without_labels(tmp_path, capsys):
     data = write_digits(tmp_path / "data", range(1), 5) / "0"
     assert "has no labels" in refused(flags(data, tmp_path / "out"), capsys)
 
 
-def test_one_picture_a_class_trains_without_validation(tmp_path, capsys):
+def test_one_image_a_class_trains_without_validation(tmp_path, capsys):
     data = write_digits(tmp_path / "data", range(6), 1)
     assert main(flags(data, tmp_path / "out", "--steps", 2)) == 0
     notes = capsys.readouterr().err
-    assert "6 of 6 identities have one picture only, such as 0" in notes
+    assert "6 of 6 identities have one image only, such as 0" in notes
     assert "fewer than a batch of 64" in notes and "trained without validation" in notes
 
 
@@ -287,7 +287,7 @@ def test_labels_with_gaps_are_numbered_anew(people, tmp_path, capsys):
 def test_validation_needs_pairs(people, tmp_path, capsys):
     strangers = write_digits(tmp_path / "strangers", range(7, 10), 1)
     line = refused(flags(people, tmp_path / "out", "--val", strangers), capsys)
-    assert "validation needs two pictures of one person" in line
+    assert "validation needs two images of one person" in line
     overlap = write_digits(tmp_path / "overlap", range(2), 3)
     (overlap / "0").rename(overlap / "Ann")
     (overlap / "1").rename(overlap / "Eve")
@@ -298,12 +298,12 @@ def test_validation_needs_pairs(people, tmp_path, capsys):
     assert "identities of --val are trained on as well, such as Ann" in capsys.readouterr().err
 
 
-def test_validation_on_pictures_that_are_trained_on_is_told(people, tmp_path, capsys):
+def test_validation_on_images_that_are_trained_on_is_told(people, tmp_path, capsys):
     """Folders named by digits too, which say nothing about who is in them, and by another path."""
     (tmp_path / "link").symlink_to(people)
     more = [*("--val", tmp_path / "link"), "--steps", 1]
     assert main(flags(people, tmp_path / "out", *more)) == 0
-    assert "30 of 30 pictures of --val are trained on as well" in capsys.readouterr().err
+    assert "30 of 30 images of --val are trained on as well" in capsys.readouterr().err
     shutil.copytree(people, tmp_path / "copy")
     assert main(flags(people, tmp_path / "out2", "--val", tmp_path / "copy", "--steps", 1)) == 0
     assert "are trained on as well" not in capsys.readouterr().err

@@ -18,7 +18,7 @@ from normface.finetune.schedule import factor
 from normface.finetune.validation import score
 from normface.preprocessing import preset
 from support import nets
-from support.digit_pictures import EXAMPLE, NET, WEIGHTS
+from support.digit_images import EXAMPLE, NET, WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_two_parts_make_the_whole(digits):
 
 
 @pytest.mark.parametrize(
-    ("blob", "words"), [("conv2_2", r"also reads pool1b, which is made before it"), ("fc5", "is not on the way")]
+    ("blob", "words"), [("conv2_2", 'also reads "pool1b", which is made'), ("fc5", "is an input of the part")]
 )
 def test_a_net_is_parted_only_where_one_blob_crosses(digits, blob, words):
     with pytest.raises(TrainingError, match=words):
@@ -55,7 +55,7 @@ def test_a_net_is_parted_only_where_one_blob_crosses(digits, blob, words):
 
 
 def test_a_training_net_becomes_a_deploy_net(tmp_path):
-    """Heads, losses and phase rules go, data layers become inputs of one picture; Caffe's parser reads the text."""
+    """Heads, losses and phase rules go, data layers become inputs of one image; Caffe's parser reads the text."""
     text = (EXAMPLE / "train.prototxt").read_text()
     layers = text[text.index('layer {\n  name: "conv1a"') :]
     data = (
@@ -93,7 +93,7 @@ def test_unit_length(digits):
 LABELS = np.repeat(np.arange(7), [1, 2, 3, 9, 9, 9, 9])
 
 
-def test_plain_batches_go_round_through_all_pictures():
+def test_plain_batches_go_round_through_all_images():
     sampler = Sampler(LABELS, 8, seed=3, mirror=True, balanced=False)
     assert sampler.batches_per_epoch == math.ceil(42 / 8)
     stream = np.concatenate([sampler.batch(number)[0] for number in range(21)])  # four times all 42
@@ -113,7 +113,7 @@ def test_a_batch_is_a_function_of_seed_and_number():
     assert not np.array_equal(late[0], different[0])
 
 
-def test_balanced_batches_have_k_pictures_of_each_identity():
+def test_balanced_batches_have_k_images_of_each_identity():
     sampler = Sampler(LABELS, 12, seed=0, mirror=False, balanced=True, per_identity=3)
     seen = np.zeros(7, int)
     for number in range(7):  # 28 identities: each of the seven four times
@@ -126,7 +126,7 @@ def test_balanced_batches_have_k_pictures_of_each_identity():
     assert (seen == 4).all()
 
 
-def test_half_of_the_pictures_are_mirrored():
+def test_half_of_the_images_are_mirrored():
     sampler = Sampler(LABELS, 42, seed=0, mirror=True, balanced=False)
     share = np.mean([sampler.batch(number)[1].mean() for number in range(100)])
     assert abs(share - 0.5) < 4 * 0.5 / math.sqrt(4200)  # four standard deviations
@@ -148,7 +148,7 @@ def test_nobody_is_held_out_where_too_few_are(labels):
     assert len(training) == len(labels) and not len(held)
 
 
-def test_fewer_pictures_are_whole_identities():
+def test_fewer_images_are_whole_identities():
     kept = fewer(LABELS, 20, seed=0)
     assert 2 <= len(kept) <= 20
     for label in set(LABELS[kept]):

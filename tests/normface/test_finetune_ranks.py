@@ -17,9 +17,9 @@ from normface.errors import TrainingError
 from normface.finetune import Config, finetune
 from normface.finetune.launch import launched
 from safetensors.torch import load_file
-from support.digit_pictures import NET, WEIGHTS, flags, write_digits
+from support.digit_images import NET, WEIGHTS, flags, write_digits
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def people(tmp_path_factory) -> Path:
 
 
 def spoilt(folder: Path, share: float, seed: int) -> Path:
-    """Digits of which a share is no picture."""
+    """Digits of which a share is no image."""
     write_digits(folder, range(7), 12)
     paths = sorted(folder.glob("*/*.png"))
     for number in np.random.default_rng(seed).permutation(len(paths))[: round(share * len(paths))]:
@@ -41,7 +41,7 @@ def settings(data: Path, out: Path, devices: int, **more: object) -> Config:
         {
             "net": NET, "weights": WEIGHTS, "data": data, "embedding": "fc5", "mean": 8, "scale": 0.125, "out": out,
             "devices": devices, "device": "cpu", "tensorboard": False, "figure": False, "log_every": 1,
-            "batch_size": 4, "steps": 40, "val_share": 0, "head_init": "random", "on_bad_picture": "skip", **more,
+            "batch_size": 4, "steps": 40, "val_share": 0, "head_init": "random", "on_bad_image": "skip", **more,
         }
     )  # fmt: skip
 
@@ -59,7 +59,7 @@ def same_model(one: Path, two: Path) -> None:
 @pytest.mark.parametrize("share", [0.4, 0.9])
 @pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")
 def test_two_devices_are_one_whatever_cannot_be_read(share, tmp_path):
-    """Some step of the 40 leaves a rank without a picture."""
+    """Some step of the 40 leaves a rank without an image."""
     data = spoilt(tmp_path / "data", share, seed=3)
     one, two = (finetune(settings(data, tmp_path / str(devices), devices)) for devices in (1, 2))
     assert one.steps == two.steps == 40 and two.ok
@@ -93,7 +93,7 @@ def test_what_a_batch_decides_as_a_whole_is_decided_over_all_devices(more, tmp_p
 
 @pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")
 def test_statistics_of_two_devices_are_the_mean_of_theirs(tmp_path):
-    """One step: after it, each statistic is that of the halves' one-device runs, by their pictures."""
+    """One step: after it, each statistic is that of the halves' one-device runs, by their images."""
     text = """name: "S"
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 1 dim: 8 dim: 8 } } }
 layer { name: "bn" type: "BatchNorm" bottom: "data" top: "bn" }
@@ -109,7 +109,7 @@ layer { name: "fc5" type: "InnerProduct" bottom: "bn" top: "fc5"
         assert finetune(settings(data, tmp_path / str(devices), devices, **more)).ok
     mean = [caffeport.load(tmp_path / d / "deploy.prototxt", tmp_path / d / "model.caffemodel") for d in "12"]
     (one, _, _), (two, _, _) = (net.layer("bn").blobs for net in mean)
-    np.testing.assert_allclose(two, one, rtol=1e-5)  # means of means, by their pictures, are the mean
+    np.testing.assert_allclose(two, one, rtol=1e-5)  # means of means, by their images, are the mean
     assert not np.allclose(one, 1)
 
 
@@ -211,7 +211,7 @@ def run_to_its_end(words: list[str]) -> subprocess.CompletedProcess:
 
 
 def test_what_one_rank_meets_is_told_once(people, tmp_path):
-    """A picture that cannot be read, among the second rank's alone: of a batch of 84 every other one is its."""
+    """An image that cannot be read, among the second rank's alone: of a batch of 84 every other one is its."""
     out = tmp_path / "good"
     assert main(flags(people, out, "--val-share", 0, "--steps", 1, "--batch-size", 84)) == 0
     from normface.finetune.sampling import Sampler
@@ -224,17 +224,17 @@ def test_what_one_rank_meets_is_told_once(people, tmp_path):
     more = ["--batch-size", 84, "--steps", 3, "--head-init", "random"]
     done = run_to_its_end(command(data, tmp_path / "out", *more))
     (line,) = [line for line in done.stderr.splitlines() if "error" in line]
-    assert done.returncode == 2 and bad.name in line and "--on-bad-picture skip" in line
-    more += ["--on-bad-picture", "skip"]
+    assert done.returncode == 2 and bad.name in line and "--on-bad-image skip" in line
+    more += ["--on-bad-image", "skip"]
     done = run_to_its_end(command(data, tmp_path / "skipped", *more))
     assert done.returncode == 0 and done.stderr.count("left out:") == 1 and bad.name in done.stderr
 
 
-def test_nothing_but_unreadable_pictures_is_told_once(tmp_path):
+def test_nothing_but_unreadable_images_is_told_once(tmp_path):
     data = spoilt(tmp_path / "data", 1, seed=0)
-    done = run_to_its_end(command(data, tmp_path / "out", "--on-bad-picture", "skip", "--head-init", "random"))
+    done = run_to_its_end(command(data, tmp_path / "out", "--on-bad-image", "skip", "--head-init", "random"))
     (line,) = [line for line in done.stderr.splitlines() if "error" in line]
-    assert done.returncode == 2 and "not one picture could be read" in line
+    assert done.returncode == 2 and "not one image could be read" in line
 
 
 def test_a_broken_run_of_two_goes_on_to_the_same(people, tmp_path):

@@ -16,12 +16,12 @@ import pytest
 import torch
 from normface.cli.main import main
 from normface.finetune import Config, finetune
-from support.digit_pictures import NET, WEIGHTS, flags, write_digits
+from support.digit_images import NET, WEIGHTS, flags, write_digits
 
 SAME = ("model.caffemodel", "head.safetensors", "model.onnx", "metrics.csv")
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_a_run_resumes_only_as_it_was(people, tmp_path, capsys):
         path.rename(path.with_name("other.png"))
         assert main(["finetune", "--resume", "--out", str(out)]) == 2
         path.with_name("other.png").rename(path)
-    assert "the pictures or the weights changed" in capsys.readouterr().err
+    assert "the images or the weights changed" in capsys.readouterr().err
 
 
 class Hostile:

@@ -20,15 +20,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.bounded_reads import Reading, readings
-from support.data_writers import encoded, image_record, picture, record, tagged, write_lmdb
-from support.hostile_pictures import PICTURES
+from support.data_writers import encoded, image_record, random_image, record, tagged, write_lmdb
+from support.hostile_images import IMAGES
 
 READERS = Path(__file__).parents[3] / "shared" / "cases" / "readers"
 ERRORS = {"CaffemodelError", "DataError", "ProtocolError", "TrainingError"}
 SECONDS, MEGABYTES = 1.0, 64
 """Of processor time, and beyond 25 times the file's size: the floor is 32 MiB, which a reader may hold twice."""
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory by Linux's /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="measures memory by Linux's /proc"),
+]
 
 
 # Pickles
@@ -65,7 +68,7 @@ PICKLES: dict[str, tuple[bytes, str]] = {
         opcodes(tuple_tree(60), b"\x8c\x05numpy\x8c\x05dtype\x93h\x3c\x85R"),
         "a call of numpy.dtype",
     ),
-    "pictures-are-a-tree": (opcodes(tuple_tree(60), b"]\x86"), "its first part is no list of encoded pictures"),
+    "images-are-a-tree": (opcodes(tuple_tree(60), b"]\x86"), "its first part is no list of encoded images"),
     "one-text-encoded-again": (
         opcodes(
             b"](\x8c\x07_codecs\x8c\x06encode\x93\x94X"
@@ -197,8 +200,8 @@ TEXTS: dict[str, tuple[str, bytes, str]] = {
         ":2: expected",
     ),
     "splits-escape": ("splits", b"1, \x1b[2J\n2, 3\n", r":1: expected .*\\x1b\[2J"),
-    "list-long-name": ("list", b"a" * 6000, ":1: is no picture's path .6000 characters"),
-    "list-long-part": ("list", b"a.png\nb/" + b"a" * 700 + b"/c.png\n", ":2: is no picture's path"),
+    "list-long-name": ("list", b"a" * 6000, ":1: is no image's path .6000 characters"),
+    "list-long-part": ("list", b"a.png\nb/" + b"a" * 700 + b"/c.png\n", ":2: is no image's path"),
     "list-no-text": ("list", b"a\0b", "is no text"),
     "landmarks-number": ("landmarks", f'{{"a.jpg": [{LONG_NUMBER}]}}'.encode(), "is no"),
     "landmarks-deep": ("landmarks", b"[" * 1_000_000, "is no|nested"),
@@ -312,29 +315,29 @@ def cases(folder: Path) -> list[tuple[str, str, bytes | Callable[[], bytes], str
     made = [(f"bin-{name}", "bin", *case) for name, case in PICKLES.items()]
     made += [(f"{name}.npz", "features", *case) for name, case in FEATURES.items()]
     made += [(f"{name}.mat", "mat", *case) for name, case in MATS.items()]
-    made += [(f"{name}.png", "pictures", *case) for name, case in PICTURES.items()]
+    made += [(f"{name}.png", "images", *case) for name, case in IMAGES.items()]
     made += [(name, reader, content, told) for name, (reader, content, told) in TEXTS.items()]
     made += [
         (f"state-{name}", "solverstate", (lambda c=content: solverstate(c() if callable(c) else c)), told)
         for name, (content, told) in STATES.items()
     ]
     made += [
-        ("overlapping.mdb", "pictures", lmdb_of_one_record(folder / "db"), "damaged LMDB.*the nodes of page"),
-        ("shared.mdb", "pictures", lmdb_of_shared_pages(folder / "shared"), "damaged LMDB.*share their pages"),
+        ("overlapping.mdb", "images", lmdb_of_one_record(folder / "db"), "damaged LMDB.*the nodes of page"),
+        ("shared.mdb", "images", lmdb_of_shared_pages(folder / "shared"), "damaged LMDB.*share their pages"),
         (
             "fields.mdb",
-            "pictures",
+            "images",
             (write_lmdb(folder / "fields", [tagged(5, 1) * 1_000_000]) / "data.mdb").read_bytes(),
             "declares 0 x 0 x 0 numbers",
         ),
-        ("zip-bomb.zip", "pictures", zipped_picture, "declares .* bytes, far more than"),
+        ("zip-bomb.zip", "images", zipped_image, "declares .* bytes, far more than"),
         (
             "long.rec",
-            "pictures",
+            "images",
             record(image_record(0, 0, b""))[:4] + struct.pack("<I", (1 << 29) - 1),
             "is cut short",
         ),
-        ("parts.rec", "pictures", split_record(), "is cut short|out of order"),
+        ("parts.rec", "images", split_record(), "is cut short|out of order"),
         (
             "idx3.gz",
             "idx",
@@ -347,7 +350,7 @@ def cases(folder: Path) -> list[tuple[str, str, bytes | Callable[[], bytes], str
     return made
 
 
-def zipped_picture() -> bytes:
+def zipped_image() -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as made:
         made.writestr("a/1.bmp", bytes(200_000_000))
@@ -357,7 +360,7 @@ def zipped_picture() -> bytes:
 def split_record() -> bytes:
     """A record's first part, then one that declares half a gigabyte."""
     magic = struct.pack("<I", 0xCED7230A)
-    first = image_record(0, 0, encoded(picture(0)))
+    first = image_record(0, 0, encoded(random_image(0)))
     first = first[: len(first) // 4 * 4]
     return magic + struct.pack("<I", 1 << 29 | len(first)) + first + magic + struct.pack("<I", 3 << 29 | (1 << 29) - 1)
 
@@ -388,7 +391,7 @@ NAMES = [
     *(f"bin-{name}" for name in PICKLES),
     *(f"{name}.npz" for name in FEATURES),
     *(f"{name}.mat" for name in MATS),
-    *(f"{name}.png" for name in PICTURES),
+    *(f"{name}.png" for name in IMAGES),
     *TEXTS,
     *(f"state-{name}" for name in STATES),
     *(
@@ -441,12 +444,12 @@ def test_mutated_files_raise_what_they_should(tmp_path):
     """A few hundred of each kind: any bytes give a value, or the reader's own error."""
     draw = random.Random(0)
     whole = {
-        "bin": pickle.dumps(([encoded(picture(i, 4, 4)) for i in range(4)], [True, False]), 4),
+        "bin": pickle.dumps(([encoded(random_image(i, 4, 4)) for i in range(4)], [True, False]), 4),
         "features": archive(**GOOD),
         "mat": mat(packed(matrix(1, (1, 1), matrix(4, (1, 3), element(4, b"a\0b\0c\0")), "imageList"))),
         "solverstate": solverstate(EXTRAS),
         "results": results(),
-        "pictures": record(image_record(0, 0, encoded(picture(0)))),
+        "images": record(image_record(0, 0, encoded(random_image(0)))),
         "landmarks": b'{"a.jpg": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}',
         "calibration": b'{"thresholds": {"0.001": 0.5}}',
     }
@@ -457,7 +460,7 @@ def test_mutated_files_raise_what_they_should(tmp_path):
             changed = bytearray(raw)
             for _ in range(draw.randint(1, 6)):
                 changed[draw.randrange(len(changed))] = draw.randrange(256)
-            path = tmp_path / "case" / f"{reader}{number}{'.rec' if reader == 'pictures' else ''}"
+            path = tmp_path / "case" / f"{reader}{number}{'.rec' if reader == 'images' else ''}"
             path.write_bytes(changed[: draw.randint(1, len(changed))] if number % 3 == 0 else changed)
             wanted.append((reader, path))
     for (_, path), reading in zip(wanted, readings(wanted), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -60,6 +61,12 @@ def test_one_class_and_one_feature(name, count, size):
     assert x.grad.isfinite().all()
     if count == 1 and name not in ("c-contrastive", "center"):
         assert value.item() == 0  # nothing to tell apart
+
+
+def test_every_option_of_a_loss_is_typed_for_make_and_no_other():
+    own = {"self", "num_classes", "embedding_size"}
+    options = {option for kind in losses.LOSSES.values() for option in inspect.signature(kind.__init__).parameters}
+    assert set(losses.LossOptions.__annotations__) == options - own
 
 
 OPTIONS = [

@@ -98,6 +98,7 @@ class Faces:
         return sum(self.loss(self.features[labels], labels).item() * len(labels) for labels in parts) / N
 
 
+@pytest.mark.slow
 def test_cosine_softmax_on_10575_classes_stalls_and_a_learned_scale_does_not():
     """From chance, 9.27, the unscaled loss comes close to 8.27 and no further; the learned scale leaves it behind."""
     bound = math.log(1 + 10574 * math.exp(-10575 / 10574))

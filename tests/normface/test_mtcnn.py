@@ -98,13 +98,13 @@ def test_every_face_of_the_published_photo(detector):
 
 
 @needs_caffe_files
-def test_the_nets_as_they_lie_in_the_files_know_no_upright_pictures(monkeypatch):
-    """They were trained on transposed pictures (docs/alignment.md); without that turned, no face is sure."""
-    picture = photo("test1.jpg")
-    right = Detector(CAFFE_FILES, threads=1).detect(picture)
+def test_the_nets_as_they_lie_in_the_files_know_no_upright_images(monkeypatch):
+    """They were trained on transposed images (docs/alignment.md); without that turned, no face is sure."""
+    image = photo("test1.jpg")
+    right = Detector(CAFFE_FILES, threads=1).detect(image)
     assert (right.boxes[:, 4] > 0.999).all()
     monkeypatch.setattr(nets, "upright", lambda net: net)
-    wrong = Detector(CAFFE_FILES, threads=1).detect(picture)
+    wrong = Detector(CAFFE_FILES, threads=1).detect(image)
     assert not len(wrong.boxes) or wrong.boxes[:, 4].max() < 0.99
 
 
@@ -123,13 +123,13 @@ def test_packages_hold_the_numbers_of_the_caffe_files(monkeypatch, package):
 def test_many_photos_at_once(detector, monkeypatch):
     """Batches, strips and photos of one or another size change no face."""
     hopper, astronaut = photo("grace_hopper.jpg"), photo("astronaut.png")
-    pictures = [astronaut, hopper, astronaut[:, ::-1].copy(), astronaut[:1, :1], photo("camera.png"), hopper[:30, :40]]
-    alone = [detector.detect(picture) for picture in pictures]
+    images = [astronaut, hopper, astronaut[:, ::-1].copy(), astronaut[:1, :1], photo("camera.png"), hopper[:30, :40]]
+    alone = [detector.detect(image) for image in images]
     assert [len(faces.boxes) for faces in alone] == [1, 1, 1, 0, 1, 0]
     monkeypatch.setattr(pyramid, "STRIP_PIXELS", 20_000)
     monkeypatch.setattr(cascade, "STRIP_PIXELS", 20_000)
     monkeypatch.setattr(cascade, "CROPS", 50)
-    for faces, wanted in zip(detector.detect_many(pictures), alone, strict=True):
+    for faces, wanted in zip(detector.detect_many(images), alone, strict=True):
         np.testing.assert_allclose(faces.boxes, wanted.boxes, rtol=0, atol=1e-3)
         np.testing.assert_allclose(faces.landmarks, wanted.landmarks, rtol=0, atol=1e-3)
     assert detector.detect_many([]) == []
@@ -138,25 +138,25 @@ def test_many_photos_at_once(detector, monkeypatch):
 def test_fifty_megapixels(detector):
     """One large face, so that few levels do; strips are the business of the test above."""
     large = Detector(None if PACKAGES else CAFFE_FILES, threads=1, min_size=600)
-    picture = np.full((7000, 7200, 3), 127, np.uint8)
-    picture[500:6644, 700:6844] = cv2.resize(photo("astronaut.png"), (6144, 6144), interpolation=cv2.INTER_LINEAR)
-    (face,) = large.detect(picture).landmarks
+    image = np.full((7000, 7200, 3), 127, np.uint8)
+    image[500:6644, 700:6844] = cv2.resize(photo("astronaut.png"), (6144, 6144), interpolation=cv2.INTER_LINEAR)
+    (face,) = large.detect(image).landmarks
     (small,) = detector.detect(photo("astronaut.png")).landmarks
     np.testing.assert_allclose(face, 12 * small + [705.5, 505.5], rtol=0, atol=36)  # 3 pixels of the small photo
 
 
 @pytest.mark.parametrize("side", [1, 11, 12, 19, 20, 21])
-def test_tiny_pictures(detector, side):
+def test_tiny_images(detector, side):
     assert len(detector.detect(np.zeros((side, side, 3), np.uint8)).boxes) == 0
     assert detector.detect(np.zeros((side, 200, 3), np.uint8)).landmarks.shape == (0, 5, 2)
 
 
 @pytest.mark.parametrize(
-    "picture", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3)), "photo.jpg", None]
+    "image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3)), "photo.jpg", None]
 )
-def test_what_is_no_picture(detector, picture):
-    with pytest.raises(DataError, match=r"a picture is an array \(H, W, 3\) of uint8, BGR; got"):
-        detector.detect(picture)
+def test_what_is_no_image(detector, image):
+    with pytest.raises(DataError, match=r"an image is an array \(H, W, 3\) of uint8, BGR; got"):
+        detector.detect(image)
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,8 @@ def test_folders_without_the_nets(tmp_path):
 def test_a_folder_with_weights_only_or_with_the_wrong_net(tmp_path, detector):
     for name in nets.STAGES:
         (tmp_path / f"{name}.caffemodel").write_bytes((CAFFE_FILES / f"{name}.caffemodel").read_bytes())
-    picture = photo("test1.jpg")
-    np.testing.assert_array_equal(Detector(tmp_path, threads=1).detect(picture).boxes, detector.detect(picture).boxes)
+    image = photo("test1.jpg")
+    np.testing.assert_array_equal(Detector(tmp_path, threads=1).detect(image).boxes, detector.detect(image).boxes)
     for suffix in ("prototxt", "caffemodel"):
         (tmp_path / f"det3.{suffix}").write_bytes((CAFFE_FILES / f"det2.{suffix}").read_bytes())
     with pytest.raises(DataError, match=r"det3\.caffemodel: net \"RNet\" is not what .* no output for landmarks"):

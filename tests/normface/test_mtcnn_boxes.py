@@ -80,7 +80,7 @@ def test_strips_make_the_whole_map(monkeypatch, strip, rows, columns):
     monkeypatch.setattr(pyramid, "STRIP_PIXELS", strip)
     found = [
         range(first_row, first_row + math.ceil((end - first - 2) / 2) - 4)
-        for first, end, first_row in pyramid.strips(rows, columns, pictures=1)
+        for first, end, first_row in pyramid.strips(rows, columns, images=1)
     ]
     assert [row for strip_rows in found for row in strip_rows] == list(range(math.ceil((rows - 2) / 2) - 4))
 
@@ -97,21 +97,21 @@ def test_scales():
 )
 def test_cutting(box):
     """A box counts pixels from 1 and holds its last one; where the photo ends it is black."""
-    picture = np.random.default_rng(0).integers(1, 256, (17, 20, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(1, 256, (17, 20, 3), dtype=np.uint8)
     x1, y1, x2, _ = box
     side = x2 - x1 + 1
     wanted = np.zeros((side, side, 3), np.uint8)
     for row in range(side):
         for column in range(side):
             if 1 <= y1 + row <= 17 and 1 <= x1 + column <= 20:
-                wanted[row, column] = picture[y1 + row - 1, x1 + column - 1]
+                wanted[row, column] = image[y1 + row - 1, x1 + column - 1]
     other = np.zeros((5, 5, 3), np.uint8)
-    found = cut([other, picture], np.array([1]), np.array([[*box, 0.9]], float), side)
+    found = cut([other, image], np.array([1]), np.array([[*box, 0.9]], float), side)
     np.testing.assert_array_equal(found[0], wanted)
 
 
 def test_boxes_that_are_none():
-    """What a net with strange weights could give must not become a picture of gigabytes."""
+    """What a net with strange weights could give must not become an image of gigabytes."""
     good = [1.0, 1, 30, 30, 0.9]
     bad = [[5, 5, 4, 9, 0.9], [np.nan, 1, 2, 2, 0.9], [1, 1, np.inf, 9, 0.9], [-1e9, 1, 1e9, 9, 0.9]]
     assert sensible(np.array([good, *bad]), 20, 30).tolist() == [good]

@@ -91,6 +91,7 @@ def test_endless_items_are_taken_no_further_than_needed():
     assert len(taken) == 9
 
 
+@pytest.mark.slow
 def test_held_results_are_bounded():
     """However slowly results are taken, ``ahead`` of them wait, and one that was taken is not kept."""
 

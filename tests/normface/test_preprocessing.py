@@ -14,9 +14,9 @@ PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 7
 def test_the_formula_by_hand():
     found = Preprocessing((10.0, 20.0, 30.0), 0.5).batch([PIXELS, 255 - PIXELS])
     assert (found.shape, found.dtype) == ((2, 3, 2, 3), np.float32)
-    for n, picture in enumerate((PIXELS, 255 - PIXELS)):
+    for n, image in enumerate((PIXELS, 255 - PIXELS)):
         for c, mean in enumerate((10.0, 20.0, 30.0)):
-            np.testing.assert_array_equal(found[n, c], (picture[:, :, c].astype(float) - mean) * 0.5)
+            np.testing.assert_array_equal(found[n, c], (image[:, :, c].astype(float) - mean) * 0.5)
 
 
 def test_the_mean_is_in_the_nets_order():
@@ -47,14 +47,14 @@ def test_a_face_of_112x96_gets_eight_columns_each_side():
 
 
 def test_resizing_is_opencvs_bilinear():
-    for picture in (PIXELS, PIXELS[:, :, :1]):
-        found = Preprocessing(fit="resize").fitted(picture, (5, 4))
-        expected = cv2.resize(picture, (4, 5), interpolation=cv2.INTER_LINEAR).reshape(5, 4, -1)
+    for image in (PIXELS, PIXELS[:, :, :1]):
+        found = Preprocessing(fit="resize").fitted(image, (5, 4))
+        expected = cv2.resize(image, (4, 5), interpolation=cv2.INTER_LINEAR).reshape(5, 4, -1)
         np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("fit", ["exact", "pad", "resize"])
-def test_a_picture_of_the_right_size_stays(fit):
+def test_an_image_of_the_right_size_stays(fit):
     assert Preprocessing(fit=fit).fitted(PIXELS, (2, 3)) is PIXELS
 
 
@@ -65,7 +65,7 @@ def test_a_picture_of_the_right_size_stays(fit):
         ("pad", (1, 9), r"^a\.png: is 2x3 \(HxW\), too large to be padded to 1x9; choose --fit resize"),
     ],
 )
-def test_a_picture_that_does_not_fit_is_named(fit, size, message):
+def test_an_image_that_does_not_fit_is_named(fit, size, message):
     with pytest.raises(DataError, match=message):
         Preprocessing(fit=fit).fitted(PIXELS, size, "a.png")
 

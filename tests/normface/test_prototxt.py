@@ -76,6 +76,7 @@ def test_every_net_is_read_without_a_warning(name, phase):
     assert ("accuracy" in net.outputs) == (trains and phase == "test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_two_iterations_of_training(name):
     """Every blob that learns gets a gradient, and two small steps against it lower the loss."""
@@ -287,14 +288,14 @@ def test_a_solver_runs(name):
 
 
 def test_the_digits_are_learned_from_the_disk(tmp_path, monkeypatch, capsys):
-    """As a user would: the pictures that the demo writes, the solver in its folder, ``normface train``."""
+    """As a user would: the images that the demo writes, the solver in its folder, ``normface train``."""
     monkeypatch.syspath_prepend(str(DIGITS))
     digits = importlib.import_module("digits")
     for name in ("center_solver", "center_train_test"):
         text = (FOLDER / f"digits/{name}.prototxt").read_text()
         text = text.replace("max_iter: 700", "max_iter: 60").replace("test_interval: 100", "test_interval: 60")
         (tmp_path / f"{name}.prototxt").write_text(text)
-    digits.write_pictures(tmp_path / "data")
+    digits.write_images(tmp_path / "data")
     assert len((tmp_path / "data/val.txt").read_text().splitlines()) == 4 * 35  # test_iter batches of the TEST phase
     monkeypatch.chdir(tmp_path)
     assert normface.cli.main.main(["train", "--solver", "center_solver.prototxt"]) == 0
@@ -304,6 +305,7 @@ def test_the_digits_are_learned_from_the_disk(tmp_path, monkeypatch, capsys):
     assert trained.outputs == ["fc5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MIRRORED)
 def test_a_mirrored_feature_is_made_of_two_plain_ones(name):
     plain = load(f"{name.split('/')[0]}/deploy")

@@ -196,7 +196,7 @@ class Found:
         offsets = np.array([[-8, -9], [8, -9], [0, 0], [-7, 10], [7, 10]], np.float32)
         self.landmarks = middle + offsets
 
-    def detect(self, picture):
+    def detect(self, image):
         return self
 
 
@@ -252,7 +252,7 @@ class TestFaceReader:
         np.testing.assert_allclose(FaceReader(extractor, None).read(path).feature, by_hand, atol=2)
 
     def test_refusals(self, extractor, tmp_path):
-        (tmp_path / "text.png").write_text("no picture")
+        (tmp_path / "text.png").write_text("no image")
         for path, message in (
             (tmp_path / "missing.png", r"missing\.png: No such file"),
             (tmp_path / "text.png", r"text\.png: is no JPEG"),

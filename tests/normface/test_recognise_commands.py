@@ -77,7 +77,7 @@ class TestCompare:
 
     def test_errors(self, net, photos, tmp_path, capsys):
         a, b, _ = photos
-        (tmp_path / "text.jpg").write_text("no picture")
+        (tmp_path / "text.jpg").write_text("no image")
         given = ("--threshold", "0.3")
         for arguments, message in (
             ((a, b, *model(net)), "no threshold is known for this model"),
@@ -88,7 +88,7 @@ class TestCompare:
             ((a, tmp_path / "text.jpg", *model(net), *given), "text.jpg: is no JPEG"),
             ((a, tmp_path / "no.jpg", *model(net), *given), "no.jpg: No such file or directory"),
             ((a, b, *model(net), "--threshold", "2"), "threshold 2.0: a cosine lies between -1 and 1"),
-            ((a, b, *model(net), *given, "--draw", tmp_path / "v.gif"), "v.gif: a picture is written as .png or .jpg"),
+            ((a, b, *model(net), *given, "--draw", tmp_path / "v.gif"), "v.gif: an image is written as .png or .jpg"),
             ((a, b, *model(net)[:-1], *given, "--mtcnn", tmp_path / "none"), "none"),
         ):
             assert message in refused(capsys, "compare", *arguments)

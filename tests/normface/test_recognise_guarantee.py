@@ -280,7 +280,7 @@ class TestThresholdFile:
 class TestEvaluate:
     @pytest.fixture
     def faces(self, tmp_path):
-        """Six people with two pictures each, and LFW's list of 6 genuine and 6 impostor pairs."""
+        """Six people with two images each, and LFW's list of 6 genuine and 6 impostor pairs."""
         lines = ["2 3"]
         for fold in range(2):
             people = range(3 * fold, 3 * fold + 3)
@@ -311,8 +311,8 @@ class TestEvaluate:
         assert code == 0 and f"wrote {tmp_path / 'face.toml'}: thresholds of this model" in out
         made = threshold_file.read(tmp_path / "face.toml")
         assert list(made.thresholds) == [0.5]  # a hundredth of six impostor pairs is none
-        pictures = [faces / "P0" / f"P0_000{i}.png" for i in (1, 2)]
-        call = ("compare", *pictures, *self.model(linear), "--aligned", "--far", "0.5")
+        images = [faces / "P0" / f"P0_000{i}.png" for i in (1, 2)]
+        call = ("compare", *images, *self.model(linear), "--aligned", "--far", "0.5")
         code, out, _ = said(capsys, *call)
         assert code == 0
         assert f"(false accepts 0.5, measured on LFW (12 pairs), {tmp_path / 'face.toml'})" in out

@@ -1,4 +1,4 @@
-"""``normface train`` from pictures on disk: what it prints and writes, Ctrl-C, a kill and what comes after."""
+"""``normface train`` from images on disk: what it prints and writes, Ctrl-C, a kill and what comes after."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ SOLVER = (
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """A folder with pictures whose upper or lower half is bright, the nets and the solver; one thread."""
+    """A folder with images whose upper or lower half is bright, the nets and the solver; one thread."""
     random = np.random.default_rng(0)
     for part, count in (("train", 20), ("test", 20)):
         lines = []
         for i in range(count):
-            picture = random.integers(0, 120, (8, 8), np.uint8)
+            image = random.integers(0, 120, (8, 8), np.uint8)
             half = slice(0, 4) if i % 2 else slice(4, 8)
-            picture[half] += 100
-            cv2.imwrite(str(tmp_path / f"{part}{i}.png"), picture)
+            image[half] += 100
+            cv2.imwrite(str(tmp_path / f"{part}{i}.png"), image)
             lines.append(f"{part}{i}.png {i % 2}\n")
         (tmp_path / f"{part}.txt").write_text("".join(lines))
     nets.write(tmp_path, NET)
@@ -229,7 +229,7 @@ def test_weights_or_a_snapshot_but_not_both(capsys):
     assert caught.value.code == 2 and "not allowed with argument" in capsys.readouterr().err
 
 
-def test_a_missing_picture_is_named_and_nothing_is_written(capsys, tmp_path):
+def test_a_missing_image_is_named_and_nothing_is_written(capsys, tmp_path):
     with open("train.txt", "a") as stream:
         stream.write("gone.png 1\n")
     assert main(["train", "--solver", "solver.prototxt"]) == 2

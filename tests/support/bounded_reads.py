@@ -41,12 +41,12 @@ def readings(wanted: list[tuple[str, Path]]) -> list[Reading]:
     return [Reading(**one) for one in json.loads(done.stdout)]
 
 
-def _pictures(path: Path) -> None:
+def _images(path: Path) -> None:
     from normface.data import open_reader  # which does not load torch
 
-    pictures = open_reader(path)
-    for index in range(min(len(pictures), 20)):
-        pictures.read(index)
+    images = open_reader(path)
+    for index in range(min(len(images), 20)):
+        images.read(index)
 
 
 def _hdf5(path: Path) -> None:
@@ -84,10 +84,10 @@ def _readers() -> dict[str, Any]:
         "hdf5": _hdf5,
         "idx": lambda path: read_idx(path, 3),
         "landmarks": read_landmarks,
-        "list": _pictures,
+        "list": _images,
         "mat": read_config,
         "pairs": read_pairs,
-        "pictures": _pictures,
+        "images": _images,
         "results": read_results,
         "solverstate": read_state,
         "splits": read_splits,

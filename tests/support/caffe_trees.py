@@ -72,7 +72,7 @@ class Tree:
         return {**os.environ, "PYTHONPATH": self.pythonpath, "GLOG_minloglevel": "2", "OPENBLAS_NUM_THREADS": "1"}
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """What a build needs and this machine lacks."""
 
 
@@ -82,7 +82,7 @@ def require(name: str) -> Tree:
         pytest.skip("needs real Caffe, which the fast tests leave out")
     try:
         return built(name)
-    except Missing as missing:
+    except MissingError as missing:
         if os.environ.get("CI"):
             pytest.fail(f"real Caffe ({name}) can't be built here: {missing}")
         pytest.skip(f"real Caffe ({name}) can't be built here: {missing}")
@@ -90,7 +90,7 @@ def require(name: str) -> Tree:
 
 @functools.cache
 def built(name: str) -> Tree:
-    """Raises Missing, and RuntimeError with the compiler's last lines where a build fails."""
+    """Raises MissingError, and RuntimeError with the compiler's last lines where a build fails."""
     with lock(name):
         ensure_packages()
         source = sources(name)
@@ -110,7 +110,7 @@ def lock(name: str):
         CACHE.mkdir(parents=True, exist_ok=True)
         handle = open(CACHE / f"{name}.lock", "w")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise Missing(f"its cache cannot be written ({error}); name another folder by NORMFACE_CACHE") from error
+        raise MissingError(f"its cache cannot be written ({error}); name another folder by NORMFACE_CACHE") from error
     with handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -127,7 +127,7 @@ def sources(name: str) -> Path:
         result = run([*command, "--dest", str(folder), f"brocolli-caffe=={version}"])
         archives = list(folder.glob("*.tar.gz"))
         if result.returncode or not archives:
-            raise Missing(f"the package brocolli-caffe {version} can't be downloaded: {tail(result.stdout, 3)}")
+            raise MissingError(f"the package brocolli-caffe {version} can't be downloaded: {tail(result.stdout, 3)}")
         with tarfile.open(archives[0]) as archive:
             archive.extractall(folder / "unpacked", filter="data")
         (folder / "archive.sha256").write_text(hashlib.sha256(archives[0].read_bytes()).hexdigest())
@@ -136,12 +136,12 @@ def sources(name: str) -> Path:
 
 
 def ensure_packages(asked: bool = False) -> None:
-    """Raise Missing where packages are; install them where that is asked for, or in CI."""
+    """Raise MissingError where packages are; install them where that is asked for, or in CI."""
     missing = [package for package in PACKAGES if not installed(package)]
     if not missing:
         return
     if not (asked or os.environ.get("CI")):
-        raise Missing(f"it needs {' '.join(missing)}; make caffe-packages installs them")
+        raise MissingError(f"it needs {' '.join(missing)}; make caffe-packages installs them")
     apt = shutil.which("apt-get")
     if apt and os.geteuid() == 0:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -149,7 +149,7 @@ def ensure_packages(asked: bool = False) -> None:
         run([apt, "install", "-y", "-qq", "--no-install-recommends", *missing], env=environment)
         missing = [package for package in missing if not installed(package)]
     if missing:
-        raise Missing(f"install {' '.join(missing)}")
+        raise MissingError(f"install {' '.join(missing)}")
 
 
 def interpreter() -> str:
@@ -170,14 +170,14 @@ def interpreter() -> str:
         ):
             result = run(command)
             if result.returncode:
-                raise Missing(f"a Python for pycaffe: {tail(result.stdout, 3)}")
+                raise MissingError(f"a Python for pycaffe: {tail(result.stdout, 3)}")
         (environment / "complete").touch()
     return str(python)
 
 
 def installed(package: str) -> bool:
     if shutil.which("dpkg-query") is None:
-        raise Missing("only Debian's packages are known here, and this is no Debian")
+        raise MissingError("only Debian's packages are known here, and this is no Debian")
     result = run(["dpkg-query", "--show", "--showformat=${db:Status-Status}", package])
     return result.stdout == "installed"
 
@@ -221,7 +221,8 @@ def tail(text: str, lines: int) -> str:
 def layers_digest() -> str:
     """Of everything in the repository that goes into a build."""
     layers = [path for path in sorted((REPOSITORY / "caffe_layers").rglob("*")) if path.suffix in BUILT_FROM]
-    tests = sorted((REPOSITORY / "tests" / "caffe_layers").glob("test_*_layer.cpp"))
+    folder = REPOSITORY / "tests" / "caffe_layers"
+    tests = sorted([*folder.glob("test_*_layer.cpp"), *folder.glob("*.hpp")])
     return digest_of(REPOSITORY / "CMakeLists.txt", *layers, *tests)
 
 
@@ -240,7 +241,7 @@ def main() -> int:
     for name in VERSIONS:
         try:
             print(f"real Caffe ({name}): {built(name).folder}", flush=True)
-        except Missing as missing:
+        except MissingError as missing:
             print(f"real Caffe ({name}) can't be built here: {missing}", file=sys.stderr)
             if os.environ.get("CI"):
                 return 1
@@ -248,4 +249,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted; what is built so far is kept, and the next call goes on from there", file=sys.stderr)
+        sys.exit(130)

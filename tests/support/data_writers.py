@@ -1,6 +1,6 @@
 """Small data sets of every format that normface.data reads, written by other means than the code under test.
 
-LMDBs come from the lmdb package, Datums and RecordIO from their formats' descriptions, pictures from OpenCV.
+LMDBs come from the lmdb package, Datums and RecordIO from their formats' descriptions, images from OpenCV.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import lmdb
 import numpy as np
 
 
-def picture(seed: int, height: int = 12, width: int = 10, channels: int = 3) -> np.ndarray:
+def random_image(seed: int, height: int = 12, width: int = 10, channels: int = 3) -> np.ndarray:
     """Random pixels, uint8 (H, W, channels) in BGR."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
 
@@ -26,9 +26,9 @@ def encoded(pixels: np.ndarray, suffix: str = ".png") -> bytes:
     return raw.tobytes()
 
 
-def write_pictures(folder: Path, names: Sequence[str], **size: int) -> list[np.ndarray]:
-    """Pictures of those names, which are numbered from 0 (the seed); returns their pixels."""
-    pixels = [picture(seed, **size) for seed in range(len(names))]
+def write_images(folder: Path, names: Sequence[str], **size: int) -> list[np.ndarray]:
+    """Images of those names, which are numbered from 0 (the seed); returns their pixels."""
+    pixels = [random_image(seed, **size) for seed in range(len(names))]
     for name, array in zip(names, pixels, strict=True):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def tagged(number: int, value: int) -> bytes:
 
 
 def datum(planes: np.ndarray | bytes, label: int, encoded: bool = False) -> bytes:
-    """A Datum of uint8 or float32 planes (C, H, W), or of an encoded picture's bytes."""
+    """A Datum of uint8 or float32 planes (C, H, W), or of an encoded image's bytes."""
     out = b""
     if isinstance(planes, np.ndarray):
         out += b"".join(tagged(number, side) for number, side in enumerate(planes.shape, 1))
@@ -73,7 +73,7 @@ def write_lmdb(folder: Path, values: Mapping[bytes, bytes] | Sequence[bytes]) ->
 
 
 def image_record(label: float | Sequence[float], number: int, raw: bytes) -> bytes:
-    """IRHeader (flag, label, id, id2) and the picture; several labels follow the header, their count is the flag."""
+    """IRHeader (flag, label, id, id2) and the image; several labels follow the header, their count is the flag."""
     if isinstance(label, (int, float)):
         return struct.pack("<IfQQ", 0, label, number, 0) + raw
     return struct.pack("<IfQQ", len(label), 0.0, number, 0) + np.array(label, "<f4").tobytes() + raw

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import onnxruntime
-from caffeport.operators.onnx_tensor import Inference, Node, UnknownShape
+from caffeport.operators.onnx_tensor import Inference, Node, UnknownShapeError
 from caffeport.to_onnx.export import Graph
 
 BY_NUMBERS = {"NonZero", "NonMaxSuppression", "Compress"}
@@ -56,7 +56,7 @@ def rule_of(node: Node, doubled: bool = False) -> list[tuple[tuple[int, ...], np
     """What the node's rule says of its outputs, whatever the net declares; None where only the numbers tell."""
     try:
         shapes = node.rule.shapes(Inference(node, doubled))
-    except UnknownShape as error:
+    except UnknownShapeError as error:
         assert "depends on numbers" in str(error)
         return None
     return list(zip(shapes, node.rule.dtypes(node), strict=True))

@@ -101,7 +101,7 @@ def published(job, scratch):
         phases = [rule.phase for rule in layer.include if rule.HasField("phase")]
         if layer.type in DATA_LAYERS or (phases and caffe_pb2.TRAIN not in phases):
             continue
-        if layer.type == "Input":  # of a deploy net, for a hundred pictures
+        if layer.type == "Input":  # of a deploy net, for a hundred images
             layer.input_param.shape[0].dim[0] = 2
         kept.append(layer)
         for name in layer.bottom:  # a layer may be in place on a blob that the text does not make

@@ -282,7 +282,7 @@ def stub_layers(folder: Path) -> tuple[Path, Path]:
         make(
             source, {header: f"class {name}Layer {{\n}};\n", code: f"{made};\n", **dict.fromkeys(cuda, "// kernels\n")}
         )
-        make(tests, {Path(layer.test).name: f"// test of {layer.type}\n"})
+        make(tests, {Path(path).name: f"// {Path(path).name}\n" for path in layer.tests})
     return source, tests
 
 

@@ -18,6 +18,18 @@ def add_debug(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+def add_layers(parser: argparse.ArgumentParser) -> None:
+    """Add --layers: files with operators of the user's own."""
+    parser.add_argument(
+        "--layers",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="MY.py",
+        help="a Python file with operators of your own (repeatable); it is run",
+    )
+
+
 def finite(text: str) -> float:
     """A number; neither NaN nor infinite."""
     try:
@@ -91,7 +103,7 @@ def check_model(net: str | Path | None, weights: str | Path | None) -> None:
 
 
 def _is_binary(path: str | Path) -> bool | None:
-    """Whether a file begins with bytes that no text has; None of what cannot be read."""
+    """Return whether a file begins with bytes that no text has; None of what cannot be read."""
     try:
         with open(path, "rb") as stream:
             return any(byte < 9 for byte in stream.read(4096))
@@ -110,5 +122,5 @@ def check_readable(*paths: Path | None) -> None:
 
 
 def is_weights(path: Path) -> bool:
-    """Whether a path has the ending of a file of weights."""
+    """Return whether a path has the ending of a file of weights."""
     return str(path).lower().endswith(_WEIGHTS)

@@ -1,29 +1,34 @@
-"""What every command line of this distribution shares: exit codes, one-line errors, tables."""
+"""The parts that every command line of this distribution shares: exit codes, one-line errors, tables."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
+import re
+import shlex
+import shutil
 import sys
 import warnings
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any
 
 from ..errors import CaffeportError, CaffeportWarning, WeightsWarning, one_line
+from ..table import Table, text_table
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-LONGEST_CELL = 1000  # characters of a table
 
 
 def run(program: str, options: argparse.Namespace) -> int:
     """Call ``options.run(options)``; errors become one line that starts with the program's name, and exit code 2.
 
-    With ``options.debug`` the traceback is shown instead.
+    With ``options.debug`` the traceback is shown instead. ``options.notes`` holds what warnings have said so far.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
-    warnings.showwarning = _notes(program, quiet=getattr(options, "quiet", False))
+    options.notes = []
+    warnings.showwarning = _notes(program, options.notes, quiet=getattr(options, "quiet", False))
     for category in (CaffeportWarning, WeightsWarning):
         warnings.simplefilter("always", category)
     if options.debug:
@@ -45,17 +50,29 @@ def run(program: str, options: argparse.Namespace) -> int:
     return BAD_INPUT
 
 
+def as_options(text: str) -> str:
+    """A message's hints at Python's ``outputs=["a"]`` as the option that the command line has in its place."""
+
+    def option(match: re.Match[str]) -> str:
+        names = re.findall(r'"([^"]*)"', match[1]) or ["BLOB"]
+        return " ".join(f"--output {name if name == 'BLOB' else shlex.quote(name)}" for name in names)
+
+    return re.sub(r"outputs=\[([^\]]*)\]", option, text)
+
+
 def complain(program: str, problem: str) -> None:
-    line = " ".join(problem.split())
+    line = as_options(" ".join(problem.split()))
     # A file's names may hold escape sequences, which a terminal would obey.
     shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
     print(f"{program}: error: {shown}", file=sys.stderr)
 
 
-def _notes(program: str, quiet: bool) -> Any:
+def _notes(program: str, notes: list[str], quiet: bool) -> Any:
     def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
-        if not quiet and issubclass(category, (CaffeportWarning, WeightsWarning)):
-            print(f"{program}: note: {one_line(str(message), 3000)}", file=sys.stderr)
+        if issubclass(category, (CaffeportWarning, WeightsWarning)):
+            notes.append(one_line(as_options(str(message)), 3000))
+            if not quiet:
+                print(f"{program}: note: {notes[-1]}", file=sys.stderr)
 
     return show
 
@@ -66,29 +83,23 @@ def tell(options: argparse.Namespace, text: str) -> None:
         print(text)
 
 
-def print_table(headings: Sequence[str], lines: Sequence[tuple[str, ...]], whole: set[str]) -> None:
-    """Columns in ``whole`` (numbers, verdicts) are never cut; names give way on a narrow terminal."""
+@contextlib.contextmanager
+def busy(options: argparse.Namespace, what: str) -> Iterator[None]:
+    """Show on a terminal that the work goes on, and for how long; elsewhere, and with ``--quiet``, nothing."""
+    if options.quiet or not sys.stderr.isatty():
+        yield
+        return
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    lines = [tuple(one_line(cell, LONGEST_CELL) for cell in line) for line in lines]
-    widths = [max(len(cell) for cell in column) for column in zip(headings, *lines, strict=True)]
-    console = Console(width=None if sys.stdout.isatty() else sum(widths) + 2 * len(widths))
-    # Off a terminal a line is as long as it has to be, so that other programs find one row a line.
-    excess = sum(widths) + 2 * (len(widths) - 1) - console.width
-    while excess > 0:
-        names = [i for i, heading in enumerate(headings) if heading not in whole and widths[i] > 8]
-        if not names:  # rather wrapped by the terminal than cut
-            console = Console(width=sum(widths) + 2 * len(widths))
-            break
-        widths[max(names, key=lambda i: widths[i])] -= 1
-        excess -= 1
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, width in zip(headings, widths, strict=True):
-        justify: Literal["left", "right"] = "right" if heading in whole and heading else "left"
-        table.add_column(heading, justify=justify, no_wrap=True, overflow="ellipsis", width=width)
-    for line in lines:
-        style = "red" if line[0] == "DIFFERS" else ""
-        table.add_row(*(Text(cell, style=style) for cell in line))
-    console.print(table)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(what)
+        yield
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as the terminal, or, off a terminal, as wide as it has to be; see text_table."""
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
+    print(text_table(table, width, color=terminal), end="")

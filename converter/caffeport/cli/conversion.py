@@ -1,4 +1,4 @@
-"""What ``caffeport convert`` does: all files of a conversion, or none of them."""
+"""The work of ``caffeport convert``: all files of a conversion, or none of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 from ..errors import CaffeportError
 from ..files import replacing_path, same_file
 from ..graph.net import Net
+from ..graph.results import Exported
+from ..graph.walk import inference_values
 from ..lazy import require
 from ..to_torch.file import FORMATS, check_format, save_torch
 from ..to_torch.source.name import check_source_name
@@ -69,11 +71,13 @@ def convert(
     rgb: bool = False,
     external_data: bool | None = None,
     python: Path | None = None,
-) -> tuple[list[Path], list[str], list[str]]:
+) -> tuple[list[Path], Exported]:
     """Write the files that have a name; returns those names, and the ONNX file's inputs and outputs (else the net's).
 
-    Where one fails, none is written. A safetensors file beside ``python`` has the keys of its source, not Caffe's.
+    Where one fails, none is written. A safetensors file beside ``python`` has the keys of its source, not Caffe's. A
+    program for torch ends, as the ONNX file does, before losses and metrics.
     """
+    ends, left_out = inference_values(net)
     common: dict[str, Any] = {"outputs": outputs, "mean": mean, "scale": scale, "rgb": rgb}
     common["dynamic_batch"] = dynamic_batch
     with ExitStack() as stack:
@@ -88,9 +92,11 @@ def convert(
                 weights = None
         if torch is not None and torch != weights:  # beside its place until the ONNX file is in its own
             waiting = stack.enter_context(replacing_path(torch))
-            save_torch(net, waiting, ending=check_format(torch), **common)
+            cut = {"outputs": [value.name for value in ends]} if outputs is None and left_out else {}
+            save_torch(net, waiting, ending=check_format(torch), **common | cut)
         if onnx is not None:
-            inputs, made = net.to_onnx(onnx, opset=opset, fold=fold, external_data=external_data, **common)
+            exported = net.to_onnx(onnx, opset=opset, fold=fold, external_data=external_data, **common)
         else:
-            inputs, made = net.inputs, list(outputs or net.outputs)
-    return list(dict.fromkeys(path for path in (onnx, torch, python, weights) if path is not None)), inputs, made
+            exported = Exported(net.inputs, list(outputs or net.outputs))
+    paths = (onnx, torch, python, weights)
+    return list(dict.fromkeys(path for path in paths if path is not None)), exported

@@ -190,7 +190,7 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _numbers_in(words: Sequence[str]) -> int:
-    """How many of the first words belong to an option of numbers: the first, and those up to the last number.
+    """Return how many of the first words belong to an option of numbers: the first, and those up to the last number.
 
     Options and paths end them, and words behind the last number are something else, a net's name perhaps.
     """
@@ -205,7 +205,7 @@ def _numbers_in(words: Sequence[str]) -> int:
 
 
 def _pairs_in(words: Sequence[str]) -> int:
-    """How many of the first words belong to an option of KEY=VALUE: the first, and all KEY=VALUE behind it."""
+    """Return how many of the first words belong to an option of KEY=VALUE: the first, and all KEY=VALUE behind it."""
     count = 0
     while count < len(words) and (_KEY_VALUE.match(words[count]) or (count == 0 and not words[0].startswith("-"))):
         count += 1

@@ -49,7 +49,8 @@ def read(path: str | Path) -> Caffemodel:
     except CaffemodelError:
         # Only now: the first bytes of a good file may all be printable (a tag, a length, a name).
         if _is_text(data[:1024]):
-            problem = "is text; expected binary weights (.caffemodel). Are NET and WEIGHTS swapped?"
+            problem = "is text; expected binary weights (.caffemodel). Are NET and WEIGHTS swapped? Weights as text "
+            problem += "become binary by: caffeport upgrade OLD NEW.caffemodel"
             raise CaffemodelError(f"{path}: {problem}") from None
         raise
 
@@ -273,9 +274,9 @@ def write(
     with replacing(path) as stream:
         stream.write(wire.delimited(_NET_NAME, to_bytes(name)))
         for layer_name, layer_type, bottoms, tops, arrays in layers:
-            start = wire.delimited(_LAYER_NAME, to_bytes(layer_name)) + wire.delimited(
-                _LAYER_TYPE, to_bytes(layer_type)
-            )
+            start = wire.delimited(_LAYER_NAME, to_bytes(layer_name))
+            if layer_type:  # HDF5 weights tell none
+                start += wire.delimited(_LAYER_TYPE, to_bytes(layer_type))
             start += b"".join(wire.delimited(_LAYER_BOTTOM, to_bytes(bottom)) for bottom in bottoms)
             start += b"".join(wire.delimited(_LAYER_TOP, to_bytes(top)) for top in tops)
             heads = [blob_header(array.shape) for array in arrays]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +15,17 @@ _FLOOR, _GROWTH = 32 << 20, 20
 """Bytes that all blobs may take: 32 MiB, and 20 times the file. Caffe writes them unpacked; floats shrink to a half."""
 
 
-def read_hdf5(path: Path) -> Caffemodel:
-    """Read the file whole; raises MissingDependencyError without h5py."""
+def _h5py(path: Path) -> Any:
     try:
         import h5py
     except ImportError as error:
         raise MissingDependencyError(f"{path}: HDF5 weights need h5py; install it: pip install h5py") from error
+    return h5py
+
+
+def read_hdf5(path: Path) -> Caffemodel:
+    """Read the file whole; raises MissingDependencyError without h5py."""
+    h5py = _h5py(path)
     blobs: dict[str, dict[int, Blob]] = {}
     room = _FLOOR + _GROWTH * path.stat().st_size
     try:
@@ -46,3 +53,28 @@ def read_hdf5(path: Path) -> Caffemodel:
             )
     layers = [StoredLayer(name, "", [found[i] for i in sorted(found)]) for name, found in blobs.items()]
     return Caffemodel(str(path), "", layers)
+
+
+def write_hdf5(path: Path, layers: Iterable[tuple[str, str, Sequence[Blob]]]) -> None:
+    """Write (name, type, blobs) layers to the open place ``path`` as Caffe's Net::ToHDF5 does.
+
+    Caffe compares shapes axis by axis there, so blobs of the old form with four axes get as many as today's layers
+    give them. Raises MissingDependencyError without h5py.
+    """
+    h5py = _h5py(path)
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        for name, kind, blobs in layers:
+            group = data.create_group(name)
+            for index, blob in enumerate(blobs):
+                group.create_dataset(str(index), data=blob.array().reshape(_axes_of_today(kind, index, blob)))
+
+
+def _axes_of_today(kind: str, index: int, blob: Blob) -> tuple[int, ...]:
+    """The shape without the axes of 1 that old files put in front: a bias has one axis, an inner product two."""
+    if not blob.legacy:
+        return blob.shape
+    axes = {"InnerProduct": 2, "Embed": 2, "Convolution": 4, "Deconvolution": 4}.get(kind, 0) if index == 0 else 1
+    least = axes or (1 if blob.shape[:3] == (1, 1, 1) else 4)
+    extra = min(4 - least, next((at for at, size in enumerate(blob.shape) if size != 1), 3))
+    return blob.shape[extra:]

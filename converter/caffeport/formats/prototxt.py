@@ -141,18 +141,18 @@ class _Parser:
 
     def _tokens(self, text: str) -> Iterator[tuple[str, str, int, int]]:
         position, line, start = 0, 1, 0
-        while position < len(text):
-            match = _TOKEN.match(text, position)
-            if match is None:
-                raise self._error(f"unexpected character {text[position]!r}", line, position - start + 1)
-            kind, token = str(match.lastgroup), match.group()
-            if kind != "space":
-                yield kind, token, line, position - start + 1
-            newlines = token.count("\n")
-            if newlines:
+        for match in _TOKEN.finditer(text):  # which would pass over what no token matches
+            begin, end = match.span()
+            if begin != position:
+                break
+            position = end
+            if match.lastgroup != "space":
+                yield match.lastgroup or "", match.group(), line, begin - start + 1
+            elif newlines := text.count("\n", begin, end):  # no other token has any
                 line += newlines
-                start = position + token.rfind("\n") + 1
-            position = match.end()
+                start = text.rfind("\n", begin, end) + 1
+        if position < len(text):
+            raise self._error(f"unexpected character {text[position]!r}", line, position - start + 1)
         yield "end", "the end of the file", line, position - start + 1
 
     def _error(self, problem: str, line: int | None = None, column: int | None = None) -> PrototxtError:

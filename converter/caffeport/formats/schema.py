@@ -2,7 +2,7 @@
 
 Field types: ``int``, ``float``, ``bool``, ``str``, an ``Enum`` (members named and numbered as in
 caffe.proto), another such dataclass, ``X | None`` for "unset is different from the default", and
-``list[X]`` for repeated fields.
+``list[X]`` for repeated fields, and ``Message`` for one whose content is for others to read.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import keyword
 import types
 import typing
+import warnings
 from typing import Any, TypeVar
 
-from ..errors import PrototxtError, did_you_mean, quoted
+from ..errors import CaffeportWarning, PrototxtError, did_you_mean, quoted
+from .no_effect import changes_nothing
 from .prototxt import Field, Message, Scalar
 
 T = TypeVar("T")
@@ -24,12 +27,24 @@ class Word(str):
     """A field whose value changes nothing here (``engine``): any word, string or number will do."""
 
 
+def tell_ignored(message: Message, entry: Field, title: str) -> None:
+    """Tell, as a CaffeportWarning with file:line:column, that a field of the message is ignored."""
+    warnings.warn(
+        f'{message.where(entry)}: ignored the unknown field "{entry.name}" of {title}',
+        CaffeportWarning,
+        stacklevel=4,
+    )
+
+
 _BOOLS = {"true": True, "t": True, "True": True, "1": True, "false": False, "f": False, "False": False, "0": False}
 
 
 @functools.cache
 def field_types(cls: type) -> dict[str, tuple[Any, bool]]:
-    """{field name: (type of one value, repeated?)} of a schema dataclass."""
+    """{field name: (type of one value, repeated?)} of a schema dataclass.
+
+    A field whose name is a word of Python's has an underscore behind it in the dataclass (``lambda_``).
+    """
     hints = typing.get_type_hints(cls)
     resolved = {}
     for entry in dataclasses.fields(cls):
@@ -38,21 +53,34 @@ def field_types(cls: type) -> dict[str, tuple[Any, bool]]:
             kind, repeated = typing.get_args(kind)[0], True
         elif isinstance(kind, types.UnionType):
             kind = next(arg for arg in typing.get_args(kind) if arg is not types.NoneType)
-        resolved[entry.name] = (kind, repeated)
+        resolved[_text_name(entry.name)] = (kind, repeated)
     return resolved
+
+
+def _text_name(attribute: str) -> str:
+    """The field's name in a text; one that is a word of Python's own has an underscore behind it (``lambda_``)."""
+    return attribute[:-1] if keyword.iskeyword(attribute[:-1]) else attribute
+
+
+def _attribute(name: str) -> str:
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = False) -> T:
     """The message as an instance of ``cls``.
 
     Raises PrototxtError, with file:line:column, for a field that ``cls`` lacks (unless
-    ``allow_unknown``), a value of the wrong type, or a single field given twice.
+    ``allow_unknown``), a value of the wrong type, or a single field given twice. Every field that is
+    ignored on the way is told as a CaffeportWarning; those of ``no_effect`` are passed over silently.
     """
     known = field_types(cls)  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for entry in message.fields:
         if entry.name not in known:
+            if changes_nothing(title, entry.name):
+                continue
             if allow_unknown:
+                tell_ignored(message, entry, title)
                 continue
             raise PrototxtError(
                 f'{message.where(entry)}: {title} has no field "{entry.name}"{did_you_mean(entry.name, known)}; '
@@ -66,7 +94,7 @@ def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = 
             raise PrototxtError(f'{message.where(entry)}: "{entry.name}" is given twice in {title}')
         else:
             values[entry.name] = value
-    return cls(**values)
+    return cls(**{_attribute(name): value for name, value in values.items()})
 
 
 def _value(message: Message, entry: Field, kind: Any, title: str, allow_unknown: bool) -> Any:
@@ -74,7 +102,11 @@ def _value(message: Message, entry: Field, kind: Any, title: str, allow_unknown:
         found = "a message" if isinstance(entry.value, Message) else quoted(entry.value.text)
         return PrototxtError(f'{message.where(entry)}: "{entry.name}" expects {expected}, got {found}')
 
-    if dataclasses.is_dataclass(kind):
+    if kind is Message:
+        if not isinstance(entry.value, Message):
+            raise wrong("a message { ... }")
+        return entry.value
+    if hasattr(kind, "__dataclass_fields__"):  # dataclasses.is_dataclass, which takes three times as long
         if not isinstance(entry.value, Message):
             raise wrong("a message { ... }")
         return decode(entry.value, typing.cast(type, kind), title=entry.name, allow_unknown=allow_unknown)
@@ -102,6 +134,11 @@ def _value(message: Message, entry: Field, kind: Any, title: str, allow_unknown:
         return _int(text) if kind is int else _float(text)
     except ValueError:
         raise wrong("a whole number" if kind is int else "a number") from None
+
+
+def scalar_of(text: str, kind: type) -> bool | int | float:
+    """What a field's text means as a bool, int or float; raises KeyError or ValueError for what is none."""
+    return _BOOLS[text] if kind is bool else _int(text) if kind is int else _float(text)
 
 
 def _int(text: str) -> int:

@@ -48,10 +48,19 @@ class Blob:
         return joined.reshape(self.shape)
 
     def fits(self, shape: Shape) -> bool:
-        """Caffe's Blob::ShapeEquals: legacy shapes compare with leading ones dropped."""
-        if not self.legacy:
-            return self.shape == tuple(shape)
-        return len(shape) <= 4 and self.shape == (1,) * (4 - len(shape)) + tuple(shape)
+        """Whether a blob of ``shape`` can be meant: the same, or one of the two has axes of 1 around the other.
+
+        Caffe's Blob::ShapeEquals allows that for leading axes of a legacy shape alone; converters and forks write
+        a bias as 1x1x1xN or Nx1x1x1 in today's form too. Shapes of as many axes have to be the same: 1x4 and 4x1 are
+        two inner products.
+        """
+        short, long = sorted((self.shape, tuple(shape)), key=len)
+        if len(short) == len(long):
+            return short == long
+        return any(
+            long == (1,) * before + short + (1,) * (len(long) - len(short) - before)
+            for before in range(len(long) - len(short) + 1)
+        )
 
 
 @dataclass(slots=True)

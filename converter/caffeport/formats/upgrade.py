@@ -6,7 +6,12 @@ names, types and blobs matter, so they need no more than the two tables of type 
 
 from __future__ import annotations
 
-from ..errors import PrototxtError, did_you_mean, quoted
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from ..errors import CaffeportWarning, PrototxtError, did_you_mean, quoted
 from .prototxt import Field, Message, Scalar
 
 _V1_ENUM = {
@@ -24,6 +29,11 @@ _V1_ENUM = {
     "SPLIT": (22, "Split"), "SLICE": (33, "Slice"), "TANH": (23, "TanH"), "WINDOW_DATA": (24, "WindowData"),
     "THRESHOLD": (31, "Threshold"),
 }  # fmt: skip
+_WORDS = {"prelu": "PReLU", "roi": "ROI", "elu": "ELU", "selu": "SeLU", "spp": "SPP", "lstm": "LSTM", "rnn": "RNN",
+          "bn": "BN", "bnll": "BNLL", "lrn": "LRN", "mvn": "MVN", "relu": "ReLU", "tanh": "TanH", "hdf5": "HDF5",
+          "crf": "CRF", "psroi": "PSROI"}  # fmt: skip
+"""Words of forks' V1 types that their V2 names do not write with one capital."""
+
 V1_TYPES = {name: v2 for name, (_, v2) in _V1_ENUM.items()}
 V1_TYPES_BY_NUMBER = dict(_V1_ENUM.values())
 
@@ -84,11 +94,17 @@ _V0_FIELDS: dict[str, dict[str, tuple[str, str]]] = {
     "det_context_pad": _everywhere({"WindowData": "window_data_param"}, "context_pad"),
     "det_crop_mode": _everywhere({"WindowData": "window_data_param"}, "crop_mode"),
     "hdf5_output_param": {"HDF5Output": ("", "hdf5_output_param")},
+    "new_num": {},
+    "new_channels": {},
 }
 
 
-def upgrade(net: Message) -> Message:
-    """The net as V2 text: ``layer`` messages only, inputs as Input layers. Changes ``net`` in place."""
+def upgrade(net: Message, known_types: Iterable[str] = ()) -> Message:
+    """The net as V2 text: ``layer`` messages only, inputs as Input layers. Changes ``net`` in place.
+
+    known_types: V2 types of forks, to spell those V1 types as they do that BVLC's enum lacks.
+    """
+    spelled = {name.lower(): name for name in known_types}
     if net.has("layers"):
         if net.has("layer"):
             raise PrototxtError(f'{net.where()}: a net has either "layer" or "layers" entries, not both')
@@ -96,7 +112,7 @@ def upgrade(net: Message) -> Message:
         for entry in net.fields:
             if entry.name == "layers":
                 entry.name = "layer"
-                _from_v1(_message(net, entry))
+                _from_v1(_message(net, entry), spelled)
     for entry in net.named("layer"):
         layer = _message(net, entry)
         _move_transform_fields(layer)
@@ -107,6 +123,31 @@ def upgrade(net: Message) -> Message:
                 spec.add("decay_mult", 0)
     _input_header(net)
     return net
+
+
+_SOLVER_TYPES = {
+    "SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad", "RMSPROP": "RMSProp", "ADADELTA": "AdaDelta",
+    "ADAM": "Adam",
+}  # fmt: skip
+"""In the order of the old enum's numbers."""
+
+
+def upgrade_solver(solver: Message) -> Message:
+    """The solver with its type as a string and the nets it holds as V2. Changes ``solver`` in place."""
+    for entry in solver.named("solver_type"):
+        if solver.has("type"):
+            raise PrototxtError(f'{solver.where(entry)}: give either "solver_type" or "type", not both')
+        name = entry.value.text if isinstance(entry.value, Scalar) else ""
+        if name.isdecimal() and int(name[:9]) < len(_SOLVER_TYPES):
+            name = list(_SOLVER_TYPES)[int(name[:9])]
+        if name not in _SOLVER_TYPES:
+            near = did_you_mean(name, _SOLVER_TYPES)
+            raise PrototxtError(f"{solver.where(entry)}: unknown solver_type {quoted(name)[1:-1]}{near}")
+        entry.name, entry.value = "type", Scalar(_SOLVER_TYPES[name], "string")
+    for name in ("net_param", "train_net_param", "test_net_param"):
+        for net in solver.messages(name):
+            upgrade(net)
+    return solver
 
 
 def _message(owner: Message, entry: Field) -> Message:
@@ -167,10 +208,16 @@ def _unfold_v0(layer: Message, inner: Message, kind: str) -> None:
             layer.fields.append(field)
         elif field.name == "type":
             layer.add("type", next(v1 for v1, v2 in V1_TYPES.items() if v2 == kind))
-        elif field.name not in _V0_FIELDS or kind not in _V0_FIELDS[field.name]:
+        elif field.name not in _V0_FIELDS:
             raise PrototxtError(
-                f'{inner.where(field)}: a V0 layer of type "{inner.text("type")}" has no field "{field.name}"'
-                f"{did_you_mean(field.name, _V0_FIELDS)}"
+                f'{inner.where(field)}: a V0 layer has no field "{field.name}"{did_you_mean(field.name, _V0_FIELDS)}'
+            )
+        elif kind not in _V0_FIELDS[field.name]:
+            warnings.warn(
+                f'{inner.where(field)}: "{field.name}" means nothing in a V0 layer of type "{inner.text("type")}"; '
+                "as in Caffe it is passed over",
+                CaffeportWarning,
+                stacklevel=5,
             )
         else:
             message, name = _V0_FIELDS[field.name][kind]
@@ -178,14 +225,31 @@ def _unfold_v0(layer: Message, inner: Message, kind: str) -> None:
             target.fields.append(Field(name, field.value, field.line, field.column))
 
 
-def _from_v1(layer: Message) -> None:
+def v1_type(name: str, spelled: Mapping[str, str] = MappingProxyType({})) -> str | None:
+    """The V2 name of a V1 type: its enum's name or number, a fork's in CamelCase; None for what can be neither.
+
+    spelled: {a V2 name in lower case: the name}, for types such as ROI_POOLING that CamelCase alone would misspell.
+    """
+    if name in V1_TYPES:
+        return V1_TYPES[name]
+    if name.isdecimal():
+        return V1_TYPES_BY_NUMBER.get(int(name[:9]))
+    words = name.lower().split("_")
+    return spelled.get("".join(words)) or "".join(map(_capital, words)) or None
+
+
+def _capital(word: str) -> str:
+    return _WORDS.get(word) or re.sub(r"\d[a-z]$", lambda end: end[0].upper(), word.capitalize())  # Convolution3D
+
+
+def _from_v1(layer: Message, spelled: Mapping[str, str]) -> None:
     for entry in layer.named("type"):
         if not isinstance(entry.value, Scalar):
             raise PrototxtError(f'{layer.where(entry)}: "type" expects a value')
         if entry.value.kind == "string":
             continue  # a V2 type in a "layers" entry: Caffe refuses it, but its meaning is plain
         name = entry.value.text
-        v2 = V1_TYPES.get(name) or next((v2 for number, v2 in _V1_ENUM.values() if str(number) == name), None)
+        v2 = v1_type(name, spelled)
         if v2 is None:
             raise PrototxtError(
                 f"{layer.where(entry)}: unknown V1 layer type {quoted(name)[1:-1]}{did_you_mean(name, V1_TYPES)}"

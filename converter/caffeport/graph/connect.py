@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from ..errors import NetError, PrototxtError, UnknownLayerError, did_you_mean
+from ..errors import CaffeportError, CaffeportWarning, NetError, PrototxtError, did_you_mean
 from ..formats.caffemodel import Caffemodel
-from ..formats.prototxt import Message
-from ..formats.schema import decode
+from ..formats.no_effect import LAYER, NET, changes_nothing
+from ..formats.prototxt import Field, Message
+from ..formats.schema import decode, tell_ignored
 from ..operators import message_schemas, registry
-from ..operators.base import LayerContext, Operator, Phase, Role, Shape
+from ..operators.base import LayerContext, LossParameter, Operator, Phase, Role, Shape
+from ..operators.data import TransformationParameter
+from ..operators.python_layer import operator_class
+from ..operators.unknown_data import UnknownData
 from .net import Layer, Value
-from .net_fields import LayerFields, NetFields, NetState
+from .net_fields import GENERIC_FIELDS, LayerFields, NetFields, NetState
 from .options import Options
+from .unknown import refuse_unknown, unknown_layers
 
-_GENERIC = frozenset(LayerFields.__dataclass_fields__)
+T = TypeVar("T")
 _SOLVER_FIELDS = {"base_lr", "lr_policy", "max_iter", "net", "train_net", "snapshot_prefix"}
 
 
@@ -32,10 +38,9 @@ def split(message: Message, options: Options) -> tuple[NetFields, list[Message]]
             layers.append(entry.value)
         else:
             own.fields.append(entry)
-    fields = decode(own, NetFields, title="a net", allow_unknown=options.allow_unknown_fields)
     if not layers:
         raise PrototxtError(f"{message.source}: holds no layers; expected the text of a net (.prototxt)")
-    return fields, layers
+    return decode(own, NetFields, title=NET, allow_unknown=options.allow_unknown_fields), layers
 
 
 def connect(
@@ -47,25 +52,40 @@ def connect(
     named = stored.by_name() if stored else {}
     shapes = {name: tuple(blob.shape for blob in layers[-1].blobs) for name, layers in named.items()}
     kept: list[tuple[Message, LayerFields]] = []
+    left_out: dict[str, tuple[Message, LayerFields]] = {}  # top: the layer of another phase that makes it
     for text in texts:
-        fields = _decode_generic(text, schemas, options)
+        fields = _decode_generic(text, options)
         if fields.include and fields.exclude:
             raise PrototxtError(f'{text.where()}: layer "{fields.name}" has include and exclude rules; give one kind')
         included = any(rule.met(state) for rule in fields.include)
         if included if fields.include else not any(rule.met(state) for rule in fields.exclude):
             kept.append((text, fields))
+        else:
+            left_out = dict.fromkeys(fields.top, (text, fields)) | left_out
     if not kept:
         raise NetError(f"{message.source}: no layer is left in the {state.phase.name} phase")
+    if unknown := unknown_layers((text for text, fields in kept if fields.type not in known), known):
+        refuse_unknown(unknown, known)
     current: dict[str, Value] = {}
     layers: list[Layer] = []
     wanted: dict[Layer, LayerFields] = {}
     later = {top: fields.name for _, fields in kept for top in fields.top}
     for text, fields in kept:
         for name in dict.fromkeys(name for name in fields.bottom if name not in current):
+            if name in current:
+                continue  # it came with another top of its data layer
+            source = None
             if name not in options.input_shapes:
-                _refuse_bottom(text, fields, name, current, later)
-            layers.append(_extra_input(known["Input"], name, state.phase))
-            current[name] = layers[-1].outputs[0]
+                if name not in left_out or name in later or options.reads_data:
+                    _refuse_bottom(text, fields, name, current, later)
+                maker, made = left_out[name]
+                _tell_left_out(text, fields, name, made)
+                if not {*current, *later}.intersection(made.top):
+                    source = _data_layer(maker, made, known, schemas, state.phase, options)
+            layers.append(source or _extra_input(known["Input"], name, state.phase))
+            if name not in options.input_shapes and source is None:
+                layers[-1].maker = _maker(maker, made, known, schemas, state.phase, current, options)
+            current.update((value.name, value) for value in layers[-1].outputs)
         op = _layer_op(text, fields, known, schemas, state.phase, shapes, options)
         layer = Layer(fields.name, fields.type, op, [current[name] for name in fields.bottom], text=text)
         for value in layer.inputs:
@@ -105,6 +125,55 @@ def _refuse_bottom(
     )
 
 
+def _tell_left_out(text: Message, fields: LayerFields, name: str, maker: LayerFields) -> None:
+    warnings.warn(
+        f'{text.where()}: bottom "{name}" of layer "{fields.name}" is made by layer "{maker.name}" ({maker.type}), '
+        "which this phase leaves out; it is an input here",
+        CaffeportWarning,
+        stacklevel=5,
+    )
+
+
+def _data_layer(
+    text: Message,
+    fields: LayerFields,
+    known: Mapping[str, type[Operator]],
+    schemas: Mapping[str, list[type]],
+    phase: Phase,
+    options: Options,
+) -> Layer | None:
+    """The layer if it is a data layer, whose tops are inputs, else None."""
+    operator = operator_class(text, known)
+    if fields.bottom or (operator is not None and operator.role is not Role.DATA):
+        return None
+    layer = Layer(fields.name, fields.type, _layer_op(text, fields, known, schemas, phase, {}, options), text=text)
+    layer.outputs = [Value(name, layer) for name in fields.top]
+    layer.loss_weights = [0.0] * len(fields.top)
+    return layer
+
+
+def _maker(
+    text: Message,
+    fields: LayerFields,
+    known: Mapping[str, type[Operator]],
+    schemas: Mapping[str, list[type]],
+    phase: Phase,
+    current: Mapping[str, Value],
+    options: Options,
+) -> Layer | None:
+    """The layer as its own phase has it, to tell the shapes of what it makes; None where it is not known enough."""
+    if operator_class(text, known) is None or not current.keys() >= set(fields.bottom):
+        return None
+    others = Phase.TEST if phase is Phase.TRAIN else Phase.TRAIN
+    try:
+        operator = _layer_op(text, fields, known, schemas, others, {}, options)
+    except CaffeportError:
+        return None  # it is no layer of this net, so that its faults are nobody's concern
+    layer = Layer(fields.name, fields.type, operator, [current[name] for name in fields.bottom], text=text)
+    layer.outputs = [Value(name, layer) for name in fields.top]
+    return layer
+
+
 def _extra_input(input_class: type[Operator], name: str, phase: Phase) -> Layer:
     op = input_class(LayerContext(name, "Input", phase, {}, 0, 1))
     layer = Layer(name, "Input", op)
@@ -113,17 +182,10 @@ def _extra_input(input_class: type[Operator], name: str, phase: Phase) -> Layer:
     return layer
 
 
-def _decode_generic(text: Message, schemas: Mapping[str, list[type]], options: Options) -> LayerFields:
-    generic = Message([f for f in text.fields if f.name in _GENERIC], text.source, text.line, text.column)
+def _decode_generic(text: Message, options: Options) -> LayerFields:
+    generic = Message([f for f in text.fields if f.name in GENERIC_FIELDS], text.source, text.line, text.column)
     title = f'layer "{text.text("name")}"'
     fields = decode(generic, LayerFields, title=title, allow_unknown=options.allow_unknown_fields)
-    for entry in text.fields:
-        if entry.name not in _GENERIC and entry.name not in schemas and not options.allow_unknown_fields:
-            near = did_you_mean(entry.name, [*_GENERIC, *schemas])
-            raise PrototxtError(
-                f'{text.where(entry)}: {title} has an unknown field "{entry.name}"{near}; '
-                "to read the net without it, allow unknown fields (allow_unknown_fields=True, --allow-unknown-fields)"
-            )
     if not fields.type:
         raise PrototxtError(f"{text.where()}: {title} has no type")
     return fields
@@ -138,16 +200,15 @@ def _layer_op(
     stored_shapes: Mapping[str, tuple[Shape, ...]],
     options: Options,
 ) -> Operator:
-    if fields.type not in known:
-        raise UnknownLayerError(
-            f'{text.where()}: layer "{fields.name}" has the unknown type "{fields.type}"'
-            f"{did_you_mean(fields.type, known)}; give its class as custom_layers=[...]; "
-            f"known: {', '.join(sorted(known))}"
-        )
-    cls = known[fields.type]
+    cls = operator_class(text, known, fields.type) or UnknownData
+    # What a data layer does to its files changes no number of the net, unless somebody reads those files.
+    lenient = options.allow_unknown_fields or (cls.role is Role.DATA and not options.reads_data)
     messages: dict[str, Any] = {}
     for entry in text.fields:
-        if entry.name in _GENERIC or entry.name not in schemas:
+        if entry.name in GENERIC_FIELDS or cls is UnknownData:
+            continue
+        if entry.name not in schemas:
+            _pass_over(text, fields, entry, schemas, lenient)
             continue
         if not isinstance(entry.value, Message):
             raise PrototxtError(f'{text.where(entry)}: "{entry.name}" expects a message {{ ... }}')
@@ -155,8 +216,8 @@ def _layer_op(
             raise PrototxtError(f'{text.where(entry)}: "{entry.name}" is given twice')
         # A message of another layer type does nothing in Caffe, but it has to be valid there too.
         schema = cls.schemas.get(entry.name) or schemas[entry.name][0]
-        decoded: Any = decode(entry.value, schema, title=entry.name, allow_unknown=options.allow_unknown_fields)
-        if entry.name in cls.schemas:
+        decoded: Any = decode(entry.value, schema, title=entry.name, allow_unknown=lenient)
+        if entry.name in cls.schemas or entry.name == "python_param":
             messages[entry.name] = decoded
     return cls(
         LayerContext(
@@ -167,11 +228,35 @@ def _layer_op(
             len(fields.bottom),
             len(fields.top) or int(cls.role is Role.LOSS),
             stored_shapes.get(fields.name),
-            fields.loss_param,
-            fields.transform_param,
+            _own(fields.loss_param, LossParameter, "loss_param", options.allow_unknown_fields) or LossParameter(),
+            _own(fields.transform_param, TransformationParameter, "transform_param", lenient),
             options.layer_options,
+            text,
+            tuple(fields.propagate_down),
         )
     )
+
+
+def _pass_over(
+    text: Message, fields: LayerFields, entry: Field, schemas: Mapping[str, list[type]], lenient: bool
+) -> None:
+    """Let a field that nothing knows be, if that is allowed or it changes no number; else raise PrototxtError."""
+    if changes_nothing(LAYER, entry.name):
+        return
+    title = f'layer "{fields.name}"'
+    if lenient:
+        tell_ignored(text, entry, title)
+        return
+    raise PrototxtError(
+        f'{text.where(entry)}: {title} has an unknown field "{entry.name}"'
+        f"{did_you_mean(entry.name, [*GENERIC_FIELDS, *schemas])}; to read the net without it, allow unknown fields "
+        "(allow_unknown_fields=True, --allow-unknown-fields)"
+    )
+
+
+def _own(message: Message | None, schema: type[T], name: str, allow_unknown: bool) -> T | None:
+    """A message that every layer may have, decoded; None where the text has none."""
+    return None if message is None else decode(message, schema, title=name, allow_unknown=allow_unknown)
 
 
 def _loss_weights(text: Message, fields: LayerFields, op: Operator, tops: int) -> list[float]:

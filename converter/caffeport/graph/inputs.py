@@ -1,18 +1,20 @@
 """The shapes of a net's inputs, also where the text leaves them to a database that is not at hand.
 
 A train net's Data layer says neither channels nor size: Caffe reads them from the first record. Here
-they come from, in this order: the caller; the layer's own fields; the weights (the size with which
-every stored blob fits); a deploy net with the same layers in the same folder; the name of a well-known
-data set. Whatever was not stated is told as a CaffeportWarning; what cannot be known is refused.
+they come from, in this order: the caller (what follows from it holds for the layer's other tops too, such as
+the batch of a label); the layer's own fields; the weights (the size with which every stored blob fits); a
+deploy net with the same layers in the same folder; the name of a well-known data set; for labels, the loss
+that reads them. A guess that the weights or the net's layers rule out is none. Whatever was not stated is told
+as a CaffeportWarning; what cannot be known is refused.
 """
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 from ..errors import CaffeportError, CaffeportWarning, NetError, PrototxtError, did_you_mean, shape_text
 from ..formats import prototxt
@@ -22,6 +24,8 @@ from ..formats.schema import decode
 from ..formats.upgrade import upgrade
 from ..operators.base import Role, Shape
 from ..operators.data import BlobShape, DataLayer, PartialShape
+from ..operators.data_forks import CLIP
+from ..operators.unknown_data import UnknownData
 from .net import Layer, Value, check_shape, top_shapes
 
 _DATA_SETS = {"mnist": (1, 28, 28), "cifar": (3, 32, 32)}
@@ -31,8 +35,11 @@ _MOST_SIBLINGS = 50
 
 def resolve_input_shapes(
     layers: list[Layer], given: Mapping[str, Shape], stored: Caffemodel | None, message: Message
-) -> None:
-    """Set the shape of every data layer's tops. Raises NetError where one cannot be known."""
+) -> dict[Value, Sequence[str]]:
+    """Set the shape of every data layer's tops; returns those whose shape only their readers can tell.
+
+    With each comes which guesses the net or its weights ruled out.
+    """
     tops = [value for layer in layers if layer.op.role is Role.DATA for value in layer.outputs]
     unused = [name for name in given if name not in {value.name for value in tops}]
     if unused:
@@ -41,95 +48,165 @@ def resolve_input_shapes(
             f"{did_you_mean(unused[0], [value.name for value in tops])}"
         )
     open_shapes: dict[Value, PartialShape] = {}
+    pending: dict[Value, Sequence[str]] = {}
     for layer in layers:
         if layer.op.role is not Role.DATA:
             continue
-        for value, declared in zip(layer.outputs, cast(DataLayer, layer.op).declared_shapes(), strict=True):
+        for value, declared in zip(layer.outputs, _declared(layer, given), strict=True):
             if value.name in given:
                 value.shape = given[value.name]
             elif declared is not None and all(dim is not None for dim in declared):
                 value.shape = cast(Shape, declared)
             elif declared is None:
-                _refuse(layer, value, message)
+                pending[value] = ()
+                continue
             else:
                 open_shapes[value] = declared
                 continue
             check_shape(value.shape, f'{layer.title}: input "{value.name}"')
     for value, declared in open_shapes.items():
-        value.shape = _work_out(value, declared, layers, stored, message)
+        shape, ruled_out = _work_out(value, declared, layers, stored, message)
+        if shape is None:
+            pending[value] = ruled_out
+            continue
+        value.shape = shape
+        if value is value.layer.outputs[0]:
+            _follow(value.layer, pending)
+    return pending
+
+
+def _follow(layer: Layer, pending: dict[Value, Sequence[str]]) -> None:
+    """Give a layer's other tops the shapes that follow from its first, which is known now."""
+    first, *others = layer.outputs
+    _, *following = cast(DataLayer, layer.op).following(first.shape)
+    for value, shape in zip(others, following, strict=True):
+        if value in pending and shape is not None and all(dim is not None for dim in shape):
+            del pending[value]
+            value.shape = cast(Shape, shape)
+            check_shape(value.shape, f'{layer.title}: input "{value.name}"')
+
+
+def _declared(layer: Layer, given: Mapping[str, Shape]) -> list[PartialShape | None]:
+    """What the text declares, and what follows from the shape that was given for another of the layer's tops."""
+    operator = cast(DataLayer, layer.op)
+    shapes = operator.declared_shapes()
+    first, whole = shapes[0], given.get(layer.tops[0])
+    if whole is not None and (first is None or len(first) == len(whole)):
+        return operator.following(whole)
+    for name, shape in zip(layer.tops[1:], shapes[1:], strict=True):
+        if first is not None and shape == first[:1] and len(given.get(name, ())) == 1:
+            return [(*given[name], *first[1:]), *shapes[1:]]
+    if first is not None and None in shapes and None not in first:
+        return operator.following(cast(Shape, first))
+    return shapes
 
 
 def _work_out(
     value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None, message: Message
-) -> Shape:
+) -> tuple[Shape | None, Sequence[str]]:
+    """The shape of an input whose text leaves it open, or None; and the guesses that were ruled out."""
+
     def completes(shape: PartialShape) -> bool:
         return len(shape) == len(declared) and all(
             want in (None, dim) for want, dim in zip(declared[1:], shape[1:], strict=True)
         )
 
     batch = cast(int, declared[0])
+    ruled_out: list[str] = []
     rules = (
         ("the weights", lambda: _from_weights(value, declared, layers, stored)),
         ("the deploy net beside it", lambda: _from_sibling(value, layers, message)),
         ("the name of its data set", lambda: _from_data_set(value)),
-        ("colour images", lambda: (batch, 3, declared[2], declared[3]) if declared[2] and declared[3] else None),
+        ("colour images" if len(declared) == 4 else f"colour clips of {CLIP} frames", lambda: _colour(declared)),
     )
     for source, rule in rules:
-        found = rule()
-        if found is not None and completes(found):
-            shape = cast(Shape, (batch, *found[1:]))
+        guess = rule()
+        if guess is not None and completes(guess):
+            shape = cast(Shape, (batch, *guess[1:]))
             check_shape(shape, f'{value.layer.title}: input "{value.name}"')
+            if not _fits(value, shape, layers, stored):
+                ruled_out.append(f"{shape_text(shape)} from {source}")
+                continue
             warnings.warn(
                 f'{value.layer.title} does not say the shape of "{value.name}": took {shape_text(shape)} '
                 f"from {source}; input_shapes sets another",
                 CaffeportWarning,
                 stacklevel=5,
             )
-            return shape
-    _refuse(value.layer, value, message)
-    raise AssertionError
+            return shape, ruled_out
+    return None, ruled_out
 
 
-def _refuse(layer: Layer, value: Value, message: Message) -> None:
-    source = cast(DataLayer, layer.op).source()
+def refuse(value: Value, ruled_out: Sequence[str] = ()) -> NoReturn:
+    """Raise NetError that asks for the shape of a data layer's top."""
+    layer, operator = value.layer, cast(DataLayer, value.layer.op)
+    where = sizes = ""
+    if isinstance(operator, UnknownData):
+        where = f"{layer.text.where()}: " if layer.text is not None else ""
+        sizes = f"; its text says {operator.sizes()}" if operator.sizes() else ""
+    source = operator.source()
+    axes, sizes_of = ("N, C, H, W", "NxCxHxW") if value is layer.outputs[0] else ("N, ...", "Nx...")
     raise NetError(
-        f'{layer.title}: the shape of input "{value.name}" is not known'
+        f"{where}{layer.title}: {operator.whose()}"
+        f'the shape of input "{value.name}" is not known'
         + (f' (its source "{source}" is not at hand)' if source else "")
-        + f": give it (input_shapes={{'{value.name}': (N, C, H, W)}}, or --input-shape {value.name}=NxCxHxW)"
+        + (f"; {' and '.join(ruled_out)} does not fit the net and its weights" if ruled_out else "")
+        + f": give it (input_shapes={{'{value.name}': ({axes})}}, or --input-shape {value.name}={sizes_of}){sizes}"
     )
+
+
+def _fits(value: Value, shape: Shape, layers: list[Layer], stored: Caffemodel | None) -> bool:
+    """Whether every layer takes what it gets if ``value`` has this shape, and every stored blob fits its layer.
+
+    What depends on another input whose shape is still open is not asked, nor what reads a soft label.
+    """
+    blobs = {name: layers[-1].blobs for name, layers in stored.by_name().items()} if stored else {}
+    inputs = [layer for layer in layers if layer.op.role is Role.DATA]
+    shapes = {other: other.shape for layer in inputs for other in layer.outputs[: 1 if _is_soft(layer) else None]}
+    shapes = {other: given for other, given in shapes.items() if given} | {value: shape}
+    try:
+        for layer in layers:
+            if layer.op.role is Role.DATA or any(bottom not in shapes for bottom in layer.inputs):
+                continue
+            bottoms = [shapes[bottom] for bottom in layer.inputs]
+            tops = top_shapes(layer, bottoms)
+            for spec, blob in zip(layer.op.blob_specs(bottoms), blobs.get(layer.name, []), strict=False):
+                if not blob.fits(spec.shape):
+                    return False
+            shapes.update(zip(layer.outputs, tops, strict=True))
+    except CaffeportError:
+        return False
+    return True
+
+
+def _is_soft(layer: Layer) -> bool:
+    return cast(DataLayer, layer.op).soft_labels
+
+
+def _colour(declared: PartialShape) -> PartialShape | None:
+    """Three channels, where height and width are known; of clips, which have five axes, C3D's length too."""
+    batch, channels, *length, height, width = declared
+    if not height or not width:
+        return None
+    return (batch, channels or 3, *(frames or CLIP for frames in length), height, width)
 
 
 def _from_weights(
     value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None
 ) -> PartialShape | None:
     """The shape with which every stored blob fits its layer, if a blob depends on it."""
-    if stored is None:
+    if stored is None or len(declared) != 4:
         return None
-    blobs = {name: layers[-1].blobs for name, layers in stored.by_name().items()}
-
-    def fits(shape: Shape) -> bool:
-        shapes = {other: other.shape for layer in layers for other in layer.outputs} | {value: shape}
-        try:
-            for layer in layers:
-                if layer.op.role is Role.DATA:
-                    continue
-                bottoms = [shapes[bottom] for bottom in layer.inputs]
-                tops = top_shapes(layer, bottoms)
-                for spec, blob in zip(layer.op.blob_specs(bottoms), blobs.get(layer.name, []), strict=False):
-                    if not blob.fits(spec.shape):
-                        return False
-                shapes.update(zip(layer.outputs, tops, strict=True))
-        except CaffeportError:
-            return False
-        return True
-
     _, channels, height, width = declared
     batch = cast(int, declared[0])
     sizes = [(height, width)] if height and width else [*_USUAL_SIZES, *((s, s) for s in range(8, 513))]
     for some in (channels,) if channels else (3, 1, 2, 4, 6):
-        matches = [size for size in sizes if fits((batch, some, *cast(Shape, size)))]
-        if matches and (len(sizes) == 1 or len(set(matches)) < len(set(sizes)) // 2):
-            return (batch, some, *matches[0])
+        matches = [size for size in sizes if _fits(value, (batch, some, *cast(Shape, size)), layers, stored)]
+        if not matches or (len(sizes) > 1 and len(set(matches)) >= len(set(sizes)) // 2):
+            continue
+        size = cast(Shape, matches[0])
+        if some in (1, 3) or not _fits(value, (batch, 1, some * size[0], size[1]), layers, stored):
+            return (batch, some, *size)  # an inner product alone, of 600 numbers, does not say six channels
     return None
 
 
@@ -162,5 +239,11 @@ def _siblings(path: Path) -> Iterator[Message]:
 
 
 def _from_data_set(value: Value) -> PartialShape | None:
+    """The size of a well-known data set's images; as many of them one after another as Slice layers take apart."""
     text = f"{cast(DataLayer, value.layer.op).source()} {value.layer.name}".lower()
-    return next(((1, *shape) for name, shape in _DATA_SETS.items() if name in text), None)
+    slices = [layer for layer in value.consumers if layer.type == "Slice"]
+    several = len(slices[0].outputs) if len(slices) == len(value.consumers) == 1 else 1
+    return next(
+        ((1, shape[0] * several, *shape[1:]) for name, shape in _DATA_SETS.items() if name in text),
+        None,
+    )

@@ -10,7 +10,9 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +54,7 @@ class Param:
         self.spec, self.layer, self.index = spec, layer, index
         self.lr_mult, self.decay_mult = 1.0, 1.0
         self.from_filler = True  # until numbers are given
+        self.is_fixed = False  # by a filler without chance, where the weights that were given leave the layer out
         self._seed = seed
         self._array: np.ndarray | None = None
         self._read: Callable[[], np.ndarray] | None = None
@@ -59,6 +62,16 @@ class Param:
     @property
     def shape(self) -> Shape:
         return self.spec.shape
+
+    @property
+    def name(self) -> str:
+        """What the blob is in its layer: "weight", "bias", "mean" ..., as in the torch module's state_dict."""
+        return self.spec.name
+
+    @property
+    def trained(self) -> bool:
+        """Whether a solver trains it; False for statistics that the forward pass keeps."""
+        return self.spec.trained
 
     @property
     def data(self) -> np.ndarray:
@@ -88,6 +101,20 @@ class Param:
         """Take the numbers from ``read()`` whenever they are asked for."""
         self._read, self._array, self.from_filler = read, None, False
 
+    def carry(self, source: Param) -> None:
+        """Hold the numbers that ``source`` has now, not copied, in this blob's shape, and its multipliers.
+
+        Numbers that either is given later are its own.
+        """
+        present = copy(source)
+        self.read_from(partial(_numbers, present, self.shape))
+        self.from_filler, self.is_fixed = source.from_filler, source.is_fixed
+        self.lr_mult, self.decay_mult = source.lr_mult, source.decay_mult
+
+
+def _numbers(param: Param, shape: Shape) -> np.ndarray:
+    return param.data.reshape(shape)
+
 
 @dataclass(eq=False)
 class Layer:
@@ -103,6 +130,7 @@ class Layer:
     loss_weights: list[float] = field(default_factory=list)
     propagate_down: list[bool] = field(default_factory=list)  # of each input: may its gradient pass on? Empty: yes
     text: Message | None = None  # its message in the net's text; None for an input that only input_shapes names
+    maker: Layer | None = None  # of an input: the layer of another phase that would make it
 
     @property
     def bottoms(self) -> list[str]:
@@ -115,6 +143,13 @@ class Layer:
     @property
     def blobs(self) -> list[np.ndarray]:
         return [param.data.reshape(spec.shape) for param, spec in zip(self.params, self.specs, strict=True)]
+
+    @property
+    def multiply_adds(self) -> int:
+        """The multiply-adds of one forward pass at the declared shapes; 0 for layers without big weights."""
+        if not self.inputs:
+            return 0
+        return int(self.op.multiply_adds([v.shape for v in self.inputs], [v.shape for v in self.outputs]))
 
     @property
     def title(self) -> str:
@@ -185,15 +220,19 @@ class Net:
         fillers = f"Caffe's fillers, seed {self.options.seed}"
         if len(filled) == len(params):
             return f"none given, {fillers}"
-        given = str(self.weights_path or "given")
-        if not filled:
-            return given
-        return f"{given}; {fillers}, for {name_list([param.layer for param in filled])}"
+        parts = [str(self.weights_path or "given")]
+        for how, some in (
+            ("by its filler, without chance", [param.layer for param in filled if param.is_fixed]),
+            (f"{fillers}", [param.layer for param in filled if not param.is_fixed]),
+        ):
+            if some:
+                parts.append(f"{how}, for {name_list(some)}")
+        return "; ".join(parts)
 
     @property
     def has_random_weights(self) -> bool:
         """Whether numbers are missing that no file and nobody gave, so that fillers made them up."""
-        return any(param.from_filler for param in self.params)
+        return any(param.from_filler and not param.is_fixed for param in self.params)
 
     def layer(self, name: str) -> Layer:
         """The layer of that name; raises NetError that names the nearest."""
@@ -286,7 +325,9 @@ class Net:
         mean, scale, rgb: preprocessing in front, as in ``to_torch``.
         external_data: weights in ``<path>.data`` beside it; by default only beyond protobuf's 2 GB.
 
-        Raises ExportError for a loss or metric layer, by name, and for what ONNX cannot express.
+        A loss or metric at the end of a text for the TEST phase is left out, which a CaffeportWarning tells.
+
+        Raises ExportError for any other loss or metric layer, by name, and for what ONNX cannot express.
         """
         if self.has_random_weights:
             warnings.warn(f"{path} has random weights: {self.weights_source}", WeightsWarning, stacklevel=2)
@@ -337,8 +378,37 @@ class Net:
 
         Raises WeightsError that names the layer for a missing, unknown or misshapen blob.
         """
-        copy: Net = reach("with_weights")(self, weights)
-        return copy
+        tuned: Net = reach("with_weights")(self, weights)
+        return tuned
+
+    def cut(
+        self,
+        outputs: Sequence[str],
+        inputs: Sequence[str] | None = None,
+        *,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+    ) -> Net:
+        """Return the part of the net that makes ``outputs``, as a net whose own outputs they are.
+
+        outputs: blobs, as they are behind their in-place layers. One that is read further on within the part stays
+            an output by a Split layer; tops of the part's layers that nobody asked for end in a Silence layer.
+        inputs: blobs to begin at, instead of the net's own inputs, in the order they are to have. They become Input
+            layers of the shapes they have here; so do data layers, whose transform the part does not keep.
+        input_shapes: {input of the part: shape}, to replace the one it has here.
+
+        The part has Params of its own. They hold the numbers that the net's have now, without a copy; numbers that
+        are given to one of the two later are not the other's. Its text has no rules of phases and stages, so that
+        ``save(path, prototxt=...)`` writes a net that loads alone, in the same phase.
+
+        Raises NetError for an unknown blob, and where ``outputs`` also depend on blobs that ``inputs`` leaves out.
+        """
+        part: Net = reach("cut")(self, outputs, inputs, input_shapes=input_shapes)
+        return part
+
+    @property
+    def multiply_adds(self) -> int:
+        """The multiply-adds of one forward pass at the declared shapes; only layers with big weights are counted."""
+        return sum(layer.multiply_adds for layer in self.layers)
 
     def save(self, path: str | Path, prototxt: str | Path | None = None) -> None:
         """Write a ``.caffemodel`` that Caffe loads and, if asked for, the net's text: both or neither."""
@@ -348,8 +418,13 @@ class Net:
         self,
         inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray] | np.ndarray | None = None,
         *,
-        backends: Sequence[str] = ("torch", "onnx"),
+        backends: Sequence[str] | None = None,
         reference: str | Path | Mapping[str, np.ndarray] | None = None,
+        onnx: str | Path | None = None,
+        torch: str | Path | None = None,
+        mean: Any = None,
+        scale: float | None = None,
+        rgb: bool = False,
         rtol: float = 1e-4,
         atol: float = 1e-5,
         seed: int = 0,
@@ -364,6 +439,11 @@ class Net:
             inputs,
             backends=backends,
             reference=reference,
+            onnx=onnx,
+            torch=torch,
+            mean=mean,
+            scale=scale,
+            rgb=rgb,
             rtol=rtol,
             atol=atol,
             seed=seed,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from ..operators.base import LossParameter, Phase
-from ..operators.data import BlobShape, TransformationParameter
+from ..formats.prototxt import Message
+from ..operators.base import Phase
+from ..operators.data import BlobShape
 
 
 @dataclass
@@ -82,5 +83,8 @@ class LayerFields:
     propagate_down: list[bool] = field(default_factory=list)
     include: list[NetStateRule] = field(default_factory=list)
     exclude: list[NetStateRule] = field(default_factory=list)
-    loss_param: LossParameter = field(default_factory=LossParameter)
-    transform_param: TransformationParameter | None = None
+    loss_param: Message | None = None  # decoded with the layer's own messages, and so is
+    transform_param: Message | None = None
+
+
+GENERIC_FIELDS = frozenset(LayerFields.__dataclass_fields__)

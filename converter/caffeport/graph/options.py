@@ -21,3 +21,4 @@ class Options:
     allow_missing_weights: bool
     layer_options: dict[str, Any]
     seed: int
+    reads_data: bool = False  # whether somebody reads what the data layers name, so that all their fields count

@@ -15,7 +15,7 @@ from .net import Net, Shape, Value
 from .walk import read_inputs
 
 METADATA_KEY = "caffeport.preprocessing"
-"""Of the entry in an ONNX file's metadata that says what the model does to its picture first."""
+"""Of the entry in an ONNX file's metadata that says what the model does to its image first."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Preprocessing:
     mean: np.ndarray | None
     scale: float
     rgb: bool
+
+    @property
+    def fixes_size(self) -> bool:
+        """Whether the mean is an image, which an input of another size has no part in."""
+        return self.mean is not None and self.mean.shape[1:] != (1, 1)
 
     @staticmethod
     def of(net: Net, wanted: Sequence[Value], mean: Any, scale: float | None, rgb: bool) -> Preprocessing | None:
@@ -50,6 +55,13 @@ class Preprocessing:
         if self.mean is None or self.mean.shape[1:] == (1, 1):
             content["mean"] = [] if self.mean is None else self.mean.reshape(-1).tolist()
         return to_json(content, indent=None)
+
+    def undone(self, image: np.ndarray) -> np.ndarray:
+        """Return the image that becomes this one (B, C, H, W) by the preprocessing."""
+        before = np.asarray(image, np.float64) / self.scale
+        if self.mean is not None:
+            before = before + self.mean
+        return (before[:, ::-1] if self.rgb else before).astype(np.float32)
 
     def emit(self, g: Emitter, x: Tensor) -> Tensor:
         """Emit ONNX nodes on the input ``x``; return the tensor that the net reads in its place."""
@@ -77,7 +89,7 @@ def _mean(mean: Any, shape: Shape) -> np.ndarray | None:
     if array.shape == shape[1:]:
         return array
     if array.ndim == 3 and array.shape[0] == channels:
-        # A mean image of the size before cropping: Caffe crops it with the picture, so its centre fits.
+        # A mean image of the size before cropping: Caffe crops it with the image, so its centre fits.
         top, left = ((array.shape[i + 1] - shape[i + 2]) // 2 for i in (0, 1))
         if top >= 0 and left >= 0:
             return array[:, top : top + shape[2], left : left + shape[3]]

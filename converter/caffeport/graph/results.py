@@ -6,15 +6,22 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 
-class Exported(NamedTuple):
-    """The names of an ONNX file's inputs, in the net's order, and of its outputs, in the order they were asked for."""
-
+class _Names(NamedTuple):
     inputs: list[str]
     outputs: list[str]
 
 
+class Exported(_Names):
+    """The names of an ONNX file's inputs, in the net's order, and of its outputs, in the order they were asked for.
+
+    ``fixed_size`` says, beside the two, why the file takes images of one size alone; it is empty where it takes others.
+    """
+
+    fixed_size: str = ""
+
+
 class Checked(Protocol):
-    """A comparison of backends, blob by blob; caffeport.parity.compare.Report has all of it."""
+    """A comparison of backends, blob by blob; caffeport.parity.report.Report has all of it."""
 
     @property
     def ok(self) -> bool: ...

@@ -7,16 +7,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..errors import CaffeportWarning, WeightsError, WeightsWarning, name_list, shape_text
+from ..errors import CaffeportWarning, WeightsError, WeightsWarning, did_you_mean, name_list, shape_text
 from ..formats.caffemodel import Blob, Caffemodel, StoredLayer
+from ..formats.prototxt import Message
 from .net import Layer, Net, Shape
 
 
 def attach(net: Net, stored: Caffemodel, *, allow_missing: bool) -> None:
-    """Give every layer its stored blobs. Layers that only the file has are ignored, as in Caffe.
+    """Give every layer its stored blobs. What only the file has is named in a warning; Caffe ignores it.
 
     Raises WeightsError for a blob count or shape that differs (which layer, which shapes), for layers
-    the file lacks (unless ``allow_missing``), and for a file with which the net shares no layer.
+    the file lacks (unless ``allow_missing``, or their fillers in the text leave nothing to chance), and for a file
+    with which the net shares no layer.
     """
     learned = [layer for layer in net.layers if layer.params]
     by_name = stored.by_name()
@@ -35,7 +37,18 @@ def attach(net: Net, stored: Caffemodel, *, allow_missing: bool) -> None:
     _tell_doubles([by_name[name] for name in with_params if len(by_name.get(name, ())) > 1], stored)
     # HDF5 files leave out what a layer shares; the layer that owns the blob brings it.
     own = [layer for layer in learned if any(param.layer == layer.name for param in layer.params)]
-    missing = [layer.name for layer in own if layer.name not in by_name]
+    absent = [layer for layer in own if layer.name not in by_name]
+    fixed = [layer for layer in absent if is_fixed(layer)]
+    for param in (param for layer in fixed for param in layer.params):
+        param.is_fixed = param.from_filler
+    if fixed:
+        warnings.warn(
+            f"{stored.path} lacks {name_list(layer.name for layer in fixed)}: as the text's fillers fix them",
+            WeightsWarning,
+            stacklevel=4,
+        )
+    _tell_unused(net, stored, by_name, absent)
+    missing = [layer.name for layer in absent if layer not in fixed]
     if missing and not allow_missing:
         raise WeightsError(
             f"{stored.path}: lacks the weights of {name_list(missing)}; Caffe would leave them at random. "
@@ -46,6 +59,36 @@ def attach(net: Net, stored: Caffemodel, *, allow_missing: bool) -> None:
         warnings.warn(
             f"{stored.path} lacks {name_list(missing)}: initialised by their fillers", CaffeportWarning, stacklevel=4
         )
+
+
+def is_fixed(layer: Layer) -> bool:
+    """Whether the layer's blobs are what its text says, with nothing left to chance or to training.
+
+    Every filler is constant or bilinear, and the text has one or forbids training (lr_mult: 0). A first blob of
+    zeros, which a text without fillers means, makes no layer's numbers.
+    """
+    fillers = [spec.filler for spec in layer.specs]
+    if any(filler.type not in ("constant", "bilinear") for filler in fillers):
+        return False
+    messages = [entry.value for entry in layer.text.fields if isinstance(entry.value, Message)] if layer.text else []
+    stated = any(entry.name.endswith("filler") for message in messages for entry in message.fields)
+    frozen = all(param.lr_mult == 0 for param in layer.params) and all(spec.trained for spec in layer.specs)
+    return (stated or frozen) and (fillers[0].type == "bilinear" or fillers[0].value != 0)
+
+
+def _tell_unused(net: Net, stored: Caffemodel, by_name: dict[str, list[StoredLayer]], absent: list[Layer]) -> None:
+    """A warning for stored weights that no layer takes; those of the text's other phase are not meant for this one."""
+    known = {layer.name for layer in net.layers} | {text.text("name") for text in net.message.messages("layer")}
+    unused = [name for name, layers in by_name.items() if layers[-1].blobs and name not in known]
+    if not unused:
+        return
+    near = [f'"{layer.name}"{hint}' for layer in absent if (hint := did_you_mean(layer.name, unused))]
+    warnings.warn(
+        f"{stored.path}: no layer of the net takes its weights of {name_list(unused)}"
+        + (f"; it lacks {', '.join(near[:3])}" if near else ""),
+        WeightsWarning,
+        stacklevel=4,
+    )
 
 
 def _tell_doubles(doubles: list[list[StoredLayer]], stored: Caffemodel) -> None:

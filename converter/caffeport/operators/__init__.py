@@ -7,10 +7,12 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
-from ..errors import NetError
 from .base import Operator
+from .python_layer import PythonParameter
 
-NO_FAMILIES = ("base", "fillers", "onnx_builder", "onnx_shapes", "onnx_tensor")
+NO_FAMILIES = (
+    "base", "custom", "fillers", "onnx_builder", "onnx_shapes", "onnx_tensor", "python_layer", "unknown_data",
+)  # fmt: skip
 FAMILIES = tuple(sorted(module.name for module in iter_modules(__path__) if module.name not in NO_FAMILIES))
 
 
@@ -33,15 +35,13 @@ def registry(custom: Iterable[type[Operator]] = ()) -> dict[str, type[Operator]]
     """The built-in layers and the user's; the user's win."""
     known = dict(builtin())
     for cls in custom:
-        if not (isinstance(cls, type) and issubclass(cls, Operator) and cls.types):
-            raise NetError(f"custom_layers expects Operator subclasses marked with @layer_type(...), got {cls!r}")
         known.update(dict.fromkeys(cls.types, cls))
     return known
 
 
 def message_schemas(known: Mapping[str, type[Operator]]) -> dict[str, list[type]]:
     """{message field: the schemas under that name} over all layer types."""
-    schemas: dict[str, list[type]] = {}
+    schemas: dict[str, list[type]] = {"python_param": [PythonParameter]}
     for cls in known.values():
         for name, schema in cls.schemas.items():
             if schema not in schemas.setdefault(name, []):

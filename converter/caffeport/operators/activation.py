@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..formats.schema import Word
-from .base import BlobSpec, NoParameters, Operator, Shape, layer_type, nn
+from .base import BlobSpec, NoParameters, Operator, Phase, Shape, layer_type, nn
 from .fillers import FillerParameter
+from .quantization import FixedPoint, refuse_fixed_point
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
 @dataclass
-class ReLUParameter:
+class ReLUParameter(FixedPoint):
     negative_slope: float = 0.0
     engine: Word = Word()
+    # Synopsys' fork: bounds of the result; 0 is none.
+    relu6: bool = False
+    maximum: float = 0.0
+    minimum: float = 0.0
 
 
 @dataclass
@@ -29,17 +34,30 @@ class EngineParameter:
 
 @layer_type("ReLU")
 class ReLU(Operator):
-    """max(x, 0) + negative_slope * min(x, 0)"""
+    """max(x, 0) + negative_slope * min(x, 0); Synopsys' fork also bounds it (relu6, maximum, minimum)"""
 
     schemas = {"relu_param": ReLUParameter}
 
+    def setup(self) -> None:
+        p = self.p
+        refuse_fixed_point(self, p)
+        highest = [6.0] * p.relu6 + [p.maximum] * (p.maximum > 0)
+        self.high, self.low = min(highest, default=None), p.minimum or None
+
     def module(self, bottoms: list[Shape]) -> Any:
+        if (self.high, self.low) != (None, None):
+            plain = self.high == 6 and self.low is None and not self.p.negative_slope
+            return nn.ReLU6() if plain else nn.BoundedReLU(self.p.negative_slope, self.low, self.high)
         return nn.LeakyReLU(self.p.negative_slope) if self.p.negative_slope else nn.ReLU()
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
-        if self.p.negative_slope:
-            return g.op("LeakyRelu", x[0], alpha=self.p.negative_slope)
-        return g.op("Relu", x[0])
+        slope = self.p.negative_slope
+        top = g.op("LeakyRelu", x[0], alpha=slope) if slope else g.op("Relu", x[0])
+        if (self.high, self.low) == (None, None):
+            return top
+        # Two nodes, since the lower bound wins where it is above the upper one.
+        top = top if self.high is None else g.op("Min", top, g.const(self.high))
+        return top if self.low is None else g.op("Max", top, g.const(self.low))
 
 
 @layer_type("ReLU6")
@@ -340,12 +358,18 @@ def check_softmax(layer: Operator, p: SoftmaxParameter) -> None:
 
 @dataclass
 class DropoutParameter:
+    scale_train: bool = True
     dropout_ratio: float = 0.5
+    sample_weights_test: bool = False  # caffe-segnet: draw in the TEST phase too
 
 
 @layer_type("Dropout")
 class Dropout(Operator):
-    """x * mask / (1 - ratio) while training, x otherwise"""
+    """x * mask / (1 - ratio) while training, x otherwise.
+
+    With scale_train false (rbgirshick/caffe-fast-rcnn ``dropout_layer.cpp``) x * mask while training, x * (1 - ratio)
+    otherwise.
+    """
 
     schemas = {"dropout_param": DropoutParameter}
     random = True
@@ -353,9 +377,14 @@ class Dropout(Operator):
     def setup(self) -> None:
         if not 0 <= self.p.dropout_ratio < 1:
             self.fail(f"expected a dropout_ratio from 0 to below 1, got {self.p.dropout_ratio}")
+        if self.p.sample_weights_test and self.phase is Phase.TEST:
+            self.fail(
+                "sample_weights_test draws other numbers in every TEST pass (Bayesian SegNet), which no conversion "
+                "can be compared with; take it out of the text for the net without drawing"
+            )
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.Dropout(self.p.dropout_ratio)
+        return nn.Dropout(self.p.dropout_ratio) if self.p.scale_train else nn.UnscaledDropout(self.p.dropout_ratio)
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
-        return x[0]
+        return x[0] if self.p.scale_train else g.op("Mul", x[0], g.const(1 - self.p.dropout_ratio))

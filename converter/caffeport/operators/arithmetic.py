@@ -42,6 +42,9 @@ class Eltwise(Operator):
         self.same_shape(bottoms)
         return [bottoms[0]]
 
+    def demanded_bottom(self, index: int, known: Shape) -> Shape | None:
+        return known
+
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.Eltwise(self.p.operation.name, self.p.coeff)
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 import numpy as np
 
 from ..errors import NetError, shape_text
+from ..formats.prototxt import Message
 from ..wiring import Reached
 from .fillers import FillerParameter
 from .onnx_builder import Emitter, Shape, Tensor
@@ -50,6 +51,8 @@ class Normalization(enum.Enum):
     VALID = 1
     BATCH_SIZE = 2
     NONE = 3
+    PRE_FIXED = -1
+    """By pre_fixed_normalizer. R-FCN's Caffe numbers it 3 and NONE 4; a number in a text is meant as BVLC's here."""
 
 
 @dataclass
@@ -57,6 +60,7 @@ class LossParameter:
     ignore_label: int | None = None
     normalization: Normalization | None = None
     normalize: bool | None = None
+    pre_fixed_normalizer: float = 1.0
 
 
 @dataclass
@@ -88,6 +92,8 @@ class LayerContext:
     loss: LossParameter = field(default_factory=LossParameter)
     transform: Any = None
     options: dict[str, Any] = field(default_factory=dict)
+    text: Message | None = None  # the layer's message in the net's text, where it has one
+    propagate_down: tuple[bool, ...] = ()  # of each bottom: may its gradient pass on? Empty: yes
 
 
 def layer_type(*types: str) -> Callable[[LayerClass], LayerClass]:
@@ -111,6 +117,13 @@ class Operator:
     """Least and most axes of each bottom; the last pair is that of all further bottoms."""
     role: ClassVar[Role] = Role.INFERENCE
     onnx_support: ClassVar[str] = "yes"  # as the table of layers tells it
+    varying_axis: ClassVar[int | None] = None
+    """The axis along which the numbers decide how long the tops are (proposals, detections); the declared size is the
+    most."""
+    row_bottoms: ClassVar[tuple[int, ...]] = ()
+    """Bottoms of any number of rows, whatever the batch is (regions): as an input of a file their axis 0 is free."""
+    option_names: ClassVar[tuple[str, ...]] = ()
+    """What the user may set for this layer type with ``load(..., layer_options=...)``."""
     random = False  # whether a training pass depends on random numbers
     full_precision = False  # whether mixed precision has to leave it in float32: sums, margins, small differences
 
@@ -153,6 +166,17 @@ class Operator:
         """Refuse a blob with its padding that is beyond what Caffe allows a blob; backends may have to make it."""
         if math.prod(shape) > MAX_INT:
             self.fail(f"a blob of {shape_text(shape)} with its padding is more than the 2^31 - 1 numbers Caffe allows")
+
+    def option(self, name: str, default: Any) -> Any:
+        """The user's layer option of that name, a number, or ``default`` where there is none."""
+        value = self.context.options.get(name)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            self.fail(f"layer option {name} expects a number, got {value!r}")
+        if isinstance(default, int) and value != int(value):
+            self.fail(f"layer option {name} expects a whole number, got {value!r}")
+        return type(default)(value)
 
     def same_shape(self, shapes: Sequence[Shape]) -> None:
         if any(shape != shapes[0] for shape in shapes):
@@ -199,6 +223,13 @@ class Operator:
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
         """Random numbers that this bottom can take (labels, indices), or None where any number will do."""
+        return None
+
+    def demanded_bottom(self, index: int, known: Shape) -> Shape | None:
+        """The shape that the layer demands of a bottom, from the first bottom whose shape is known; None for no demand.
+
+        It gives the size of an input that no text tells.
+        """
         return None
 
     def classes(self, bottoms: list[Shape]) -> int | None:

@@ -163,8 +163,9 @@ class BN(Operator):
         if self.is_segnet:
             return flat[0], flat[1]
         weight, bias, mean, last = flat
-        scale = weight * (last if self.inverse else 1 / np.sqrt(last + self.eps))
-        return scale, bias - mean * scale
+        with np.errstate(divide="ignore", invalid="ignore"):  # a variance of 0 with an eps of 0
+            scale = weight * (last if self.inverse else 1 / np.sqrt(last + self.eps))
+            return scale, np.where(mean == 0, bias, bias - mean * scale)
 
     @property
     def by_batch(self) -> bool:

@@ -1,9 +1,9 @@
-"""Convolution over any number of spatial axes, its transpose, and im2col."""
+"""Convolution over any number of spatial axes, and its transpose."""
 
 from __future__ import annotations
 
+import enum
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,13 +12,22 @@ import numpy as np
 from ..formats.schema import Word
 from .base import MAX_INT, BlobSpec, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
+from .quantization import FixedPointWeights, refuse_fixed_point
+from .windows import Window
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
+class PadType(enum.Enum):
+    """Synopsys' fork: pads as given, or as TensorFlow's SAME."""
+
+    CAFFE = 0
+    SAME = 1
+
+
 @dataclass
-class ConvolutionParameter:
+class ConvolutionParameter(FixedPointWeights):
     num_output: int = 0
     bias_term: bool = True
     pad: list[int] = field(default_factory=list)
@@ -37,27 +46,12 @@ class ConvolutionParameter:
     engine: Word = Word()
     axis: int = 1
     force_nd_im2col: bool = False
-
-
-@dataclass(frozen=True)
-class Window:
-    """Kernel, stride, pad and dilation for every spatial axis."""
-
-    kernel: Shape
-    stride: Shape
-    pad: Shape
-    dilation: Shape
-
-    def extents(self) -> Shape:
-        """How far the dilated kernel reaches."""
-        return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
-
-    def slide(self, size: Sequence[int]) -> Shape:
-        """Positions along each axis of a convolution over ``size``."""
-        return tuple(
-            (i + 2 * p - extent) // s + 1
-            for i, p, extent, s in zip(size, self.pad, self.extents(), self.stride, strict=True)
-        )
+    pad_type: PadType = PadType.CAFFE
+    pad_l: int = 0
+    pad_r: int = 0
+    pad_t: int = 0
+    pad_b: int = 0
+    submanifold_sparse: bool = False
 
 
 class Windowed(Operator):
@@ -70,6 +64,22 @@ class Windowed(Operator):
     def setup(self) -> None:
         if self.context.num_bottoms != self.context.num_tops:
             self.fail(f"expected as many tops as bottoms, got {self.context.num_bottoms} and {self.context.num_tops}")
+        p = self.p
+        refuse_fixed_point(self, p)
+        if p.submanifold_sparse:
+            self.fail("submanifold_sparse is not supported")
+        self.sides = (p.pad_t, p.pad_l, p.pad_b, p.pad_r) if any((p.pad_l, p.pad_r, p.pad_t, p.pad_b)) else None
+        given = [
+            title
+            for title, value in (
+                ("pad", p.pad or p.pad_h or p.pad_w),
+                ("pad_type", p.pad_type is PadType.SAME),
+                ("pad_l, pad_r, pad_t and pad_b", self.sides),
+            )
+            if value
+        ]
+        if len(given) > 1:
+            self.fail(f"gives both {given[0]} and {given[1]}; expected one of the two")
 
     def channel_axis(self, bottom: Shape) -> int:
         return self.axis(self.p.axis, len(bottom))
@@ -85,15 +95,25 @@ class Windowed(Operator):
         for title, sizes in (("kernel", window.kernel), ("stride", window.stride), ("dilation", window.dilation)):
             if not all(1 <= size <= MAX_INT for size in sizes):
                 self.fail(f"expected a {title} of 1 to {MAX_INT} along each axis, got {sizes}")
-        if not all(0 <= pad <= MAX_INT for pad in window.pad):
-            self.fail(f"expected a pad of 0 to {MAX_INT} along each axis, got {window.pad}")
+        if self.sides:
+            if axes != 2:
+                self.fail(f"pad_l, pad_r, pad_t and pad_b are for 2 spatial axes, but the bottom has {axes}")
+            window = replace(window, pad=self.sides[:2], far=self.sides[2:])
+        if self.p.pad_type is PadType.SAME:
+            window = replace(window, same=True)
+            if all(stride == 1 for stride in window.stride):  # the pads are those of any size
+                window = window.at((1,) * axes)
+        pads = (*window.pad, *(window.far or ()))
+        if not all(0 <= pad <= MAX_INT for pad in pads):
+            self.fail(f"expected a pad of 0 to {MAX_INT} along each axis, got {pads}")
         self.check_padded(self.padded(window, bottom))
         return window
 
     def padded(self, window: Window, bottom: Shape) -> Shape:
         """The shape of the bottom with its padding."""
         before = self.channel_axis(bottom) + 1
-        return (*bottom[:before], *(s + 2 * p for s, p in zip(bottom[before:], window.pad, strict=True)))
+        near, far = window.edges(bottom[before:])
+        return (*bottom[:before], *(sum(sides) for sides in zip(bottom[before:], near, far, strict=True)))
 
     def _per_axis(
         self, title: str, repeated: list[int], h: int | None, w: int | None, axes: int, default: int | None
@@ -130,6 +150,10 @@ class Convolution(Windowed):
     def groups(self, channels: int) -> int:
         return self.p.group
 
+    def outputs(self, channels: int) -> int:
+        """The channels of the top."""
+        return self.p.num_output
+
     def setup(self) -> None:
         super().setup()
         if self.p.num_output < 1:
@@ -141,28 +165,27 @@ class Convolution(Windowed):
         self.same_shape(bottoms)
         axis = self.channel_axis(bottoms[0])
         channels, group = bottoms[0][axis], self.groups(bottoms[0][axis])
-        if channels % group or self.p.num_output % group:
-            self.fail(
-                f"group {group} divides neither or only one of {channels} channels and {self.p.num_output} outputs"
-            )
+        outputs = self.outputs(channels)
+        if channels % group or outputs % group:
+            self.fail(f"group {group} divides neither or only one of {channels} channels and {outputs} outputs")
         window = self.window(bottoms[0])
         size = self.output_size(window, bottoms[0][axis + 1 :])
         if any(dim < 1 for dim in size):
             self.fail(f"a kernel of {window.kernel} does not fit a bottom of {bottoms[0]}")
-        return [(*bottoms[0][:axis], self.p.num_output, *size)] * len(bottoms)
+        return [(*bottoms[0][:axis], outputs, *size)] * len(bottoms)
 
     def output_size(self, window: Window, size: Shape) -> Shape:
         return window.slide(size)
 
     def weight_shape(self, channels: int, group: int, kernel: Shape) -> Shape:
-        return (self.p.num_output, channels // group, *kernel)
+        return (self.outputs(channels), channels // group, *kernel)
 
     def blob_specs(self, bottoms: list[Shape]) -> list[BlobSpec]:
         channels = bottoms[0][self.channel_axis(bottoms[0])]
         shape = self.weight_shape(channels, self.groups(channels), self.window(bottoms[0]).kernel)
         specs = [BlobSpec("weight", shape, self.p.weight_filler)]
         if self.p.bias_term:
-            specs.append(BlobSpec("bias", (self.p.num_output,), self.p.bias_filler))
+            specs.append(BlobSpec("bias", (self.outputs(channels),), self.p.bias_filler))
         return specs
 
     def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
@@ -176,12 +199,12 @@ class Convolution(Windowed):
         axes, channels = len(window.kernel), bottoms[0][axis]
         if axes > 3:
             self.fail(f"torch has no convolution over {axes} spatial axes, only up to 3")
-        if axis != 1 or not axes or len(bottoms) > 1:
+        if axis != 1 or not axes or len(bottoms) > 1 or not window.even:
             shapes = [spec.shape for spec in self.blob_specs(bottoms)]
             return nn.Convolution(shapes, window, self.groups(channels), axis, self.transposed)
         return getattr(nn, self.torch_modules[axes - 1])(
             channels,
-            self.p.num_output,
+            self.outputs(channels),
             window.kernel,
             window.stride,
             window.pad,
@@ -198,7 +221,10 @@ class Convolution(Windowed):
         axis = self.channel_axis(x.shape)
         if not window.kernel or axis != 1:
             return self._onnx_reshaped(g, kind, x, top, window, axis)
-        return self._onnx_conv(g, kind, x, window)
+        if window.same and any(stride > 1 for stride in window.stride):
+            for i in range(2, x.rank):
+                x.static(i)  # the pads follow the size
+        return self._onnx_conv(g, kind, x, window.at(x.shape[2:]))
 
     def _onnx_conv(self, g: Emitter, kind: str, x: Tensor, window: Window) -> Tensor:
         return g.op(
@@ -207,7 +233,7 @@ class Convolution(Windowed):
             *g.blobs(),
             kernel_shape=list(window.kernel),
             strides=list(window.stride),
-            pads=[*window.pad, *window.pad],
+            pads=[*window.pad, *(window.pad if window.far is None else window.far)],
             dilations=list(window.dilation),
             group=self.groups(x.shape[1]),
         )
@@ -218,7 +244,7 @@ class Convolution(Windowed):
             x.static(i)
         flat = g.op("Reshape", x, g.ints([*self.flat(x.shape), *([] if window.kernel else [1])]))
         if window.kernel:
-            result = self._onnx_conv(g, kind, flat, window)
+            result = self._onnx_conv(g, kind, flat, window.at(flat.shape[2:]))
         else:
             weight = self.blob_specs([x.shape])[0].shape
             blobs = [g.blob(0, (*weight, 1), how="1d"), *([g.blob(1)] if self.p.bias_term else [])]
@@ -226,7 +252,7 @@ class Convolution(Windowed):
         return g.op("Reshape", result, g.ints(list(top.shape)))
 
     def can_absorb(self, top: Shape) -> bool:
-        return self.context.num_tops == 1 and len(top) > 2 and self.axis(self.p.axis, len(top)) == 1
+        return self.context.num_tops == 1 and len(top) > 2 and self.channel_axis(top) == 1
 
     def absorb(self, top: Shape, blobs: list[np.ndarray], scale: np.ndarray, shift: np.ndarray) -> list[np.ndarray]:
         weight = blobs[0] * self.spread(scale, blobs[0])
@@ -237,12 +263,35 @@ class Convolution(Windowed):
         return scale.reshape(-1, *[1] * (weight.ndim - 1))
 
 
-@layer_type("DepthwiseConvolution", "ConvolutionDepthwise")
+@layer_type("DepthwiseConvolution")
 class DepthwiseConvolution(Convolution):
     """Convolution with a group for every channel, whatever ``group`` says; of MobileNet forks"""
 
     def groups(self, channels: int) -> int:
         return channels
+
+
+@layer_type("ConvolutionDepthwise")
+class ConvolutionDepthwise(DepthwiseConvolution):
+    """Convolution with a group for every channel and as many outputs, whatever ``num_output`` and ``group`` say
+
+    conv_dw_layer.cpp of MobileNet forks, which reads neither field. Stored weights may tell another fork's layer
+    (foss-for-synopsys-dwc-arc-processors/synopsys-caffe ``conv_depthwise_layer.cpp``), which obeys both.
+    """
+
+    def groups(self, channels: int) -> int:
+        stored = self._stored()
+        obeys = stored[:1] == (self.p.num_output,) and stored[1:2] == (channels // self.p.group,)
+        return self.p.group if obeys else channels
+
+    def outputs(self, channels: int) -> int:
+        several = self.p.num_output % channels == 0 and self._stored()[:1] != (channels,)
+        return self.p.num_output if several or self.groups(channels) != channels else channels
+
+    def _stored(self) -> Shape:
+        """The shape of the weight in the file, () where there is none."""
+        stored = self.context.stored_shapes
+        return stored[0] if stored else ()
 
 
 @layer_type("Deconvolution")
@@ -252,16 +301,24 @@ class Deconvolution(Convolution):
     torch_modules = ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")
     transposed = True
 
+    def setup(self) -> None:
+        super().setup()
+        if self.p.pad_type is PadType.SAME:
+            self.fail(
+                "pad_type SAME has no meaning for a Deconvolution; expected pad, or pad_l, pad_r, pad_t and pad_b"
+            )
+
     def output_size(self, window: Window, size: Shape) -> Shape:
+        near, far = window.edges(size)
         return tuple(
-            s * (i - 1) + extent - 2 * p
-            for i, p, extent, s in zip(size, window.pad, window.extents(), window.stride, strict=True)
+            s * (i - 1) + extent - p - q
+            for i, p, q, extent, s in zip(size, near, far, window.extents(), window.stride, strict=True)
         )
 
     def padded(self, window: Window, bottom: Shape) -> Shape:
         """The shape of the top before its padding is cut off."""
         before = self.channel_axis(bottom)
-        size = self.output_size(replace(window, pad=(0,) * len(window.pad)), bottom[before + 1 :])
+        size = self.output_size(replace(window, pad=(0,) * len(window.pad), far=None), bottom[before + 1 :])
         return (*bottom[:before], self.p.num_output, *size)
 
     def weight_shape(self, channels: int, group: int, kernel: Shape) -> Shape:
@@ -280,47 +337,3 @@ class Deconvolution(Convolution):
         per_group = scale.reshape(group, 1, weight.shape[1])
         rows = np.broadcast_to(per_group, (group, weight.shape[0] // group, weight.shape[1]))
         return rows.reshape(weight.shape[0], weight.shape[1], *[1] * (weight.ndim - 2))
-
-
-@layer_type("Im2col")
-class Im2col(Windowed):
-    """Every window as a column: (N, C * kernel, positions...)"""
-
-    bottoms = (1, 1)
-    tops = (1, 1)
-
-    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        axis = self.channel_axis(bottoms[0])
-        window = self.window(bottoms[0])
-        if not window.kernel:
-            self.fail(f"expected a bottom with axes after the channels (axis {axis}), got {bottoms[0]}")
-        channels = bottoms[0][axis] * math.prod(window.kernel)
-        return [(*bottoms[0][:axis], channels, *window.slide(bottoms[0][axis + 1 :]))] * len(bottoms)
-
-    def module(self, bottoms: list[Shape]) -> Any:
-        return nn.Im2col(self.window(bottoms[0]), self.channel_axis(bottoms[0]))
-
-    def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
-        # A grouped convolution with one-hot kernels picks each position of the window in turn.
-        tops = []
-        for bottom, top in zip(x, g.tops, strict=True):
-            axis, window = self.channel_axis(bottom.shape), self.window(bottom.shape)
-            channels, size = bottom.static(axis), math.prod(window.kernel)
-            one_hot = np.tile(np.eye(size).reshape(size, 1, *window.kernel), (channels, 1, *[1] * len(window.kernel)))
-            image = bottom
-            if axis != 1:
-                for i in range(bottom.rank):
-                    bottom.static(i)
-                image = g.op("Reshape", bottom, g.ints(list(self.flat(bottom.shape))))
-            columns = g.op(
-                "Conv",
-                image,
-                g.const(one_hot),
-                kernel_shape=list(window.kernel),
-                strides=list(window.stride),
-                pads=[*window.pad, *window.pad],
-                dilations=list(window.dilation),
-                group=channels,
-            )
-            tops.append(columns if axis == 1 else g.op("Reshape", columns, g.ints(list(top.shape))))
-        return tops

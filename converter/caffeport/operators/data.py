@@ -9,6 +9,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..formats.prototxt import Message
+from ..formats.schema import Word
 from .base import BlobSpec, NoParameters, Operator, Role, Shape, layer_type, nn
 from .fillers import FillerParameter
 
@@ -23,9 +25,37 @@ class BlobShape:
     dim: list[int] = field(default_factory=list)
 
 
+class ResizeMode(enum.Enum):
+    WARP = 1
+    FIT_SMALL_SIZE = 2
+    FIT_LARGE_SIZE_AND_PAD = 3
+
+
+@dataclass
+class ResizeParameter:
+    """How SSD's data layers resize an image (weiliu89/caffe, branch ssd, ``src/caffe/proto/caffe.proto``)."""
+
+    prob: float = 1.0
+    resize_mode: ResizeMode = ResizeMode.WARP
+    height: int = 0
+    width: int = 0
+    height_scale: int = 0
+    width_scale: int = 0
+    pad_mode: Word = Word("CONSTANT")
+    pad_value: list[float] = field(default_factory=list)
+    interp_mode: list[Word] = field(default_factory=list)
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) of every image afterwards; zeros where that depends on the image."""
+        return (0, 0) if self.resize_mode is ResizeMode.FIT_SMALL_SIZE else (self.height, self.width)
+
+
 @dataclass
 class TransformationParameter:
-    """(pixel - mean) * scale, then crop and mirror; pixels are BGR, 0 to 255."""
+    """(pixel - mean) * scale, then crop and mirror; pixels are BGR, 0 to 255.
+
+    Behind BVLC's fields are those of SSD and of NVIDIA/caffe that decide the size, or that only training needs.
+    """
 
     scale: float = 1.0
     mirror: bool = False
@@ -34,6 +64,23 @@ class TransformationParameter:
     mean_value: list[float] = field(default_factory=list)
     force_color: bool = False
     force_gray: bool = False
+    crop_h: int = 0
+    crop_w: int = 0
+    crop_height: int = 0  # PSPNet's names of the same
+    crop_width: int = 0
+    resize_param: list[ResizeParameter] = field(default_factory=list)  # MobileNet-YOLO's: each batch takes one
+    noise_param: Message | None = None
+    distort_param: Message | None = None
+    expand_param: Message | None = None
+    emit_constraint: Message | None = None
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) of what comes out; zeros where the text does not decide them."""
+        height, width = self.resize_param[0].size() if self.resize_param else (0, 0)
+        return (
+            self.crop_size or self.crop_h or self.crop_height or height,
+            self.crop_size or self.crop_w or self.crop_width or width,
+        )
 
 
 @dataclass
@@ -127,10 +174,28 @@ class DataLayer(Operator):
     role = Role.DATA
     bottoms = (0, 0)
     tops: ClassVar[tuple[int, int | None]] = (1, None)
+    soft_labels: ClassVar[bool] = False  # whether forks' labels may be more than BVLC's one number an image
+
+    def whose(self) -> str:
+        """What a refusal says of the layer before it asks for a shape."""
+        return ""
 
     def declared_shapes(self) -> list[PartialShape | None]:
         """The shape of every top as far as the text gives it; None where it does not say at all."""
         raise NotImplementedError
+
+    def following(self, first: Shape) -> list[PartialShape | None]:
+        """The shape of every top where that of the first is known: a label of the same batch has its batch.
+
+        A single image says too little of what else is one.
+        """
+        own, *others = self.declared_shapes()
+        batch = own[0] if own else None
+        carried = [
+            (*first[:1], *shape[1:]) if shape and shape[0] == batch and (batch != 1 or len(shape) == 1) else shape
+            for shape in others
+        ]
+        return [first, *carried]
 
     def source(self) -> str:
         """The file or database that the layer reads, "" for none."""
@@ -138,8 +203,8 @@ class DataLayer(Operator):
 
     def _images(self, batch: int, channels: int | None, height: int, width: int) -> list[PartialShape | None]:
         transform = self.context.transform or TransformationParameter()
-        size = transform.crop_size or getattr(self.p, "crop_size", 0)
-        height, width = size or height, size or width
+        own = getattr(self.p, "crop_size", 0)
+        height, width = transform.size()[0] or own or height, transform.size()[1] or own or width
         if channels is None and len(transform.mean_value) > 1:
             channels = len(transform.mean_value)
         label: PartialShape = (batch or 1,)
@@ -150,6 +215,7 @@ class DataLayer(Operator):
 class Input(DataLayer):
     """An input of the net, with its shape"""
 
+    one_batch = False
     schemas = {"input_param": InputParameter}
 
     def declared_shapes(self) -> list[PartialShape | None]:
@@ -167,6 +233,7 @@ class Data(DataLayer):
 
     schemas = {"data_param": DataParameter}
     tops = (1, 2)
+    soft_labels = True
 
     def declared_shapes(self) -> list[PartialShape | None]:
         return self._images(self.p.batch_size, None, 0, 0)
@@ -178,6 +245,7 @@ class ImageData(DataLayer):
 
     schemas = {"image_data_param": ImageDataParameter}
     tops = (1, 2)
+    soft_labels = True
 
     def declared_shapes(self) -> list[PartialShape | None]:
         return self._images(self.p.batch_size, 3 if self.p.is_color else 1, self.p.new_height, self.p.new_width)
@@ -219,6 +287,7 @@ class MemoryData(DataLayer):
 class DummyData(DataLayer):
     """Made-up blobs; here inputs like any other data layer's"""
 
+    one_batch = False
     schemas = {"dummy_data_param": DummyDataParameter}
 
     def declared_shapes(self) -> list[PartialShape | None]:

@@ -106,8 +106,14 @@ def _bilinear(filler: FillerParameter, shape: Shape, random: np.random.Generator
     return np.broadcast_to(np.outer(ramp, ramp), shape)
 
 
+def _diagonal(filler: FillerParameter, shape: Shape, random: np.random.Generator) -> np.ndarray:
+    """``value`` on the diagonal of a square matrix: how CRF-RNN starts its own, not a filler of a text."""
+    return np.eye(shape[-1], dtype=np.float32) * np.float32(filler.value)
+
+
 _FILLERS = {
     "constant": _constant,
+    "diagonal": _diagonal,
     "uniform": _uniform,
     "gaussian": _gaussian,
     "positive_unitball": _positive_unitball,

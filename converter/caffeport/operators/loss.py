@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -39,6 +40,16 @@ class Loss(Operator):
         if loss.normalize is not None:
             return Normalization.VALID if loss.normalize else Normalization.BATCH_SIZE
         return default
+
+    def divisor(self, default: Normalization) -> str | float:
+        """What the sum is divided by: a normalization's name, or the number of PRE_FIXED, which is 1 at least."""
+        chosen = self.normalization(default)
+        if chosen is not Normalization.PRE_FIXED:
+            return chosen.name
+        fixed = self.context.loss.pre_fixed_normalizer
+        if not math.isfinite(fixed):
+            self.fail(f"expected a finite pre_fixed_normalizer, got {fixed}")
+        return max(fixed, 1.0)
 
     def sample_labels(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
         """Labels 0 and 1, as far as ``classes`` allows."""
@@ -82,27 +93,30 @@ class RowLoss(Loss):
         return self.sample_labels(index, shape, random)
 
 
-@layer_type("SoftmaxWithLoss")
+@layer_type("SoftmaxWithLoss", "SoftmaxWithLossOHEM")
 class SoftmaxWithLoss(ClassLoss):
     """-log softmax(x)[label], summed and divided as loss_param.normalization says (default VALID).
 
-    A second top gives the probabilities.
+    A second top gives the probabilities, a third the loss of each label, 0 for ignored ones, without a gradient
+    (daijifeng001/caffe-rfcn ``softmax_loss_layer.cpp``; intel/caffe calls that layer SoftmaxWithLossOHEM). The third
+    has four axes, as R-FCN's labels have and what it is added to; in Caffe it has just those of the labels.
     """
 
     schemas = {"softmax_param": SoftmaxParameter}
-    tops = (1, 2)
+    tops = (1, 3)
 
     def setup(self) -> None:
         check_softmax(self, self.p)
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         check_labels(self, bottoms[0], bottoms[1], self.axis(self.p.axis, len(bottoms[0])))
-        return [(), bottoms[0]][: self.context.num_tops]
+        each = (*bottoms[1], 1, 1, 1)[: max(4, len(bottoms[1]))]
+        return [(), bottoms[0], each][: self.context.num_tops]
 
     def module(self, bottoms: list[Shape]) -> Any:
         axis = self.axis(self.p.axis, len(bottoms[0]))
-        normalization = self.normalization(Normalization.VALID)
-        return nn.SoftmaxWithLoss(axis, self.context.loss.ignore_label, normalization.name, self.context.num_tops)
+        divisor = self.divisor(Normalization.VALID)
+        return nn.SoftmaxWithLoss(axis, self.context.loss.ignore_label, divisor, self.context.num_tops)
 
 
 @dataclass
@@ -140,30 +154,36 @@ class InfogainLoss(ClassLoss):
             if not Path(self.p.source).is_file():
                 raise CaffemodelError(f'layer "{self.name}" ({self.type}): source "{self.p.source}" is not here')
             matrix = read_binaryproto(self.p.source).reshape(bottoms[0][axis], bottoms[0][axis])
-        normalization = self.normalization(Normalization.VALID)
+        divisor = self.divisor(Normalization.VALID)
         ignore = self.context.loss.ignore_label
-        return nn.InfogainLoss(axis, ignore, normalization.name, self.context.num_tops, matrix)
+        return nn.InfogainLoss(axis, ignore, divisor, self.context.num_tops, matrix)
 
 
 @layer_type("SigmoidCrossEntropyLoss")
 class SigmoidCrossEntropyLoss(Loss):
-    """-(t log sigmoid(x) + (1 - t) log(1 - sigmoid(x))), summed and divided by the batch size by default"""
+    """-(t log sigmoid(x) + (1 - t) log(1 - sigmoid(x))), summed and divided by the batch size by default.
+
+    A third bottom weighs the terms; then the sum of the weights divides (daijifeng001/caffe-mnc
+    ``sigmoid_cross_entropy_loss_layer.cpp``).
+    """
 
     schemas = {"sigmoid_param": NoParameters}
+    bottoms = (2, 3)
     tops = (1, 2)
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        if count(bottoms[0]) != count(bottoms[1]):
-            self.fail(f"expected a target for every prediction, got {bottoms[1]} for {bottoms[0]}")
+        for title, bottom in zip(("target", "weight"), bottoms[1:], strict=False):
+            if count(bottoms[0]) != count(bottom):
+                self.fail(f"expected a {title} for every prediction, got {bottom} for {bottoms[0]}")
         return [(), bottoms[0]][: self.context.num_tops]
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        return random.random(shape) if index == 1 else None
+        return random.random(shape) if index else None
 
     def module(self, bottoms: list[Shape]) -> Any:
-        normalization = self.normalization(Normalization.BATCH_SIZE)
+        divisor = self.divisor(Normalization.BATCH_SIZE)
         ignore = self.context.loss.ignore_label
-        return nn.SigmoidCrossEntropyLoss(ignore, normalization.name, self.context.num_tops)
+        return nn.SigmoidCrossEntropyLoss(ignore, divisor, self.context.num_tops)
 
 
 @layer_type("MultinomialLogisticLoss")

@@ -23,8 +23,8 @@ class BatchNormParameter:
     moving_average_fraction: float = 0.999
     eps: float = 1e-5
     scale_bias: bool = False  # NVCaffe: Scale's two blobs within this layer
-    scale_filler: FillerParameter = field(default_factory=lambda: FillerParameter(value=1.0))
-    bias_filler: FillerParameter = field(default_factory=FillerParameter)
+    scale_filler: FillerParameter | None = None
+    bias_filler: FillerParameter | None = None
     engine: Word = Word()
 
 
@@ -34,7 +34,7 @@ class BatchNorm(Operator):
 
     Blobs: sums of mean and variance (C,), and the factor (1,) they are divided by (0 counts as: both 0).
     Statistics of the batch in the TRAIN phase or where use_global_stats is false; NVCaffe's scale_bias
-    adds two blobs that scale and shift the result.
+    adds two blobs that scale and shift the result, and so does either of their fillers without it.
     """
 
     schemas = {"batch_norm_param": BatchNormParameter}
@@ -43,6 +43,7 @@ class BatchNorm(Operator):
     def setup(self) -> None:
         if not self.p.eps >= 0:  # the root of a negative number, for a channel whose variance is small
             self.fail(f"expected an eps of 0 or more, got {self.p.eps:g}")
+        self.scale_bias = self.p.scale_bias or self.p.scale_filler is not None or self.p.bias_filler is not None
 
     def channels(self, bottom: Shape) -> int:
         return bottom[1] if len(bottom) > 1 else 1
@@ -54,12 +55,13 @@ class BatchNorm(Operator):
             BlobSpec("variance", size, trained=False),
             BlobSpec("scale_factor", (1,), trained=False),
         ]
-        if self.p.scale_bias:
-            specs += [BlobSpec("weight", size, self.p.scale_filler), BlobSpec("bias", size, self.p.bias_filler)]
+        if self.scale_bias:
+            weight = self.p.scale_filler or FillerParameter(value=1.0)
+            specs += [BlobSpec("weight", size, weight), BlobSpec("bias", size, self.p.bias_filler or FillerParameter())]
         return specs
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.BatchNorm(self.p.eps, self.p.moving_average_fraction, self.p.use_global_stats, self.p.scale_bias)
+        return nn.BatchNorm(self.p.eps, self.p.moving_average_fraction, self.p.use_global_stats, self.scale_bias)
 
     def statistics(self, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """(scale, shift) in float64: y = x * scale + shift."""
@@ -68,7 +70,7 @@ class BatchNorm(Operator):
         mean, variance = (np.asarray(blob, np.float64) * divisor for blob in blobs[:2])
         scale = 1.0 / np.sqrt(variance + self.p.eps)
         shift = -mean * scale
-        if self.p.scale_bias:
+        if self.scale_bias:
             return scale * blobs[3], shift * blobs[3] + blobs[4]
         return scale, shift
 
@@ -88,8 +90,8 @@ class BatchNorm(Operator):
             scale = g.derived("scale", (1,), lambda blobs: self.statistics(blobs)[0])
             shift = g.derived("shift", (1,), lambda blobs: self.statistics(blobs)[1])
             return g.op("Add", g.op("Mul", x[0], scale), shift)
-        weight = g.blob(3) if self.p.scale_bias else g.const(np.ones(channels))
-        bias = g.blob(4) if self.p.scale_bias else g.const(np.zeros(channels))
+        weight = g.blob(3) if self.scale_bias else g.const(np.ones(channels))
+        bias = g.blob(4) if self.scale_bias else g.const(np.zeros(channels))
         mean = g.derived("mean", (channels,), divided(0))
         variance = g.derived("variance", (channels,), divided(1))
         return g.op("BatchNormalization", x[0], weight, bias, mean, variance, epsilon=self.p.eps)
@@ -99,7 +101,7 @@ class BatchNorm(Operator):
         centered = g.op("Sub", x, g.reduce("ReduceMean", x, axes))
         variance = g.reduce("ReduceMean", g.op("Mul", centered, centered), axes)
         made = g.op("Div", centered, g.op("Sqrt", g.add(variance, self.p.eps)))
-        if self.p.scale_bias:
+        if self.scale_bias:
             shape = (self.channels(x.shape), *[1] * max(x.rank - 2, 0))
             made = g.op("Add", g.op("Mul", made, g.blob(3, shape)), g.blob(4, shape))
         return made

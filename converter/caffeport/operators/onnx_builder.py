@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import ExportError
 from ..naming import Names
 from . import onnx_shapes  # noqa: F401 - the rules that Tensor.shape goes by
-from .onnx_tensor import NeedsStaticShape, Node, Shape, Subgraph, Tensor
+from .onnx_tensor import Node, Shape, StaticShapeError, Subgraph, Tensor
 
 OPSETS = range(13, 22)
 
@@ -283,7 +283,7 @@ class Emitter:
             else:
                 unknown.append(axis)
         if len(unknown) > 1:
-            raise NeedsStaticShape(x.name)
+            raise StaticShapeError(x.name)
         for axis in unknown:
             dims[axis] = -1
         return self.op("Reshape", x, self.ints(dims))

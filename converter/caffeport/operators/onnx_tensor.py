@@ -20,11 +20,11 @@ INT64: DType = np.dtype(np.int64)
 BOOL: DType = np.dtype(np.bool_)
 
 
-class NeedsStaticShape(Exception):
+class StaticShapeError(Exception):
     """A layer's ONNX form depends on an axis that was to stay dynamic; the export tries again without."""
 
 
-class UnknownShape(RuntimeError):
+class UnknownShapeError(RuntimeError):
     """A shape or dtype that no rule tells, or that only the numbers tell: an operator must not ask for it."""
 
 
@@ -90,7 +90,7 @@ class Tensor:
     def static(self, axis: int) -> int:
         """The size of an axis whose size must be known."""
         if axis % self.rank in self.dynamic:
-            raise NeedsStaticShape(self.name)
+            raise StaticShapeError(self.name)
         return self.shape[axis]
 
     def shape_at(self, doubled: bool) -> Shape:
@@ -143,7 +143,7 @@ class Node:
     def rule(self) -> Rule:
         """The rule for this kind of node."""
         if self.op not in RULES:
-            raise UnknownShape(
+            raise UnknownShapeError(
                 f"no rule tells the shape of what ONNX's {self.op} gives (node {self.name!r}); "
                 "write one into operators/onnx_shapes.py"
             )
@@ -175,7 +175,7 @@ class Inference:
     def input(self, index: int) -> Tensor:
         x = self.node.inputs[index]
         if x is None:
-            raise UnknownShape(f"{self.node.op} (node {self.node.name!r}) lacks input {index}")
+            raise UnknownShapeError(f"{self.node.op} (node {self.node.name!r}) lacks input {index}")
         return x
 
     def shape(self, index: int = 0) -> Shape:
@@ -198,8 +198,8 @@ class Inference:
         return [int(number) for number in self.numbers(index).reshape(-1)]
 
     def depends_on_data(self) -> NoReturn:
-        """Raise UnknownShape: what the net is given decides."""
-        raise UnknownShape(
+        """Raise UnknownShapeError: what the net is given decides."""
+        raise UnknownShapeError(
             f"the shape of what {self.node.op} gives (node {self.node.name!r}) depends on numbers that do not follow "
             "from shapes and constants"
         )

@@ -1,35 +1,33 @@
-"""Pooling as Caffe rounds and divides it, and spatial pyramid pooling, which is built from it.
-
-Caffe has P = ceil((H + 2p - k) / s) + 1 positions; with a pad, one that would start at or beyond
-H + p is dropped. That equals pooling with rounding down after padding the far side by
-e = s - 1 + min(0, k - p - s) more (e = s - 1 without a pad), whatever H is: so the ONNX form needs no
-ceil_mode and fits every input size.
-"""
+"""Pooling as Caffe rounds and divides it (see PoolWindow), and spatial pyramid pooling, which is built from it."""
 
 from __future__ import annotations
 
 import enum
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..formats.schema import Word
 from .base import MAX_INT, Operator, Shape, layer_type, nn
+from .convolution import PadType
+from .quantization import FixedPoint, refuse_fixed_point
+from .windows import PoolWindow
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 FLOAT_MIN = float(np.finfo(np.float32).min)
-HUGE = 1 << 12  # pixels; no image that a net takes has as many along an axis
 
 
 class PoolMethod(enum.Enum):
     MAX = 0
     AVE = 1
     STOCHASTIC = 2
+    AVE_EXC_PAD = 3  # Synopsys' fork: divided by the number of pixels, pads not counted
+    AVE_TF = 3  # its older name
 
 
 class RoundMode(enum.Enum):
@@ -38,7 +36,7 @@ class RoundMode(enum.Enum):
 
 
 @dataclass
-class PoolingParameter:
+class PoolingParameter(FixedPoint):
     pool: PoolMethod = PoolMethod.MAX
     pad: int | None = None
     pad_h: int | None = None
@@ -51,78 +49,22 @@ class PoolingParameter:
     stride_w: int | None = None
     engine: Word = Word()
     global_pooling: bool = False
-    round_mode: RoundMode = RoundMode.CEIL
-    ceil_mode: bool | None = None  # some forks' name for round_mode
-
-
-@dataclass(frozen=True)
-class PoolWindow:
-    """Pairs (height, width). ``ceil``: positions are rounded up."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    pad: tuple[int, int]
-    ceil: bool = True
-
-    @property
-    def is_huge(self) -> bool:
-        """Whether it may be far larger than any bottom, so that padding for it would fill memory; see ``fitted``."""
-        return max(*self.kernel, *self.stride) > HUGE
-
-    def fitted(self, size: tuple[int, int]) -> PoolWindow:
-        """A window that does the same on this size and is no larger than it takes.
-
-        A kernel beyond the padded size has one position and is cut to that size by Caffe; a stride beyond it
-        leads from the first position to one without a pixel, wherever that is.
-        """
-        reach = [size[i] + 2 * self.pad[i] for i in (0, 1)]
-        kernel = (min(self.kernel[0], reach[0]), min(self.kernel[1], reach[1]))
-        stride = (min(self.stride[0], reach[0] + 1), min(self.stride[1], reach[1] + 1))
-        return replace(self, kernel=kernel, stride=stride)
-
-    def positions(self, size: tuple[int, int]) -> tuple[int, int]:
-        h, w = (self._positions(size[i], i) for i in (0, 1))
-        return h, w
-
-    def _positions(self, size: int, i: int) -> int:
-        kernel, stride, pad = self.kernel[i], self.stride[i], self.pad[i]
-        room = size + 2 * pad - kernel
-        positions = (-(-room // stride) if self.ceil else room // stride) + 1
-        # Caffe looks at both pads before it clips either axis.
-        if any(self.pad) and (positions - 1) * stride >= size + pad:
-            positions -= 1
-        return positions
-
-    @property
-    def far(self) -> tuple[int, int]:
-        """Padding of the far side with which rounding down gives Caffe's positions (see above)."""
-        if not self.ceil:
-            return self.pad
-        extra = [
-            s - 1 + (min(0, k - p - s) if any(self.pad) else 0)
-            for k, s, p in zip(self.kernel, self.stride, self.pad, strict=True)
-        ]
-        return self.pad[0] + extra[0], self.pad[1] + extra[1]
-
-    @property
-    def torch_agrees(self) -> bool:
-        """Whether torch's pooling has the same windows: it always clips, and takes pads up to half a kernel."""
-        return all(2 * p <= k for k, p in zip(self.kernel, self.pad, strict=True)) and (
-            not self.ceil or all(s <= k or p > 0 for k, s, p in zip(self.kernel, self.stride, self.pad, strict=True))
-        )
-
-    def divisors(self, size: tuple[int, int]) -> list[np.ndarray]:
-        """Per axis, the window length that AVE divides by: clipped to the padded image."""
-        made = []
-        for i, positions in enumerate(self.positions(size)):
-            starts = np.arange(positions) * self.stride[i] - self.pad[i]
-            made.append(np.minimum(starts + self.kernel[i], size[i] + self.pad[i]) - starts)
-        return made
+    round_mode: RoundMode | None = None
+    ceil_mode: bool | None = None  # some forks' name for round_mode, which wins
+    pad_type: PadType = PadType.CAFFE
+    pad_l: int = 0
+    pad_r: int = 0
+    pad_t: int = 0
+    pad_b: int = 0
+    output_shift_instead_division: int = 0
 
 
 @layer_type("Pooling")
 class Pooling(Operator):
-    """MAX, AVE or STOCHASTIC over windows; a second top of MAX gives the index h * W + w of each maximum"""
+    """MAX, AVE or STOCHASTIC over windows; a second top of MAX gives the index h * W + w of each maximum.
+
+    AVE counts the pads that a window covers, AVE_EXC_PAD (Synopsys) does not.
+    """
 
     schemas = {"pooling_param": PoolingParameter}
     tops = (1, 2)
@@ -137,27 +79,44 @@ class Pooling(Operator):
         if self.context.num_tops == 2 and p.pool is not PoolMethod.MAX:
             self.fail("a second top (the mask) is for MAX pooling only")
         self.random = p.pool is PoolMethod.STOCHASTIC
+        refuse_fixed_point(self, p)
+        if p.output_shift_instead_division:
+            self.fail("output_shift_instead_division asks for fixed-point arithmetic, which is not supported")
+        self.sides = any((p.pad_l, p.pad_r, p.pad_t, p.pad_b))
+        is_same, is_padded = p.pad_type is PadType.SAME, any((p.pad, p.pad_h, p.pad_w))
+        for first, second in (("pad", "pad_type"), ("pad_type", "pad_l, pad_r, pad_t and pad_b"), ("pad", "pad_l")):
+            given = {"pad": is_padded, "pad_type": is_same}
+            if given[first] and given.get(second, self.sides):
+                self.fail(f"gives both {first} and {second}; expected one of the two")
+        if self.random and (self.sides or is_same):
+            self.fail("pads are for MAX and AVE pooling only")
 
     def window(self, bottom: Shape) -> PoolWindow:
+        """The window; its pads follow the size of the bottom where pad_type is SAME."""
         p = self.p
         pad = (p.pad_h or p.pad or 0, p.pad_w or p.pad or 0)
         stride = (p.stride_h or p.stride or 1, p.stride_w or p.stride or 1)
-        ceil = p.round_mode is RoundMode.CEIL if p.ceil_mode is None else p.ceil_mode
+        ceil = p.ceil_mode is not False if p.round_mode is None else p.round_mode is RoundMode.CEIL
+        inside = p.pool is PoolMethod.AVE_EXC_PAD
         if p.global_pooling:
             return PoolWindow((bottom[2], bottom[3]), (1, 1), (0, 0), ceil)
+        behind = (p.pad_b, p.pad_r) if self.sides else None
+        pad = (p.pad_t, p.pad_l) if self.sides else pad
         kernel = (p.kernel_h or p.kernel_size or 0, p.kernel_w or p.kernel_size or 0)
-        if not all(1 <= size <= MAX_INT for size in kernel + stride) or min(pad) < 0:
+        if not all(1 <= size <= MAX_INT for size in kernel + stride) or min(pad + (behind or ())) < 0:
             self.fail(
                 f"expected a kernel and stride of 1 to {MAX_INT} and a pad of 0 or more, got {kernel}, {stride}, {pad}"
             )
-        if pad[0] >= kernel[0] or pad[1] >= kernel[1]:
-            self.fail(f"expected a pad smaller than the kernel, got pad {pad} and kernel {kernel}")
-        return PoolWindow(kernel, stride, pad, ceil)
+        for edge in (pad, behind or pad):
+            if edge[0] >= kernel[0] or edge[1] >= kernel[1]:
+                self.fail(f"expected a pad smaller than the kernel, got pad {edge} and kernel {kernel}")
+        window = PoolWindow(kernel, stride, pad, ceil, behind, inside, p.pad_type is PadType.SAME)
+        return window.at((1, 1)) if stride == (1, 1) else window  # with a stride of 1 the pads are those of any size
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,) = bottoms
-        window = self.window(bottom)
-        self.check_padded((*bottom[:2], *(bottom[i + 2] + 2 * window.pad[i] for i in (0, 1))))
+        window = self.window(bottom).at((bottom[2], bottom[3]))
+        self.check_padded((*bottom[:2], *(bottom[i + 2] + window.pad[i] + window.edge[i] for i in (0, 1))))
         top = (*bottom[:2], *window.positions((bottom[2], bottom[3])))
         return [top] * self.context.num_tops
 
@@ -168,11 +127,13 @@ class Pooling(Operator):
             if self.p.global_pooling:
                 return nn.AdaptiveMaxPool2d(1) if is_max else nn.AdaptiveAvgPool2d(1)
             if window.torch_agrees and not window.is_huge:
-                stock = nn.MaxPool2d if is_max else nn.AvgPool2d
-                return stock(window.kernel, window.stride, window.pad, ceil_mode=window.ceil)
+                shape = (window.kernel, window.stride, window.pad)
+                if is_max:
+                    return nn.MaxPool2d(*shape, ceil_mode=window.ceil)
+                return nn.AvgPool2d(*shape, ceil_mode=window.ceil, count_include_pad=not window.inside)
         if is_max:
             return nn.MaxPooling(window, with_mask)
-        return nn.AvePooling(window) if method is PoolMethod.AVE else nn.StochasticPooling(window)
+        return nn.StochasticPooling(window) if method is PoolMethod.STOCHASTIC else nn.AvePooling(window)
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor | list[Tensor]:
         method = self.p.pool
@@ -181,12 +142,14 @@ class Pooling(Operator):
         if self.p.global_pooling:
             x[0].static(2), x[0].static(3)
         window = self.window(x[0].shape)
+        if window.same:
+            window = window.at((x[0].static(2), x[0].static(3)))
         if window.is_huge:
             window = window.fitted((x[0].static(2), x[0].static(3)))
         if method is PoolMethod.MAX:
             made = onnx_max(g, x[0], window, with_mask=self.context.num_tops == 2)
             return made if self.context.num_tops == 2 else made[0]
-        if method is PoolMethod.AVE:
+        if method is not PoolMethod.STOCHASTIC:
             return onnx_average(g, x[0], window)
         # In the TEST phase, STOCHASTIC is the average weighted by the numbers themselves.
         square = g.op("Mul", x[0], x[0])
@@ -263,13 +226,13 @@ def onnx_average(g: Emitter, x: Tensor, window: PoolWindow) -> Tensor:
             return g.op("Mul", mean, g.const(math.prod(window.kernel) / area[None, None]))
     far = window.far
     mean = g.op("AveragePool", _padded(g, x, window.pad, far, window), **shape)
-    if far == window.pad:
+    if far == window.edge and not (window.inside and window.padded):
         return mean
     # The share of each window that lies in the padded image, from an image of ones of the same size.
     plane = g.slice(x, [0, 1], [0, 0], [1, 1])
     ones = g.op("Expand", g.const(1.0), g.op("Shape", plane))
-    ones = g.pad(ones, [0, 0, *window.pad], [0, 0, *window.pad], 1.0)
-    rest = (far[0] - window.pad[0], far[1] - window.pad[1])
+    ones = g.pad(ones, [0, 0, *window.pad], [0, 0, *window.edge], 0.0 if window.inside else 1.0)
+    rest = (far[0] - window.edge[0], far[1] - window.edge[1])
     ones = _padded(g, ones, (0, 0), rest, window)
     return g.op("Div", mean, g.op("AveragePool", ones, **shape))
 

@@ -19,6 +19,7 @@ class RegionPooling(Operator):
 
     bottoms = (2, 2)
     bottom_axes = ((4, 4), (2, None))
+    row_bottoms = (1,)
 
     def check(self, bottoms: list[Shape]) -> None:
         if count(bottoms[1], 1) != 5:
@@ -39,6 +40,7 @@ class ROIPoolingParameter:
     pooled_h: int = 0
     pooled_w: int = 0
     spatial_scale: float = 1.0
+    pad_ratio: float = 0.0
 
 
 @layer_type("ROIPooling")
@@ -46,7 +48,8 @@ class ROIPooling(RegionPooling):
     """The maximum of each of pooled_h x pooled_w bins of every region; (R, C, pooled_h, pooled_w); of Fast R-CNN.
 
     Corners are scaled and rounded (halves away from 0), both ends belong to the region, and bin i of n
-    covers floor(i size / n) to ceil((i + 1) size / n) - 1 within the map; an empty bin gives 0.
+    covers floor(i size / n) to ceil((i + 1) size / n) - 1 within the map; an empty bin gives 0. With pad_ratio (of
+    zhaoweicai/mscnn) a region is first grown by that share of its width and height on each side.
     """
 
     schemas = {"roi_pooling_param": ROIPoolingParameter}
@@ -60,11 +63,15 @@ class ROIPooling(RegionPooling):
         return [(bottoms[1][0], bottoms[0][1], self.p.pooled_h, self.p.pooled_w)]
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.ROIPooling((self.p.pooled_h, self.p.pooled_w), self.p.spatial_scale)
+        return nn.ROIPooling((self.p.pooled_h, self.p.pooled_w), self.p.spatial_scale, self.p.pad_ratio)
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         shape = [self.p.pooled_h, self.p.pooled_w]
         regions = self.onnx_regions(g, x[1])
+        if self.p.pad_ratio:
+            image, low, high = g.split(regions, 1, [1, 2, 2], 3)
+            pad = g.mul(g.add(g.op("Sub", high, low), 1.0), self.p.pad_ratio)
+            regions = g.op("Concat", image, g.op("Sub", low, pad), g.op("Add", high, pad), axis=1)
         return g.op("MaxRoiPool", x[0], regions, pooled_shape=shape, spatial_scale=self.p.spatial_scale)
 
 
@@ -103,8 +110,8 @@ class PSROIPooling(RegionPooling):
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         outputs, group = self.p.output_dim, self.p.group_size
         image, first, last = g.split(self.onnx_regions(g, x[1]), 1, [1, 2, 2], 3)
-        start = g.mul(_onnx_rounded(g, first), self.p.spatial_scale)
-        end = g.mul(g.add(_onnx_rounded(g, last), 1.0), self.p.spatial_scale)
+        start = g.mul(onnx_rounded(g, first), self.p.spatial_scale)
+        end = g.mul(g.add(onnx_rounded(g, last), 1.0), self.p.spatial_scale)
         size = g.op("Max", g.op("Sub", end, start), g.const(0.1))
         step = g.unsqueeze(g.op("Div", size, g.const(group)), [2])
         start = g.unsqueeze(start, [2])
@@ -133,6 +140,6 @@ class PSROIPooling(RegionPooling):
         return g.op("Div", total, g.unsqueeze(g.op("Max", area, g.const(1.0)), [1]))
 
 
-def _onnx_rounded(g: Emitter, x: Tensor) -> Tensor:
+def onnx_rounded(g: Emitter, x: Tensor) -> Tensor:
     """Halves away from 0, as C's round; ONNX's Round takes them to the even number."""
     return g.op("Mul", g.op("Sign", x), g.op("Floor", g.add(g.op("Abs", x), 0.5)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,24 @@ class Slice(Operator):
             self.fail(f"slice points {self.p.slice_point} do not cut {size} into {parts} parts")
         return sizes
 
+    def joined(self, tops: Sequence[Shape | None]) -> Shape | None:
+        """The bottom's shape from those of the tops, where slice points stand for what is not known of them.
+
+        A top that lacks the axis to cut along, as labels do, has one number there.
+        """
+        first = next((top for top in tops if top), None)
+        given = self.p.slice_dim if self.p.slice_dim is not None else self.p.axis
+        axis = 1 if given is None else given
+        if first is None or not 0 <= axis <= len(first):
+            return None
+        first = first if axis < len(first) else (*first, 1)
+        edges = [0, *self.p.slice_point]
+        between = [after - before for before, after in itertools.pairwise(edges)] + [None]
+        between = between if self.p.slice_point and len(between) == len(tops) else [None] * len(tops)
+        sizes = [size if top is None else (*top, 1)[axis] for top, size in zip(tops, between, strict=True)]
+        whole = sum(size for size in sizes if size is not None)
+        return None if None in sizes else (*first[:axis], whole, *first[axis + 1 :])
+
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,) = bottoms
         axis = self.cut_axis(bottom)
@@ -135,6 +154,7 @@ class ReshapeParameter:
     shape: BlobShape = field(default_factory=BlobShape)
     axis: int = 0
     num_axes: int = -1
+    pixelshuffler: int = 1  # Synopsys' fork: another number makes it PixelShuffle by that factor
 
 
 @layer_type("Reshape")
@@ -144,6 +164,8 @@ class Reshape(Operator):
     schemas = {"reshape_param": ReshapeParameter}
 
     def setup(self) -> None:
+        if self.p.pixelshuffler < 1:
+            self.fail(f"expected a pixelshuffler of 1 or more, got {self.p.pixelshuffler}")
         if len(self.p.shape.dim) > MAX_AXES:
             self.fail(f"expected {MAX_AXES} dims at most, got {len(self.p.shape.dim)}")
         if self.p.shape.dim.count(-1) > 1 or min(self.p.shape.dim, default=0) < -1:
@@ -161,6 +183,8 @@ class Reshape(Operator):
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,) = bottoms
+        if self.p.pixelshuffler > 1:
+            return [self.shuffled(bottom)]
         start, end = self.span(len(bottom))
         top = list(bottom[:start])
         for index, dim in enumerate(self.p.shape.dim):
@@ -177,11 +201,22 @@ class Reshape(Operator):
             self.fail(f"{bottom} ({count(bottom)} numbers) cannot be reshaped to {tuple(top)} ({count(top)})")
         return [tuple(top)]
 
+    def shuffled(self, bottom: Shape) -> Shape:
+        """The top of PixelShuffle."""
+        factor = self.p.pixelshuffler
+        if len(bottom) != 4 or bottom[1] % factor**2:
+            self.fail(f"pixelshuffler {factor} expects 4 axes and channels that its square divides, got {bottom}")
+        return (bottom[0], bottom[1] // factor**2, bottom[2] * factor, bottom[3] * factor)
+
     def module(self, bottoms: list[Shape]) -> Any:
+        if self.p.pixelshuffler > 1:
+            return nn.PixelShuffle(self.p.pixelshuffler)
         start, end = self.span(len(bottoms[0]))
         return nn.Reshape(self.p.shape.dim, start, end)
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
+        if self.p.pixelshuffler > 1:
+            return g.op("DepthToSpace", x[0], blocksize=self.p.pixelshuffler, mode="CRD")
         start, end = self.span(x[0].rank)
         dims = []
         for index in range(start):

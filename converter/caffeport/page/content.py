@@ -13,7 +13,7 @@ from ..graph.net import Layer, Net, Param
 from ..operators.base import Role
 
 if TYPE_CHECKING:
-    from ..parity.compare import Report, Row
+    from ..parity.report import Report, Row
 
 BINS = 40
 SAMPLE = 1 << 20
@@ -65,6 +65,14 @@ def report_content(report: Report, layers: Sequence[Layer]) -> dict[str, Any]:
         "random_weights": report.random_weights,
         "rows": [_row(row, number.get(row.layer)) for row in rows],
     }
+
+
+def provenance(report: Report) -> dict[str, str]:
+    """{title: words} of what the report was made of."""
+    files = {f"{facts.role} file": str(facts) for facts in report.files}
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    random = f"{report.inputs}, seed {report.seed}" if report.inputs == "random" else report.inputs
+    return {**files, "inputs": random, "date": report.date, "versions": versions}
 
 
 def _row(row: Row, layer: int | None) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from ..files import replacing
 from ..graph.net import Net
 from ..json_text import to_json
-from .content import net_content, report_content
+from .content import net_content, provenance, report_content
 
 if TYPE_CHECKING:
-    from ..parity.compare import Report
+    from ..parity.report import Report
 
 
 def asset(name: str) -> str:
@@ -22,14 +22,14 @@ def asset(name: str) -> str:
     return (resources.files(__package__) / "assets" / name).read_text("utf-8")
 
 
-def page(net: Net, report: Report | None = None, provenance: dict[str, str] | None = None) -> str:
-    """Return the page as HTML: the net, and the proof where there is one; ``provenance`` is shown as it stands."""
+def page(net: Net, report: Report | None = None) -> str:
+    """Return the page as HTML: the net, and the proof where there is one."""
     title = f"{net.name or '(no name)'}: {'a proof of its conversion' if report else 'a Caffe net'}"
     content = {
         "title": title,
         "net": net_content(net),
         "report": report_content(report, net.layers) if report else None,
-        "provenance": provenance or {},
+        "provenance": provenance(report) if report else {},
     }
     # "</script>" in a layer's name would end the element that holds the content.
     text = to_json(content, indent=None).replace("<", "\\u003c")
@@ -43,8 +43,8 @@ def page(net: Net, report: Report | None = None, provenance: dict[str, str] | No
     )
 
 
-def write(net: Net, path: str | Path, report: Report | None = None, provenance: dict[str, str] | None = None) -> None:
+def write(net: Net, path: str | Path, report: Report | None = None) -> None:
     """Write the page, whole or not at all."""
-    text = page(net, report, provenance).encode("utf-8", "backslashreplace")
+    text = page(net, report).encode("utf-8", "backslashreplace")
     with replacing(Path(path)) as stream:
         stream.write(text)

@@ -3,116 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import sys
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..cores import usable_cores
 from ..errors import CaffeportError, did_you_mean, shape_text
-from ..graph.module_names import state_names
-from ..graph.net import Layer, Net, Value
-from ..graph.walk import read_inputs
-from ..json_text import to_json
-from ..lazy import require
+from ..graph.net import Net
+from ..graph.walk import inference_values
 from ..memory import check_room
 from ..operators.base import Phase, Role
 from ..to_caffe.process import CaffeRun, forward, wanted_caffe
+from . import provenance, written_onnx, written_torch
+from .backends import exportable, run_onnx, run_torch, spoiled
+from .inputs import fed_inputs, reference_blobs
+from .provenance import FileFacts
+from .report import Blobs, Report, Row, compared, empty_row
 
 BACKENDS = ("torch", "onnx")
 CAFFE = "caffe"
 KNOWN = (*BACKENDS, CAFFE)
 REFERENCE = "reference"
 
-Blobs = Mapping[str, np.ndarray]
-
-
-@dataclass
-class Row:
-    """One blob. ``errors`` holds (max abs, max rel) of every source against ``baseline``.
-
-    max rel is the largest |a - b| / max(|b|, rms(b)): rounding errors of a sum grow with the numbers
-    that were summed, so a blob's root mean square stands in where an element happens to be near zero.
-    """
-
-    blob: str
-    layer: str
-    type: str
-    shape: tuple[int, ...]
-    baseline: str = ""
-    errors: dict[str, tuple[float, float]] = field(default_factory=dict)
-    max_abs: float = 0.0
-    max_rel: float = 0.0
-    ok: bool = True
-    note: str = ""
-
-
-@dataclass
-class Report:
-    """``rows``: a row for each blob, in the order of the layers; ``exported``: for each output of the
-    ONNX file as it is exported by default (folded), where ONNX was checked, and for weights that Caffe reads
-    otherwise from caffeport's .caffemodel; ``caffe``: what real Caffe ran, if it was asked; ``weights``: where the
-    weights came from, in words, and ``random_weights`` whether fillers made up any of them."""
-
-    rows: list[Row]
-    exported: list[Row]
-    rtol: float
-    atol: float
-    caffe: str = ""
-    weights: str = ""
-    random_weights: bool = False
-
-    @property
-    def ok(self) -> bool:
-        return self.first_difference is None
-
-    @property
-    def first_difference(self) -> Row | None:
-        """The first row that breaches the tolerance, in the order of the layers."""
-        return next((row for row in [*self.rows, *self.exported] if not row.ok), None)
-
-    @property
-    def summary(self) -> str:
-        bad = self.first_difference
-        if bad is not None:
-            return (
-                f'layer "{bad.layer}" ({bad.type}) is the first that differs: blob "{bad.blob}", '
-                f"max abs {bad.max_abs:.3g}, max rel {bad.max_rel:.3g}{f' ({bad.note})' if bad.note else ''}"
-            )
-        compared = [row for row in self.rows if row.errors]
-        worst = max((row.max_rel for row in compared), default=0.0)
-        tolerance = f"rtol {self.rtol:g} + atol {self.atol:g}"
-        text = f"{len(compared)} of {len(self.rows)} blobs compared, all within {tolerance}; worst max rel {worst:.3g}"
-        return f"{text}; with random weights ({self.weights})" if self.random_weights else text
-
-    def to_json(self) -> str:
-        """The report as JSON text."""
-        content = {"ok": self.ok, "summary": self.summary, "weights": self.weights, "rtol": self.rtol}
-        content |= {"atol": self.atol, "caffe": self.caffe}
-        rows = {"rows": [asdict(row) for row in self.rows], "exported": [asdict(row) for row in self.exported]}
-        return to_json(content | rows)
-
-    def __str__(self) -> str:
-        lines = [
-            f"{'ok' if row.ok else 'DIFFERS':8}{row.layer:24} {row.type:20} {row.blob:24} {shape_text(row.shape):18} "
-            f"{row.max_abs:9.2e} {row.max_rel:9.2e}"
-            for row in [*self.rows, *self.exported]
-        ]
-        about = [self.caffe] if self.caffe else []
-        return "\n".join([*lines, *about, f"weights: {self.weights}", self.summary])
-
 
 def check(
     net: Net,
     inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray] | np.ndarray | None = None,
     *,
-    backends: Sequence[str] = BACKENDS,
+    backends: Sequence[str] | None = None,
     reference: str | Path | Mapping[str, np.ndarray] | None = None,
+    onnx: str | Path | None = None,
+    torch: str | Path | None = None,
+    mean: Any = None,
+    scale: float | None = None,
+    rgb: bool = False,
     rtol: float = 1e-4,
     atol: float = 1e-5,
     seed: int = 0,
@@ -125,8 +53,13 @@ def check(
 
     inputs: {blob: array}, or arrays in ``net.inputs`` order; by default those of ``reference``, else
         random ones (seeded). Any batch size that the net allows.
-    backends: of "torch", "onnx" (ONNX Runtime) and "caffe" (your own, in a process of its own).
+    backends: of "torch", "onnx" (ONNX Runtime) and "caffe" (your own, in a process of its own); by default the first
+        two, or one of them to compare written files with.
     reference: Caffe's recorded blobs, ``{blob: array}`` or an .npz of them (a "data/" prefix is dropped).
+    onnx: an ONNX file of this net that exists, however it was made: with preprocessing, folded, in half precision,
+        rewritten by another tool. It runs as it is, and every tensor in it that has a blob's name is compared.
+    torch: a file of weights (.safetensors, .pth) or a program (.pt2) of this net that exists.
+    mean, scale, rgb: the preprocessing that the ONNX file is to have in front; by default what its metadata says.
     rtol, atol: a number passes if |a - b| <= atol + rtol * max(|b|, rms(b)), b being the reference's
         blob where it has one, else that of real Caffe, else the first backend's; equal infinities and NaNs pass.
     caffe_python: what PYTHONPATH needs for ``import caffe``: the folder python/ of a built Caffe (several folders
@@ -137,8 +70,10 @@ def check(
         depend on random numbers (Dropout) are not compared.
 
     Without ``training`` the net runs as in the TEST phase. Raises CaffeportError for unknown backends, unfitting
-    inputs, and a Caffe that cannot be started or refuses the net.
+    inputs, a Caffe that cannot be started or refuses the net, and where no blob is in two of the backends.
     """
+    if backends is None:
+        backends = BACKENDS if onnx is None and torch is None else _baseline()
     backends = [backends] if isinstance(backends, str) else list(dict.fromkeys(backends))
     if not (rtol >= 0 and atol >= 0):
         raise CaffeportError(f"rtol and atol are 0 or more, got {rtol} and {atol}")
@@ -152,11 +87,15 @@ def check(
     pycaffe = wanted_caffe(CAFFE in backends, caffe_python, caffe_interpreter, caffe_timeout)
     if all(value.layer.op.role is Role.DATA for value in net.values):
         raise CaffeportError(f"net {net.name!r} has nothing to compare: its layers make no blob from its inputs")
-    recorded = _reference(net, reference)
-    if len(backends) + (recorded is not None) < 2:
+    recorded = reference_blobs(net, reference)
+    written = (onnx is not None) + (torch is not None)
+    if training and written:
+        raise CaffeportError("written files are for the TEST phase; check them without training (--training)")
+    if len(backends) + (recorded is not None) + written < 2:
         raise CaffeportError("check compares two things at least: give two backends, or one and a reference")
-    fed = _inputs(net, inputs, recorded, seed)
-    _check_room(net, fed, len(backends))
+    fed = fed_inputs(net, inputs, recorded, seed)
+    _check_room(net, fed, len(backends) + written)
+    onnx_file = None if onnx is None else written_onnx.read(net, onnx, mean, scale, rgb)
     sources: dict[str, Blobs] = {REFERENCE: recorded} if recorded is not None else {}
     exported: Blobs = {}
     with contextlib.ExitStack() as stack:
@@ -166,24 +105,80 @@ def check(
         if "torch" in backends:
             sources["torch"] = run_torch(net, fed, training)
         if "onnx" in backends:
-            wanted = _exportable(net)
+            wanted = exportable(net)
             sources["onnx"] = run_onnx(net, fed, wanted, fold=False)
-            exported = run_onnx(net, fed, [value for value in net.output_values if value in wanted], fold=True)
-        random = _spoiled(net, lambda layer: layer.op.random) if training else set()
+            ends = inference_values(net)[0]
+            exported = run_onnx(net, fed, [value for value in ends if value in wanted], fold=True)
+        looser: dict[str, float] = {}
+        if onnx_file is not None:
+            name = onnx_file.path.name
+            sources[name] = onnx_file.run(fed)
+            if onnx_file.half:
+                looser[name] = max(rtol, written_onnx.HALF_TOLERANCE)
+        if torch is not None:
+            sources[Path(torch).name] = written_torch.run(net, torch, fed)
+        random = spoiled(net, lambda layer: layer.op.random) if training else set()
         rows = [
-            _row(value, "random while training") if value in random else _compare(value, sources, rtol, atol)
+            empty_row(value, "random while training")
+            if value in random
+            else compared(value, sources, rtol, atol, looser)
             for value in net.values
             if value.layer.op.role is not Role.DATA
         ]
+        _refuse_nothing_compared(rows, training)
         folded = []
-        for value in net.output_values:
+        for value in net.values:
             if value.key in exported:
                 others = {k: blobs for k, blobs in sources.items() if k != "onnx"} or {"onnx": sources["onnx"]}
-                row = _compare(value, {**others, "onnx, folded": exported}, rtol, atol)
+                row = compared(value, {**others, "onnx, folded": exported}, rtol, atol)
                 row.note = row.note or "exported file"
                 folded.append(row)
-    about = ran.about if ran else ""
-    return Report(rows, folded + _other_weights(ran), rtol, atol, about, net.weights_source, net.has_random_weights)
+    return Report(
+        rows,
+        folded + _other_weights(ran),
+        rtol,
+        atol,
+        ran.about if ran else "",
+        net.weights_source,
+        net.has_random_weights,
+        _files(net, reference, onnx_file, torch),
+        "given" if inputs is not None else "those of the reference" if recorded is not None else "random",
+        seed,
+        provenance.now(),
+        provenance.versions(),
+    )
+
+
+def _baseline() -> Sequence[str]:
+    """The backend that written files are compared with: torch, or ONNX Runtime on a fresh export where torch is not."""
+    return ("torch",) if importlib.util.find_spec("torch") else ("onnx",)
+
+
+def _files(
+    net: Net, reference: Any, onnx_file: written_onnx.WrittenOnnx | None, torch: str | Path | None
+) -> list[FileFacts]:
+    """The facts of every file that the result depends on."""
+    sources = [("net", net.message.source), ("weights", net.weights_path), ("reference", reference)]
+    named = [(role, path) for role, path in sources if isinstance(path, (str, Path)) and Path(path).is_file()]
+    files = [provenance.facts(role, path) for role, path in named]
+    if onnx_file is not None:
+        files.append(provenance.facts("onnx", onnx_file.path, written_onnx.told(onnx_file)))
+        data = onnx_file.path.with_name(onnx_file.path.name + ".data")
+        files += [provenance.facts("onnx's weights", data)] if data.is_file() else []
+    return files if torch is None else [*files, provenance.facts("torch", torch)]
+
+
+def _refuse_nothing_compared(rows: list[Row], training: bool) -> None:
+    """Raise CaffeportError where no blob was in two of the backends: that would prove nothing."""
+    if any(row.errors for row in rows):
+        return
+    titles = list(dict.fromkeys(f'layer "{row.layer}" ({row.type}): {row.note}' for row in rows))
+    more = f" and {len(titles) - 3} more" if len(titles) > 3 else ""
+    backends = "torch,caffe" if training else "torch,onnx,caffe"
+    raise CaffeportError(
+        f"nothing could be compared: {'; '.join(titles[:3])}{more}; give the blobs that Caffe recorded (--reference, "
+        f"reference=), or your own Caffe (--backends {backends})"
+    )
 
 
 def _check_room(net: Net, fed: Blobs, backends: int) -> None:
@@ -205,188 +200,3 @@ def _other_weights(ran: CaffeRun | None) -> list[Row]:
         )  # fmt: skip
         rows.setdefault(layer.name, row)
     return list(rows.values())
-
-
-def run_torch(net: Net, inputs: Blobs, training: bool = False) -> Blobs:
-    """{value key: array} of a forward pass of the torch module, in eval mode or in training mode."""
-    torch = require("torch")
-    module: Any = net.to_torch().train(training)
-    running = ""
-
-    def follow(title: str) -> Callable[..., None]:
-        def note(*_: Any) -> None:
-            nonlocal running
-            running = title
-
-        return note
-
-    for layer, name in state_names(net.layers).items():
-        module.get_submodule(module.layer_paths[name]).register_forward_pre_hook(follow(layer.title))
-    try:
-        with torch.no_grad():
-            made = module.blobs(*(torch.from_numpy(inputs[name]) for name in net.inputs))
-    except CaffeportError:  # which names the layer itself
-        raise
-    except (RuntimeError, IndexError) as error:  # torch's, of a label beyond the classes, say
-        raise CaffeportError(f"{running}: torch: {str(error).splitlines()[0]}") from error
-    return {key: tensor.numpy() for key, tensor in made.items()}
-
-
-def run_onnx(net: Net, inputs: Blobs, wanted: list[Value], fold: bool) -> Blobs:
-    """{value key: array} of these Values from ONNX Runtime, on the CPU."""
-    from ..to_onnx.export import trace, write
-
-    if not wanted:
-        return {}
-    runtime = require("onnxruntime")
-    graph = trace(net, 17, True, fold, wanted)
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = usable_cores()  # by itself it counts the machine's
-    options.log_severity_level = 3
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "net.onnx"
-        write(graph, path)
-        try:
-            session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            made = session.run(None, {port.name: inputs[port.blob] for port in graph.inputs})
-        except Exception as error:  # ONNX Runtime's own classes have no public base
-            raise CaffeportError(f"ONNX Runtime: {str(error).splitlines()[0]}") from error
-    return {value.key: array for value, array in zip(wanted, made, strict=True)}
-
-
-def _exportable(net: Net) -> list[Value]:
-    """Values that depend on no layer without an ONNX form (losses, metrics, margins)."""
-    spoiled = _spoiled(net, lambda layer: not layer.op.has_onnx())
-    return [value for value in net.values if value.layer.op.role is not Role.DATA and value not in spoiled]
-
-
-def _spoiled(net: Net, by: Callable[[Layer], bool]) -> set[Value]:
-    """Values that depend on a layer of that kind."""
-    spoiled: set[Value] = set()
-    for layer in net.layers:
-        if by(layer) or spoiled.intersection(layer.inputs):
-            spoiled.update(layer.outputs)
-    return spoiled
-
-
-def _row(value: Value, note: str = "") -> Row:
-    return Row(value.key, value.layer.name, value.layer.type, value.shape, note=note)
-
-
-def _compare(value: Value, sources: Mapping[str, Blobs], rtol: float, atol: float) -> Row:
-    row = _row(value)
-    held = {name: blobs[value.key] for name, blobs in sources.items() if value.key in blobs}
-    if len(held) < 2:
-        row.note = f"{', '.join(held) or 'nobody'} only"
-        return row
-    row.baseline, *others = held
-    expected = np.asarray(held[row.baseline], np.float64)
-    row.shape = expected.shape
-    for name in others:
-        found = np.asarray(held[name], np.float64)
-        if found.shape != expected.shape:
-            row.ok, row.max_abs, row.max_rel = False, np.inf, np.inf
-            row.note = f"{name} has {shape_text(found.shape)}, {row.baseline} {shape_text(expected.shape)}"
-            row.errors[name] = (np.inf, np.inf)
-            continue
-        largest, relative, ok = difference(found, expected, rtol, atol)
-        row.errors[name] = (largest, relative)
-        row.ok &= ok
-        row.max_abs, row.max_rel = max(row.max_abs, largest), max(row.max_rel, relative)
-    return row
-
-
-def difference(found: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> tuple[float, float, bool]:
-    """(max abs, max rel, within tolerance?) of two arrays of one shape; see Row and check."""
-    if not expected.size:
-        return 0.0, 0.0, True
-    same = (found == expected) | (np.isnan(found) & np.isnan(expected))
-    finite = np.isfinite(expected)
-    # float32's largest numbers stand for "no pixel" in pooling; their square would drown the rest.
-    usual = finite & (np.abs(expected) < 1e30)
-    rms = float(np.sqrt(np.mean(expected[usual] ** 2))) if usual.any() else 0.0
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        apart = np.where(same, 0.0, np.abs(found - expected))
-        apart = np.where(np.isnan(apart), np.inf, apart)
-        scale = np.where(finite, np.maximum(np.abs(expected), rms), 1.0)
-        relative = np.where(apart == 0, 0.0, apart / scale)
-    return float(apart.max()), float(relative.max()), bool((apart <= atol + rtol * scale).all())
-
-
-def _reference(net: Net, reference: str | Path | Mapping[str, np.ndarray] | None) -> Blobs | None:
-    if reference is None:
-        return None
-    title = "the reference"
-    if isinstance(reference, (str, Path)):
-        title = str(reference)
-        reference = load_arrays(reference)
-    blobs = {name.removeprefix("data/"): np.asarray(array) for name, array in reference.items()}
-    known = {name: array for name, array in blobs.items() if name in net.blobs}
-    if not any(net.blobs[name].layer.op.role is not Role.DATA for name in known):
-        raise CaffeportError(f"{title} holds no blob of this net: it has {', '.join(list(blobs)[:5]) or 'nothing'}")
-    return known
-
-
-def load_arrays(path: str | Path) -> Blobs:
-    """The arrays of an .npz or .npy ("" is the name of a lone array); nothing in it is executed."""
-    try:
-        with open(path, "rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {"": loaded}
-            return {name: loaded[name] for name in loaded.files if _numeric(path, loaded, name)}
-    except OSError as error:
-        raise CaffeportError(f"{path}: {error.strerror or error}") from error
-    except Exception as error:  # zipfile, zlib and NumPy each have their own for a broken file
-        # NumPy's advice for a file with objects in it is to unpickle them, which would run its code.
-        raise CaffeportError(f"{path}: is broken, or no .npz or .npy of plain numbers") from error
-
-
-def _numeric(path: str | Path, loaded: Any, name: str) -> bool:
-    return loaded[name].dtype.kind in "fiub"
-
-
-def _inputs(net: Net, inputs: Any, recorded: Blobs | None, seed: int) -> Blobs:
-    """An array for every input of the net; random numbers serve where no layer's result depends on it."""
-    read = read_inputs(net, [value for value in net.values if value.layer.op.role is not Role.DATA])
-    names = [value.name for value in read]
-    if inputs is None and recorded is not None:
-        inputs = {value.name: _recorded_input(net, value, recorded) for value in read}
-    elif inputs is None:
-        inputs = net.sample_inputs(seed)
-    if isinstance(inputs, np.ndarray) or hasattr(inputs, "detach"):
-        inputs = [inputs]
-    if not isinstance(inputs, Mapping):
-        expected = net.inputs if len(inputs) == len(net.inputs) else names
-        if len(inputs) != len(expected):
-            raise CaffeportError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
-        inputs = dict(zip(expected, inputs, strict=True))
-    if "" in inputs and len(inputs) == len(names) == 1:
-        inputs = {names[0]: inputs[""]}
-    fed = {}
-    for value in net.input_values:
-        if value.name in inputs:
-            given = inputs[value.name]
-        elif value in read:
-            raise CaffeportError(f'no input for "{value.name}"; the net\'s inputs are {", ".join(names)}')
-        else:
-            given = np.random.default_rng(seed).standard_normal(value.shape)
-        given = given.detach().cpu().numpy() if hasattr(given, "detach") else given
-        array = np.array(given, np.float32, order="C")
-        if array.ndim != len(value.shape):
-            raise CaffeportError(f'input "{value.name}" is {shape_text(value.shape)}, got {shape_text(array.shape)}')
-        fed[value.name] = array
-    net.infer({value: fed[value.name].shape for value in net.input_values})
-    return fed
-
-
-def _recorded_input(net: Net, value: Value, recorded: Blobs) -> np.ndarray:
-    if value.name not in recorded:
-        raise CaffeportError(f'the reference lacks the input "{value.name}"; give the inputs it was made with')
-    last = net.blobs[value.name]
-    if last is not value:
-        raise CaffeportError(
-            f'the reference\'s "{value.name}" is what {last.layer.title} left there, working in place, not the input; '
-            "give the inputs it was made with (inputs=, --input)"
-        )
-    return recorded[value.name]

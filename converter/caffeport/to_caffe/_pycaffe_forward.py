@@ -28,11 +28,11 @@ from collections.abc import Iterator
 from typing import Any
 
 NOT_NEEDED = ("six", "scipy", "scipy.ndimage", "skimage", "skimage.io", "skimage.transform")
-"""pycaffe imports these, for reading pictures and for methods that are not called here."""
+"""pycaffe imports these, for reading images and for methods that are not called here."""
 
 
-class Stop(Exception):
-    """What the user has to know; its text becomes the error."""
+class UnlikeError(Exception):
+    """Caffe's net is unlike caffeport's; the text becomes the user's error."""
 
 
 class StandIn(types.ModuleType):
@@ -62,20 +62,20 @@ def import_caffe() -> Any:
 
 
 def positions(names: "list[str]", layers: "list[dict[str, Any]]") -> "list[int]":
-    """Where caffeport's layers are among Caffe's, which has split layers, and inputs, in between."""
-    found, start = [], 0
+    """Return where caffeport's layers are among Caffe's, which has split layers, and inputs, in between."""
+    places, start = [], 0
     for layer in layers:
         if layer["name"] not in names[start:]:
-            raise Stop(f'Caffe leaves out layer "{layer["name"]}" of this net')
-        found.append(names.index(layer["name"], start))
-        start = found[-1] + 1
-    return found
+            raise UnlikeError(f'Caffe leaves out layer "{layer["name"]}" of this net')
+        places.append(names.index(layer["name"], start))
+        start = places[-1] + 1
+    return places
 
 
 def feed(net: Any, inputs: "dict[str, Any]") -> None:
     for name, array in inputs.items():
         if name not in net.blobs:
-            raise Stop(f'Caffe\'s net has no input "{name}"')
+            raise UnlikeError(f'Caffe\'s net has no input "{name}"')
         if tuple(net.blobs[name].shape) != array.shape:
             net.blobs[name].reshape(*array.shape)
     say("reshape")
@@ -104,7 +104,9 @@ def blobs_of(net: Any, places: "list[int]", layers: "list[dict[str, Any]]") -> "
     for number, (place, layer) in enumerate(zip(places, layers)):
         blobs = net.layers[place].blobs
         if layer["blobs"] and len(blobs) != layer["blobs"]:
-            raise Stop(f'layer "{layer["name"]}" has {len(blobs)} blobs in Caffe, but {layer["blobs"]} in caffeport')
+            raise UnlikeError(
+                f'layer "{layer["name"]}" has {len(blobs)} blobs in Caffe, but {layer["blobs"]} in caffeport'
+            )
         for index in range(layer["blobs"]):
             yield number, index, blobs[index].data
 
@@ -140,7 +142,9 @@ def run(job: "dict[str, Any]", folder: str) -> "dict[str, Any]":
             tops = own[index]["tops"] if index in own else []
             blobs = top_blobs(net, index, [name for name, _ in tops])
             if len(blobs) < len(tops):
-                raise Stop(f'layer "{names[index]}" has {len(blobs)} tops in Caffe, but {len(tops)} in caffeport')
+                raise UnlikeError(
+                    f'layer "{names[index]}" has {len(blobs)} tops in Caffe, but {len(tops)} in caffeport'
+                )
             for (_, key), blob in zip(tops, blobs):
                 with archive.open(key + ".npy", "w", force_zip64=True) as stream:
                     np.lib.format.write_array(stream, np.asarray(blob.data), allow_pickle=False)
@@ -151,8 +155,8 @@ def run(job: "dict[str, Any]", folder: str) -> "dict[str, Any]":
             array[...] = np.nan  # what the file leaves out must not look right
         say("weights", number)
         net.copy_from(path)
-        found = checksums(net, places, layers)
-        differ.update(which for which in numbers if numbers[which] != found[which])
+        sums = checksums(net, places, layers)
+        differ.update(which for which in numbers if numbers[which] != sums[which])
     return {"version": str(getattr(caffe, "__version__", "")), "differ": sorted(differ)}
 
 
@@ -167,7 +171,7 @@ def main(folder: str) -> None:
         job = json.load(stream)
     try:
         result = run(job, folder)
-    except Stop as error:
+    except UnlikeError as error:
         result = {"kind": "net", "error": str(error)}
     except ImportError as error:
         result = {"kind": "import", "error": f"{type(error).__name__}: {error}", "module": error.name or ""}

@@ -1,4 +1,4 @@
-"""What real Caffe is given to run: the user's own files as long as they say what the Net does, else caffeport's."""
+"""The files that real Caffe runs: the user's own as long as they say what the Net does, else caffeport's."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..json_text import to_json
 from ..operators import registry
 from ..operators.base import Phase, Role
 from ..operators.data import DataLayer
+from ..operators.python_layer import operator_class
 from .writer import save
 
 SCRIPT = Path(__file__).with_name("_pycaffe_forward.py")
@@ -96,7 +97,7 @@ def _level(net: Net) -> int:
 
 
 def _same_text(net: Net, training: bool) -> bool:
-    """Whether Caffe may be given the file itself: it still says what ``net`` does, and needs no data."""
+    """Return whether Caffe may be given the file itself: it still says what ``net`` does, and needs no data."""
     if net.phase is Phase.TRAIN and not training:
         return False
     for layer in net.layers:
@@ -107,13 +108,13 @@ def _same_text(net: Net, training: bool) -> bool:
             if layer.type != "Input" or cast(DataLayer, layer.op).declared_shapes() != shapes:
                 return False
     try:
-        return str(upgrade(prototxt.load(net.message.source))) == str(net.message)
+        return str(upgrade(prototxt.load(net.message.source), registry(net.options.custom_layers))) == str(net.message)
     except CaffeportError:
         return False
 
 
 def _same_weights(net: Net, path: Path) -> bool:
-    """Whether every blob of the net is, number by number, the one in that file."""
+    """Return whether every blob of the net is, number by number, the one in that file."""
     try:
         stored = {layer.name: layer.blobs for layer in caffemodel.read(path).layers}
     except CaffeportError:
@@ -140,8 +141,9 @@ def _text(net: Net, training: bool) -> Message:
             text.add("layer", _input_layer(layer))
     for entry in net.message.fields:
         if entry.name == "layer" and isinstance(entry.value, Message):
-            kind = entry.value.text("type")
-            if kind in WRITES_FILES or (kind in known and known[kind].role is Role.DATA):
+            operator = operator_class(entry.value, known)
+            is_data = operator.role is Role.DATA if operator is not None else not entry.value.has("bottom")
+            if is_data or entry.value.text("type") in WRITES_FILES:
                 continue
             if net.phase is Phase.TRAIN and not training and not entry.value.has("phase"):
                 copy = Message(list(entry.value.fields))

@@ -33,7 +33,7 @@ LOG_END = 4 << 20
 
 @dataclass(frozen=True)
 class PyCaffe:
-    """Where real Caffe is. ``path`` is what PYTHONPATH needs: the folder that holds the package ``caffe``."""
+    """The place of real Caffe. ``path`` is what PYTHONPATH needs: the folder that holds the package ``caffe``."""
 
     path: str
     interpreter: str = sys.executable
@@ -201,11 +201,11 @@ class _Process:
         return (marks[-1][0], int(marks[-1][1])) if marks else ("start", 0)
 
     def _when(self) -> str:
-        """What was going on, with the layer if it is known."""
+        """Return what was going on, with the layer if it is known."""
         stage, number = self._stage()
         if stage == "net":
-            made = re.findall(r"\] Creating Layer (.*)$", self.log, re.MULTILINE)
-            return f"when setting up {self._title(made[-1])}" if made else "when building the net"
+            created = re.findall(r"\] Creating Layer (.*)$", self.log, re.MULTILINE)
+            return f"when setting up {self._title(created[-1])}" if created else "when building the net"
         if stage == "weights":
             return f"when loading {Path(self.job.content['weights'][number]).name}"
         if stage == "layer":
@@ -296,7 +296,7 @@ _FATAL = re.compile(r"^F\d{4,8} [\d:.]+ +\d+ [^\]]+\] (.*)")
 
 
 def fatal_message(log: str) -> str:
-    """What Caffe's LOG(FATAL) or CHECK said, in one line; "" if it said nothing."""
+    """Return what Caffe's LOG(FATAL) or CHECK said, in one line; "" if it said nothing."""
     said: list[str] = []
     for line in log.splitlines():
         start = _FATAL.match(line)

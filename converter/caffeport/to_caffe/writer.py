@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,7 @@ def with_weights(net: Net, weights: Any) -> Net:
     copy = _copy(net)
     for layer, mine in zip(copy.layers, net.layers, strict=True):
         for param, source in zip(layer.params, mine.params, strict=True):
-            param.read_from(partial(getattr, source, "data"))
-            param.from_filler = source.from_filler
+            param.carry(source)
     state = weights.state_dict() if hasattr(weights, "state_dict") else weights
     if not isinstance(state, Mapping):
         raise WeightsError(f"expected a module, a state_dict or {{layer: [arrays]}}, got {type(weights).__name__}")

@@ -12,20 +12,20 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
-from ..errors import CaffeportWarning, ExportError, NetError
+from ..errors import CaffeportWarning, ExportError, NetError, name_list
 from ..files import replacing, write_numbers
 from ..formats import wire
 from ..graph.net import Layer, Net, Value
 from ..graph.preprocessing import METADATA_KEY, Preprocessing
 from ..graph.results import Exported
-from ..graph.walk import needed_layers, read_inputs, wanted_values
+from ..graph.walk import inference_values, needed_layers, read_inputs, wanted_values
 from ..lazy import LazyModule
 from ..operators.base import Role
-from ..operators.onnx_builder import OPSETS, Emitter, Initializer, NeedsStaticShape, Node, Subgraph, Tensor
+from ..operators.onnx_builder import OPSETS, Emitter, Initializer, Node, StaticShapeError, Subgraph, Tensor
 from . import fold as folding
-from .axes import Axes
+from .axes import Axes, FixedAxesError
 from .names import onnx_names, version_name
 
 onnx: Any = LazyModule("onnx")
@@ -65,17 +65,31 @@ def export(
     mean, scale, rgb: put preprocessing in front; see caffeport.to_torch.module.build.
     external_data: weights in ``<path>.data`` beside it; by default only beyond protobuf's 2 GB.
 
-    Raises ExportError for a loss or metric layer, by name, and for what ONNX cannot express.
+    A loss or metric at the end of a text for the TEST phase is left out, which a CaffeportWarning tells; the outputs
+    are then the blobs before it.
+
+    Raises ExportError for any other loss or metric layer, by name, and for what ONNX cannot express.
     """
     if opset not in OPSETS:
         raise ExportError(f"opset {opset} is not supported; expected {OPSETS.start} to {OPSETS.stop - 1}")
-    wanted = wanted_values(net, outputs)
+    wanted, left_out = (wanted_values(net, outputs), []) if outputs is not None else inference_values(net)
     if not wanted:
-        raise ExportError(f'net "{net.name}" has no output; name a blob to export up to (outputs=[...], --output BLOB)')
+        raise ExportError(f'net "{net.name}" has no output; name a blob to export up to (outputs=[...])')
+    if left_out:
+        warnings.warn(
+            f"left out {', '.join(layer.title for layer in left_out[:3])}"
+            + (f" and {len(left_out) - 3} more" if len(left_out) > 3 else "")
+            + f", which only measure: the outputs are {name_list((value.name for value in wanted), 10)}; "
+            "others by outputs=[...]",
+            CaffeportWarning,
+            stacklevel=3,
+        )
     preprocessing = Preprocessing.of(net, wanted, mean, scale, rgb)
     graph = trace(net, opset, dynamic_batch, fold, wanted, preprocessing)
     write(graph, Path(path), external_data)
-    return Exported([port.name for port in graph.inputs], [port.name for port in graph.outputs])
+    exported = Exported([port.name for port in graph.inputs], [port.name for port in graph.outputs])
+    exported.fixed_size = graph.fixed_size
+    return exported
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,7 @@ class Graph:
     inputs: list[Port]
     outputs: list[Port]
     preprocessing: Preprocessing | None = None
+    fixed_size: str = ""  # why height and width may not differ from the declared ones, if something forbids it
 
     @property
     def initializers(self) -> list[Initializer]:
@@ -124,34 +139,66 @@ def trace(
                 f"export up to a blob before it, as outputs=[{up_to}]"
             )
     folds = folding.plan(layers, wanted) if fold else {}
-    for batch, size in ((dynamic_batch, dynamic_batch), (dynamic_batch, False), (False, False)):
+    fixed_by: dict[tuple[bool, bool], str] = {}  # of each attempt so far: the layer that stood against it
+    free = any_size = dynamic_batch
+    if any_size and preprocessing is not None and preprocessing.fixes_size:
+        any_size = False
+        fixed_by[False, True] = "the mean image"
+    for batch, size in dict.fromkeys([(free, any_size), (free, False), (False, any_size), (False, False)]):
+        g = Emitter(opset)
         try:
             axes = Axes(net, layers, inputs, batch, size)
-            graph = _emit(net, layers, folds, wanted, opset, axes, preprocessing)
-        except (NeedsStaticShape, NetError):
-            if not batch:
-                raise
+            graph = _emit(g, net, layers, folds, wanted, axes, preprocessing)
+        except (StaticShapeError, NetError) as problem:
+            if not batch and not size:
+                _refuse(net, problem)
+            titles = [layer.title for layer in layers if layer.name == g.layer_name]
+            title = problem.layer.title if isinstance(problem, FixedAxesError) else titles[-1] if titles else ""
+            fixed_by[batch, size] = title
             continue
-        if dynamic_batch and not batch and inputs:
+        if free and not batch and inputs:
+            what = "one batch of any height and width" if size else "the declared shapes"
+            who = fixed_by.get((True, False)) or fixed_by.get((True, True)) or "a layer"
             warnings.warn(
-                f"net {net.name!r}: a layer fixes the batch size, so the ONNX file is for the declared shapes",
+                f"net {net.name!r}: {who} fixes the batch size, so the ONNX file is for {what}",
                 CaffeportWarning,
                 stacklevel=4,
             )
+        if fixed_by:
+            graph.fixed_size = _fixed_size(graph.inputs, fixed_by.get((False, True)) or fixed_by.get((True, True), ""))
         return graph
     raise AssertionError("unreachable")
 
 
+def _fixed_size(inputs: list[Port], layer: str) -> str:
+    """A sentence on the size of the first image, if it is fixed."""
+    for port in inputs:
+        if len(port.dims) == 4 and not any(isinstance(dim, str) for dim in port.dims[2:]):
+            height, width = port.dims[2:]
+            by = f" by {layer}" if layer else ""
+            return f'height and width of "{port.name}" are fixed at {height}x{width}{by}'
+    return ""
+
+
+def _refuse(net: Net, problem: Exception) -> NoReturn:
+    """Raise why the net cannot be exported even for its declared shapes."""
+    if isinstance(problem, StaticShapeError):
+        raise ExportError(
+            f'net {net.name!r}: a layer has to know the size of "{problem}", which the numbers decide; '
+            "export up to a blob before it (outputs=[...])"
+        ) from None
+    raise problem
+
+
 def _emit(
+    g: Emitter,
     net: Net,
     layers: list[Layer],
     folds: dict[Layer, folding.Folded],
     wanted: list[Value],
-    opset: int,
     axes: Axes,
     preprocessing: Preprocessing | None,
 ) -> Graph:
-    g = Emitter(opset)
     names = onnx_names(net)
     g.reserve(names.values())
 

@@ -1,4 +1,4 @@
-"""Whether an error of torch comes from an input of a wrong size, and which shapes are not what the net declares."""
+"""Errors of torch that come from an input of a wrong size, and the shapes that are not what the net declares."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from ..errors import shape_text
 
 FAULTS = (RuntimeError, IndexError, ValueError)
-"""What torch raises for shapes that do not fit, but for other things too."""
+"""The errors that torch raises for shapes that do not fit, but for other things too."""
 
 
 def differences(values: Sequence[Tensor], declared: Sequence[tuple[str, tuple[int, ...]]]) -> list[str]:
-    """What is not as declared, by (blob name, shape): any batch size will do unless nothing else differs."""
+    """Return what is not as declared, by (blob name, shape): any batch size will do unless nothing else differs."""
     pairs = [(name, shape, tuple(value.shape)) for value, (name, shape) in zip(values, declared, strict=True)]
     inner = [pair for pair in pairs if len(pair[1]) != len(pair[2]) or pair[1][1:] != pair[2][1:]]
     return [
@@ -29,7 +29,7 @@ def _batched(shape: Sequence[int]) -> str:
 
 @torch.no_grad()
 def fails_on_zeros(module: nn.Module, inputs: Sequence[Tensor]) -> bool:
-    """Whether the shapes alone are at fault: zeros are good labels and indices. In eval mode, which changes nothing."""
+    """Return whether the shapes alone are at fault, in eval mode, which changes nothing: zeros are good labels."""
     training = module.training
     module.eval()
     try:

@@ -18,13 +18,13 @@ from torch import fx, nn
 
 @cache
 def attributes() -> frozenset[str]:
-    """What a module is asked for by itself, also after it went through fx or TorchScript."""
+    """The attributes that a module is asked for by itself, also after it went through fx or TorchScript."""
     return frozenset({"self", *dir(fx.GraphModule(nn.Module(), fx.Graph())), *dir(torch.jit.ScriptModule)})
 
 
 def placeholders(arguments: fx.Proxy, names: Sequence[str]) -> list[fx.Proxy]:
     """An input for each of ``names``, instead of the one that fx has made for ``*inputs``."""
-    tracer, taken, made = arguments.tracer, set[str](), []
+    tracer, taken, proxies = arguments.tracer, set[str](), []
     for name in names:
         name = re.sub(r"\W", "_", name, flags=re.ASCII)
         if not name.isidentifier() or keyword.iskeyword(name) or name == "self":
@@ -32,9 +32,9 @@ def placeholders(arguments: fx.Proxy, names: Sequence[str]) -> list[fx.Proxy]:
         while name in taken:
             name += "_"
         taken.add(name)
-        made.append(tracer.create_proxy("placeholder", name, (), {}))
+        proxies.append(tracer.create_proxy("placeholder", name, (), {}))
     tracer.graph.erase_node(arguments.node)
-    return made
+    return proxies
 
 
 def tracer_of(inputs: Sequence[Any]) -> Any:
@@ -46,8 +46,8 @@ def tracer_of(inputs: Sequence[Any]) -> Any:
 
 
 def call(tracer: Any, module: nn.Module, inputs: Sequence[Any], outputs: int) -> Any:
-    """What ``module`` gives under the tracer: one value, or a list of ``outputs``."""
+    """Return what ``module`` gives under the tracer: one value, or a list of ``outputs``."""
     if type(module).__module__.startswith("torch."):
         return module(*inputs)
-    made = tracer.create_proxy("call_module", tracer.path_of_module(module), tuple(inputs), {})
-    return made if outputs == 1 else [made[i] for i in range(outputs)]
+    proxy = tracer.create_proxy("call_module", tracer.path_of_module(module), tuple(inputs), {})
+    return proxy if outputs == 1 else [proxy[i] for i in range(outputs)]

@@ -150,15 +150,15 @@ class CaffeModule(nn.Module):
             try:
                 if flatten is not None:
                     read[0] = read[0].flatten(flatten)
-                made = module(*read) if tracer is None else torch_fx.call(tracer, module, read, len(tops))
+                results = module(*read) if tracer is None else torch_fx.call(tracer, module, read, len(tops))
             except FAULTS as error:
                 if fails_on_zeros(module, read):
                     self._raise_for_shapes(step, values, inputs, error)
                 raise
-            if len(tops) == 1 and not isinstance(made, (list, tuple)):
-                values[tops[0]] = made
+            if len(tops) == 1 and not isinstance(results, (list, tuple)):
+                values[tops[0]] = results
             else:
-                values.update(zip(tops, made, strict=True))
+                values.update(zip(tops, results, strict=True))
             if not keep:
                 for i in dead:
                     del values[i]

@@ -23,7 +23,7 @@ def save_safetensors(net: Net, path: str | Path) -> None:
 
 
 def write_safetensors(net: Net, path: Path) -> None:
-    """As save_safetensors, straight into ``path``."""
+    """Do as save_safetensors does, straight into ``path``."""
     metadata = {"format": "pt", "net": net.name}
     require("safetensors.numpy").save_file(state_arrays(net), str(path), metadata=metadata)
 

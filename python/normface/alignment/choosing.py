@@ -1,4 +1,4 @@
-"""Which of a photo's faces are meant."""
+"""The choice of the faces that are meant among those of a photo."""
 
 from __future__ import annotations
 

@@ -16,14 +16,14 @@ POINTS = ((255, 140, 0), (255, 140, 0), (0, 220, 255), (60, 60, 255), (60, 60, 2
 
 
 def draw_faces(
-    picture: np.ndarray, boxes: np.ndarray, landmarks: np.ndarray, chosen: Collection[int] | None = None
+    image: np.ndarray, boxes: np.ndarray, landmarks: np.ndarray, chosen: Collection[int] | None = None
 ) -> np.ndarray:
     """A copy of the photo (H, W, 3) BGR with boxes (n, 4+), scores (a fifth column) and landmarks (n, 5, 2).
 
     chosen: the faces that count, in green; None: all. Lines are as thick as the photo's size asks for.
     """
-    drawn = np.ascontiguousarray(picture).copy()
-    thick = max(1, round(min(picture.shape[:2]) / 250))
+    drawn = np.ascontiguousarray(image).copy()
+    thick = max(1, round(min(image.shape[:2]) / 250))
     for i, (box, points) in enumerate(zip(boxes, landmarks, strict=True)):
         colour = CHOSEN if chosen is None or i in chosen else OTHER
         x1, y1, x2, y2 = (int(side) for side in np.clip(np.round(box[:4]), -1e6, 1e6))

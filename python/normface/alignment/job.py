@@ -36,7 +36,7 @@ _BATCH, _BATCH_PIXELS = 8, 1 << 21
 
 @dataclass
 class Outcome:
-    """What became of a run: names of photos, and how many faces were written."""
+    """The outcome of a run: names of photos, and how many faces were written."""
 
     photos: int = 0
     faces: int = 0
@@ -56,7 +56,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Aligner:
-    """How faces are found, chosen and cut: a detector or a landmarks file, and the options of align_face."""
+    """The way to find, choose and cut faces: a detector or a landmarks file, and the options of align_face."""
 
     finder: Detector | Landmarks
     faces: Literal["central", "largest", "all"] = "central"
@@ -69,14 +69,14 @@ class Aligner:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the faces depend on, for the record."""
+        """Return what the faces depend on, for the record."""
         chosen = {"faces": self.faces, "size": list(self.size), "origin": self.origin}
         return chosen | self.finder.settings
 
     def find(self, photos: Sequence[tuple[Photo, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
         """(boxes (n, 4 or 5), landmarks (n, 5, 2)) of each; a landmarks file gives the points' own extent as box."""
         if isinstance(self.finder, Detector):
-            faces = self.finder.detect_many([picture for _, picture in photos])
+            faces = self.finder.detect_many([image for _, image in photos])
             return [(one.boxes, one.landmarks) for one in faces]
         found = []
         for photo, _ in photos:
@@ -166,16 +166,16 @@ def _read(photo: Photo) -> Read:
 
 def _align(batch: list[Read], aligner: Aligner, out: Path, draw: Path | None) -> Iterator[dict[str, Any]]:
     """Find, cut and write the faces of a batch; gives each photo's entry for the record."""
-    whole = [(photo, picture) for photo, picture in batch if not isinstance(picture, DataError)]
-    found = dict(zip((photo for photo, _ in whole), aligner.find(whole), strict=True))
-    for photo, picture in batch:
-        if isinstance(picture, DataError):
-            yield {"photo": photo.name, "error": str(picture)}
+    whole = [(photo, image) for photo, image in batch if not isinstance(image, DataError)]
+    faces_of = dict(zip((photo for photo, _ in whole), aligner.find(whole), strict=True))
+    for photo, image in batch:
+        if isinstance(image, DataError):
+            yield {"photo": photo.name, "error": str(image)}
             continue
-        boxes, landmarks = found[photo]
-        chosen = choose_faces(boxes, picture.shape, aligner.faces)
+        boxes, landmarks = faces_of[photo]
+        chosen = choose_faces(boxes, image.shape, aligner.faces)
         try:
-            faces = [align_face(picture, landmarks[i], aligner.size, origin=aligner.origin) for i in chosen]
+            faces = [align_face(image, landmarks[i], aligner.size, origin=aligner.origin) for i in chosen]
         except DataError as error:
             yield {"photo": photo.name, "error": f"{photo.title}: {error}"}
             continue
@@ -184,8 +184,8 @@ def _align(batch: list[Read], aligner: Aligner, out: Path, draw: Path | None) ->
         for file, face in zip(files, faces, strict=True):
             _write(out / file, face)
         if draw is not None:
-            _write(draw / photo.target, draw_faces(picture, boxes, landmarks, chosen))
-        entry = {"photo": photo.name, "height": picture.shape[0], "width": picture.shape[1]}
+            _write(draw / photo.target, draw_faces(image, boxes, landmarks, chosen))
+        entry = {"photo": photo.name, "height": image.shape[0], "width": image.shape[1]}
         yield entry | {"faces": [_face(files[k], boxes[i], landmarks[i]) for k, i in enumerate(chosen)]}
 
 
@@ -200,9 +200,9 @@ def _face(file: PurePosixPath, box: np.ndarray, landmarks: np.ndarray) -> dict[s
     }
 
 
-def _write(path: Path, picture: np.ndarray) -> None:
+def _write(path: Path, image: np.ndarray) -> None:
     _make(path.parent)
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() != ".png" else []
-    _, raw = cv2.imencode(".png" if path.suffix.lower() == ".png" else ".jpg", picture, quality)
+    _, raw = cv2.imencode(".png" if path.suffix.lower() == ".png" else ".jpg", image, quality)
     with replacing(path) as stream:
         stream.write(raw.tobytes())

@@ -1,4 +1,4 @@
-"""Where five landmarks lie in an aligned face."""
+"""The places of the five landmarks in an aligned face."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from caffeport.cli.arguments import finite
 from caffeport.cli.command import DONE, print_table, tell
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
+from caffeport.table import Table
 
 from ..errors import DataError, NormfaceError, NormfaceWarning
 from . import model_options, threshold_option
@@ -107,12 +108,12 @@ def _lfw(options: argparse.Namespace) -> int:
     protocol = _fold_protocol(options)
     fars = _fars(options.fars, "--fars")
     _check_output(options, protocol.name == "plain")
-    found = _features(options, protocol.mirror, lambda names: rows_of(pairs, names))
-    note = mirror_note(found.settings, protocol.mirror, protocol.name)
+    features = _features(options, protocol.mirror, lambda names: rows_of(pairs, names))
+    note = mirror_note(features.settings, protocol.mirror, protocol.name)
     if note:
         warnings.warn(NormfaceWarning(note), stacklevel=1)
-    result = evaluate_lfw(found.features, found.names, pairs, protocol, fars=fars)
-    return _tell_folds(options, result, "LFW", settings=found.settings)
+    result = evaluate_lfw(features.features, features.names, pairs, protocol, fars=fars)
+    return _tell_folds(options, result, "LFW", settings=features.settings)
 
 
 def _bin(options: argparse.Namespace) -> int:
@@ -126,11 +127,11 @@ def _bin(options: argparse.Namespace) -> int:
         from ..features import load_features
 
         _refuse_both(options)
-        found = load_features(options.features)
+        features = load_features(options.features)
     else:
-        found = _extracted(options, held, protocol.mirror)
-    result = evaluate_bin(found.features, held.same, protocol, fars=fars, names=held.names)
-    return _tell_folds(options, result, options.set.name, held, found.settings)
+        features = _extracted(options, held, protocol.mirror)
+    result = evaluate_bin(features.features, held.same, protocol, fars=fars, names=held.names)
+    return _tell_folds(options, result, options.set.name, held, features.settings)
 
 
 def _ytf(options: argparse.Namespace) -> int:
@@ -140,12 +141,12 @@ def _ytf(options: argparse.Namespace) -> int:
     splits = read_splits(options.splits)
     cost = checked_cost(options.svm_cost)
     _check_output(options)
-    found = _features(options, "none", lambda names: frames_of(splits, names))
+    features = _features(options, "none", lambda names: frames_of(splits, names))
     folds = len(set(splits.fold.tolist()))
     with progress("folds", folds) as bar:
         result = evaluate_ytf(
-            found.features,
-            found.names,
+            features.features,
+            features.names,
             splits,
             options.method,
             centre=options.centre,
@@ -175,12 +176,12 @@ def _blufr(options: argparse.Namespace) -> int:
     pca, rank = _pca(options.pca), checked_rank(options.rank)
     comparable = pca is None and options.metric in (None, "cosine")
     _check_output(options, comparable)
-    found = _features(options, "sum", lambda names: rows_of(config, names))
+    features = _features(options, "sum", lambda names: rows_of(config, names))
     drawn = (DRAWN_FARS, DRAWN_DIR_FARS) if options.out else ((), ())
     with progress("trials", len(config.trials)) as bar:
         result = evaluate_blufr(
-            found.features,
-            found.names,
+            features.features,
+            features.names,
             config,
             fars=sorted({*fars, *drawn[0]}),
             identification_fars=sorted({*dir_fars, *drawn[1]}),
@@ -192,7 +193,7 @@ def _blufr(options: argparse.Namespace) -> int:
     whole, result = result, result.at(fars, dir_fars)
     figures = blufr_figures(result, comparable=comparable)
     impostors = int(result.impostor_pairs.min())
-    threshold_option.write(options, figures, found.settings, f"BLUFR ({len(config.trials)} trials)", impostors)
+    threshold_option.write(options, figures, features.settings, f"BLUFR ({len(config.trials)} trials)", impostors)
     if options.out:
         from ..evaluate.figures import save_blufr_rates
 
@@ -201,7 +202,7 @@ def _blufr(options: argparse.Namespace) -> int:
     if options.json:
         print(to_json(figures))
         return DONE
-    print_table(["", "mean - std", "mean", "std"], blufr_rows(result), {"mean - std", "mean", "std"})
+    print_table(Table(["", "mean - std", "mean", "std"], blufr_rows(result), {"mean - std", "mean", "std"}))
     print(
         f"{len(config.trials)} trials, {int(result.genuine_pairs.mean())} genuine and "
         f"{int(result.impostor_pairs.mean())} impostor pairs each; %, sample standard deviation"
@@ -214,7 +215,7 @@ def _tell_folds(
     options: argparse.Namespace,
     result: FoldResult,
     title: str,
-    pictures: Any = None,
+    images: Any = None,
     settings: dict[str, Any] | None = None,
 ) -> int:
     from ..evaluate.report import fold_figures, fold_lines
@@ -227,8 +228,8 @@ def _tell_folds(
         from ..evaluate.source import finder
 
         _write_json(options.out / "results.json", figures)
-        pictures = _pictures(options) if pictures is None else pictures
-        save_fold_figures(options.out, result, title, None if pictures is None else finder(pictures))
+        images = _images(options) if images is None else images
+        save_fold_figures(options.out, result, title, None if images is None else finder(images))
     if options.json:
         print(to_json(figures))
         return DONE
@@ -242,7 +243,7 @@ def _tell_folds(
 
 
 def _features(options: argparse.Namespace, mirror: str, needed: Any) -> Features:
-    """From --features, or by the model of those --images that ``needed(names) -> rows`` says."""
+    """Return those of --features, or by the model of those --images that ``needed(names) -> rows`` says."""
     import numpy as np
 
     from ..evaluate.source import Chosen
@@ -251,29 +252,29 @@ def _features(options: argparse.Namespace, mirror: str, needed: Any) -> Features
     if options.features is not None:
         _refuse_both(options)
         return load_features(options.features)
-    pictures = _pictures(options)
-    if options.model is None or pictures is None:
+    images = _images(options)
+    if options.model is None or images is None:
         raise NormfaceError(
             "give --features F.npz (of normface extract), or a model (MODEL.onnx, or NET WEIGHTS) with --images"
         )
-    return _extracted(options, Chosen(pictures, np.unique(needed(pictures.names))), mirror)
+    return _extracted(options, Chosen(images, np.unique(needed(images.names))), mirror)
 
 
-def _extracted(options: argparse.Namespace, pictures: Any, mirror: str) -> Features:
+def _extracted(options: argparse.Namespace, images: Any, mirror: str) -> Features:
     from ..features import Features
 
     if options.model is None:
         raise NormfaceError("give --features F.npz (of normface extract), or a model (MODEL.onnx, or NET WEIGHTS)")
     options.mirror = mirror if options.mirror == PROTOCOLS_OWN else options.mirror
     extractor = model_options.extractor(options)
-    rows = extractor.features(pictures, progress=True)
+    rows = extractor.features(images, progress=True)
     settings = dict(extractor.settings)
     if options.threshold_out is not None and extractor.identity is not None:
         settings["identity"] = extractor.identity.to_dict()
-    return Features(rows, list(pictures.names), settings=settings)
+    return Features(rows, list(images.names), settings=settings)
 
 
-def _pictures(options: argparse.Namespace) -> Any:
+def _images(options: argparse.Namespace) -> Any:
     from ..data import open_reader
 
     images = getattr(options, "images", None)
@@ -303,7 +304,7 @@ def _add_source(parser: OneLineParser, images: bool) -> None:
     group = parser.add_argument_group("features", "from a file, or by a model")
     group.add_argument("--features", type=Path, metavar="F.npz", help="as normface extract writes them")
     if images:
-        group.add_argument("--images", type=Path, metavar="PICTURES", help="a folder, zip, …; for figures too")
+        group.add_argument("--images", type=Path, metavar="IMAGES", help="a folder, zip, …; for figures too")
     model_options.add_model(parser)
     parser.set_defaults(mirror=PROTOCOLS_OWN, threshold_out=None)
     parser.add_argument("--json", action="store_true", help="print JSON")

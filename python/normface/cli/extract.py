@@ -43,8 +43,8 @@ def run(options: argparse.Namespace) -> int:
 
     checked_target(options.out)
     extractor = model_options.extractor(options)
-    pictures = open_reader(options.data, root=options.root, color=extractor.color)
-    outcome = extract_to(options.out, extractor, pictures, bad=options.on_bad_image)
+    images = open_reader(options.data, root=options.root, color=extractor.color)
+    outcome = extract_to(options.out, extractor, images, bad=options.on_bad_image)
     rows, width = outcome.features.features.shape
     if options.json:
         skipped = [{"picture": name, "why": why} for name, why in outcome.skipped]

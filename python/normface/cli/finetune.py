@@ -11,8 +11,10 @@ from caffeport.cli.arguments import check_model
 from caffeport.cli.command import DONE, FAILED, INTERRUPTED, complain, print_table
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
+from caffeport.table import Table
 
-from ..finetune.config import Config, flag
+from ..errors import DivergedError, LostRankError
+from ..finetune.config import EARLIER_NAMES, Config, flag
 from ..interrupts import Interrupts
 
 EXAMPLES = (
@@ -23,8 +25,8 @@ EXAMPLES = (
     "normface finetune --resume --out tuned",
 )
 _PLACES = ("net", "weights")
-_FLAGS = {"loss_options": "--loss-option", "on_bad_picture": "--on-bad-image"}
-"""Where the flag is not the setting's name, which is taken as well."""
+_FLAGS = {"loss_options": "--loss-option"}
+"""The flags that are not the setting's name, which is taken as well."""
 
 
 def add_arguments(parser: OneLineParser) -> None:
@@ -39,6 +41,8 @@ def add_arguments(parser: OneLineParser) -> None:
         if name not in groups:
             groups[name] = parser.add_argument_group(name)
         _add(parser, groups[name], entry)
+    for earlier, name in EARLIER_NAMES.items():
+        parser.add_alias(flag(earlier), flag(name))
     groups["preprocessing"].add_argument(
         "--pad", dest="fit", action="store_const", const="pad", help="the same as --fit pad"
     )
@@ -52,13 +56,13 @@ def _add(parser: OneLineParser, group: Any, entry: Field[Any]) -> None:
     """A flag of text; its value is read where TOML's is, so that all problems are told together."""
     about = entry.metadata
     default = entry.default if entry.default is not MISSING else None
-    told = about["help"]
+    text = about["help"]
     if default not in (None, "", False, ()):
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-        told += f" (default {'on' if default is True else shown})"
-    told = told.replace("%", "%%")
+        text += f" (default {'on' if default is True else shown})"
+    text = text.replace("%", "%%")
     if about["kind"] == "flag":
-        group.add_argument(flag(entry.name), action=argparse.BooleanOptionalAction, default=None, help=told)
+        group.add_argument(flag(entry.name), action=argparse.BooleanOptionalAction, default=None, help=text)
         return
     metavar = about.get("metavar") or ("{" + ",".join(about["choices"]) + "}" if "choices" in about else "N")
     option = _FLAGS.get(entry.name, flag(entry.name))
@@ -69,23 +73,21 @@ def _add(parser: OneLineParser, group: Any, entry: Field[Any]) -> None:
     elif about["kind"] == "table":
         parser.take_tables(option)
     action = "append" if about["kind"] == "table" else "store"
-    group.add_argument(option, dest=entry.name, action=action, metavar=metavar, help=told)
+    group.add_argument(option, dest=entry.name, action=action, metavar=metavar, help=text)
 
 
 def run(options: argparse.Namespace) -> int:
     config = _config(options)
-    from ..finetune.checkpoint import Diverged
-    from ..finetune.collectives import LostRank
     from ..finetune.recipe import finetune
     from ..finetune.result import INTERRUPTED as INTERRUPTED_RUN
 
     try:
         with Interrupts(ready=False, words=_STOPPING) as should_stop:
             result = finetune(config, resume=options.resume, overwrite=options.overwrite, should_stop=should_stop)
-    except Diverged as error:
+    except DivergedError as error:
         complain("normface", f"{error}; {_ADVICE}")
         return FAILED
-    except LostRank as error:
+    except LostRankError as error:
         complain("normface", str(error))
         return FAILED
     if not result.leads:
@@ -124,11 +126,11 @@ def _print(result: Any, as_json: bool) -> None:
         return
     headings, lines = result.table()
     if lines:
-        print_table(headings, lines, whole=set(headings[1:]))
+        print_table(Table(headings, lines, set(headings[1:])))
     held = result.held_out
     if held["identities"]:
         print(
-            f"{held['pictures']} pictures of {held['identities']} held-out people: {held['genuine_pairs']:,} genuine "
+            f"{held['pictures']} images of {held['identities']} held-out people: {held['genuine_pairs']:,} genuine "
             f"and {held['impostor_pairs']:,} impostor pairs, of which FAR {100 * result.far:g} % lets in "
             f"{held['impostors_accepted']:,}"
         )
@@ -137,10 +139,10 @@ def _print(result: Any, as_json: bool) -> None:
     best = f"the model of step {result.best_step}" if result.best_step else "the last model"
     why = f" (stopped: {result.stopped})" if result.stopped else ""
     print(
-        f"{result.steps} of {result.planned_steps} steps{why}, {result.pictures} pictures of {result.identities} people"
+        f"{result.steps} of {result.planned_steps} steps{why}, {result.pictures} images of {result.identities} people"
     )
     if result.left_out:
-        print(f"{len(result.left_out)} pictures were left out")
+        print(f"{len(result.left_out)} images were left out")
     if result.best and not result.best.verifies_better_than(result.before):
         print("no step verifies the held-out people better than the model it started from")
     print(f"{best} is in {result.out}:")
@@ -149,4 +151,4 @@ def _print(result: Any, as_json: bool) -> None:
         for p in result.proofs
     ]
     if rows:
-        print_table(("", "loaded again", "run by", "max abs"), rows, whole={"", "max abs"})
+        print_table(Table(("", "loaded again", "run by", "max abs"), rows, {"", "max abs"}))

@@ -19,7 +19,7 @@ COMMANDS = {
     "train": "run a Caffe solver in PyTorch, as it stands",
     "finetune": "finetune a Caffe model with a face loss, and export it",
     "align": "find faces in photos and align them by five landmarks",
-    "extract": "features of pictures, by a Caffe or ONNX model",
+    "extract": "features of images, by a Caffe or ONNX model",
     "evaluate": "verification protocols: lfw, blufr, ytf, bin",
     "compare": "whether two photos show one person",
     "search": "the faces of a gallery that are nearest to a photo's",

@@ -1,11 +1,11 @@
-"""The options by which several commands name a model and what its pictures need."""
+"""The options by which several commands name a model and what its images need."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from caffeport.cli.arguments import check_model, device, finite, mean, size
+from caffeport.cli.arguments import add_layers, check_model, device, finite, mean, size
 from caffeport.cli.parser import OneLineParser
 
 from ..preprocessing import FITS, PRESETS
@@ -17,8 +17,8 @@ def add_preprocessing(parser: OneLineParser) -> None:
     group.add_argument("--mean", type=mean, metavar="M[,M,M]", help="one number, or one a channel in the net's order")
     group.add_argument("--scale", type=finite, metavar="S", help="factor after the mean")
     group.add_argument("--rgb", action=argparse.BooleanOptionalAction, default=None, help="the net takes RGB, not BGR")
-    group.add_argument("--fit", choices=FITS, help="a picture of another size: refuse, pad with black, resize")
-    group.add_argument("--size", type=size, metavar="HxW", help="where the model takes pictures of any size")
+    group.add_argument("--fit", choices=FITS, help="an image of another size: refuse, pad with black, resize")
+    group.add_argument("--size", type=size, metavar="HxW", help="where the model takes images of any size")
     parser.take_numbers("--mean")
 
 
@@ -49,9 +49,10 @@ def add_model(parser: OneLineParser, *, required: bool = False) -> None:
         default="none" if required else "sum",
         help="merge the features of the face and of its mirror image (default %(default)s)",
     )
-    parser.add_argument("--batch-size", type=int, metavar="N", help="pictures of a run (default 4; 64 on cuda)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="images of a run (default 4; 64 on cuda)")
     parser.add_argument("--threads", type=int, metavar="N", help="runs at the same time (default: one a core)")
     parser.add_argument("--device", type=device, default="cpu", metavar="DEVICE", help="cpu or cuda (default cpu)")
+    add_layers(parser)
     add_preprocessing(parser)
 
 
@@ -68,5 +69,6 @@ def extractor(options: argparse.Namespace) -> Any:
         batch_size=options.batch_size,
         threads=options.threads,
         device=options.device,
+        custom_layers=options.layers,
         **preprocessing_options(options),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from caffeport.cli.command import DONE, print_table
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
+from caffeport.table import Table
 
 from . import photo_options
 
@@ -46,18 +47,18 @@ def run(options: argparse.Namespace) -> int:
     reader = photo_options.reader(options)
     gallery.expects(reader.settings, str(options.gallery), reader.extractor.weight_digests)
     faces = [reader.read(path) for path in options.photos]
-    found = gallery.nearest(np.stack([face.feature for face in faces]), options.top)
+    nearest_of = gallery.nearest(np.stack([face.feature for face in faces]), options.top)
     if options.json:
         content = [
             {"photo": face.path, "nearest": [vars(match) for match in matches]}
-            for face, matches in zip(faces, found, strict=True)
+            for face, matches in zip(faces, nearest_of, strict=True)
         ]
         print(to_json(content))
         return DONE
     lines = [
         (face.path, str(place), match.name, match.identity or "", f"{match.score:.3f}")
-        for face, matches in zip(faces, found, strict=True)
+        for face, matches in zip(faces, nearest_of, strict=True)
         for place, match in enumerate(matches, 1)
     ]
-    print_table(("photo", "place", "face", "person", "cosine"), lines, whole={"place", "cosine"})
+    print_table(Table(("photo", "place", "face", "person", "cosine"), lines, {"place", "cosine"}))
     return DONE

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from caffeport.cli.arguments import check_device, check_readable
+from caffeport.cli.arguments import add_layers, check_device, check_readable
 from caffeport.cli.command import DONE, FAILED, INTERRUPTED, complain
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
@@ -34,8 +34,11 @@ def add_arguments(parser: OneLineParser) -> None:
         "--exact-gradients", action="store_true", help="true derivatives where a fork computes something else"
     )
     parser.add_argument(
-        "--allow-unknown-fields", action="store_true", help="ignore fields of the net that nothing knows"
+        "--allow-unknown-fields",
+        action="store_true",
+        help="ignore fields that nothing knows, and tell which",
     )
+    add_layers(parser)
     parser.add_argument("--json", action="store_true", help="print how it ended as JSON; Caffe's lines go to stderr")
 
 
@@ -61,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
         exact_gradients=options.exact_gradients,
         bn=options.bn,
         allow_unknown_fields=options.allow_unknown_fields,
+        custom_layers=options.layers,
     )
     training = Training(solver, say, options.log)
     for note in () if options.quiet else solver.notes:

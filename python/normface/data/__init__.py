@@ -13,23 +13,26 @@ from typing import TYPE_CHECKING, Any
 from .decoding import decode
 from .readers import Reader, open_reader
 
-if TYPE_CHECKING:
-    from .dataset import ImageDataset, open_images
-
 _OF_DATASET = ("ImageDataset", "open_images")
 _EARLIER = {"open_pictures": "open_images", "Pictures": "Reader"}
-"""What names of earlier versions are called now."""
+"""The names of earlier versions, and today's."""
 
 __all__ = ["ImageDataset", "Reader", "decode", "open_images", "open_reader"]
 
 
-def __getattr__(name: str) -> Any:
-    """Load torch only where a data set is wanted: most commands need none."""
-    if name in _EARLIER:
-        return getattr(import_module(__name__), _EARLIER[name])
-    if name in _OF_DATASET:
-        return getattr(import_module(f"{__name__}.dataset"), name)
-    raise AttributeError(f"module 'normface.data' has no attribute {name!r}")
+if TYPE_CHECKING:  # else a checker would take any name for one that __getattr__ knows
+    from .dataset import ImageDataset, open_images
+
+    open_pictures, Pictures = open_images, Reader
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Load torch only where a data set is wanted: most commands need none."""
+        if name in _EARLIER:
+            return getattr(import_module(__name__), _EARLIER[name])
+        if name in _OF_DATASET:
+            return getattr(import_module(f"{__name__}.dataset"), name)
+        raise AttributeError(f"module 'normface.data' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""What a picture's headers tell: its format, its size, and whether the file was cut short.
+"""The facts in an image's headers: its format, its size, and whether the file was cut short.
 
 Read before any decoder runs, because decoders allocate what a header declares (a file of a kilobyte can
 declare gigabytes), and because OpenCV fills the missing half of a JPEG with grey and says nothing. Where a header can
@@ -45,7 +45,7 @@ def read_header(raw: bytes) -> Header | None:
             try:
                 return reader(raw)
             except (struct.error, IndexError):  # it ends within its header
-                return Header("picture", 0, 0, _CUT)
+                return Header("image", 0, 0, _CUT)
     return None
 
 
@@ -71,8 +71,8 @@ def _jpeg(raw: bytes) -> Header:
                 height, width = max(height, sides[0]), max(width, sides[1])
             position += 2 + max(2, struct.unpack_from(">H", raw, position + 2)[0])
             if marker == _JPEG_SCAN:
-                found = _MARKER.search(raw, position)
-                position = found.start() if found else len(raw)
+                start_code = _MARKER.search(raw, position)
+                position = start_code.start() if start_code else len(raw)
     whole = raw[position : position + 2] == b"\xff\xd9"
     return Header("JPEG", width, height, "" if whole else _CUT)
 
@@ -120,7 +120,7 @@ def _webp(raw: bytes) -> Header | None:
 
 
 def _tiff(raw: bytes) -> Header:
-    """Of the first directory, which is what OpenCV decodes."""
+    """Read the first directory, which is what OpenCV decodes."""
     order = "<" if raw.startswith(b"II") else ">"
     directory = struct.unpack_from(order + "I", raw, 4)[0]
     sides: dict[int, int] = {}
@@ -132,14 +132,14 @@ def _tiff(raw: bytes) -> Header:
             sides[tag] = struct.unpack_from(order + _TIFF_NUMBERS[kind], raw, directory + 10 + 12 * entry)[0]
     if _TIFF_WIDTH not in sides or _TIFF_HEIGHT not in sides:
         return Header("TIFF", 0, 0, "is damaged (it does not say its size)")
-    # A tile is decoded whole, even where it is larger than the picture.
+    # A tile is decoded whole, even where it is larger than the image.
     width = max(sides[_TIFF_WIDTH], sides.get(_TIFF_TILE_WIDTH, 0))
     return Header("TIFF", width, max(sides[_TIFF_HEIGHT], sides.get(_TIFF_TILE_HEIGHT, 0)))
 
 
 def _pnm(raw: bytes) -> Header | None:
-    found = _PNM.match(raw)
-    return Header("PNM", int(found[2]), int(found[3])) if found else None
+    match = _PNM.match(raw)
+    return Header("PNM", int(match[2]), int(match[3])) if match else None
 
 
 _READERS: tuple[tuple[bytes, Callable[[bytes], Header | None]], ...] = (

@@ -83,7 +83,7 @@ def _rivals(corners: np.ndarray, threshold: float, mode: str) -> tuple[np.ndarra
     lefts = corners[by_left, 0]
     ends = np.searchsorted(lefts, corners[by_left, 2] + 1, side="right")
     counts = np.maximum(ends - np.arange(1, len(by_left) + 1), 0)
-    found = [np.empty((2, 0), np.int64)]
+    pairs = [np.empty((2, 0), np.int64)]
     start = 0
     while start < len(by_left):
         stop = start + max(int(np.searchsorted(np.cumsum(counts[start:]), _PAIRS)), 1)
@@ -92,9 +92,9 @@ def _rivals(corners: np.ndarray, threshold: float, mode: str) -> tuple[np.ndarra
         other = one + 1 + np.arange(len(one)) - np.repeat(np.cumsum(part) - part, part)
         some, others = by_left[one], by_left[other]
         over = _overlaps(corners[some], corners[others], mode) > threshold
-        found.append(np.sort(np.stack([some[over], others[over]]), axis=0))
+        pairs.append(np.sort(np.stack([some[over], others[over]]), axis=0))
         start = stop
-    better, worse = np.concatenate(found, axis=1)
+    better, worse = np.concatenate(pairs, axis=1)
     sorted_by = np.argsort(better, kind="stable")
     return better[sorted_by], worse[sorted_by]
 

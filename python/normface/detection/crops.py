@@ -19,20 +19,20 @@ def sensible(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     return boxes[inside & (sides <= _LARGEST * max(height, width)).all(axis=1)]
 
 
-def cut(pictures: Sequence[np.ndarray], owners: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarray:
+def cut(images: Sequence[np.ndarray], owners: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarray:
     """The boxes (n, 4+; whole pixels, from 1, the last included) as (n, size, size, 3) uint8; black beyond the edge.
 
     owners: (n,), which of the photos each box is of.
     """
-    found = np.empty((len(boxes), size, size, 3), np.uint8)
-    for place, owner, (x1, y1, x2, y2) in zip(found, owners, boxes[:, :4].astype(int).tolist(), strict=True):
-        picture = pictures[owner]
+    crops = np.empty((len(boxes), size, size, 3), np.uint8)
+    for place, owner, (x1, y1, x2, y2) in zip(crops, owners, boxes[:, :4].astype(int).tolist(), strict=True):
+        image = images[owner]
         left, top = x1 - 1, y1 - 1  # from 0; x2 and y2 are one past the last pixel then
-        part = picture[max(top, 0) : max(y2, 0), max(left, 0) : max(x2, 0)]
-        if left < 0 or top < 0 or x2 > picture.shape[1] or y2 > picture.shape[0]:
+        part = image[max(top, 0) : max(y2, 0), max(left, 0) : max(x2, 0)]
+        if left < 0 or top < 0 or x2 > image.shape[1] or y2 > image.shape[0]:
             whole = np.zeros((y2 - top, x2 - left, 3), np.uint8)
             down, right = max(-top, 0), max(-left, 0)
             whole[down : down + part.shape[0], right : right + part.shape[1]] = part
             part = whole
         place[:] = resized(part, size, size)
-    return found
+    return crops

@@ -74,92 +74,92 @@ class Detector:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the faces depend on; ``weights`` is a checksum of the nets' numbers."""
+        """Return what the faces depend on; ``weights`` is a checksum of the nets' numbers."""
         stages = (self._pnet, self._rnet, self._onet)
         weights = zlib.crc32(b"".join(stage.checksum.to_bytes(4, "big") for stage in stages))
         thresholds = list(self.thresholds)
         return {"min_size": self.min_size, "thresholds": thresholds, "factor": self.factor, "weights": f"{weights:08x}"}
 
-    def detect(self, picture: np.ndarray) -> Faces:
+    def detect(self, image: np.ndarray) -> Faces:
         """The faces of a photo (H, W, 3), BGR, uint8; none where it is too small for one."""
-        return self.detect_many([picture])[0]
+        return self.detect_many([image])[0]
 
-    def detect_many(self, pictures: Sequence[np.ndarray]) -> list[Faces]:
+    def detect_many(self, images: Sequence[np.ndarray]) -> list[Faces]:
         """The faces of several photos: RNet and ONet run once for all, PNet once for photos of one size."""
-        for picture in pictures:
-            if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
-                found = (
-                    f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
-                )
-                raise DataError(f"a picture is an array (H, W, 3) of uint8, BGR; got {found}")
-        return self._decide(pictures, self._refine(pictures, self._propose(pictures))) if pictures else []
+        for image in images:
+            if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
+                kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+                raise DataError(f"an image is an array (H, W, 3) of uint8, BGR; got {kind}")
+        return self._decide(images, self._refine(images, self._propose(images))) if images else []
 
-    def _propose(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """What PNet finds in each photo: squares (n, 5) in whole pixels."""
-        found = [np.empty((0, 5))] * len(pictures)
+    def _propose(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return what PNet finds in each photo: squares (n, 5) in whole pixels."""
+        proposals = [np.empty((0, 5))] * len(images)
         by_size: dict[tuple[int, ...], list[int]] = {}
-        for i, picture in enumerate(pictures):
-            by_size.setdefault(picture.shape, []).append(i)
+        for i, image in enumerate(images):
+            by_size.setdefault(image.shape, []).append(i)
         for members in by_size.values():
-            for i, boxes in zip(members, self._windows([pictures[i] for i in members]), strict=True):
+            for i, boxes in zip(members, self._windows([images[i] for i in members]), strict=True):
                 boxes = boxes[suppress(boxes, OVERLAP)]
-                found[i] = whole(squares(regress(boxes[:, :5], boxes[:, 5:], inclusive=False)))
-        return found
+                proposals[i] = whole(squares(regress(boxes[:, :5], boxes[:, 5:], inclusive=False)))
+        return proposals
 
-    def _windows(self, pictures: list[np.ndarray]) -> list[np.ndarray]:
+    def _windows(self, images: list[np.ndarray]) -> list[np.ndarray]:
         """PNet's windows (n, 9) in photos of one size, suppressed level by level."""
-        height, width = pictures[0].shape[:2]
+        height, width = images[0].shape[:2]
         at = scales(height, width, self.min_size, self.factor)
-        found = [[np.empty((0, 9))] * len(pictures), *self._at_once(partial(self._level, pictures), at)]
-        return [np.concatenate(levels) for levels in zip(*found, strict=True)]
+        windows = [[np.empty((0, 9))] * len(images), *self._at_once(partial(self._level, images), at)]
+        return [np.concatenate(levels) for levels in zip(*windows, strict=True)]
 
-    def _level(self, pictures: list[np.ndarray], scale: float) -> list[np.ndarray]:
+    def _level(self, images: list[np.ndarray], scale: float) -> list[np.ndarray]:
         """PNet's windows (n, 9) in the photos at one scale; several photos or a strip of one go into a run."""
-        small = level(pictures, scale)
+        small = level(images, scale)
         rows, columns = small[0].shape[:2]
-        found: list[list[np.ndarray]] = [[] for _ in small]
+        windows_of: list[list[np.ndarray]] = [[] for _ in small]
         together = max(STRIP_PIXELS // (rows * columns), 1)
         for start in range(0, len(small), together):
             part = small[start : start + together]
             for first, end, first_row in strips(rows, columns, len(part)):
                 out = self._pnet(np.stack([one[first:end] for one in part]))
-                for kept, heat, offsets in zip(found[start:], out["scores"][:, 1], out["offsets"], strict=False):
-                    kept.append(windows(heat, offsets, scale, self.thresholds[0], first_row))
-        every = [np.concatenate(parts) for parts in found]
+                for of_photo, heat, offsets in zip(
+                    windows_of[start:], out["scores"][:, 1], out["offsets"], strict=False
+                ):
+                    of_photo.append(windows(heat, offsets, scale, self.thresholds[0], first_row))
+        every = [np.concatenate(parts) for parts in windows_of]
         return [boxes[suppress(boxes, LEVEL_OVERLAP)] for boxes in every]
 
-    def _refine(self, pictures: Sequence[np.ndarray], boxes: list[np.ndarray]) -> list[np.ndarray]:
-        """What RNet keeps of each photo's squares, moved: squares (n, 5) in whole pixels."""
-        found = []
-        for kept, out in self._judge(self._rnet, pictures, boxes, self.thresholds[1]):
+    def _refine(self, images: Sequence[np.ndarray], boxes: list[np.ndarray]) -> list[np.ndarray]:
+        """Return what RNet keeps of each photo's squares, moved: squares (n, 5) in whole pixels."""
+        refined = []
+        for kept, out in self._judge(self._rnet, images, boxes, self.thresholds[1]):
             best = suppress(kept, OVERLAP)
-            found.append(whole(squares(regress(kept[best], out["offsets"][best]))))
-        return found
+            refined.append(whole(squares(regress(kept[best], out["offsets"][best]))))
+        return refined
 
-    def _decide(self, pictures: Sequence[np.ndarray], boxes: list[np.ndarray]) -> list[Faces]:
+    def _decide(self, images: Sequence[np.ndarray], boxes: list[np.ndarray]) -> list[Faces]:
         """The faces of each photo, from ONet's scores, regressions and landmarks."""
-        found = []
-        for kept, out in self._judge(self._onet, pictures, boxes, self.thresholds[2]):
+        decided = []
+        for kept, out in self._judge(self._onet, images, boxes, self.thresholds[2]):
             sides = kept[:, 2:4] - kept[:, 0:2] + 1
             points = out["landmarks"].reshape(-1, 2, 5).swapaxes(1, 2)  # the net gives five x, then five y
             points = kept[:, None, 0:2] + sides[:, None] * points - 1
             faces = regress(kept, out["offsets"])
             best = suppress(faces, OVERLAP, "min")
             faces[:, :4] -= 1  # MATLAB counts from 1
-            found.append(Faces(faces[best].astype(np.float32), points[best].astype(np.float32)))
-        return found
+            decided.append(Faces(faces[best].astype(np.float32), points[best].astype(np.float32)))
+        return decided
 
     def _judge(
-        self, stage: Stage, pictures: Sequence[np.ndarray], boxes: list[np.ndarray], threshold: float
+        self, stage: Stage, images: Sequence[np.ndarray], boxes: list[np.ndarray], threshold: float
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """One net on all squares of all photos: for each photo those above the threshold, with the net's outputs."""
-        boxes = [sensible(found, *picture.shape[:2]) for found, picture in zip(boxes, pictures, strict=True)]
+        boxes = [sensible(found, *image.shape[:2]) for found, image in zip(boxes, images, strict=True)]
         counts = [len(found) for found in boxes]
         every, owners = np.concatenate(boxes), np.repeat(np.arange(len(boxes)), counts)
 
         def look(start: int) -> dict[str, np.ndarray]:
             part = slice(start, start + step)
-            return stage(cut(pictures, owners[part], every[part], stage.size))
+            return stage(cut(images, owners[part], every[part], stage.size))
 
         step = min(max(-(-len(every) // self.threads), 1), CROPS)
         runs = self._at_once(look, range(0, max(len(every), 1), step))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,17 +18,17 @@ from ..fast_prelu import with_fast_prelu
 from .weights import OWN_NETS, installed_weights
 
 if TYPE_CHECKING:
-    from caffeport.graph.net import Net
+    from caffeport import Net
 
 MEAN, SCALE = 127.5, 0.0078125
-"""What the nets were trained with: RGB, (x - 127.5) * 0.0078125."""
+"""The preprocessing that the nets were trained with: RGB, (x - 127.5) * 0.0078125."""
 STAGES = ("det1", "det2", "det3")
 _NUMBERS = {2: "scores", 4: "offsets", 10: "landmarks"}
-"""What an output of so many numbers a face is."""
+"""The meaning of an output of so many numbers a face."""
 
 
 class Stage:
-    """One net in ONNX Runtime: pictures in, its outputs by meaning out ("scores", "offsets", "landmarks").
+    """One net in ONNX Runtime: images in, its outputs by meaning out ("scores", "offsets", "landmarks").
 
     Runs on the thread that calls it, and may be called from several at once.
     """
@@ -53,9 +54,9 @@ class Stage:
         self._input = net.inputs[0]
         self.checksum = zlib.crc32(b"".join(param.data.tobytes() for param in net.params))
 
-    def __call__(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
-        """pictures: (N, H, W, 3) BGR uint8. Every output has N as its first axis."""
-        x = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float32)
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """images: (N, H, W, 3) BGR uint8. Every output has N as its first axis."""
+        x = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
         outputs = self._session.run(list(self._meanings.values()), {self._input: x})
         return dict(zip(self._meanings, outputs, strict=True))
 
@@ -63,7 +64,7 @@ class Stage:
 def _input_size(net: Net) -> int:
     shape = net.blob_shapes[net.inputs[0]]
     if len(net.inputs) != 1 or len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
-        raise DataError(f"{net.weights_path}: a net of MTCNN takes one square picture of 3 channels, got {shape}")
+        raise DataError(f"{net.weights_path}: a net of MTCNN takes one square image of 3 channels, got {shape}")
     return shape[2]
 
 
@@ -89,7 +90,9 @@ def _from_folder(folder: Path) -> list[Net]:
         weights, text = folder / f"{name}.caffemodel", folder / f"{name}.prototxt"
         if not os.path.isfile(weights):
             raise DataError(f"{weights}: missing; MTCNN's weights are {', '.join(s + '.caffemodel' for s in STAGES)}")
-        nets.append(caffeport.load(text if os.path.isfile(text) else OWN_NETS / text.name, weights))
+        with warnings.catch_warnings():  # of published weights that no text takes: RNet's landmarks
+            warnings.simplefilter("ignore", caffeport.WeightsWarning)
+            nets.append(caffeport.load(text if os.path.isfile(text) else OWN_NETS / text.name, weights))
     return nets
 
 
@@ -104,10 +107,10 @@ def _from_package() -> list[Net]:
 
 
 def upright(net: Net) -> Net:
-    """The net for pictures as they are: the published ones were trained on pictures with x and y exchanged.
+    """The net for images as they are: the published ones were trained on images with x and y exchanged.
 
     MATLAB stores columns first, so what reached Caffe was the transpose. Exchanging a kernel's two axes does
-    to the weights what transposing would do to every picture and every result.
+    to the weights what transposing would do to every image and every result.
     """
     changed = {}
     for layer in net.layers:

@@ -16,7 +16,7 @@ from caffeport.lazy import require
 from ..errors import CaffeportError, DataError, MissingDependencyError
 
 OWN_NETS = Path(__file__).parent
-"""Where det1.prototxt to det3.prototxt lie."""
+"""The folder of det1.prototxt to det3.prototxt."""
 
 Weights = dict[str, list[np.ndarray]]
 
@@ -72,8 +72,8 @@ def _from_torch(distribution: metadata.Distribution, stage: int) -> Weights:
         return array.swapaxes(2, 3) if array.ndim == 4 else array
 
     layers = _CONVOLUTIONS[stage] + _PRODUCTS[stage]
-    found = {layer: [blob(layer, "weight"), blob(layer, "bias")] for layer in layers}
-    return found | {layer: [blob(layer, "weight")] for layer in _PRELUS[stage]}
+    weights = {layer: [blob(layer, "weight"), blob(layer, "bias")] for layer in layers}
+    return weights | {layer: [blob(layer, "weight")] for layer in _PRELUS[stage]}
 
 
 def _from_onnx(distribution: metadata.Distribution, stage: int) -> Weights:
@@ -89,20 +89,20 @@ def _from_onnx(distribution: metadata.Distribution, stage: int) -> Weights:
         name = f"{kind}_{count}" if count else kind
         return [arrays[f"{name}/kernel:0"], arrays[f"{name}/bias:0"]]
 
-    found: Weights = {}
+    weights: Weights = {}
     for count, layer in enumerate(_CONVOLUTIONS[stage], start=sum(map(len, _CONVOLUTIONS[:stage]))):
-        found[layer] = blobs("conv2d", count)
+        weights[layer] = blobs("conv2d", count)
     for count, layer in enumerate(_PRODUCTS[stage], start=sum(map(len, _PRODUCTS[:stage]))):
         weight, bias = blobs("dense", count)
-        channels = len(found[_CONVOLUTIONS[stage][-1]][1])
+        channels = len(weights[_CONVOLUTIONS[stage][-1]][1])
         if layer == _PRODUCTS[stage][0]:
             weight = weight.reshape(-1, channels, weight.shape[1]).swapaxes(0, 1).reshape(weight.shape)
-        found[layer] = [weight.T, bias]
+        weights[layer] = [weight.T, bias]
     slopes = {name.removesuffix(name.rpartition("_")[2]): array for name, array in arrays.items() if "p_re_lu" in name}
     for count, layer in enumerate(_PRELUS[stage], start=sum(map(len, _PRELUS[:stage]))):
         name = f"p_re_lu_{count}_initializer_" if count else "p_re_lu_initializer_"
-        found[layer] = [(slopes[name] if name in slopes else arrays["slope"]).reshape(-1)]
-    return found
+        weights[layer] = [(slopes[name] if name in slopes else arrays["slope"]).reshape(-1)]
+    return weights
 
 
 def _file(distribution: metadata.Distribution, name: str) -> str:

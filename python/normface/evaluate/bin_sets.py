@@ -1,6 +1,6 @@
-"""InsightFace's .bin verification sets (lfw, cfp_fp, agedb_30, …): encoded pictures in pairs, and who is who.
+"""InsightFace's .bin verification sets (lfw, cfp_fp, agedb_30, …): encoded images in pairs, and who is who.
 
-Such a file is a pickle of (2P encoded pictures, P booleans); it is read without executing it (plain_pickle).
+Such a file is a pickle of (2P encoded images, P booleans); it is read without executing it (plain_pickle).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ FOLDS = 10
 
 @dataclass(frozen=True)
 class BinSet:
-    """pictures: 2P encoded files (JPEG as a rule), pair i at 2i and 2i + 1; same: (P,) bool. A sequence of pictures
+    """images: 2P encoded files (JPEG as a rule), pair i at 2i and 2i + 1; same: (P,) bool. A sequence of images
     as normface.data has them: names, and read(i) for uint8 (H, W, 3) BGR."""
 
     path: Path
-    pictures: list[bytes]
+    images: list[bytes]
     same: np.ndarray
     labels: None = None
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     @cached_property
     def names(self) -> list[str]:
@@ -41,25 +41,25 @@ class BinSet:
     def read(self, i: int) -> np.ndarray:
         from ..data import decode
 
-        return decode(self.pictures[i], self.names[i])
+        return decode(self.images[i], self.names[i])
 
 
 def read_bin(path: str | Path) -> BinSet:
-    """Read a set; raises DataError where it is anything but pictures and booleans. Runs nothing that it holds."""
+    """Read a set; raises DataError where it is anything but images and booleans. Runs nothing that it holds."""
     path = Path(path)
     value = read_plain_pickle(path)
     if not (isinstance(value, (tuple, list)) and len(value) == 2):
-        raise DataError(f"{path}: holds a {type(value).__name__}; expected (pictures, who is who)")
-    pictures, same = value
-    if not isinstance(pictures, (list, tuple)) or not all(_is_encoded(picture) for picture in pictures):
-        raise DataError(f"{path}: its first part is no list of encoded pictures")
+        raise DataError(f"{path}: holds a {type(value).__name__}; expected (images, who is who)")
+    images, same = value
+    if not isinstance(images, (list, tuple)) or not all(_is_encoded(image) for image in images):
+        raise DataError(f"{path}: its first part is no list of encoded images")
     if not isinstance(same, (list, tuple, np.ndarray)) or not all(_is_truth(truth) for truth in same):
         raise DataError(f"{path}: its second part is no list of true and false")
-    if len(pictures) != 2 * len(same) or not len(same):
-        raise DataError(f"{path}: has {len(pictures)} pictures for {len(same)} pairs; expected two a pair")
+    if len(images) != 2 * len(same) or not len(same):
+        raise DataError(f"{path}: has {len(images)} images for {len(same)} pairs; expected two a pair")
     # A pickle may hold one array and refer to it a thousand times.
-    encoded = {id(picture): picture if isinstance(picture, bytes) else picture.tobytes() for picture in pictures}
-    return BinSet(path, [encoded[id(picture)] for picture in pictures], np.array([bool(truth) for truth in same]))
+    encoded = {id(image): image if isinstance(image, bytes) else image.tobytes() for image in images}
+    return BinSet(path, [encoded[id(image)] for image in images], np.array([bool(truth) for truth in same]))
 
 
 def evaluate_bin(
@@ -88,8 +88,8 @@ def evaluate_bin(
     return result if names is None else replace(result, names=(names[0::2], names[1::2]))
 
 
-def _is_encoded(picture: object) -> bool:
-    return isinstance(picture, bytes) or (isinstance(picture, np.ndarray) and picture.dtype == np.uint8)
+def _is_encoded(image: object) -> bool:
+    return isinstance(image, bytes) or (isinstance(image, np.ndarray) and image.dtype == np.uint8)
 
 
 def _is_truth(truth: object) -> bool:

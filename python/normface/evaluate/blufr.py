@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ProtocolError
 from . import roc
 from .blufr_config import BlufrConfig, Trial, read_config
-from .names import PictureRows
+from .names import ImageRows
 from .pca import fit_pca
 from .similarity import both_sides
 from .top_scores import TopScores
@@ -74,10 +74,10 @@ def evaluate_blufr(
     metric: str = "cosine",
     told: Callable[[], None] = lambda: None,
 ) -> BlufrResult:
-    """Features (N, D) of pictures with these names, every trial's impostor pairs exactly.
+    """Features (N, D) of images with these names, every trial's impostor pairs exactly.
 
     Scores have the features' own precision (float32 as extracted). pca is fitted on each trial's training set, as the
-    protocol demands. ``told`` is called after each trial. Raises ProtocolError where pictures of the protocol have no
+    protocol demands. ``told`` is called after each trial. Raises ProtocolError where images of the protocol have no
     features, or a trial lacks genuine or impostor pairs or probes.
     """
     checked_rank(rank)
@@ -89,8 +89,8 @@ def evaluate_blufr(
             known = features if pca is None else _projected(features, trial, pca)
             genuine, impostor, total = verification_scores(known[trial.test], listed.labels[trial.test], fars, metric)
             vr.append([_rate(genuine, impostor, total, far) for far in fars])
-            found = identification(known, listed.labels, trial, metric)
-            dir_.append([found.rate(far, rank) for far in identification_fars])
+            answers = identification(known, listed.labels, trial, metric)
+            dir_.append([answers.rate(far, rank) for far in identification_fars])
         except ProtocolError as error:
             raise ProtocolError(f"{listed.source}: trial {number}: {error}") from error
         pairs.append((len(genuine), total))
@@ -112,7 +112,7 @@ def checked_rank(rank: int) -> int:
 
 def rows_of(config: BlufrConfig, names: Sequence[str]) -> np.ndarray:
     """(N,): the protocol's images' places in ``names``; ProtocolError that lists missing ones."""
-    return PictureRows(names).find_files(config.images, config.source)
+    return ImageRows(names).find_files(config.images, config.source)
 
 
 def verification_scores(
@@ -150,14 +150,14 @@ def verification_scores(
 
 @dataclass(frozen=True)
 class Identification:
-    """What the probes of one trial found in the gallery."""
+    """The answers of the gallery to the probes of one trial."""
 
     impostor_best: np.ndarray
     """(I,) each probe of nobody in the gallery: its best score."""
     genuine_best: np.ndarray
-    """(G,) each other probe: the best score among its own person's gallery pictures."""
+    """(G,) each other probe: the best score among its own person's gallery images."""
     genuine_rank: np.ndarray
-    """(G,) where that picture stands, from 1; of equal scores the earlier in the gallery comes first, as in MATLAB."""
+    """(G,) where that image stands, from 1; of equal scores the earlier in the gallery comes first, as in MATLAB."""
 
     def rate(self, far: float, rank: int) -> tuple[float, float]:
         """(DIR, threshold): probes with score >= threshold and rank at most ``rank``; the threshold as in tar_at_far,
@@ -174,7 +174,7 @@ def identification(features: np.ndarray, labels: np.ndarray, trial: Trial, metri
     known = np.isin(labels[probes], labels[gallery])
     if not known.any() or known.all():
         raise ProtocolError(
-            f"its {len(probes)} probes have {int(known.sum())} with a gallery picture; some with and some without are "
+            f"its {len(probes)} probes have {int(known.sum())} with a gallery image; some with and some without are "
             "needed"
         )
     impostor_best, genuine_best, genuine_rank = [], [], []

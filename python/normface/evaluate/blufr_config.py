@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ProtocolError
 from ..reading import parsing, read_file
-from .matfile import NewerFormat, read_mat
+from .matfile import NewerFormatError, read_mat
 
 VARIABLES = ("imageList", "labels", "trainIndex", "testIndex", "galIndex", "probIndex")
 
@@ -37,7 +37,7 @@ class BlufrConfig:
     """(N,) int64: who is on each."""
     trials: list[Trial]
     source: str = "BLUFR"
-    """What messages call it."""
+    """The name that messages have for it."""
 
 
 def read_config(path: str | Path) -> BlufrConfig:
@@ -53,8 +53,8 @@ def read_config(path: str | Path) -> BlufrConfig:
         cells["trainIndex"] = _cells(path, content, "trainIndex")
     counts = {name: len(cell) for name, cell in cells.items()}
     if len(set(counts.values())) != 1 or not counts["testIndex"]:
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise ProtocolError(f"{path}: the trials differ in number or there are none: {told}")
+        sizes = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ProtocolError(f"{path}: the trials differ in number or there are none: {sizes}")
     trials = []
     for number in range(counts["testIndex"]):
         rows = {name: _rows(path, f"{name}{{{number + 1}}}", cell[number], len(images)) for name, cell in cells.items()}
@@ -71,7 +71,7 @@ def _load(path: Path) -> dict[str, Any]:
     with parsing(path, "is no MATLAB file that can be read", ProtocolError):
         try:
             return read_mat(raw, VARIABLES)
-        except NewerFormat as error:
+        except NewerFormatError as error:
             raise ProtocolError(f"{path}: is MATLAB 7.3 (HDF5); save it with save -v7 for older readers") from error
 
 

@@ -1,4 +1,4 @@
-"""What people would rather look at: the ROC, how scores spread, and the pairs that come out most wrong. PNG files."""
+"""PNG files for people who would rather look: the ROC, the spread of scores, the pairs that come out most wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .roc import roc_curve
 
 GENUINE, IMPOSTOR = "#2a6fbb", "#d1603d"
 SHOWN = 8
-"""Pairs of either kind on the picture of the most wrong ones."""
+"""Pairs of either kind on the image of the most wrong ones."""
 
 
 def figure(width: float, height: float) -> Any:
@@ -33,7 +33,7 @@ def figure(width: float, height: float) -> Any:
 def save_fold_figures(
     folder: Path, result: FoldResult, title: str, read: Callable[[str], np.ndarray] | None = None
 ) -> None:
-    """roc.png and scores.png and, where there is a way from a picture's name to the picture, wrong_pairs.png."""
+    """roc.png and scores.png and, where there is a way from an image's name to the image, wrong_pairs.png."""
     far, tar, _ = roc_curve(result.scores, result.same)
     save_roc(folder / "roc.png", {f"{result.protocol}, accuracy {100 * result.accuracy:.2f} %": (far, tar)}, title)
     genuine, impostor = result.scores[result.same], result.scores[~result.same]
@@ -84,7 +84,7 @@ def save_blufr_rates(path: str | Path, result: BlufrResult, title: str) -> None:
 def save_histogram(
     path: str | Path, genuine: np.ndarray, impostor: np.ndarray, thresholds: Mapping[str, float], title: str
 ) -> None:
-    """How the scores of both kinds of pair spread, each kind adding up to one; thresholds: label -> score."""
+    """Draw how the scores of both kinds of pair spread, each kind adding up to one; thresholds: label -> score."""
     drawn = figure(5.2, 3.6)
     axes = drawn.add_subplot()
     both = np.concatenate([genuine, impostor])
@@ -105,10 +105,10 @@ def save_wrong_pairs(
 ) -> int:
     """The wrong pairs furthest from their folds' thresholds side by side; returns how many are shown.
 
-    read: a picture's name -> uint8 (H, W, 3) BGR. Left half: one person taken for two; right half: two for one.
+    read: an image's name -> uint8 (H, W, 3) BGR. Left half: one person taken for two; right half: two for one.
     """
     if result.names is None:
-        raise DataError("the pairs have no names by which to find their pictures")
+        raise DataError("the pairs have no names by which to find their images")
     columns = [most_wrong(result, same, shown) for same in (True, False)]
     rows = max(1, *map(len, columns))
     drawn = figure(7.2, 0.5 + 1.55 * rows)
@@ -138,8 +138,8 @@ def most_wrong(result: FoldResult, same: bool, count: int) -> list[int]:
     return wrong[order[:count]].tolist()
 
 
-def _rgb(picture: np.ndarray) -> np.ndarray:
-    return picture[..., ::-1] if picture.shape[-1] == 3 else np.repeat(picture, 3, axis=-1)
+def _rgb(image: np.ndarray) -> np.ndarray:
+    return image[..., ::-1] if image.shape[-1] == 3 else np.repeat(image, 3, axis=-1)
 
 
 def _short(name: str, most: int = 26) -> str:

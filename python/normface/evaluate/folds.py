@@ -28,7 +28,7 @@ class TarInFolds:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What a protocol shows; pairs are in the order of the protocol's file."""
+    """The outcome of a protocol; pairs are in the order of the protocol's file."""
 
     protocol: str
     accuracies: np.ndarray
@@ -36,7 +36,7 @@ class FoldResult:
     thresholds: np.ndarray
     """(F,), as scores."""
     std: float
-    """Of the accuracies: the sample standard deviation, unless the protocol says population."""
+    """The accuracies' sample standard deviation, or that of the population where the protocol says so."""
     std_kind: str
     scores: np.ndarray
     """(P,), each as its own fold is scored: the test folds put together."""
@@ -49,7 +49,7 @@ class FoldResult:
     """FAR -> score, by tar_at_far on the same scores."""
     tar_in_folds: TarInFolds | None = None
     names: tuple[list[str], list[str]] | None = None
-    """Of each pair's two pictures, where they have names."""
+    """The names of each pair's two images, where they have names."""
 
     @property
     def accuracy(self) -> float:
@@ -100,7 +100,7 @@ def verify_scores(
     protocol: FoldProtocol,
     fars: Sequence[float] = roc.FARS,
 ) -> FoldResult:
-    """As verify_in_folds, from ``scored(fold)``: all pairs' scores (P,) with that fold held out."""
+    """Do as verify_in_folds does, from ``scored(fold)``: all pairs' scores (P,) with that fold held out."""
     folds = np.unique(fold)
     rule = protocol.rule
     held_out, right = np.empty(len(same)), np.zeros(len(same), bool)

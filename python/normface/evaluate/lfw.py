@@ -12,21 +12,21 @@ from ..errors import ProtocolError
 from ..reading import printable
 from . import roc
 from .folds import FoldResult, verify_in_folds
-from .names import Picture, PictureRows
+from .names import Image, ImageRows
 from .protocols import FoldProtocol, protocol_named
 from .textfile import read_lines, whole_number
 
 
 @dataclass(frozen=True)
 class PairList:
-    """P pairs: their pictures, whether each is one person's, and the fold (from 1) it belongs to."""
+    """P pairs: their images, whether each is one person's, and the fold (from 1) it belongs to."""
 
-    left: list[Picture]
-    right: list[Picture]
+    left: list[Image]
+    right: list[Image]
     same: np.ndarray
     fold: np.ndarray
     source: str = "the pairs"
-    """What messages call it."""
+    """The name that messages have for it."""
 
 
 def read_pairs(path: str | Path) -> PairList:
@@ -43,8 +43,8 @@ def read_pairs(path: str | Path) -> PairList:
             f'{path}:{number}: expected "folds pairs" such as "10 300", got "{printable(" ".join(fields))}"; '
             "LFW's view 2 is pairs.txt"
         )
-    left: list[Picture] = []
-    right: list[Picture] = []
+    left: list[Image] = []
+    right: list[Image] = []
     same: list[bool] = []
     for number, fields in lines:
         numbers = [whole_number(field) for field in (fields[1::2] if len(fields) == 4 else fields[1:])]
@@ -65,8 +65,8 @@ def read_pairs(path: str | Path) -> PairList:
 
 
 def rows_of(pairs: PairList, names: Sequence[str]) -> np.ndarray:
-    """(2P,): the left and then the right pictures' places in ``names``; ProtocolError that lists missing ones."""
-    return PictureRows(names).find([*pairs.left, *pairs.right], pairs.source)
+    """(2P,): the left and then the right images' places in ``names``; ProtocolError that lists missing ones."""
+    return ImageRows(names).find([*pairs.left, *pairs.right], pairs.source)
 
 
 def evaluate_lfw(
@@ -79,9 +79,9 @@ def evaluate_lfw(
     metric: str | None = None,
     fars: Sequence[float] = roc.FARS,
 ) -> FoldResult:
-    """Features (N, D) of pictures with these names, by a protocol of PROTOCOLS; pca and metric replace its own.
+    """Features (N, D) of images with these names, by a protocol of PROTOCOLS; pca and metric replace its own.
 
-    Raises ProtocolError where a picture of the pairs has no features; others are not looked at.
+    Raises ProtocolError where an image of the pairs has no features; others are not looked at.
     """
     chosen = protocol_named(protocol) if isinstance(protocol, str) else protocol
     listed = pairs if isinstance(pairs, PairList) else read_pairs(pairs)

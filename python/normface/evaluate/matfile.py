@@ -28,21 +28,21 @@ _HEAD = 128
 _BEGINNING = 512  # bytes of a matrix that hold its name
 
 
-class NewerFormat(ValueError):
+class NewerFormatError(ValueError):
     """MATLAB 7.3, which is HDF5."""
 
 
 def read_mat(raw: bytes, wanted: Collection[str]) -> dict[str, np.ndarray]:
     """{name: array} of the ``wanted`` variables that are there; a cell is an array of objects, a text one of str.
 
-    Raises ValueError for anything that is no such file; NewerFormat for MATLAB 7.3.
+    Raises ValueError for anything that is no such file; NewerFormatError for MATLAB 7.3.
     """
     if len(raw) < _HEAD or raw[126:128] not in (b"IM", b"MI"):
         raise ValueError("it does not start as MATLAB's files do")
     order = "<" if raw[126:128] == b"IM" else ">"
     version = struct.unpack_from(order + "H", raw, 124)[0] >> 8
     if version == 2:
-        raise NewerFormat("it is of MATLAB 7.3")
+        raise NewerFormatError("it is of MATLAB 7.3")
     if version != 1:
         raise ValueError(f"its version is {version}; expected 1")
     return _Mat(order, wanted, unpacked_limit(len(raw))).variables(raw)
@@ -83,7 +83,7 @@ class _Mat:
             position = end if kind == _PACKED else end + -end % 8
 
     def _name(self, matrix: bytes) -> str:
-        """Of a matrix, or of its first bytes; "" where it has none."""
+        """Return the name of a matrix, from its first bytes; "" where it has none."""
         elements = self._elements(matrix)
         try:
             _, _, (_, name) = next(elements), next(elements), next(elements)

@@ -1,4 +1,4 @@
-"""Finding a protocol's pictures among the names of a features file.
+"""Finding a protocol's images among the names of a features file.
 
 Protocols say "person, number" or "Aaron_Eckhart_0001.jpg"; features come as "Aaron_Eckhart/Aaron_Eckhart_0001.jpg",
 with or without folders, in other formats, with more or fewer zeros, or as "Aaron_Eckhart/1.png".
@@ -13,64 +13,64 @@ import numpy as np
 
 from ..errors import ProtocolError
 
-Picture = tuple[str, int]
-"""A person's name as in file names, and the number of the picture."""
+Image = tuple[str, int]
+"""A person's name as in file names, and the number of the image."""
 
 _SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")
 _NUMBERED = re.compile(r"^(?:(.*)[_\- ])?0*(\d{1,9})$")
-NAMED = 5  # missing pictures that a message lists
+NAMED = 5  # missing images that a message lists
 
 
-def picture_of(name: str) -> Picture:
+def image_of(name: str) -> Image:
     """("Aaron_Eckhart", 1) of "…/Aaron_Eckhart_0001.jpg"; the folder is the person where the file is only a number."""
     match = _NUMBERED.match(_stem(name))
     if match is None:
-        raise ProtocolError(f'"{name}" ends in no picture number; expected a name such as Aaron_Eckhart_0001.jpg')
+        raise ProtocolError(f'"{name}" ends in no image number; expected a name such as Aaron_Eckhart_0001.jpg')
     folders = name.replace("\\", "/").split("/")[:-1]
     person = match[1] if match[1] is not None else (folders[-1] if folders else "")
     return person, int(match[2])
 
 
-class PictureRows:
-    """Pictures to rows of a features file."""
+class ImageRows:
+    """Images to rows of a features file."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
         self._by_name: dict[str, list[int]] = {}
         self._by_stem: dict[str, list[int]] = {}
-        self._by_file: dict[Picture, list[int]] = {}
-        self._by_folder: dict[Picture, list[int]] = {}
+        self._by_file: dict[Image, list[int]] = {}
+        self._by_folder: dict[Image, list[int]] = {}
         for row, name in enumerate(names):
             self._by_name.setdefault(name, []).append(row)
             self._by_stem.setdefault(_stem(name), []).append(row)
             try:
-                person, number = picture_of(name)
+                person, number = image_of(name)
             except ProtocolError:
-                continue  # no picture of LFW's, though it may be one that a list names outright
+                continue  # no image of LFW's, though it may be one that a list names outright
             self._by_file.setdefault((person, number), []).append(row)
             folders = name.replace("\\", "/").split("/")[:-1]
             if folders:
                 self._by_folder.setdefault((folders[-1], number), []).append(row)
 
-    def find(self, pictures: Iterable[Picture], wanted_by: str) -> np.ndarray:
-        """Rows, in the pictures' order. Raises ProtocolError that names what is missing or there twice."""
+    def find(self, images: Iterable[Image], wanted_by: str) -> np.ndarray:
+        """Rows, in the images' order. Raises ProtocolError that names what is missing or there twice."""
         return self._found(
-            ((f"{person}_{number:04d}", self._rows_of((person, number))) for person, number in pictures), wanted_by
+            ((f"{person}_{number:04d}", self._rows_of((person, number))) for person, number in images), wanted_by
         )
 
     def find_files(self, files: Iterable[str], wanted_by: str) -> np.ndarray:
-        """As find, by file names: the very name, else the name without folder and suffix, else person and number."""
+        """Find by file names: the very name, else the name without folder and suffix, else person and number."""
         return self._found(((file, self._rows_of_file(file)) for file in files), wanted_by)
 
-    def _rows_of(self, picture: Picture) -> list[int]:
-        return self._by_file.get(picture) or self._by_folder.get(picture) or []
+    def _rows_of(self, image: Image) -> list[int]:
+        return self._by_file.get(image) or self._by_folder.get(image) or []
 
     def _rows_of_file(self, file: str) -> list[int]:
         rows = self._by_name.get(file) or self._by_stem.get(_stem(file))
         if rows:
             return rows
         try:
-            return self._rows_of(picture_of(file))
+            return self._rows_of(image_of(file))
         except ProtocolError:
             return []
 

@@ -85,7 +85,7 @@ class _Reader:
     """The stack and the memo of one file.
 
     A pickle may refer to a value of its own any number of times: what a call makes of one is therefore counted, and
-    so are the opcodes, of which a picture needs some thirty.
+    so are the opcodes, of which an image needs some thirty.
     """
 
     def __init__(self, path: Path, size: int) -> None:
@@ -101,11 +101,11 @@ class _Reader:
             self._steps -= 1
             try:
                 if self._steps < 0:
-                    raise _Refused(f"it has more opcodes than {MOST_STEPS} and one for {BYTES_A_STEP} bytes")
+                    raise _RefusedError(f"it has more opcodes than {MOST_STEPS} and one for {BYTES_A_STEP} bytes")
                 if opcode.name == "STOP":
                     return _finished(self._stack.pop())
                 self._step(opcode.name, argument)
-            except _Refused as refused:
+            except _RefusedError as refused:
                 raise DataError(f"{self._path}: refused at byte {position}: {refused}; nothing was run") from None
             except (IndexError, KeyError, TypeError, ValueError, UnicodeError):
                 raise DataError(f"{self._path}: is no whole pickle: {opcode.name} at byte {position}") from None
@@ -157,13 +157,13 @@ class _Reader:
             value = _stands_for(called, arguments)
             self._room -= len(value) if isinstance(value, bytes) else 0
             if self._room < 0:
-                raise _Refused("it makes far more bytes than it has")
+                raise _RefusedError("it makes far more bytes than it has")
             stack.append(value)
         elif name == "BUILD":
             state = stack.pop()
             _build(stack[-1], state)
         else:
-            raise _Refused(f"opcode {name}, which plain lists and bytes do not need")
+            raise _RefusedError(f"opcode {name}, which plain lists and bytes do not need")
 
     def _since_mark(self) -> list[Any]:
         start = self._marks.pop()
@@ -174,13 +174,13 @@ class _Reader:
         return values
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     pass
 
 
 def _known(name: str) -> _Named:
     if name not in _KNOWN:
-        raise _Refused(f"it names {printable(name)}, which is code")
+        raise _RefusedError(f"it names {printable(name)}, which is code")
     return _Named(name)
 
 
@@ -200,7 +200,7 @@ def _stands_for(called: Any, arguments: Any) -> Any:
     if name in _FROMBUFFER and isinstance(arguments, tuple) and len(arguments) == 4:
         raw, kind, shape, _ = arguments
         return _array(kind, shape, raw)
-    raise _Refused(f"a call of {name}, which plain values do not need")
+    raise _RefusedError(f"a call of {name}, which plain values do not need")
 
 
 def _build(made: Any, state: Any) -> None:
@@ -210,12 +210,12 @@ def _build(made: Any, state: Any) -> None:
         _, shape, kind, _, raw = state
         made.value = _array(kind, shape, raw)
         return
-    raise _Refused(f"it sets the state of a {type(made).__name__.strip('_').lower()}")
+    raise _RefusedError(f"it sets the state of a {type(made).__name__.strip('_').lower()}")
 
 
 def _array(kind: Any, shape: Any, raw: Any) -> np.ndarray:
     if not (isinstance(kind, _Type) and _are(shape, int) and isinstance(raw, bytes) and shape[0] == len(raw)):
-        raise _Refused("a NumPy array other than a row of booleans or bytes")
+        raise _RefusedError("a NumPy array other than a row of booleans or bytes")
     return np.frombuffer(raw, np.bool_ if kind.code == "b1" else np.uint8)
 
 
@@ -223,7 +223,7 @@ def _finished(value: Any) -> Any:
     """Arrays are referred to before they are filled; what is put into a list or tuple has to be whole."""
     if isinstance(value, _Array):
         if value.value is None:
-            raise _Refused("a NumPy array without contents")
+            raise _RefusedError("a NumPy array without contents")
         return value.value
     if value is _MARK:
         raise ValueError

@@ -12,7 +12,7 @@ from .thresholds import CosineGrid, DistanceGrid, MostAccurate, ThresholdRule
 
 @dataclass(frozen=True)
 class FoldProtocol:
-    """What is done with each fold; all that is fitted, is fitted on the other folds."""
+    """The treatment of each fold; all that is fitted, is fitted on the other folds."""
 
     name: str
     source: str
@@ -25,7 +25,7 @@ class FoldProtocol:
     population_std: bool = False
     """Divide by the number of folds (NumPy's default), not by one less (the sample standard deviation)."""
     mirror: str = "sum"
-    """How the published pipeline merges the features of a face and its mirror image."""
+    """The way in which the published pipeline merges the features of a face and its mirror image."""
 
     def with_options(self, *, pca: float | int | None = None, metric: str | None = None) -> FoldProtocol:
         """A copy with other numbers, under a name that says so."""
@@ -37,8 +37,8 @@ class FoldProtocol:
             changes["rule"] = MostAccurate()  # the published grids are laid over their own metric's scores
         if not changes:
             return self
-        told = ", ".join(f"{key} {value}" for key, value in changes.items() if key != "rule")
-        return replace(self, name=f"{self.name} with {told}", **changes)  # type: ignore[arg-type]
+        words = ", ".join(f"{key} {value}" for key, value in changes.items() if key != "rule")
+        return replace(self, name=f"{self.name} with {words}", **changes)  # type: ignore[arg-type]
 
 
 PROTOCOLS = {

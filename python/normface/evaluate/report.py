@@ -9,7 +9,7 @@ from .folds import INSIGHTFACE_FAR, FoldResult
 
 
 def fold_figures(result: FoldResult, comparable: bool) -> dict[str, Any]:
-    """What ``--json`` prints. Rates are shares between 0 and 1.
+    """Return what ``--json`` prints. Rates are shares between 0 and 1.
 
     comparable: the scores are cosines of features as extracted, so that "thresholds" (FAR -> cosine) hold for them.
     """
@@ -29,8 +29,8 @@ def fold_figures(result: FoldResult, comparable: bool) -> dict[str, Any]:
         "best_accuracy": pooled.accuracy,
     }
     if result.tar_in_folds is not None:
-        told = result.tar_in_folds
-        figures["tar_in_folds"] = {"far": INSIGHTFACE_FAR, "tar": told.tar, "std": told.std, "far_found": told.far}
+        rates = result.tar_in_folds
+        figures["tar_in_folds"] = {"far": INSIGHTFACE_FAR, "tar": rates.tar, "std": rates.std, "far_found": rates.far}
     if comparable:
         figures["thresholds"] = {_rate(far): threshold for far, threshold in result.pooled_thresholds.items()}
     return figures
@@ -47,14 +47,14 @@ def fold_lines(result: FoldResult) -> list[tuple[str, str]]:
         *((f"TAR at FAR {_rate(far)}", f"{100 * tar:.3f} %") for far, tar in pooled.tar.items()),
     ]
     if result.tar_in_folds is not None:
-        told = result.tar_in_folds
-        value = f"{100 * told.tar:.3f} % ± {100 * told.std:.3f} (FAR found: {told.far:.2g})"
+        rates = result.tar_in_folds
+        value = f"{100 * rates.tar:.3f} % ± {100 * rates.std:.3f} (FAR found: {rates.far:.2g})"
         lines.append((f"TAR at FAR {_rate(INSIGHTFACE_FAR)}, fold by fold", value))
     return lines
 
 
 def blufr_figures(result: BlufrResult, comparable: bool) -> dict[str, Any]:
-    """What ``--json`` prints: "reported" is 100 * (mean - standard deviation), the rest shares between 0 and 1."""
+    """Return what --json prints: "reported" is 100 * (mean - standard deviation), the rest shares between 0 and 1."""
     figures: dict[str, Any] = {
         "protocol": "blufr",
         "trials": len(result.genuine_pairs),

@@ -18,16 +18,16 @@ FARS = (1e-1, 1e-2, 1e-3)
 
 @dataclass(frozen=True)
 class Verification:
-    """What one set of scored pairs shows."""
+    """The figures of one set of scored pairs."""
 
     accuracy: float
-    """Of the one best threshold for these very pairs: an upper bound; ten-fold protocols choose it elsewhere."""
+    """The accuracy at the best threshold for these very pairs: an upper bound; protocols choose it elsewhere."""
     threshold: float
     """That threshold."""
     auc: float
     """Area under the ROC: how often a genuine pair outscores an impostor pair, ties counting half."""
     eer: float
-    """Where FAR = 1 - TAR, on the ROC with straight lines between its points."""
+    """The rate at which FAR = 1 - TAR, on the ROC with straight lines between its points."""
     tar: dict[float, float]
     """FAR -> TAR, by tar_at_far."""
 

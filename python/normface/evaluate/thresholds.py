@@ -1,4 +1,4 @@
-"""How a protocol chooses its threshold on the training folds, and when it calls a pair right."""
+"""The ways in which protocols choose a threshold on the training folds, and call a pair right."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class TopScores:
         self._waiting = 0
         self._bound: float | np.floating = -np.inf
         self.count = 0
-        """How many scores were added."""
+        """The number of scores that were added."""
 
     def add(self, scores: np.ndarray) -> None:
         """Scores of any shape."""
@@ -47,8 +47,8 @@ class TopScores:
     def _prune(self) -> None:
         if not self._kept:
             return
-        kept = np.concatenate(self._kept)
-        if kept.size > self._k:
-            kept = np.partition(kept, kept.size - self._k)[kept.size - self._k :]
-            self._bound = kept[0]
-        self._kept, self._waiting = [kept], 0
+        scores = np.concatenate(self._kept)
+        if scores.size > self._k:
+            scores = np.partition(scores, scores.size - self._k)[scores.size - self._k :]
+            self._bound = scores[0]
+        self._kept, self._waiting = [scores], 0

@@ -32,7 +32,7 @@ class VideoPairs:
     same: np.ndarray
     fold: np.ndarray
     source: str = "the pairs"
-    """What messages call it."""
+    """The name that messages have for it."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def evaluate_ytf(
     known: dict[bytes, np.ndarray] = {}
 
     def described(mean: np.ndarray | None) -> np.ndarray:
-        """What is scored: (P,) mean cosines, or (P, P) kernel of histograms; once where nothing depends on the fold."""
+        """Return (P,) mean cosines, or the (P, P) kernel of histograms; once where nothing depends on the fold."""
         key = b"" if mean is None else mean.tobytes()
         if key not in known:
             known.clear()
@@ -188,7 +188,7 @@ def _rows(pairs: VideoPairs, names: Sequence[str]) -> dict[str, list[int]]:
         video = rows.get(video_of(name))
         if video is not None:
             video.append(row)
-    absent = sorted(name for name, found in rows.items() if not found)
+    absent = sorted(name for name, frames in rows.items() if not frames)
     if absent:
         more = f" and {len(absent) - _MISSING_NAMED} more" if len(absent) > _MISSING_NAMED else ""
         example = f'; the features have names such as "{names[0]}"' if len(names) else ""

@@ -1,4 +1,4 @@
-"""Features of pictures, by a converted Caffe model or any ONNX file.
+"""Features of images, by a converted Caffe model or any ONNX file.
 
 extractor = Extractor("deploy.prototxt", "face.caffemodel", preset="center-face", mirror="sum")
 features = extractor.features(normface.data.open_images("faces/"))

@@ -1,4 +1,4 @@
-"""Pictures to features: read, prepared, run in batches on all cores, mirror images merged."""
+"""Images to features: read, prepared, run in batches on all cores, mirror images merged."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from caffeport.cores import usable_cores
+from caffeport.operators.custom import CustomLayers
 
 from ..errors import DataError, NormfaceError
 from ..progress import progress as progress_bar
@@ -20,7 +21,7 @@ from .pipeline import pipelined
 from .session import FeatureSession
 
 BATCH_SIZES = {"cpu": 4, "cuda": 64}
-"""By device. On a CPU every core has a batch of its own, and a small one stays in its cache."""
+"""The batch size by device. On a CPU every core has a batch of its own, and a small one stays in its cache."""
 MOST_THREADS = 16
 """Unless told otherwise: each batch in work takes memory."""
 READERS = 4
@@ -28,21 +29,22 @@ READERS = 4
 
 
 class Extractor:
-    """A model with its preprocessing: uint8 pictures in, float32 features out.
+    """A model with its preprocessing: uint8 images in, float32 features out.
 
     model, weights: an ``.onnx`` file, or a prototxt and its caffemodel (converted on the fly).
     preset: of normface.preprocessing.PRESETS; mean, scale, rgb, fit and size replace what it says. Without any
         of them the model's own is used: a transform_param, or what caffeport noted in the ONNX file.
     mirror: none, sum, max or concat; see normface.features.mirror.
     output: the blob of the feature, where the model has several outputs or ends elsewhere.
-    batch_size: pictures of a run, None: as suits the device; a model of a fixed batch size has its own.
+    batch_size: images of a run, None: as suits the device; a model of a fixed batch size has its own.
+    custom_layers: operators of your own for a Caffe net, as of caffeport.load.
     threads: batches that run at the same time on a CPU, None: one a core.
 
-    inside: what the model itself does to its pictures first, None where that is nothing.
-    size: (H, W) of the net's pictures. color: whether it takes three channels. dimension: numbers of a feature.
+    inside: what the model itself does to its images first, None where that is nothing.
+    size: (H, W) of the net's images. color: whether it takes three channels. dimension: numbers of a feature.
     settings: all of that as plain values, as it is stored with the features.
 
-    Raises NormfaceError where the model is no net from one picture to one vector, or its preprocessing is unknown.
+    Raises NormfaceError where the model is no net from one image to one vector, or its preprocessing is unknown.
     """
 
     def __init__(
@@ -61,20 +63,21 @@ class Extractor:
         batch_size: int | None = None,
         threads: int | None = None,
         device: str = "cpu",
+        custom_layers: CustomLayers = (),
     ) -> None:
         self.mirror = mirroring.checked(mirror)
         for name, number in (("batch size", batch_size), ("threads", threads)):
             if number is not None and number < 1:
                 raise NormfaceError(f"{name} {number}: expected 1 or more")
-        self._session = FeatureSession(model, weights, output, device)
+        self._session = FeatureSession(model, weights, output, device, custom_layers)
         self.threads = (threads or min(usable_cores(), MOST_THREADS)) if device == "cpu" else 1
-        told: dict[str, Any] = {"scale": scale, "rgb": rgb, "fit": fit, "size": size}
-        told["mean"] = None if mean is None else tuple(np.asarray(mean, float).reshape(-1).tolist())
-        self.preprocessing = resolve(self._session.own, preset, told, self._session.title)
+        options: dict[str, Any] = {"scale": scale, "rgb": rgb, "fit": fit, "size": size}
+        options["mean"] = None if mean is None else tuple(np.asarray(mean, float).reshape(-1).tolist())
+        self.preprocessing = resolve(self._session.own, preset, options, self._session.title)
         self.inside = None if self._session.own is None else self._session.own.inside
         self.color = self._session.channels == 3
         self._check_channels()
-        self.size = self._picture_size(size)
+        self.size = self._image_size(size)
         self.batch_size = self._session.batch or batch_size or BATCH_SIZES[device]
         dimension = self._session.dimension(self.size)
         self.dimension = 2 * dimension if mirror == "concat" else dimension
@@ -92,59 +95,59 @@ class Extractor:
 
     @cached_property
     def identity(self) -> ModelIdentity | None:
-        """What a threshold measured with this extractor belongs to; see normface.features.identity."""
+        """The identity that a threshold measured with this extractor belongs to; see normface.features.identity."""
         return identity_of(self)
 
     def weight_digests(self) -> tuple[str, ...]:
         """SHA-256 of the weights that the feature depends on, by value."""
         return self._session.weight_digests()
 
-    def features_of(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """(N, D) float32 of decoded pictures, uint8 (H, W, C) BGR each."""
-        made = np.empty((len(pictures), self.dimension), np.float32)
-        for start in range(0, len(pictures), self.batch_size):
-            part = [self._prepared(picture, "a picture") for picture in pictures[start : start + self.batch_size]]
-            made[start : start + len(part)] = self._infer(part)
-        if not len(made):
-            raise NormfaceError("no pictures to take features of")
-        return made
+    def features_of(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """(N, D) float32 of decoded images, uint8 (H, W, C) BGR each."""
+        rows = np.empty((len(images), self.dimension), np.float32)
+        for start in range(0, len(images), self.batch_size):
+            part = [self._prepared(image, "an image") for image in images[start : start + self.batch_size]]
+            rows[start : start + len(part)] = self._infer(part)
+        if not len(rows):
+            raise NormfaceError("no images to take features of")
+        return rows
 
-    def features(self, pictures: Any, *, progress: bool = False, start: int = 0) -> np.ndarray:
-        """(N - start, D) float32 of a normface.data source, from picture ``start`` on; DataError at a bad one."""
-        if len(pictures) <= start:
-            raise NormfaceError("no pictures to take features of")
-        made = np.empty((len(pictures) - start, self.dimension), np.float32)
+    def features(self, images: Any, *, progress: bool = False, start: int = 0) -> np.ndarray:
+        """(N - start, D) float32 of a normface.data source, from image ``start`` on; DataError at a bad one."""
+        if len(images) <= start:
+            raise NormfaceError("no images to take features of")
+        rows = np.empty((len(images) - start, self.dimension), np.float32)
         row = 0
-        for _, features in self.batches(pictures, progress=progress, start=start):
-            made[row : row + len(features)] = features
+        for _, features in self.batches(images, progress=progress, start=start):
+            rows[row : row + len(features)] = features
             row += len(features)
-        return made
+        return rows
 
     def batches(
-        self, pictures: Any, *, progress: bool = False, start: int = 0, bad: str = "stop"
+        self, images: Any, *, progress: bool = False, start: int = 0, bad: str = "stop"
     ) -> Iterator[tuple[list[int | DataError], np.ndarray]]:
-        """For every batch of pictures in order: what became of each, and the features (n, D) of those that have them.
+        """Yield for every batch, in order, what became of each image, and the features (n, D) of those that have them.
 
-        What became of a picture: its index, or with ``bad="skip"`` the DataError that says why it has no feature: it
+        What became of an image: its index, or with ``bad="skip"`` the DataError that says why it has no feature: it
         cannot be read, or the model makes no number (NaN, infinity) of it. With "stop" that is raised.
         """
         chunks = [
-            range(first, min(first + self.batch_size, len(pictures)))
-            for first in range(start, len(pictures), self.batch_size)
+            range(first, min(first + self.batch_size, len(images)))
+            for first in range(start, len(images), self.batch_size)
         ]
 
         def read(index: int) -> np.ndarray | DataError:
             try:
-                return self._prepared(pictures.read(index), title_of(pictures, index))
+                return self._prepared(images.read(index), title_of(images, index))
             except DataError as error:
                 return error
 
         def work(chunk: Sequence[int], loaded: list[np.ndarray | DataError]) -> Any:
-            return self._batch(pictures, chunk, loaded)
+            return self._batch(images, chunk, loaded)
 
-        told = progress_bar("features", len(pictures), start) if progress else nullcontext()
-        with told as bar, closing(pipelined(chunks, read, work, READERS, self.threads)) as made:
-            for fate, features in made:
+        display = progress_bar("features", len(images), start) if progress else nullcontext()
+        with display as bar, closing(pipelined(chunks, read, work, READERS, self.threads)) as results:
+            for fate, features in results:
                 errors = [entry for entry in fate if isinstance(entry, DataError)]
                 if errors and bad == "stop":
                     raise errors[0]
@@ -152,9 +155,7 @@ class Extractor:
                 if bar is not None:
                     bar.advance(len(fate))
 
-    def _batch(
-        self, pictures: Any, chunk: Sequence[int], loaded: list[Any]
-    ) -> tuple[list[int | DataError], np.ndarray]:
+    def _batch(self, images: Any, chunk: Sequence[int], loaded: list[Any]) -> tuple[list[int | DataError], np.ndarray]:
         fate = [entry if isinstance(entry, DataError) else i for i, entry in zip(chunk, loaded, strict=True)]
         ready = [entry for entry in loaded if not isinstance(entry, DataError)]
         if not ready:
@@ -166,18 +167,18 @@ class Extractor:
         rows = iter(finite.tolist())
         for place, index in enumerate(chunk):
             if isinstance(fate[place], int) and not next(rows):
-                fate[place] = DataError(f"{title_of(pictures, index)}: the model's feature of it is not finite")
+                fate[place] = DataError(f"{title_of(images, index)}: the model's feature of it is not finite")
         return fate, features[finite]
 
-    def _prepared(self, picture: np.ndarray, name: str) -> np.ndarray:
+    def _prepared(self, image: np.ndarray, name: str) -> np.ndarray:
         channels = 3 if self.color else 1
-        if picture.ndim != 3 or picture.shape[2] != channels or picture.dtype != np.uint8:
-            found = f"{'x'.join(map(str, picture.shape))} {picture.dtype}"
-            raise DataError(f"{name}: is {found}; expected HxWx{channels} uint8, as the net takes {channels} channels")
-        return self.preprocessing.fitted(picture, self.size, name)
+        if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8:
+            shape = f"{'x'.join(map(str, image.shape))} {image.dtype}"
+            raise DataError(f"{name}: is {shape}; expected HxWx{channels} uint8, as the net takes {channels} channels")
+        return self.preprocessing.fitted(image, self.size, name)
 
-    def _infer(self, pictures: list[np.ndarray]) -> np.ndarray:
-        batch = self.preprocessing.batch(pictures)
+    def _infer(self, images: list[np.ndarray]) -> np.ndarray:
+        batch = self.preprocessing.batch(images)
         front = self._run(batch)
         if self.mirror == "none":
             return front
@@ -194,23 +195,23 @@ class Extractor:
         channels = self._session.channels
         if len(self.preprocessing.mean) not in (1, channels):
             raise NormfaceError(
-                f"mean: has {len(self.preprocessing.mean)} numbers, and the net's pictures have {channels} channels"
+                f"mean: has {len(self.preprocessing.mean)} numbers, and the net's images have {channels} channels"
             )
         if self.preprocessing.rgb and not self.color:
-            raise NormfaceError("rgb: needs a net that takes 3 channels; this one takes grey pictures")
+            raise NormfaceError("rgb: needs a net that takes 3 channels; this one takes grey images")
 
-    def _picture_size(self, told: tuple[int, int] | None) -> tuple[int, int]:
+    def _image_size(self, told: tuple[int, int] | None) -> tuple[int, int]:
         fixed = self._session.size
         if fixed is not None:
             if told is not None and tuple(told) != fixed:
-                raise NormfaceError(f"{self._session.title}: takes pictures of {fixed[0]}x{fixed[1]} only; not --size")
+                raise NormfaceError(f"{self._session.title}: takes images of {fixed[0]}x{fixed[1]} only; not --size")
             return fixed
-        found = told or self._session.declared or self.preprocessing.size
-        if found is None:
-            raise NormfaceError(f"{self._session.title}: takes pictures of any size; say which (--size HxW)")
-        return found[0], found[1]
+        size = told or self._session.declared or self.preprocessing.size
+        if size is None:
+            raise NormfaceError(f"{self._session.title}: takes images of any size; say which (--size HxW)")
+        return size[0], size[1]
 
 
-def title_of(pictures: Any, index: int) -> str:
-    """A picture as messages name it; sources made elsewhere may have names only."""
-    return pictures.title(index) if hasattr(pictures, "title") else pictures.names[index]
+def title_of(images: Any, index: int) -> str:
+    """An image as messages name it; sources made elsewhere may have names only."""
+    return images.title(index) if hasattr(images, "title") else images.names[index]

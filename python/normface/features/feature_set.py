@@ -1,4 +1,4 @@
-"""Features with the names of their pictures, as they are in memory."""
+"""Features with the names of their images, as they are in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass
 class Features:
-    """features: float32 (N, D); names: N pictures. labels: int64 (N,), identities: the labels' names, where known."""
+    """features: float32 (N, D); names: N images. labels: int64 (N,), identities: the labels' names, where known."""
 
     features: np.ndarray
     names: list[str]

@@ -119,8 +119,8 @@ def _people(path: Path, stored: Mapping[str, Any], count: int) -> tuple[np.ndarr
         return labels, None
     identities = _texts(path, stored, "identities")
     if labels.min() < 0 or labels.max() >= len(identities):
-        told = f"labels from {labels.min()} to {labels.max()} for {len(identities)} identities"
-        raise DataError(f"{path}: has {told}; expected 0 to {len(identities) - 1}")
+        span = f"labels from {labels.min()} to {labels.max()} for {len(identities)} identities"
+        raise DataError(f"{path}: has {span}; expected 0 to {len(identities) - 1}")
     return labels, identities
 
 

@@ -1,9 +1,9 @@
-"""What a measured threshold belongs to: a model's weights, by value, and all that is done to a face on the way.
+"""The identity that a threshold belongs to: a model's weights, by value, and all that is done to a face on the way.
 
 Two things have to agree, since either alone could be deceived. The *weights*: a hash of the numbers that the feature
 depends on, in the order in which the graph reads them; names, opset, axes and metadata do not count, so that an ONNX
 file is known by its content and by nothing that it says of itself. And the *probe*: the features of three made-up
-pictures, by all of the model and its preprocessing, which differ wherever the graph or an attribute does.
+images, by all of the model and its preprocessing, which differ wherever the graph or an attribute does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LARGEST = 1 << 30
 class ModelIdentity:
     """weights: SHA-256 by value; several of a Caffe net, which is exported folded or not, one of an ONNX file.
 
-    preprocessing: what is done to pictures in all, before the model and within it, the size being the net's.
+    preprocessing: what is done to images in all, before the model and within it, the size being the net's.
     probe: (3, PROBED or fewer).
     """
 
@@ -42,26 +42,26 @@ class ModelIdentity:
     probe: tuple[tuple[float, ...], ...]
 
     def differences(self, other: ModelIdentity) -> list[str]:
-        """How ``other`` is another model than this one, in words; [] where a threshold of this one holds for it."""
-        told = []
+        """Return in words how ``other`` is another model than this one; [] where this one's threshold holds for it."""
+        words = []
         if not set(self.weights) & set(other.weights):
             return ["its weights are others"]
         for name in ("mean", "scale", "rgb", "fit", "size"):
             measured, given = getattr(self.preprocessing, name), getattr(other.preprocessing, name)
             if not _same(measured, given):
-                told.append(f"{name} {_shown(measured)} there, {_shown(given)} here")
+                words.append(f"{name} {_shown(measured)} there, {_shown(given)} here")
         if self.mirror != other.mirror:
-            told.append(f"mirror {self.mirror} there, {other.mirror} here")
-        if not told and not self._probes_as(other):
-            told.append("the features of test pictures are others")
-        return told
+            words.append(f"mirror {self.mirror} there, {other.mirror} here")
+        if not words and not self._probes_as(other):
+            words.append("the features of test images are others")
+        return words
 
     def _probes_as(self, other: ModelIdentity) -> bool:
         mine, its = np.asarray(self.probe), np.asarray(other.probe)
         return mine.shape == its.shape and bool((np.abs(mine - its) <= PROBE_TOLERANCE).all())
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON or TOML take it."""
+        """Return it as JSON or TOML take it."""
         before = self.preprocessing
         return {
             "weights": list(self.weights),
@@ -82,30 +82,32 @@ class ModelIdentity:
         before = content["preprocessing"]
         height, width = (int(side) for side in before["size"])
         mean = tuple(float(number) for number in before["mean"])
-        made = Preprocessing(mean, float(before["scale"]), bool(before["rgb"]), str(before["fit"]), (height, width))
+        preprocessing = Preprocessing(
+            mean, float(before["scale"]), bool(before["rgb"]), str(before["fit"]), (height, width)
+        )
         probe = tuple(tuple(float(number) for number in row) for row in content["probe"])
         weights = tuple(str(digest) for digest in content["weights"])
         if not weights or not probe or not all(probe):
             raise ValueError("its weights or probe are empty")
-        return ModelIdentity(weights, made, str(content["mirror"]), probe)
+        return ModelIdentity(weights, preprocessing, str(content["mirror"]), probe)
 
 
 def identity_of(extractor: Any) -> ModelIdentity | None:
-    """Of an Extractor; None where the model is too large to look at, or its preprocessing cannot be told in numbers."""
+    """Return that of an Extractor; None where the model is too large, or its preprocessing is not in numbers."""
     whole = in_all(extractor.preprocessing, extractor.inside, extractor.size)
     weights = extractor.weight_digests()
     if whole is None or not weights:
         return None
-    features = extractor.features_of(probe_pictures(extractor.size, 3 if extractor.color else 1))
+    features = extractor.features_of(probe_images(extractor.size, 3 if extractor.color else 1))
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     if not np.isfinite(features).all() or not lengths.all():
         return None
-    kept = np.round((features / lengths)[:, :PROBED].astype(np.float64), PROBE_DECIMALS) + 0.0  # no minus zero
-    return ModelIdentity(weights, whole, extractor.mirror, tuple(tuple(row) for row in kept.tolist()))
+    probes = np.round((features / lengths)[:, :PROBED].astype(np.float64), PROBE_DECIMALS) + 0.0  # no minus zero
+    return ModelIdentity(weights, whole, extractor.mirror, tuple(tuple(row) for row in probes.tolist()))
 
 
 def in_all(before: Preprocessing, inside: Inside | None, size: tuple[int, int]) -> Preprocessing | None:
-    """What is done before the model and within it, as one; None where the model subtracts a mean picture."""
+    """Return what is done before the model and within it, as one; None where the model subtracts a mean image."""
     if inside is None:
         return before.with_options(size=size)
     if inside.mean is None:
@@ -113,11 +115,11 @@ def in_all(before: Preprocessing, inside: Inside | None, size: tuple[int, int]) 
     return Preprocessing(inside.mean, inside.scale, before.rgb != inside.rgb, before.fit, size)
 
 
-def probe_pictures(size: tuple[int, int], channels: int) -> list[np.ndarray]:
-    """Three pictures of whole numbers, the same everywhere: slopes, a moiré, a chessboard."""
+def probe_images(size: tuple[int, int], channels: int) -> list[np.ndarray]:
+    """Three images of whole numbers, the same everywhere: slopes, a moiré, a chessboard."""
     y, x, channel = np.ogrid[: size[0], : size[1], :channels]
-    made = (3 * x + 5 * y + 50 * channel, x * y + 85 * channel, 255 * ((x // 8 + y // 8 + channel) % 2))
-    return [(picture % 256).astype(np.uint8) for picture in made]
+    planes = (3 * x + 5 * y + 50 * channel, x * y + 85 * channel, 255 * ((x // 8 + y // 8 + channel) % 2))
+    return [(image % 256).astype(np.uint8) for image in planes]
 
 
 def onnx_digest(path: str | Path, output: str, inside: Inside | None) -> str:
@@ -130,11 +132,11 @@ def onnx_digest(path: str | Path, output: str, inside: Inside | None) -> str:
     onnx = require("onnx")
     graph = onnx.load(str(path)).graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
-    told = _front(onnx, graph, stored, inside)
+    folded = _front(onnx, graph, stored, inside)
     digest = hashlib.sha256()
     for node in _needed(graph, output):
         for tensor in _tensors(node, stored):
-            if tensor.name in told or tensor.data_type not in _floats(onnx):
+            if tensor.name in folded or tensor.data_type not in _floats(onnx):
                 continue
             numbers = onnx.numpy_helper.to_array(tensor)
             digest.update(f"{numbers.dtype.name} {numbers.size}\n".encode())
@@ -172,22 +174,22 @@ def _tensors(node: Any, stored: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _front(onnx: Any, graph: Any, stored: Mapping[str, Any], inside: Inside | None) -> set[str]:
-    """The names of the mean and the scale at the picture's entry, where they are those of ``inside``."""
+    """The names of the mean and the scale at the image's entry, where they are those of ``inside``."""
     if inside is None or inside.mean is None:
         return set()
     expected = {"Sub": np.array(inside.mean, np.float32), "Mul": np.array([inside.scale], np.float32)}
-    told: set[str] = set()
+    names: set[str] = set()
     value = next((one.name for one in graph.input if one.name not in stored), "")
     while True:
         readers = [node for node in graph.node if value in node.input]
         if len(readers) != 1 or readers[0].op_type not in ("Identity", "Cast", "Slice", *expected):
-            return told
+            return names
         (reader,) = readers
         for name in reader.input[1:]:
             if reader.op_type in expected and name in stored:
-                found = onnx.numpy_helper.to_array(stored[name]).reshape(-1)
-                if np.array_equal(found, expected.pop(reader.op_type)):
-                    told.add(name)
+                numbers = onnx.numpy_helper.to_array(stored[name]).reshape(-1)
+                if np.array_equal(numbers, expected.pop(reader.op_type)):
+                    names.add(name)
         value = reader.output[0]
 
 

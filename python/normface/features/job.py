@@ -21,7 +21,7 @@ from .part import Part
 
 @dataclass
 class Outcome:
-    """What became of a job: ``skipped`` has (name, why) of every picture without a feature."""
+    """The outcome of a job: ``skipped`` has (name, why) of every image without a feature."""
 
     features: Features
     skipped: list[tuple[str, str]]
@@ -29,52 +29,52 @@ class Outcome:
 
 
 def extract_to(
-    path: str | Path, extractor: Extractor, pictures: Any, *, bad: str = "stop", progress: bool = True
+    path: str | Path, extractor: Extractor, images: Any, *, bad: str = "stop", progress: bool = True
 ) -> Outcome:
-    """Write the features of ``pictures`` to ``path`` (.npz or .parquet).
+    """Write the features of ``images`` to ``path`` (.npz or .parquet).
 
     Until they are complete they lie in ``<path>.part``; the same call continues there, another model, other settings
-    or other pictures start anew. bad: "stop" or "skip" at a picture without a feature; after a stop, "skip" goes on.
+    or other images start anew. bad: "stop" or "skip" at an image without a feature; after a stop, "skip" goes on.
 
-    Raises DataError for such a picture, or where no picture at all has a feature.
+    Raises DataError for such an image, or where no image at all has a feature.
     """
     path = checked_target(path)
     if bad not in ("stop", "skip"):
         raise NormfaceError(f'bad "{bad}" is unknown; known: stop, skip')
-    if not len(pictures):
-        raise DataError("there are no pictures to take features of")
-    with Part(path.with_name(path.name + ".part"), _key(extractor, pictures), extractor.dimension) as part:
+    if not len(images):
+        raise DataError("there are no images to take features of")
+    with Part(path.with_name(path.name + ".part"), _key(extractor, images), extractor.dimension) as part:
         if bad == "stop" and part.skipped:  # an earlier run was to skip them
             raise DataError(f"{part.skipped[0][1]} (an earlier run skipped it; skip again, or delete {path}.part)")
         start = part.done
-        for fate, features in extractor.batches(pictures, progress=progress, start=start, bad=bad):
+        for fate, features in extractor.batches(images, progress=progress, start=start, bad=bad):
             part.add(fate, features)
-        kept = part.kept()
-        if not len(kept):
-            raise DataError(f"none of the {len(pictures)} pictures has a feature; the first: {part.skipped[0][1]}")
+        rows = part.kept()
+        if not len(rows):
+            raise DataError(f"none of the {len(images)} images has a feature; the first: {part.skipped[0][1]}")
         # Weights that were exchanged meanwhile do no harm: the probe is of those that have been at work.
         identity = extractor.identity
-        made = Features(
+        result = Features(
             part.rows(),
-            [pictures.names[index] for index in kept],
-            None if pictures.labels is None else np.asarray(pictures.labels)[kept],
-            None if pictures.labels is None else list(pictures.identities),
+            [images.names[index] for index in rows],
+            None if images.labels is None else np.asarray(images.labels)[rows],
+            None if images.labels is None else list(images.identities),
             extractor.settings if identity is None else extractor.settings | {"identity": identity.to_dict()},
         )
-        save_features(path, made)
+        save_features(path, result)
         part.remove()
-    return Outcome(made, [(pictures.names[index], why) for index, why in part.skipped], start)
+    return Outcome(result, [(images.names[index], why) for index, why in part.skipped], start)
 
 
-def _key(extractor: Extractor, pictures: Any) -> str:
-    """Changes with the model's files, the settings, and the pictures: their names and, where they are files, those."""
+def _key(extractor: Extractor, images: Any) -> str:
+    """Changes with the model's files, the settings, and the images: their names and, where they are files, those."""
     digest = hashlib.sha256(json.dumps([extractor.settings, extractor.batch_size], sort_keys=True).encode())
-    source = getattr(pictures, "path", None)
+    source = getattr(images, "path", None)
     files = [extractor.settings["model"], extractor.settings["weights"], *([] if source is None else [source])]
     for file in files:
         digest.update(_state(file))
-    for index in range(len(pictures)):
-        digest.update(_state(title_of(pictures, index)))
+    for index in range(len(images)):
+        digest.update(_state(title_of(images, index)))
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What a model says about its pictures, and what becomes of it beside a preset and the user's options."""
+"""The preprocessing that a model names itself, and what becomes of it beside a preset and the user's options."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ..preprocessing import Preprocessing, preset
 from ..reading import printable
 
 BEFORE_KEY = "normface.preprocessing"
-"""Of the entry in an ONNX file's metadata that says what its pictures need before it."""
+"""The key of the entry in an ONNX file's metadata that says what its images need before it."""
 
 
 @dataclass(frozen=True)
 class Inside:
-    """What an ONNX file of ``caffeport convert --mean --scale --rgb`` does to its pictures itself.
+    """The preprocessing within an ONNX file of ``caffeport convert --mean --scale --rgb``.
 
-    mean: one number or one a channel; None where it is a whole picture. rgb: it reverses the channels first.
+    mean: one number or one a channel; None where it is a whole image. rgb: it reverses the channels first.
     """
 
     mean: tuple[float, ...] | None
@@ -35,7 +35,7 @@ class Inside:
 
 @dataclass(frozen=True)
 class OwnPreprocessing:
-    """before: what has to be done to pictures before the model. inside: what the model does itself.
+    """before: what has to be done to images before the model. inside: what the model does itself.
 
     unusable: why the model's words are of no help, for the message.
     """
@@ -46,34 +46,34 @@ class OwnPreprocessing:
 
 
 def of_transform(transform: Any) -> OwnPreprocessing | None:
-    """Of a data layer's transform_param; None where it says nothing."""
+    """Return that of a data layer's transform_param; None where it says nothing."""
     if transform is None:
         return None
     if transform.mean_file:
-        return OwnPreprocessing(unusable=f'subtracts the mean picture "{transform.mean_file}"')
+        return OwnPreprocessing(unusable=f'subtracts the mean image "{transform.mean_file}"')
     if not transform.mean_value and transform.scale == 1:
         return None
     return OwnPreprocessing(Preprocessing(tuple(transform.mean_value) or (0.0,), transform.scale))
 
 
 def of_metadata(metadata: Mapping[str, str], title: str) -> OwnPreprocessing | None:
-    """Of an ONNX file's metadata; None where it says nothing. Raises NormfaceError where that is damaged."""
+    """Return that of an ONNX file's metadata; None where it says nothing. Raises NormfaceError for a damaged one."""
     for key, read in ((METADATA_KEY, _read_inside), (BEFORE_KEY, _read_before)):
         if key in metadata:
             try:
                 return read(json.loads(metadata[key]))
             except Exception as error:  # json, or what it holds is not what this project writes
-                told = f"{title}: the entry {key} of its metadata is damaged: {printable(metadata[key])!r}"
-                raise NormfaceError(told) from error
+                problem = f"{title}: the entry {key} of its metadata is damaged: {printable(metadata[key])!r}"
+                raise NormfaceError(problem) from error
     return None
 
 
 def note_in_onnx(path: str | Path, before: Preprocessing) -> None:
-    """Note in an ONNX file what its pictures need before it, so that normface extract needs no options for it."""
+    """Note in an ONNX file what its images need before it, so that normface extract needs no options for it."""
     onnx = require("onnx")
     model = onnx.load(str(path), load_external_data=False)
-    kept = {entry.key: entry.value for entry in model.metadata_props}
-    onnx.helper.set_model_props(model, kept | {BEFORE_KEY: to_json(asdict(before), indent=None)})
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, entries | {BEFORE_KEY: to_json(asdict(before), indent=None)})
     with replacing(path) as stream:
         stream.write(model.SerializeToString())
 
@@ -87,19 +87,21 @@ def _read_inside(content: dict[str, Any]) -> OwnPreprocessing:
 def _read_before(content: dict[str, Any]) -> OwnPreprocessing:
     mean = tuple(float(number) for number in content["mean"])
     size = None if content.get("size") is None else (int(content["size"][0]), int(content["size"][1]))
-    made = Preprocessing(mean, float(content["scale"]), bool(content["rgb"]), content.get("fit", "exact"), size)
-    return OwnPreprocessing(made)
+    preprocessing = Preprocessing(
+        mean, float(content["scale"]), bool(content["rgb"]), content.get("fit", "exact"), size
+    )
+    return OwnPreprocessing(preprocessing)
 
 
 def resolve(
     own: OwnPreprocessing | None, preset_name: str | None, told: Mapping[str, Any], title: str
 ) -> Preprocessing:
-    """What is done to pictures before the model: the options, else the preset's, else the model's own.
+    """Return what is done to images before the model: the options, else the preset's, else the model's own.
 
     told: fields of Preprocessing, None where the user leaves them. Where the model subtracts and scales itself, mean
     and scale are refused, and a preset gives the channel order, fit and size; its numbers have to be the model's.
 
-    Raises NormfaceError for such a contradiction, and where nobody says what the pictures need.
+    Raises NormfaceError for such a contradiction, and where nobody says what the images need.
     """
     start = None if preset_name is None else preset(preset_name)
     if own is not None and own.inside is not None:
@@ -107,7 +109,7 @@ def resolve(
     if start is None and own is not None:
         start = own.before
     if start is None and told.get("mean") is None and told.get("scale") is None:
-        words = own.unusable if own is not None else "does not say what its pictures need"
+        words = own.unusable if own is not None else "does not say what its images need"
         raise NormfaceError(
             f"{title}: {words}; give a preset (--preset), or --mean and --scale (0 and 1: pixels as they are)"
         )

@@ -20,12 +20,12 @@ SAVE_EVERY = 5.0
 
 
 class Part:
-    """A folder with the features so far, and a note of how many pictures they are of.
+    """A folder with the features so far, and a note of how many images they are of.
 
     Rows are appended first and noted afterwards, so that a row which was not noted is written again. A folder of
     another key (other work), or a damaged one, starts anew.
 
-    done: pictures that are dealt with. skipped: of these, (number, why) of those without a feature.
+    done: images that are dealt with. skipped: of these, (number, why) of those without a feature.
     """
 
     def __init__(self, folder: Path, key: str, dimension: int) -> None:
@@ -54,7 +54,7 @@ class Part:
                 self.save()
 
     def add(self, fate: list[int | DataError], features: np.ndarray) -> None:
-        """The next pictures, as Extractor.batches tells of them."""
+        """The next images, as Extractor.batches tells of them."""
         try:
             self._stream.write(np.ascontiguousarray(features, "<f4").tobytes())
         except OSError as error:
@@ -76,7 +76,7 @@ class Part:
         self._saved = time.monotonic()
 
     def kept(self) -> np.ndarray:
-        """(n,) int64: the pictures that have features."""
+        """(n,) int64: the images that have features."""
         mask = np.ones(self.done, bool)
         mask[[number for number, _ in self.skipped]] = False
         return np.flatnonzero(mask)
@@ -110,7 +110,7 @@ class Part:
 
 
 def _locked(stream: IO[bytes]) -> bool:
-    """Whether this run alone has the file from now on; the system gives it free however the run ends."""
+    """Return whether this run alone has the file from now on; the system gives it free however the run ends."""
     try:
         import fcntl
     except ImportError:  # Windows

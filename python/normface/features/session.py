@@ -1,4 +1,4 @@
-"""A model as an ONNX Runtime session with one picture input and one feature output."""
+"""A model as an ONNX Runtime session with one image input and one feature output."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 from caffeport.graph.walk import read_inputs, wanted_values
 from caffeport.lazy import require
+from caffeport.operators.custom import CustomLayers, custom_operators
 
 from ..errors import NormfaceError, did_you_mean, shape_text
 from ..fast_prelu import with_fast_prelu
@@ -26,12 +27,20 @@ class FeatureSession:
     """``run`` takes (N, C, H, W) float32 and gives (N, D) float32; several threads may call it at once.
 
     size: (H, W) of the input, None where the model takes any. declared: (H, W) that the net's text gives.
-    channels: 1 or 3. batch: how many pictures a run takes, None for any number.
+    channels: 1 or 3. batch: how many images a run takes, None for any number.
     own: what the model says of its preprocessing; None where it says nothing.
     """
 
-    def __init__(self, model: str | Path, weights: str | Path | None, output: str | None, device: str) -> None:
+    def __init__(
+        self,
+        model: str | Path,
+        weights: str | Path | None,
+        output: str | None,
+        device: str,
+        custom_layers: CustomLayers = (),
+    ) -> None:
         self.title = str(model)
+        self._custom_layers = custom_operators(custom_layers)
         self._model, self._weights, self._wanted = Path(model), weights, output
         self.own: OwnPreprocessing | None = None
         self.declared: tuple[int, int] | None = None
@@ -47,7 +56,7 @@ class FeatureSession:
             with tempfile.TemporaryDirectory() as folder:
                 path = self._convert(Path(model), weights, output, Path(folder))
                 self._open(runtime, path, None, options, providers)  # it has the one output that is wanted
-        self._input = self._picture_input()
+        self._input = self._image_input()
         batch, self.channels, *size = self._input.shape
         self.batch: int | None = batch if isinstance(batch, int) and batch > 0 else None
         self.size: tuple[int, int] | None = None
@@ -55,11 +64,11 @@ class FeatureSession:
             self.size = (size[0], size[1])
 
     def dimension(self, size: tuple[int, int]) -> int:
-        """D, by a run on black pictures (H, W). Raises NormfaceError where the output is no vector a picture."""
+        """D, by a run on black images (H, W). Raises NormfaceError where the output is no vector an image."""
         return self.run(np.zeros((self.batch or 2, self.channels, *size), np.float32)).shape[1]
 
     def weight_digests(self) -> tuple[str, ...]:
-        """By value, see normface.features.identity: of an ONNX file; of a Caffe net as exported, folded or not."""
+        """Return the weights by value, see normface.features.identity; a Caffe net's as exported, folded or not."""
         if self._weights is None:
             inside = None if self.own is None else self.own.inside
             digests = [onnx_digest(self._model, self._output, inside)]
@@ -77,15 +86,15 @@ class FeatureSession:
             inputs[self._input.name] = batch.astype(TYPES[self._input.type], copy=False)
             features = self._session.run([self._output], inputs)[0]
         except Exception as error:  # ONNX Runtime has a class an error code, without a common one of its own
-            told = f"{self.title}: ONNX Runtime cannot run it on {shape_text(batch.shape)}"
-            raise NormfaceError(f"{told}: {_first_line(error)}") from error
+            problem = f"{self.title}: ONNX Runtime cannot run it on {shape_text(batch.shape)}"
+            raise NormfaceError(f"{problem}: {_first_line(error)}") from error
         vector = (
             features.ndim >= 2 and features.shape[0] == len(batch) and features.size == len(batch) * features.shape[1]
         )
         if not vector or features.dtype.kind != "f" or not features.size:
             raise NormfaceError(
                 f'{self.title}: its output "{self._output}" is {shape_text(features.shape)} {features.dtype} of '
-                f"{len(batch)} pictures, no feature vector each; name the blob of the feature (--output)"
+                f"{len(batch)} images, no feature vector each; name the blob of the feature (--output)"
             )
         return np.ascontiguousarray(features.reshape(len(batch), -1), np.float32)
 
@@ -112,7 +121,7 @@ class FeatureSession:
             raise NormfaceError(
                 f"{net_path}: needs its weights beside it: NET.prototxt WEIGHTS.caffemodel, or one .onnx"
             )
-        net = caffeport.load(net_path, weights)
+        net = caffeport.load(net_path, weights, custom_layers=self._custom_layers)
         if output is not None and output not in net.blobs:
             raise NormfaceError(
                 f'{net_path}: has no blob "{output}"{did_you_mean(output, net.blobs)} (--output); '
@@ -121,19 +130,19 @@ class FeatureSession:
         if output is None and len(net.outputs) > 1:
             self._refuse_several(net.outputs)
         wanted = wanted_values(net, None if output is None else [output])
-        pictures = [value for value in read_inputs(net, wanted) if len(value.shape) == 4]
-        if len(pictures) == 1:
-            self.declared = (pictures[0].shape[2], pictures[0].shape[3])
-            self.own = of_transform(net.preprocessing.get(pictures[0].name))
+        images = [value for value in read_inputs(net, wanted) if len(value.shape) == 4]
+        if len(images) == 1:
+            self.declared = (images[0].shape[2], images[0].shape[3])
+            self.own = of_transform(net.preprocessing.get(images[0].name))
         path = folder / ("folded.onnx" if fold else "unfolded.onnx")
         net.to_onnx(path, outputs=[value.name for value in wanted] or None, fold=fold)
         return path
 
-    def _picture_input(self) -> Any:
+    def _image_input(self) -> Any:
         inputs = [one for one in self._session.get_inputs() if one.name not in self._unread]
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] not in (1, 3):
-            told = ", ".join(f"{one.name} {shape_text(one.shape)}" for one in inputs) or "none"
-            raise NormfaceError(f"{self.title}: needs one picture input (N, 1 or 3 channels, H, W), and has {told}")
+            listed = ", ".join(f"{one.name} {shape_text(one.shape)}" for one in inputs) or "none"
+            raise NormfaceError(f"{self.title}: needs one image input (N, 1 or 3 channels, H, W), and has {listed}")
         if inputs[0].type not in TYPES:
             raise NormfaceError(f"{self.title}: its input is {inputs[0].type}; expected {' or '.join(TYPES)}")
         return inputs[0]

@@ -18,7 +18,7 @@ class UnreadInput:
     dims: tuple[int | None, ...]
 
     def zeros(self, batch: int) -> np.ndarray:
-        """Return what ONNX Runtime takes for it beside ``batch`` pictures."""
+        """Return what ONNX Runtime takes for it beside ``batch`` images."""
         free = [batch, *[1] * len(self.dims)]
         return np.zeros([free[axis] if dim is None else dim for axis, dim in enumerate(self.dims)], self.dtype)
 

@@ -1,4 +1,4 @@
-"""Finetuning of Caffe nets with face losses: from pictures of people to files for torch, ONNX and Caffe.
+"""Finetuning of Caffe nets with face losses: from images of people to files for torch, ONNX and Caffe.
 
 from normface.finetune import Config, finetune
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import caffeport
-from caffeport import CaffeportWarning
+from caffeport import CaffeportWarning, Net, Param
 from caffeport.graph.module_names import state_names
-from caffeport.graph.net import Net, Param, Value
+from caffeport.graph.net import Value
 from torch import Tensor, nn
 
 from ..errors import NormfaceWarning, TrainingError, did_you_mean, shape_text
@@ -23,10 +23,10 @@ from .config import Config
 
 @dataclass
 class Backbone:
-    """``whole`` goes from the picture to ``embedding``; ``frozen`` is its part that stays, ``trained`` the rest.
+    """``whole`` goes from the image to ``embedding``; ``frozen`` is its part that stays, ``trained`` the rest.
 
-    size, channels: of the picture input. width: of the embedding. new_layers: names of what --new-embedding added.
-    preprocessing: what the pictures need.
+    size, channels: of the image input. width: of the embedding. new_layers: names of what --new-embedding added.
+    preprocessing: what the images need.
     """
 
     whole: Net
@@ -40,7 +40,7 @@ class Backbone:
     preprocessing: Preprocessing
 
     def trunk(self, batch_norm: str) -> Trunk:
-        """The module that trains; its input is the picture, or the frozen part's feature."""
+        """The module that trains; its input is the image, or the frozen part's feature."""
         return Trunk(self.trained, batch_norm)
 
     def frozen_module(self) -> Trunk | None:
@@ -110,7 +110,13 @@ def load(config: Config) -> Backbone:
     """Read the net, cut it, add the new layers. Raises CaffeportError in one line for whatever does not fit."""
     with _remembered_notes() as notes:
         # Heads that the weights lack are cut off; whether anything else is missing shows afterwards.
-        net = caffeport.load(config.net, config.weights, allow_missing_weights=True, seed=config.seed)
+        net = caffeport.load(
+            config.net,
+            config.weights,
+            custom_layers=config.layers or (),
+            allow_missing_weights=True,
+            seed=config.seed,
+        )
     if config.embedding not in net.blobs:
         raise TrainingError(
             f'--embedding "{config.embedding}" is no blob of {config.net}{did_you_mean(config.embedding, net.blobs)}'
@@ -120,8 +126,8 @@ def load(config: Config) -> Backbone:
     for note in notes:
         if "initialised by their fillers" not in note:
             warnings.warn(note, NormfaceWarning, stacklevel=2)
-    picture = _picture_input(config, whole)
-    preprocessing = _preprocessing(config, net.preprocessing.get(picture.name), picture.shape[1])
+    image = _image_input(config, whole)
+    preprocessing = _preprocessing(config, net.preprocessing.get(image.name), image.shape[1])
     embedding, frozen_blob = config.embedding, config.frozen_blob
     if frozen_blob is not None and frozen_blob not in whole.blobs:
         near = did_you_mean(frozen_blob, whole.blobs)
@@ -136,7 +142,7 @@ def load(config: Config) -> Backbone:
         parts.check_apart(whole, frozen_blob)
         frozen = parts.part(whole, frozen_blob)
         trained = parts.part(whole, embedding, frozen_blob) if frozen_blob != embedding else None
-    _, channels, height, width = picture.shape
+    _, channels, height, width = image.shape
     return Backbone(
         whole,
         embedding,
@@ -164,13 +170,13 @@ def _check_weights(config: Config, whole: Net) -> None:
         )
 
 
-def _picture_input(config: Config, net: Net) -> Value:
+def _image_input(config: Config, net: Net) -> Value:
     inputs = net.input_values
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] not in (1, 3):
-        told = ", ".join(f"{value.name} {shape_text(value.shape)}" for value in inputs) or "none"
+        listed = ", ".join(f"{value.name} {shape_text(value.shape)}" for value in inputs) or "none"
         raise TrainingError(
-            f'{config.net}: "{config.embedding}" has to depend on one picture input (N, 1 or 3 channels, H, W), '
-            f"and its inputs are {told}"
+            f'{config.net}: "{config.embedding}" has to depend on one image input (N, 1 or 3 channels, H, W), '
+            f"and its inputs are {listed}"
         )
     return inputs[0]
 
@@ -179,7 +185,7 @@ def _width(net: Net, embedding: str) -> int:
     shape = net.blob_shapes[embedding]
     if len(shape) < 2 or any(dim != 1 for dim in shape[2:]):
         raise TrainingError(
-            f'--embedding "{embedding}" is {shape_text(shape)}; a feature is one vector a picture, NxD or NxDx1x1'
+            f'--embedding "{embedding}" is {shape_text(shape)}; a feature is one vector an image, NxD or NxDx1x1'
         )
     return shape[1]
 
@@ -204,27 +210,30 @@ def _with_new_layers(net: Net, embedding: str, sizes: list[int]) -> tuple[Net, s
 
 
 def _preprocessing(config: Config, transform: Any, channels: int) -> Preprocessing:
-    """What flags, preset and the transform_param of the picture's data layer say, in this order."""
+    """Return what flags, preset and the transform_param of the image's data layer say, in this order."""
     own = None if transform is None else _of_transform(transform, config)
     start = preset_named(config.preset) if config.preset else own
     if start is None and config.mean is None and config.scale is None:
         raise TrainingError(
-            f"{config.net}: does not say what its pictures need; give --preset, or --mean and --scale "
+            f"{config.net}: does not say what its images need; give --preset, or --mean and --scale "
             "(0 and 1: pixels as they are)"
         )
-    options = {"mean": config.mean, "scale": config.scale, "rgb": config.rgb, "fit": config.fit}
-    found = (start or Preprocessing()).with_options(**options)
-    if len(found.mean) not in (1, channels):
-        raise TrainingError(f"--mean: has {len(found.mean)} numbers, and the net's pictures have {channels} channels")
-    if found.rgb and channels != 3:
-        raise TrainingError("--rgb needs a net that takes pictures of 3 channels; this one takes grey ones")
-    return found
+    preprocessing = (start or Preprocessing()).with_options(
+        mean=config.mean, scale=config.scale, rgb=config.rgb, fit=config.fit
+    )
+    if len(preprocessing.mean) not in (1, channels):
+        raise TrainingError(
+            f"--mean: has {len(preprocessing.mean)} numbers, and the net's images have {channels} channels"
+        )
+    if preprocessing.rgb and channels != 3:
+        raise TrainingError("--rgb needs a net that takes images of 3 channels; this one takes grey ones")
+    return preprocessing
 
 
 def _of_transform(transform: Any, config: Config) -> Preprocessing | None:
     if transform.mean_file and config.mean is None and config.preset is None:
         raise TrainingError(
-            f'{config.net}: subtracts the mean picture "{transform.mean_file}"; give --mean as numbers instead'
+            f'{config.net}: subtracts the mean image "{transform.mean_file}"; give --mean as numbers instead'
         )
     if not transform.mean_value and transform.scale == 1:
         return None

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from caffeport.files import replacing
 
-from ..errors import TrainingError
+from ..errors import DivergedError, TrainingError
 from .config import Config, flag
 from .config_file import plain, same
 from .measure import Measured
@@ -27,7 +27,7 @@ CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 VERSION = 2
 
 MAY_CHANGE = frozenset(
-    {"out", "readers", "device", "on_bad_picture", "log_every", "checkpoint_every", "validate_every", "patience"}
+    {"out", "readers", "device", "on_bad_image", "log_every", "checkpoint_every", "validate_every", "patience"}
     | {"tensorboard", "figure", "normalize", "feature_cache"}
 )
 """Settings that leave the training's numbers as they are; a resumed run may have others."""
@@ -35,10 +35,10 @@ MAY_CHANGE = frozenset(
 
 @dataclass
 class Position:
-    """Where the run stands; kept beside the weights.
+    """The position of a run; it is kept beside the weights.
 
     before, last: the models at the start and of the last measurement. best: of those after a step of training, which
-    ``before`` is not, the one that verifies best. rows: one a line of metrics.csv. loss_sum, pictures: of the steps
+    ``before`` is not, the one that verifies best. rows: one a line of metrics.csv. loss_sum, images: of the steps
     since the last line. seconds: since the start, breaks not counted.
     """
 
@@ -49,23 +49,23 @@ class Position:
     worse_in_a_row: int = 0
     rows: list[dict[str, float]] = field(default_factory=list)
     loss_sum: float = 0.0
-    pictures: int = 0
+    images: int = 0
     seconds: float = 0.0
 
-    def count(self, loss: float, pictures: int) -> None:
-        """One more step is done, whose loss is the mean over so many pictures; none where all were left out."""
+    def count(self, loss: float, images: int) -> None:
+        """One more step is done, whose loss is the mean over so many images; none where all were left out."""
         self.step += 1
-        self.loss_sum += loss * pictures
-        self.pictures += pictures
+        self.loss_sum += loss * images
+        self.images += images
 
     def mean_loss(self) -> dict[str, float]:
-        """{"loss": mean over the pictures since this was asked the last time}, empty where there was none."""
-        mean = {"loss": self.loss_sum / self.pictures} if self.pictures else {}
-        self.loss_sum, self.pictures = 0.0, 0
+        """{"loss": mean over the images since this was asked the last time}, empty where there was none."""
+        mean = {"loss": self.loss_sum / self.images} if self.images else {}
+        self.loss_sum, self.images = 0.0, 0
         return mean
 
     def judge(self, now: Measured) -> bool:
-        """Whether the model of this step is the best so far."""
+        """Return whether the model of this step is the best so far."""
         if now.verifies_better_than(self.best):
             self.best, self.worse_in_a_row = now, 0
             return True
@@ -79,7 +79,7 @@ class Position:
 
 
 class Checkpoints:
-    """Of one run, in its folder; only the leading process of several writes.
+    """The checkpoints of one run, in its folder; only the leading process of several writes.
 
     optimizer: torch's own, not yet wrapped by Fabric, which keeps it.
     """
@@ -112,7 +112,7 @@ class Checkpoints:
         content = self._read(path)
         if content.get("identity") != self._identity:
             raise TrainingError(
-                f"{path}: the pictures or the weights changed since it was written; "
+                f"{path}: the images or the weights changed since it was written; "
                 "--overwrite starts anew, or use another --out"
             )
         try:
@@ -131,11 +131,11 @@ class Checkpoints:
     def restore_best(self, problem: str = "") -> None:
         """The best weights, or the last checkpoint's where none were the best.
 
-        Raises Diverged, for ``problem``, where there are neither.
+        Raises DivergedError, for ``problem``, where there are neither.
         """
         path = next((p for p in (self._folder / BEST, self._folder / CHECKPOINT) if p.is_file()), None)
         if path is None:
-            raise Diverged(f"{problem}, before the first checkpoint; nothing is exported")
+            raise DivergedError(f"{problem}, before the first checkpoint; nothing is exported")
         content = self._read(path)
         try:
             for name in ("trunk", "loss"):
@@ -160,8 +160,8 @@ class Checkpoints:
         return content
 
 
-class Diverged(TrainingError):
-    """The loss or a weight became NaN or infinite before there was a checkpoint."""
+Diverged = DivergedError
+"""The name that it had before."""
 
 
 def check_same_run(before: Config, config: Config) -> None:
@@ -187,9 +187,9 @@ def _same(name: str, old: Any, new: Any) -> bool:
 
 
 def _identity(run: Run) -> str:
-    """A mark of the pictures' names and labels and of the weights file: a checkpoint belongs to them."""
-    mark = zlib.crc32("\n".join(run.pictures.names).encode("utf-8", "surrogatepass"))
-    mark = zlib.crc32(np.ascontiguousarray(run.pictures.labels).tobytes(), mark)
+    """A mark of the images' names and labels and of the weights file: a checkpoint belongs to them."""
+    mark = zlib.crc32("\n".join(run.images.names).encode("utf-8", "surrogatepass"))
+    mark = zlib.crc32(np.ascontiguousarray(run.images.labels).tobytes(), mark)
     with open(run.config.weights, "rb") as stream:
         while piece := stream.read(1 << 20):
             mark = zlib.crc32(piece, mark)

@@ -1,9 +1,9 @@
-"""What the ranks of a run tell each other, so that several devices train as one would.
+"""The messages between the ranks of a run, so that several devices train as one would.
 
-Rank r of W has every W-th picture of a batch, from its r-th on. All learn which pictures of the whole batch could be
+Rank r of W has every W-th image of a batch, from its r-th on. All learn which images of the whole batch could be
 read, and get all embeddings, in the batch's order; so each computes the loss of the whole batch: a mean over the
-pictures that are there, and center steps and counters that one device would have. Then the gradients are summed up.
-A rank whose pictures are all unreadable does the same with no embedding of its own.
+images that are there, and center steps and counters that one device would have. Then the gradients are summed up.
+A rank whose images are all unreadable does the same with no embedding of its own.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..errors import TrainingError
+from ..errors import LostRankError
 
 BUCKET = 1 << 23
 """Numbers of gradients that are sent at once; a larger tensor goes by itself."""
 
 
-class LostRank(TrainingError):
-    """Another rank of the run is gone."""
+LostRank = LostRankError
+"""The name that it had before."""
 
 
 @contextlib.contextmanager
 def connected() -> Iterator[None]:
-    """Within: errors of the connection are LostRank."""
+    """Raise LostRankError for errors of the connection within."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
         said = " ".join(str(error).split())[:200]
-        raise LostRank(f"the connection to another rank broke ({said})") from error
+        raise LostRankError(f"the connection to another rank broke ({said})") from error
 
 
 class Ranks:
@@ -45,7 +45,7 @@ class Ranks:
     def __init__(self, fabric: Any) -> None:
         self._fabric, self.size, self.rank = fabric, fabric.world_size, fabric.global_rank
         self.share = slice(self.rank, None, self.size)
-        """Of each batch, this rank's pictures."""
+        """Return this rank's images of each batch."""
 
     def kept(self, own: Sequence[np.ndarray], bad: dict[int, str], told: set[int]) -> list[np.ndarray]:
         """Masks of whole batches, from those of this rank's shares of them. ``bad`` becomes that of all ranks.
@@ -90,12 +90,12 @@ class Ranks:
         return whole
 
     def sum_gradients(self, trunk: nn.Module, loss: nn.Module) -> None:
-        """The trunk's gradients, each rank's of its own pictures, summed; the loss's, which all have, kept equal."""
+        """The trunk's gradients, each rank's of its own images, summed; the loss's, which all have, kept equal."""
         if self.size == 1:
             return
         for parameter in trunk.parameters():
             if parameter.requires_grad and parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)  # all of this rank's pictures were unreadable
+                parameter.grad = torch.zeros_like(parameter)  # all of this rank's images were unreadable
         of_loss = [parameter.grad for parameter in loss.parameters() if parameter.grad is not None]
         for gradient in of_loss:
             gradient.div_(self.size)
@@ -106,13 +106,13 @@ class Ranks:
                 for gradient, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
                     gradient.copy_(part.view_as(gradient))
 
-    def average_statistics(self, trunk: nn.Module, pictures: int) -> None:
-        """BatchNorm's statistics, of ranks that have seen ``pictures`` each: the mean over the pictures."""
+    def average_statistics(self, trunk: nn.Module, images: int) -> None:
+        """BatchNorm's statistics, of ranks that have seen ``images`` each: the mean over the images."""
         statistics = [buffer for buffer in trunk.buffers() if buffer.is_floating_point()]
         if self.size == 1 or not statistics:
             return
         flat = torch.cat([buffer.reshape(-1).double() for buffer in statistics])
-        flat = torch.cat([flat * pictures, flat.new_tensor([pictures])])
+        flat = torch.cat([flat * images, flat.new_tensor([images])])
         with connected():
             dist.all_reduce(flat)
         if flat[-1] > 0:

@@ -1,17 +1,20 @@
-"""What a finetuning run is told: one dataclass, of which the flags, config.toml and every check are made."""
+"""The settings of a finetuning run: one dataclass, of which the flags, config.toml and every check are made."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
+from functools import wraps
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import loss_names
 from ..errors import CaffeportError, TrainingError, did_you_mean
 from ..preprocessing import FITS, PRESETS
 
+Settings = TypeVar("Settings")
 PRECISIONS = ("32", "bf16-mixed", "16-mixed")
 
 
@@ -22,6 +25,25 @@ def _setting(kind: str, default: Any, group: str, text: str, **more: Any) -> Any
     return field(default=default, metadata=metadata)
 
 
+EARLIER_NAMES = {"on_bad_picture": "on_bad_image", "val_pictures": "val_images"}
+"""{name of a setting in earlier versions: today's}; flags, TOML keys, keywords and attributes have both."""
+
+
+def _with_earlier_names(settings: type[Settings]) -> type[Settings]:
+    """Class decorator: take the earlier names as keywords, and read them as attributes."""
+    start = settings.__init__
+
+    @wraps(start)
+    def __init__(self: Any, *values: Any, **options: Any) -> None:
+        start(self, *values, **{EARLIER_NAMES.get(name, name): value for name, value in options.items()})
+
+    settings.__init__ = __init__  # type: ignore[method-assign]
+    for earlier, name in EARLIER_NAMES.items():
+        setattr(settings, earlier, property(attrgetter(name)))
+    return settings
+
+
+@_with_earlier_names
 @dataclass(frozen=True)
 class Config:
     """Every setting of a run. Flags are these names with dashes, TOML keys are these names.
@@ -33,6 +55,7 @@ class Config:
     net: str = _setting("path", "", "model", "the net's text: deploy or train_test prototxt", metavar="NET")
     weights: str = _setting("path", "", "model", "its .caffemodel", metavar="WEIGHTS")
     embedding: str = _setting("text", "", "model", "blob of the feature; the net is cut there", metavar="BLOB")
+    layers: str | None = _setting("path", None, "model", "Python file with operators of your own", metavar="MY.py")
     new_embedding: str | None = _setting(
         "text", None, "model", "new layers behind it: 256-64 is InnerProduct, PReLU, InnerProduct", metavar="SIZES"
     )
@@ -59,20 +82,20 @@ class Config:
         "path", "", "data", "folder an identity, list file, LMDB, .rec or .zip of folders", metavar="DATA"
     )
     root: str | None = _setting("path", None, "data", "folder that a list file's paths start from", metavar="DIR")
-    val: str | None = _setting("path", None, "data", "other pictures to validate on, of other people", metavar="DATA")
+    val: str | None = _setting("path", None, "data", "other images to validate on, of other people", metavar="DATA")
     val_root: str | None = _setting("path", None, "data", "the same as --root, of --val", metavar="DIR")
     val_share: float = _setting("number", 0.1, "data", "share of the identities held out to validate on, 0: none")
-    val_pictures: int = _setting("count", 2000, "data", "most pictures to validate on; all their pairs are compared")
+    val_images: int = _setting("count", 2000, "data", "most images to validate on; all their pairs are compared")
     val_far: float = _setting("number", 1e-3, "data", "false accept rate at which true accepts are counted")
-    on_bad_picture: str = _setting(
-        "choice", "stop", "data", "an unreadable picture ends the run, or is left out", choices=("stop", "skip")
+    on_bad_image: str = _setting(
+        "choice", "stop", "data", "an unreadable image ends the run, or is left out", choices=("stop", "skip")
     )
-    mirror: bool = _setting("flag", True, "data", "mirror every other picture at random")
+    mirror: bool = _setting("flag", True, "data", "mirror every other image at random")
     sampling: str = _setting(
-        "choice", "plain", "data", "every picture equally often, or every identity", choices=("plain", "balanced")
+        "choice", "plain", "data", "every image equally often, or every identity", choices=("plain", "balanced")
     )
-    per_identity: int = _setting("count", 2, "data", "pictures of an identity in a balanced batch", metavar="K")
-    readers: int = _setting("count", 2, "data", "threads that read pictures")
+    per_identity: int = _setting("count", 2, "data", "images of an identity in a balanced batch", metavar="K")
+    readers: int = _setting("count", 2, "data", "threads that read images")
 
     preset: str | None = _setting(
         "choice",
@@ -85,7 +108,7 @@ class Config:
     scale: float | None = _setting("number", None, "preprocessing", "factor after the mean")
     rgb: bool | None = _setting("flag", None, "preprocessing", "the net takes RGB, not BGR")
     fit: str | None = _setting(
-        "choice", None, "preprocessing", "a picture of another size: refuse, black borders, resize", choices=FITS
+        "choice", None, "preprocessing", "an image of another size: refuse, black borders, resize", choices=FITS
     )
 
     loss: str = _setting(
@@ -97,7 +120,7 @@ class Config:
 
     epochs: float = _setting("number", 10.0, "training", "passes over the data")
     steps: int | None = _setting("count", None, "training", "updates of the weights, instead of --epochs")
-    batch_size: int = _setting("count", 64, "training", "pictures of a batch, over all devices")
+    batch_size: int = _setting("count", 64, "training", "images of a batch, over all devices")
     accumulate: int = _setting("count", 1, "training", "batches whose gradients make one step")
     optimizer: str = _setting("choice", "sgd", "training", "SGD with momentum, or AdamW", choices=("sgd", "adamw"))
     lr: float = _setting("number", 1e-3, "training", "learning rate of the net")
@@ -136,12 +159,12 @@ class Config:
 
     @classmethod
     def from_settings(cls, given: Mapping[str, Any]) -> Config:
-        """From flags (text) or TOML (typed). Raises TrainingError that lists every problem at once."""
+        """Read flags (text) or TOML (typed). Raises TrainingError that lists every problem at once."""
         known = {entry.name: entry for entry in fields(cls)}
         values: dict[str, Any] = {}
         problems: list[str] = []
         for key, raw in given.items():
-            name = key.replace("-", "_")
+            name = _name_of(key)
             if name not in known:
                 problems.append(f'"{key}" is no setting{did_you_mean(name, known)}')
             elif raw is not None:
@@ -150,7 +173,7 @@ class Config:
                 except ValueError as error:
                     problems.append(f"{flag(name)}: {error}")
         config = cls(**values)
-        problems += config.problems(skip={key.replace("-", "_") for key in given} - set(values))
+        problems += config.problems(skip={_name_of(key) for key in given} - set(values))
         _complain(problems or config.torch_problems())
         return config
 
@@ -171,17 +194,17 @@ class Config:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     def problems(self, skip: Collection[str] = ()) -> list[str]:
-        """What does not fit, in words; settings in ``skip`` have been complained about. Imports no torch."""
-        found = [f"{flag(name)} is needed" for name in _NEEDED if not getattr(self, name) and name not in skip]
+        """Return what does not fit, in words; settings in ``skip`` have been complained about. Imports no torch."""
+        problems = [f"{flag(name)} is needed" for name in _NEEDED if not getattr(self, name) and name not in skip]
         for entry in fields(self):
             value = getattr(self, entry.name)
             is_path = entry.metadata["kind"] == "path"
             if is_path and value and entry.name not in skip and not Path(value).exists():
-                found.append(f"{flag(entry.name)} {value}: no such file or folder")
+                problems.append(f"{flag(entry.name)} {value}: no such file or folder")
         rules: list[tuple[str, bool, str]] = [
             ("val_share", 0 <= self.val_share < 1, "a share from 0 to below 1"),
             ("val_far", 0 < self.val_far < 1, "a rate between 0 and 1"),
-            ("val_pictures", self.val_pictures >= 4, "4 or more"),
+            ("val_images", self.val_images >= 4, "4 or more"),
             ("epochs", self.epochs > 0, "above 0"),
             ("lr", self.lr > 0, "above 0"),
             ("head_lr_mult", self.head_lr_mult >= 0, "0 or more"),
@@ -198,31 +221,31 @@ class Config:
             *((name, getattr(self, name) is None or getattr(self, name) >= 1, "1 or more") for name in _COUNTS),
             ("new_embedding", not self.new_embedding or bool(self.new_sizes), "sizes with dashes between, as 256-64"),
         ]
-        found += [
+        problems += [
             f"{flag(name)} {getattr(self, name)}: expected {wanted}"
             for name, fine, wanted in rules
             if not fine and name not in skip
         ]
         if self.patience is not None and self.val is None and self.val_share == 0:
-            found.append("--patience needs people to validate on: --val or --val-share")
+            problems.append("--patience needs people to validate on: --val or --val-share")
         if self.freeze_backbone and self.freeze_to:
-            found.append("--freeze-backbone is --freeze-to of the --embedding blob; give one of them")
+            problems.append("--freeze-backbone is --freeze-to of the --embedding blob; give one of them")
         if self.sampling == "balanced" and self.per_identity >= 1 and self.batch_size % self.per_identity:
-            found.append(f"--batch-size {self.batch_size} is no multiple of --per-identity {self.per_identity}")
+            problems.append(f"--batch-size {self.batch_size} is no multiple of --per-identity {self.per_identity}")
         if self.devices * self.nodes > 0 and self.batch_size % (self.devices * self.nodes):
-            found.append(f"--batch-size {self.batch_size} is no multiple of the {self.devices * self.nodes} devices")
+            problems.append(f"--batch-size {self.batch_size} is no multiple of the {self.devices * self.nodes} devices")
         try:
             loss_names.parse(self.loss)
         except TrainingError as error:
-            found.append(f"--loss: {error}")
-        return found
+            problems.append(f"--loss: {error}")
+        return problems
 
     def torch_problems(self) -> list[str]:
-        """What does not fit the losses and this machine, which takes torch to know and a few seconds to import it."""
+        """Return what does not fit the losses and this machine, for which torch is imported, some seconds."""
         return self._loss_problems() + self._machine_problems()
 
     def _loss_problems(self) -> list[str]:
-        """Of making the loss; the number of classes is known only once the pictures are."""
+        """Return what keeps the loss from being made; the number of classes is known only once the images are."""
         import torch
 
         from .. import losses
@@ -244,17 +267,17 @@ class Config:
     def _machine_problems(self) -> list[str]:
         import torch
 
-        found = []
+        problems = []
         has_cuda = torch.cuda.is_available()
         if self.device == "cuda" and not has_cuda:
-            found.append("--device cuda: this PyTorch finds no CUDA device; leave --device out or choose cpu")
+            problems.append("--device cuda: this PyTorch finds no CUDA device; leave --device out or choose cpu")
         if self.precision == "16-mixed" and (self.device == "cpu" or not has_cuda):
-            found.append("--precision 16-mixed needs a CUDA device; on the CPU choose bf16-mixed or 32")
-        return found
+            problems.append("--precision 16-mixed needs a CUDA device; on the CPU choose bf16-mixed or 32")
+        return problems
 
     @property
     def new_sizes(self) -> list[int]:
-        """Of the new layers; empty where there are none, or where the text is no list of sizes."""
+        """The sizes of the new layers; empty where there are none, or where the text is no list of sizes."""
         parts = (self.new_embedding or "").split("-")
         return [int(part) for part in parts] if all(p.isdigit() and int(p) > 0 for p in parts) else []
 
@@ -274,6 +297,12 @@ def _complain(problems: list[str]) -> None:
     if problems:
         count = f"{len(problems)} problems: " if len(problems) > 1 else ""
         raise TrainingError(count + "; ".join(problems))
+
+
+def _name_of(key: str) -> str:
+    """The setting that a flag or a TOML key of this or an earlier version means."""
+    name = key.replace("-", "_")
+    return EARLIER_NAMES.get(name, name)
 
 
 def flag(name: str) -> str:

@@ -15,7 +15,7 @@ from ..errors import TrainingError
 from .config import Config, flag
 
 NAME = "config.toml"
-"""Of the file in a run's folder."""
+"""The name of the file in a run's folder."""
 MAX_BYTES = 1 << 20
 """A config holds about fifty lines; what is longer is another file."""
 
@@ -119,7 +119,7 @@ def plain(value: Any) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two plain values are equal, NaN being NaN, and 1 not true."""
+    """Return whether two plain values are equal, NaN being NaN, and 1 not true."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):

@@ -1,4 +1,4 @@
-"""The run as one picture: loss, scale, and verification of people never seen, over the steps."""
+"""The run as one image: loss, scale, and verification of people never seen, over the steps."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def draw(rows: Sequence[Mapping[str, float]], folder: Path, *, title: str, far: 
 def _draw_loss(axes: Any, rows: Sequence[Mapping[str, float]]) -> None:
     axes.plot(*_points(rows, "loss"), color="tab:blue", label="mean of the steps since the last point")
     steps, values = _points(rows, "training_loss")
-    axes.plot(steps, values, "o", ms=3, color="tab:red", label="of this step's model, on the same pictures")
+    axes.plot(steps, values, "o", ms=3, color="tab:red", label="of this step's model, on the same images")
     axes.set_ylim(bottom=min(0.0, *_points(rows, "loss")[1], *values))
     axes.legend(fontsize=8)
 
@@ -69,5 +69,5 @@ def _draw_verification(axes: Any, rows: Sequence[Mapping[str, float]], far: floa
 
 
 def _points(rows: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
-    found = [(row["step"], row[name]) for row in rows if name in row]
-    return [step for step, _ in found], [value for _, value in found]
+    points = [(row["step"], row[name]) for row in rows if name in row]
+    return [step for step, _ in points], [value for _, value in points]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from caffeport.cores import usable_cores
 from caffeport.files import replacing_path
-from caffeport.parity.compare import difference
+from caffeport.parity.report import difference
 from caffeport.to_torch.safetensors_file import save_safetensors
 from torch import Tensor, nn
 
@@ -27,7 +27,7 @@ DEPLOY, CAFFEMODEL, ONNX, SAFETENSORS, HEAD = (
     "head.safetensors",
 )
 RTOL, ATOL = 1e-4, 1e-5
-"""As ``caffeport check`` compares: |a - b| <= atol + rtol * max(|b|, rms(b))."""
+"""The tolerance of ``caffeport check``: |a - b| <= atol + rtol * max(|b|, rms(b))."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,15 @@ def write(backbone: Backbone, trunk: nn.Module, loss: nn.Module, folder: Path, n
 
 
 def prove(
-    backbone: Backbone, frozen: Trunk | None, trunk: nn.Module, folder: Path, normalize: bool, pictures: np.ndarray
+    backbone: Backbone, frozen: Trunk | None, trunk: nn.Module, folder: Path, normalize: bool, images: np.ndarray
 ) -> list[Proof]:
-    """Load every file again and run it on ``pictures`` (N, C, H, W), as prepared for the net. On the CPU."""
+    """Load every file again and run it on ``images`` (N, C, H, W), as prepared for the net. On the CPU."""
     with torch.no_grad():
-        inputs = torch.from_numpy(pictures)
+        inputs = torch.from_numpy(images)
         expected = trunk.cpu().eval()(frozen.cpu().eval().net(inputs) if frozen is not None else inputs)
         if normalize:
             expected = nn.functional.normalize(expected)
-    net = caffeport.load(folder / DEPLOY, folder / CAFFEMODEL)
+    net = caffeport.load(folder / DEPLOY, folder / CAFFEMODEL, custom_layers=backbone.whole.options.custom_layers)
     again = net.to_torch()
     proofs = [_proof(f"{DEPLOY} + {CAFFEMODEL}", "torch", expected, _run(again, inputs))]
     again.load_state_dict(_load_tensors(folder / SAFETENSORS))
@@ -81,8 +81,8 @@ def prove(
     options.intra_op_num_threads = usable_cores()  # by itself it counts the machine's
     session = onnxruntime.InferenceSession(str(folder / ONNX), options, providers=["CPUExecutionProvider"])
     (name,) = (one.name for one in session.get_inputs())
-    proofs.append(_proof(ONNX, "ONNX Runtime", expected, torch.from_numpy(session.run(None, {name: pictures})[0])))
-    report = caffeport.check(net, [pictures], rtol=RTOL, atol=ATOL)
+    proofs.append(_proof(ONNX, "ONNX Runtime", expected, torch.from_numpy(session.run(None, {name: images})[0])))
+    report = caffeport.check(net, [images], rtol=RTOL, atol=ATOL)
     worst = max((row.max_abs for row in report.rows if row.errors), default=0.0)
     proofs.append(Proof("every blob", "torch against ONNX Runtime", worst, report.ok))
     return proofs

@@ -47,7 +47,7 @@ def progress_of(fabric: Any, title: str, total: int, start: int = 0) -> contextl
 
 
 def _fabric_class() -> Any:
-    """From ``lightning_fabric``, or from the package ``lightning``, which holds the same."""
+    """Import it from ``lightning_fabric``, or from the package ``lightning``, which holds the same."""
     try:
         from lightning_fabric import Fabric
 

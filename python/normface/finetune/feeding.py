@@ -1,4 +1,4 @@
-"""What the net is fed with: pictures, read in threads ahead of their use."""
+"""The feed of a net: images, read in threads ahead of their use."""
 
 from __future__ import annotations
 
@@ -22,64 +22,62 @@ class Source(Protocol):
     """Inputs of the trained part."""
 
     def load(self, chosen: Chosen) -> tuple[Tensor, np.ndarray]:
-        """Inputs (n, ...) of the chosen pictures, and which of them could be read, (B,) bool of which n are true."""
+        """Inputs (n, ...) of the chosen images, and which of them could be read, (B,) bool of which n are true."""
         ...
 
 
-class PictureSource:
-    """Reads ``places`` of ``pictures`` (all by default) and prepares them as the net wants them."""
+class ImageSource:
+    """Reads ``places`` of ``images`` (all by default) and prepares them as the net wants them."""
 
-    def __init__(
-        self, pictures: Reader, backbone: Backbone, on_bad_picture: str, places: np.ndarray | None = None
-    ) -> None:
-        self.pictures, self._backbone, self._stops = pictures, backbone, on_bad_picture == "stop"
-        self.places = np.arange(len(pictures)) if places is None else places
+    def __init__(self, images: Reader, backbone: Backbone, on_bad_image: str, places: np.ndarray | None = None) -> None:
+        self.images, self._backbone, self._stops = images, backbone, on_bad_image == "stop"
+        self.places = np.arange(len(images)) if places is None else places
         self.bad: dict[int, str] = {}
-        """{number of the picture: why it was left out}"""
+        """{number of the image: why it was left out}"""
 
     def __len__(self) -> int:
         return len(self.places)
 
     def load(self, chosen: Chosen) -> tuple[Tensor, np.ndarray]:
         read: list[np.ndarray] = []
-        kept = np.zeros(len(chosen[0]), bool)
+        readable = np.zeros(len(chosen[0]), bool)
         for number, (place, mirrored) in enumerate(zip(*chosen, strict=True)):
             index = int(self.places[place])
             try:
                 if index in self.bad:
                     continue
-                picture = self._prepared(index)
+                image = self._prepared(index)
             except DataError as error:
                 if self._stops:
-                    raise DataError(f"{error}; --on-bad-picture skip leaves such pictures out") from error
+                    raise DataError(f"{error}; --on-bad-image skip leaves such images out") from error
                 self.bad[index] = str(error)
                 self.check_any_is_left()
                 continue
-            kept[number] = True
-            read.append(picture[:, ::-1] if mirrored else picture)
+            readable[number] = True
+            read.append(image[:, ::-1] if mirrored else image)
         if not read:
-            return torch.empty(0), kept
-        return torch.from_numpy(self._backbone.preprocessing.batch(read)), kept
+            return torch.empty(0), readable
+        return torch.from_numpy(self._backbone.preprocessing.batch(read)), readable
 
     def check_any_is_left(self) -> None:
-        """Raises DataError where all pictures are among ``bad``."""
+        """Raises DataError where all images are among ``bad``."""
         if len(self.bad) == len(self.places):
             last = next(reversed(self.bad.values()))
-            raise DataError(f"{self.pictures.path}: not one picture could be read; {last}")
+            raise DataError(f"{self.images.path}: not one image could be read; {last}")
 
     def _prepared(self, index: int) -> np.ndarray:
-        picture = self.pictures.read(index)
-        name = self.pictures.title(index)
-        picture = self._backbone.preprocessing.fitted(picture, self._backbone.size, name)
-        if picture.shape[2] != self._backbone.channels:
-            raise DataError(f"{name}: has {picture.shape[2]} channels, and the net takes {self._backbone.channels}")
-        return picture
+        image = self.images.read(index)
+        name = self.images.title(index)
+        image = self._backbone.preprocessing.fitted(image, self._backbone.size, name)
+        if image.shape[2] != self._backbone.channels:
+            raise DataError(f"{name}: has {image.shape[2]} channels, and the net takes {self._backbone.channels}")
+        return image
 
 
-def in_order(pictures: int, batch_size: int, mirrored: bool = False) -> Iterator[Chosen]:
-    """Every picture once."""
-    for start in range(0, pictures, batch_size):
-        places = np.arange(start, min(start + batch_size, pictures))
+def in_order(images: int, batch_size: int, mirrored: bool = False) -> Iterator[Chosen]:
+    """Every image once."""
+    for start in range(0, images, batch_size):
+        places = np.arange(start, min(start + batch_size, images))
         yield places, np.full(len(places), mirrored)
 
 
@@ -88,9 +86,9 @@ def ahead(
 ) -> Generator[tuple[Chosen, Tensor, np.ndarray], None, None]:
     """(chosen, inputs, kept) of every batch, in order; the next ones are read meanwhile, by ``readers`` threads.
 
-    A picture that was left out is told once, with its path.
+    An image that was left out is told once, with its path.
     """
-    told = set(getattr(source, "bad", ()))
+    reported = set(getattr(source, "bad", ()))
 
     def load(chosen: Chosen) -> tuple[Chosen, Tensor, np.ndarray]:
         return chosen, *source.load(chosen)
@@ -98,7 +96,7 @@ def ahead(
     with closing(prefetch(load, batches, threads=readers, ahead=2 * readers)) as loaded:
         for batch in loaded:
             for index, reason in list(getattr(source, "bad", {}).items()):
-                if index not in told:
-                    told.add(index)
+                if index not in reported:
+                    reported.add(index)
                     warnings.warn(f"left out: {reason}", NormfaceWarning, stacklevel=2)
             yield batch

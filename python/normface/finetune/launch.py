@@ -24,10 +24,10 @@ import torch
 from caffeport.cli.command import BAD_INPUT, FAILED, INTERRUPTED
 
 from ..ending import CHILDREN, end_now
-from ..errors import CaffeportWarning, TrainingError
+from ..errors import CaffeportWarning, LostRankError, TrainingError
 from ..interrupts import STOPS
 from .checkpoint import CHECKPOINT
-from .collectives import LostRank, connected
+from .collectives import connected
 from .config import Config
 from .fabric import make_fabric
 
@@ -38,14 +38,14 @@ GRACE = 5.0
 PATIENCE = 30.0
 """Seconds for a rank to end after the last common step."""
 _HERE = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
-"""What a launch changes in this process's environment."""
+"""The variables that a launch changes in this process's environment."""
 
 
 @contextlib.contextmanager
 def launched(config: Config, *, resume: bool, overwrite: bool) -> Iterator[Any]:
     """A Fabric whose ranks are all there. Where they are started from outside (torchrun, SLURM) only this one is.
 
-    Raises LostRank where a rank ends before its time, and TrainingError with the words of a rank that failed.
+    Raises LostRankError where a rank ends before its time, and TrainingError with the words of a rank that failed.
     """
     fabric = make_fabric(config)
     environment = getattr(fabric.strategy, "cluster_environment", None)
@@ -125,13 +125,13 @@ class _Team:
             self._one_failed.set()
             if not self._left.wait(GRACE):
                 problem = self._problem()
-                code = BAD_INPUT if not isinstance(problem, LostRank) else FAILED
+                code = BAD_INPUT if not isinstance(problem, LostRankError) else FAILED
                 end_now(str(problem) or "interrupted", INTERRUPTED if isinstance(problem, KeyboardInterrupt) else code)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         self._left.set()
         problem: BaseException | None = None
-        if isinstance(error, LostRank) and self._ranks:
+        if isinstance(error, LostRankError) and self._ranks:
             self._one_failed.wait(GRACE)
             time.sleep(0.2)  # who failed first is not who is noticed first
             problem = self._problem(error)
@@ -151,23 +151,25 @@ class _Team:
         if problem is not None:
             raise problem from None
 
-    def _problem(self, error: LostRank | None = None) -> BaseException:
+    def _problem(self, error: LostRankError | None = None) -> BaseException:
         """Why the run cannot go on: the words of a rank that failed, else how one ended, else ``error``."""
         failed = sorted(self._failed.items())
         for number, (_, said) in failed:
             if said:
-                told = json.loads(said)
-                if told["expected"]:
-                    return TrainingError(told["problem"])
-                problem = RuntimeError(f"rank {number}: {told['problem']}")
-                problem.__cause__ = RuntimeError(told["traceback"])
+                report = json.loads(said)
+                if report["expected"]:
+                    return TrainingError(report["problem"])
+                problem = RuntimeError(f"rank {number}: {report['problem']}")
+                problem.__cause__ = RuntimeError(report["traceback"])
                 return problem
         for number, (code, _) in failed:
             if code == INTERRUPTED:
                 return KeyboardInterrupt()
             if code != BROKEN:
-                return LostRank(f"rank {number} (process {self._ranks[number].pid}) {ended(code)}; {self._way_out()}")
-        return LostRank(f"{error or 'a rank of another machine is gone'}; {self._way_out()}")
+                return LostRankError(
+                    f"rank {number} (process {self._ranks[number].pid}) {ended(code)}; {self._way_out()}"
+                )
+        return LostRankError(f"{error or 'a rank of another machine is gone'}; {self._way_out()}")
 
     def _way_out(self) -> str:
         return way_out(self._config)
@@ -191,14 +193,14 @@ def _started(local_rank: int) -> subprocess.Popen[str]:
 
 
 def way_out(config: Config) -> str:
-    """What to do about a run that was broken off."""
+    """Return what to do about a run that was broken off."""
     if (Path(config.out) / CHECKPOINT).is_file():
         return f"--resume --out {config.out} goes on from the last checkpoint"
     return "there is no checkpoint yet, so start it again with --overwrite"
 
 
 def ended(code: int) -> str:
-    """How a process ended, in words."""
+    """Return in words how a process ended."""
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"

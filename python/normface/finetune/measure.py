@@ -1,6 +1,6 @@
-"""The figures of one model: its verification of held-out people, and its loss on pictures that it trains on.
+"""The figures of one model: its verification of held-out people, and its loss on images that it trains on.
 
-The loss is on the same pictures each time and of the model as it is. The mean over the steps between two lines of
+The loss is on the same images each time and of the model as it is. The mean over the steps between two lines of
 metrics.csv is of no one model: each step's is of the model before it, on a batch of its own.
 """
 
@@ -12,16 +12,16 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
+from ..errors import NotFiniteError
 from .feeding import ahead
 from .run import Run
-from .validation import NotFinite
 
-PICTURES = 512
+IMAGES = 512
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Of the model after ``step`` steps; None for what was not measured. The names are metrics.csv's columns."""
+    """The figures of the model after ``step`` steps; None if not measured. The names are metrics.csv's columns."""
 
     step: int
     training_loss: float | None = None
@@ -45,7 +45,7 @@ def measured(run: Run, step: int, device: torch.device) -> Measured | str:
     try:
         if run.validation is not None:
             score = asdict(run.validation.run(run.trunk, device))
-    except NotFinite as error:
+    except NotFiniteError as error:
         return str(error)
     loss = _training_loss(run, device)
     if loss is not None and not math.isfinite(loss):
@@ -55,16 +55,16 @@ def measured(run: Run, step: int, device: torch.device) -> Measured | str:
     return Measured(step, loss, **score)
 
 
-def sample(pictures: int, seed: int) -> np.ndarray:
-    """Places of PICTURES of them, or all, by a seed."""
-    if pictures <= PICTURES:
-        return np.arange(pictures)
-    return np.sort(np.random.default_rng([seed, 5]).permutation(pictures)[:PICTURES])
+def sample(images: int, seed: int) -> np.ndarray:
+    """Places of IMAGES of them, or all, by a seed."""
+    if images <= IMAGES:
+        return np.arange(images)
+    return np.sort(np.random.default_rng([seed, 5]).permutation(images)[:IMAGES])
 
 
 @torch.no_grad()
 def _training_loss(run: Run, device: torch.device) -> float | None:
-    """The mean in evaluation mode, in float32, without mirroring; None where no picture could be read."""
+    """The mean in evaluation mode, in float32, without mirroring; None where no image could be read."""
     places = sample(len(run.labels), run.config.seed)
     plain = np.zeros(len(places), bool)
     size = run.config.batch_size

@@ -1,60 +1,31 @@
-"""Parts of a net as nets of their own: cut at a blob, begun at a blob, continued by new layers.
-
-The text is cut, not the module, so that a part converts, checks and saves as any net does.
-"""
+"""Parts of a net as nets of their own: cut at a blob, begun at a blob, continued by new layers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
+from caffeport import Message, Net, NetError
 from caffeport.formats.caffemodel import Blob, Caffemodel, StoredLayer
-from caffeport.formats.prototxt import Message
 from caffeport.graph.build import build
-from caffeport.graph.net import Layer, Net, Value
-from caffeport.graph.walk import needed_layers, wanted_values
-from caffeport.operators.base import Role
+from caffeport.graph.walk import needed_layers, read_inputs, wanted_values
 
 from ..errors import TrainingError
 
-_STAGE_FIELDS = ("include", "exclude")
-
 
 def part(net: Net, output: str, start: str | None = None) -> Net:
-    """What ``output`` needs of the net, with the same numbers: from the inputs, or from the blob ``start`` on.
+    """Return what ``output`` needs of the net, with the same numbers: from the inputs, or from the blob ``start`` on.
 
-    Rules of phases and stages are left out, and data layers become Input layers, so that the text is a deploy net.
+    Data layers become inputs of one image: their batch belongs to their training, where a deploy net's first axis may
+    be what a Reshape relies on.
     Raises TrainingError where the path from ``start`` also reads something that is made before it, or nothing at all.
     """
-    (goal,) = wanted_values(net, [output])
-    needed = needed_layers(net, [goal])
-    inputs = [
-        value for layer in needed if layer.op.role is Role.DATA for value in layer.outputs if _is_read(value, needed)
-    ]
-    if start is not None:
-        (begin,) = wanted_values(net, [start])
-        before = set(needed_layers(net, [begin]))
-        if goal.layer in before or begin.layer not in needed:
-            raise TrainingError(f'blob "{start}" is not on the way to "{output}"; choose one before it')
-        needed = [layer for layer in needed if layer not in before]
-        others = {v.name for layer in needed for v in layer.inputs if v.layer in before and v is not begin}
-        if others:
-            raise TrainingError(
-                f'blob "{start}" is no place to part the net: "{output}" also reads {", ".join(sorted(others))}, '
-                "which is made before it"
-            )
-        inputs = [begin]
-    text = Message(source=net.message.source)
-    text.add("name", net.name, quoted=True)
-    for value in inputs:
-        text.add("layer", _input_layer(value))
-    for layer in needed:
-        if layer.op.role is not Role.DATA and layer.text is not None:
-            kept = Message(list(layer.text.fields), layer.text.source, layer.text.line, layer.text.column)
-            kept.remove(*_STAGE_FIELDS)
-            text.add("layer", kept)
-    return _built(net, text)
+    inputs = read_inputs(net, wanted_values(net, [output])) if start is None else wanted_values(net, [start])
+    shapes = {value.name: (1, *value.shape[1:]) for value in inputs if value.layer.type != "Input"}
+    try:
+        return net.cut([output], None if start is None else [start], input_shapes=shapes)
+    except NetError as error:
+        raise TrainingError(f'a net can not be parted at "{start or output}": {error}') from error
 
 
 def check_apart(net: Net, blob: str) -> None:
@@ -130,33 +101,15 @@ def _rates(lr_mult: int, decay_mult: int) -> Message:
     return text
 
 
-def _is_read(value: Value, needed: Sequence[Layer]) -> bool:
-    return any(layer in needed for layer in value.consumers)
-
-
-def _input_layer(value: Value) -> Message:
-    text, shape, parameters = Message(), Message(), Message()
-    text.add("name", value.name, quoted=True)
-    text.add("type", "Input", quoted=True)
-    text.add("top", value.name, quoted=True)
-    # A data layer's batch belongs to its training; a deploy net's first axis may be what a Reshape relies on.
-    deploy = value.layer.type == "Input"
-    for axis, dim in enumerate(value.shape):
-        shape.add("dim", 1 if axis == 0 and not deploy else dim)
-    parameters.add("shape", shape)
-    text.add("input_param", parameters)
-    return text
-
-
 def _built(net: Net, text: Message) -> Net:
     """A net from text most of whose layers are ``net``'s; those take ``net``'s numbers, by name."""
     held = {layer.name: layer for layer in net.layers if layer.params}
     shapes = [
         StoredLayer(layer.name, layer.type, [Blob(spec.shape) for spec in layer.specs]) for layer in held.values()
     ]
-    made = build(text, Caffemodel("", net.name, shapes), replace(net.options, input_shapes={}))
-    for layer in made.layers:
+    whole = build(text, Caffemodel("", net.name, shapes), replace(net.options, input_shapes={}))
+    for layer in whole.layers:
         if layer.params and layer.name in held:
             for param, source in zip(layer.params, held[layer.name].params, strict=True):
-                param.read_from(partial(getattr, source, "data"))
-    return made
+                param.carry(source)
+    return whole

@@ -13,10 +13,10 @@ import traceback
 from caffeport.cli.command import BAD_INPUT, DONE, FAILED, INTERRUPTED
 
 from ..ending import end_now
-from ..errors import CaffeportError
+from ..errors import CaffeportError, LostRankError
 from ..interrupts import STOPS, Interrupts
 from .config import Config
-from .launch import BROKEN, GRACE, LostRank, way_out
+from .launch import BROKEN, GRACE, way_out
 
 
 def main() -> int:
@@ -35,7 +35,7 @@ def main() -> int:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
             finetune(config, resume=order["resume"], overwrite=order["overwrite"], should_stop=should_stop)
         return DONE
-    except LostRank:
+    except LostRankError:
         time.sleep(GRACE)  # if it is the leading rank that is gone, the thread tells so and ends this process
         return BROKEN
     except KeyboardInterrupt:

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import NormfaceWarning
+from ..errors import NormfaceWarning, NotFiniteError
 from . import config_file, curves, export
 from .backbone import Trunk
 from .checkpoint import CHECKPOINT, Checkpoints, Position
 from .collectives import Ranks
 from .config import Config
 from .fabric import progress_of
-from .feeding import PictureSource, ahead
+from .feeding import ImageSource, ahead
 from .launch import launched
 from .measure import Measured, measured
 from .output import CONFIG, METRICS, check_folder, open_folder
@@ -30,7 +30,6 @@ from .result import INTERRUPTED, Result
 from .run import Run, prepare
 from .schedule import factor
 from .schedule import optimizer as make_optimizer
-from .validation import NotFinite
 
 
 class Objective(nn.Module):
@@ -41,7 +40,7 @@ class Objective(nn.Module):
         self.trunk, self.loss, self._ranks = trunk, loss, ranks
 
     def forward(self, inputs: Tensor, labels: Tensor, kept: np.ndarray) -> Tensor:
-        """The loss of the batch, of whose pictures (B,) the ``kept`` ones could be read, n of them.
+        """The loss of the batch, of whose images (B,) the ``kept`` ones could be read, n of them.
 
         inputs: this rank's, of the n; none is (0,). labels: all (n,).
         """
@@ -63,8 +62,8 @@ def finetune(
     checkpoint and without export.
 
     Where the loss or a weight becomes NaN or infinite the run ends, the result says at which step (``diverged``), and
-    the best model so far, or the last checkpoint's, is exported. Raises Diverged where there is none yet, LostRank
-    where one of several devices' processes ended, TrainingError and DataError for all that cannot start.
+    the best model so far, or the last checkpoint's, is exported. Raises DivergedError where there is none yet,
+    LostRankError where one of several devices' processes ended, TrainingError and DataError for all that cannot start.
     """
     config.check()
     config = config.as_read()
@@ -82,7 +81,7 @@ def finetune(
 def _train(
     run: Run, folder: Path, fabric: Any, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
 ) -> tuple[Position, str, str]:
-    """Where the run stands in the end, why it stopped early, and where it diverged. Leaves the model to export."""
+    """Return where the run ends, why it stopped early, and where it diverged. Leaves the model to export."""
     config, trunk, loss = run.config, run.trunk, run.loss
     ranks, leads = Ranks(fabric), fabric.is_global_zero
     optimizer = make_optimizer(config, run.backbone, trunk, loss)
@@ -99,13 +98,13 @@ def _train(
     checkpoint_every = config.checkpoint_every or validate_every
 
     def figures() -> Measured | str:
-        """Of the model as it is; the leading rank measures, and all go by its numbers."""
+        """Measure the model as it is; the leading rank does, and all go by its numbers."""
         return ranks.from_leader(measured(run, position.step, fabric.device) if leads else None)
 
     if position.before is None:
         first = figures()
         if isinstance(first, str):
-            raise NotFinite(first)
+            raise NotFiniteError(first)
         position.before = position.last = first
         if run.validation is not None:
             records.write({"epoch": 0.0, **first.row()})
@@ -114,8 +113,8 @@ def _train(
     batches_ahead = map(run.sampler.batch, numbers)
     shares = ((places[ranks.share], mirrored[ranks.share]) for places, mirrored in batches_ahead)
     feed = ahead(run.source, shares, config.readers)
-    bad = run.picture_source.bad
-    told = set(bad)
+    bad = run.image_source.bad
+    reported = set(bad)
     objective.train()
     stopped, diverged = position.out_of_patience(config.patience), ""
     with closing(feed), closing(records), progress_of(fabric, "finetune", run.steps, position.step) as bar:
@@ -124,22 +123,22 @@ def _train(
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * (rate if group["scheduled"] else 1)
             batches = [next(feed) for _ in range(config.accumulate)]
-            masks = ranks.kept([kept for *_, kept in batches], bad, told)
-            run.picture_source.check_any_is_left()
-            pictures = sum(int(kept.sum()) for kept in masks)
+            masks = ranks.kept([kept for *_, kept in batches], bad, reported)
+            run.image_source.check_any_is_left()
+            images = sum(int(kept.sum()) for kept in masks)
             loss_of_step = 0.0
             for micro, ((_, inputs, _), kept) in enumerate(zip(batches, masks, strict=True)):
                 if not kept.any():
-                    continue  # every picture of the batch was left out
+                    continue  # every image of the batch was left out
                 places = run.sampler.batch(position.step * config.accumulate + micro)[0][kept]
                 labels = torch.from_numpy(run.labels[places]).to(fabric.device)
-                weight = int(kept.sum()) / pictures
+                weight = int(kept.sum()) / images
                 with fabric.no_backward_sync(objective, enabled=ranks.size > 1):  # summed below
                     value = objective(inputs.to(fabric.device), labels, kept)
                     if value.requires_grad:
                         fabric.backward(value * weight)
                 loss_of_step += float(value.detach()) * weight
-            if pictures:
+            if images:
                 ranks.sum_gradients(trunk, loss)
                 if config.batch_norm == "train":
                     ranks.average_statistics(trunk, sum(int(kept.sum()) for *_, kept in batches))
@@ -147,13 +146,13 @@ def _train(
             if not math.isfinite(loss_of_step):
                 diverged = stopped = f"the loss is {loss_of_step} at step {position.step + 1}"
                 break
-            if pictures:
+            if images:
                 if config.clip_norm is not None:
                     fabric.clip_gradients(objective, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
                 optimizer.step()
                 optimizer.zero_grad()
-            position.count(loss_of_step, pictures)
-            bar.advance(words=f"loss {loss_of_step:.4g}" if pictures else "no picture could be read")
+            position.count(loss_of_step, images)
+            bar.advance(words=f"loss {loss_of_step:.4g}" if images else "no image could be read")
 
             step, last = position.step, position.step == run.steps
             validates = run.validation is not None and step % validate_every == 0
@@ -190,9 +189,9 @@ def _export(run: Run, folder: Path, position: Position, result: Result) -> None:
     """Write the files of the model, with the proof that they compute the same, the figure and metrics.json."""
     config, trunk = run.config, run.trunk
     export.write(run.backbone, trunk.cpu(), run.loss, folder, config.normalize)
-    pictures = _some_pictures(run.picture_source)
-    if pictures is not None:
-        result.proofs = export.prove(run.backbone, run.frozen, trunk, folder, config.normalize, pictures)
+    images = _some_images(run.image_source)
+    if images is not None:
+        result.proofs = export.prove(run.backbone, run.frozen, trunk, folder, config.normalize, images)
     title = f"{run.backbone.whole.name or Path(config.net).stem}: {config.loss}"
     if config.figure and not curves.draw(
         position.rows, folder, title=title, far=config.val_far, best_step=result.best_step
@@ -207,8 +206,8 @@ def _scale(loss: nn.Module) -> dict[str, float]:
     return {"scale": float(torch.as_tensor(held[0]).detach())} if held else {}
 
 
-def _some_pictures(source: PictureSource, number: int = 8) -> np.ndarray | None:
-    """A few training pictures, prepared for the net; None where none of them could be read."""
+def _some_images(source: ImageSource, number: int = 8) -> np.ndarray | None:
+    """A few training images, prepared for the net; None where none of them could be read."""
     places = np.linspace(0, len(source) - 1, min(number, len(source))).astype(np.int64)
-    inputs, kept = source.load((places, np.zeros(len(places), bool)))
-    return inputs.numpy() if kept.any() else None
+    inputs, readable = source.load((places, np.zeros(len(places), bool)))
+    return inputs.numpy() if readable.any() else None

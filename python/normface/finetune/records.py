@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: metrics.csv line by line, and TensorBoard's files."""
+"""The records that a run writes as it goes: metrics.csv line by line, and TensorBoard's files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..row_log import RowLog
 CSV = "metrics.csv"
 COLUMNS = ("step", "epoch", "loss", "lr", "scale", "tar", "accuracy", "auc", "eer", "training_loss")
 """A cell is empty where nothing was measured at that step. loss: the mean over the steps since the last line;
-training_loss: of the model of this step, on the same training pictures each time."""
+training_loss: of the model of this step, on the same training images each time."""
 VALIDATION = ("tar", "accuracy", "auc", "eer")
 
 

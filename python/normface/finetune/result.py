@@ -1,4 +1,4 @@
-"""What a run came to: the figures of its models, files, proofs; metrics.json and the table on the screen."""
+"""The result of a run: the figures of its models, files, proofs; metrics.json and the table on the screen."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Result:
 
     best: the validation with the most true accepts, whose model is exported; None without validation, where the last
     one is. It was chosen on the very people whose figures it has, which flatters it; ``last`` was not chosen.
-    training_loss_pictures: on how many training pictures each model's training_loss is.
-    held_out: what is compared, pictures that could not be read left out. impostors_accepted: how many of the pairs of
+    training_loss_pictures: on how many training images each model's training_loss is.
+    held_out: what is compared, images that could not be read left out. impostors_accepted: how many of the pairs of
     different people the false accept rate ``far`` lets in.
     stopped: why the run ended before its last step, else "". diverged: the same, where a NaN was the reason.
     seconds: up to the last step, breaks not counted. leads: whether this process, of several, wrote the files. ok: it
@@ -62,8 +62,8 @@ class Result:
     @classmethod
     def of(cls, run: Run, position: Position, stopped: str, diverged: str, leads: bool) -> Result:
         validation, backbone = run.validation, run.backbone
-        sources = [source for source in (run.picture_source, run.validation_source) if source is not None]
-        shown = run.picture_source.places[sample(len(run.labels), run.config.seed)]
+        sources = [source for source in (run.image_source, run.validation_source) if source is not None]
+        shown = run.image_source.places[sample(len(run.labels), run.config.seed)]
         impostors = validation.impostor if validation else 0
         return cls(
             loss=run.config.loss,
@@ -76,7 +76,7 @@ class Result:
             left_out=[reason for source in sources for reason in source.bad.values()],
             held_out={
                 "identities": validation.identities if validation else 0,
-                "pictures": validation.pictures if validation else 0,
+                "pictures": validation.images if validation else 0,
                 "genuine_pairs": validation.genuine if validation else 0,
                 "impostor_pairs": impostors,
                 "impostors_accepted": impostors_accepted(run.config.val_far, impostors),
@@ -85,7 +85,7 @@ class Result:
             before=position.before,
             best=position.best,
             last=position.last,
-            training_loss_pictures=sum(int(index) not in run.picture_source.bad for index in shown),
+            training_loss_pictures=sum(int(index) not in run.image_source.bad for index in shown),
             preprocessing={**asdict(backbone.preprocessing), "size": list(backbone.size)},
             embedding=backbone.embedding,
             out=run.config.out,
@@ -126,7 +126,7 @@ class Result:
             ("accuracy", "accuracy at the best threshold of each", _percent),
             ("eer", "equal error rate", _percent),
             ("auc", "area under the ROC", "{:.4f}".format),
-            ("training_loss", f"training loss on {self.training_loss_pictures} training pictures", "{:.4g}".format),
+            ("training_loss", f"training loss on {self.training_loss_pictures} training images", "{:.4g}".format),
         ):
             values = [getattr(model, key) for model in models.values()]
             if any(value is not None for value in values):

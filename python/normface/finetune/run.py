@@ -1,4 +1,4 @@
-"""From the settings to all that a run needs: pictures split into people, net, loss, sources. Nothing is written yet."""
+"""All that a run needs, from its settings: images split into people, net, loss, sources. Nothing is written yet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from . import backbone as backbones
 from .backbone import Backbone, Trunk
 from .config import Config
 from .fabric import progress_of
-from .feeding import PictureSource, Source
+from .feeding import ImageSource, Source
 from .frozen import frozen_source
 from .sampling import Sampler, fewer, hold_out
 from .validation import Validation, embed
@@ -28,20 +28,20 @@ from .validation import Validation, embed
 
 @dataclass
 class Run:
-    """What trains on what. ``labels`` (N,): of the training pictures, 0 to C-1; ``source`` feeds them."""
+    """A net and what it trains on. ``labels`` (N,): of the training images, 0 to C-1; ``source`` feeds them."""
 
     config: Config
-    pictures: Reader
+    images: Reader
     backbone: Backbone
     trunk: Trunk
     frozen: Trunk | None
     loss: nn.Module
     source: Source
     labels: np.ndarray
-    picture_source: PictureSource
+    image_source: ImageSource
     sampler: Sampler
     validation: Validation | None
-    validation_source: PictureSource | None
+    validation_source: ImageSource | None
 
     @property
     def steps(self) -> int:
@@ -65,19 +65,19 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
     """
     backbone = backbones.load(config)
     color = backbone.channels == 3
-    pictures = open_reader(config.data, root=config.root, color=color)
-    stored_labels = _labels_of(pictures)
-    training, held_out = np.arange(len(pictures)), np.empty(0, np.int64)
+    images = open_reader(config.data, root=config.root, color=color)
+    stored_labels = _labels_of(images)
+    training, held_out = np.arange(len(images)), np.empty(0, np.int64)
     if config.val is None:
         training, held_out = hold_out(stored_labels, config.val_share, config.seed)
     labels = np.unique(stored_labels[training], return_inverse=True)[1].reshape(-1)
-    _look_at(config, pictures, labels, len(held_out))
-    picture_source = PictureSource(pictures, backbone, config.on_bad_picture, training)
+    _look_at(config, images, labels, len(held_out))
+    image_source = ImageSource(images, backbone, config.on_bad_image, training)
     torch.manual_seed(config.seed)  # of the loss's class weights, and of Dropout from then on
     loss = losses.make(config.loss, int(labels.max()) + 1, backbone.width, **config.loss_options)
     trunk = backbone.trunk(config.batch_norm).to(fabric.device)
     frozen = backbone.frozen_module()
-    source, validation_source, validation = _sources(config, backbone, frozen, picture_source, held_out, fabric)
+    source, validation_source, validation = _sources(config, backbone, frozen, image_source, held_out, fabric)
     sampler = Sampler(
         labels,
         config.batch_size,
@@ -88,14 +88,14 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
     )
     run = Run(
         config=config,
-        pictures=pictures,
+        images=images,
         backbone=backbone,
         trunk=trunk,
         frozen=frozen,
         loss=loss.to(fabric.device),
         source=source,
         labels=labels,
-        picture_source=picture_source,
+        image_source=image_source,
         sampler=sampler,
         validation=validation,
         validation_source=validation_source,
@@ -105,33 +105,33 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
     return run
 
 
-def _labels_of(pictures: Reader) -> np.ndarray:
-    if pictures.labels is None:
+def _labels_of(images: Reader) -> np.ndarray:
+    if images.labels is None:
         raise DataError(
-            f"{pictures.path}: has no labels; expected a folder for each identity, or a list file with labels"
+            f"{images.path}: has no labels; expected a folder for each identity, or a list file with labels"
         )
-    return pictures.labels
+    return images.labels
 
 
-def _look_at(config: Config, pictures: Reader, labels: np.ndarray, held_out: int) -> None:
+def _look_at(config: Config, images: Reader, labels: np.ndarray, held_out: int) -> None:
     counts = np.bincount(labels)
     if len(counts) < 2:
         raise DataError(
-            f"{pictures.path}: {len(pictures)} pictures of {len(pictures.identities)} identity; "
+            f"{images.path}: {len(images)} images of {len(images.identities)} identity; "
             "training tells people apart, so it needs two at least"
         )
     single = int(np.count_nonzero(counts == 1))
     if single:
-        stored_labels = _labels_of(pictures)
-        first = pictures.identities[int(stored_labels[_first_of_single(stored_labels)])]
+        stored_labels = _labels_of(images)
+        first = images.identities[int(stored_labels[_first_of_single(stored_labels)])]
         warnings.warn(
-            f"{single} of {len(counts)} identities have one picture only, such as {first}; they train all the same",
+            f"{single} of {len(counts)} identities have one image only, such as {first}; they train all the same",
             NormfaceWarning,
             stacklevel=3,
         )
     if len(labels) < config.batch_size:
         warnings.warn(
-            f"{len(labels)} pictures to train on are fewer than a batch of {config.batch_size}: "
+            f"{len(labels)} images to train on are fewer than a batch of {config.batch_size}: "
             "some come more than once in it",
             NormfaceWarning,
             stacklevel=3,
@@ -145,8 +145,8 @@ def _look_at(config: Config, pictures: Reader, labels: np.ndarray, held_out: int
         )
     if config.val is None and config.val_share > 0 and not held_out:
         warnings.warn(
-            "too few identities with two pictures to hold any out: trained without validation; "
-            "--val names other pictures for it",
+            "too few identities with two images to hold any out: trained without validation; "
+            "--val names other images for it",
             NormfaceWarning,
             stacklevel=3,
         )
@@ -160,24 +160,24 @@ def _sources(
     config: Config,
     backbone: Backbone,
     frozen: Trunk | None,
-    picture_source: PictureSource,
+    image_source: ImageSource,
     held_out: np.ndarray,
     fabric: Any,
-) -> tuple[Source, PictureSource | None, Validation | None]:
-    """What feeds the training and the validation, through the frozen part where there is one."""
+) -> tuple[Source, ImageSource | None, Validation | None]:
+    """Return what feeds the training and the validation, through the frozen part where there is one."""
     val_source = None
     if config.val is not None:
         others = open_reader(config.val, root=config.val_root, color=backbone.channels == 3)
         other_labels = _labels_of(others)
-        _warn_of_known(others, picture_source.pictures)
-        places = fewer(other_labels, config.val_pictures, config.seed)
-        val_source = PictureSource(others, backbone, config.on_bad_picture, places)
+        _warn_of_known(others, image_source.images)
+        places = fewer(other_labels, config.val_images, config.seed)
+        val_source = ImageSource(others, backbone, config.on_bad_image, places)
     elif len(held_out):
-        own = np.unique(_labels_of(picture_source.pictures)[held_out], return_inverse=True)[1].reshape(-1)
-        places = held_out[fewer(own, config.val_pictures, config.seed)]
-        val_source = PictureSource(picture_source.pictures, backbone, config.on_bad_picture, places)
+        own = np.unique(_labels_of(image_source.images)[held_out], return_inverse=True)[1].reshape(-1)
+        places = held_out[fewer(own, config.val_images, config.seed)]
+        val_source = ImageSource(image_source.images, backbone, config.on_bad_image, places)
 
-    def through(source: PictureSource, mirror: bool) -> Source:
+    def through(source: ImageSource, mirror: bool) -> Source:
         if frozen is None:
             return source
         size, readers, cache = config.batch_size, config.readers, config.feature_cache
@@ -187,17 +187,17 @@ def _sources(
 
     validation = None
     if val_source is not None:
-        labels = np.unique(_labels_of(val_source.pictures)[val_source.places], return_inverse=True)[1].reshape(-1)
+        labels = np.unique(_labels_of(val_source.images)[val_source.places], return_inverse=True)[1].reshape(-1)
         validation = Validation(through(val_source, False), labels, config.val_far, config.batch_size, config.readers)
-    return through(picture_source, config.mirror), val_source, validation
+    return through(image_source, config.mirror), val_source, validation
 
 
 def _warn_of_known(others: Reader, training: Reader) -> None:
-    """Tell where --val holds pictures, or people by name, that are trained on."""
+    """Tell where --val holds images, or people by name, that are trained on."""
     known = _files(others) & _files(training)
     shared = set(others.identities) & set(training.identities)
     if known:
-        what, first = f"{len(known)} of {len(others)} pictures", min(known)
+        what, first = f"{len(known)} of {len(others)} images", min(known)
     elif shared and not all(name.isdigit() for name in shared):  # numbers of two lists mean nothing
         what, first = f"{len(shared)} identities", min(shared)
     else:
@@ -209,10 +209,10 @@ def _warn_of_known(others: Reader, training: Reader) -> None:
     )
 
 
-def _files(pictures: Reader) -> set[str]:
-    """Where each picture is: its file, or its name behind that of the database that holds it."""
-    folder = os.path.realpath(pictures.path)
-    return {os.path.normpath(os.path.join(folder, name)) for name in pictures.names}
+def _files(images: Reader) -> set[str]:
+    """Return where each image is: its file, or its name behind that of the database that holds it."""
+    folder = os.path.realpath(images.path)
+    return {os.path.normpath(os.path.join(folder, name)) for name in images.names}
 
 
 def _start_head(run: Run, fabric: Any) -> None:
@@ -223,11 +223,11 @@ def _start_head(run: Run, fabric: Any) -> None:
     elif config.head_init == "class-means":
         with progress_of(fabric, "mean features of the classes", len(run.labels)) as bar:
             size, readers = config.batch_size, config.readers
-            features, kept = embed(run.trunk, run.source, len(run.labels), size, readers, fabric.device, bar)
-        labels = torch.from_numpy(run.labels[kept])
+            features, readable = embed(run.trunk, run.source, len(run.labels), size, readers, fabric.device, bar)
+        labels = torch.from_numpy(run.labels[readable])
         means = _means(features, labels, run.classes)
         directions = nn.functional.normalize(_means(nn.functional.normalize(features), labels, run.classes))
-        seen = torch.bincount(labels, minlength=run.classes) > 0  # unless all its pictures were left out
+        seen = torch.bincount(labels, minlength=run.classes) > 0  # unless all its images were left out
         with torch.no_grad():
             for loss in run.loss.modules():
                 if isinstance(loss, CenterLoss):
@@ -237,7 +237,7 @@ def _start_head(run: Run, fabric: Any) -> None:
 
 
 def _means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Of each class's rows, (C, D); zeros where it has none."""
+    """Return the mean of each class's rows, (C, D); zeros where it has none."""
     counts = torch.bincount(labels, minlength=classes).clamp_min(1)
     return torch.zeros(classes, features.shape[1]).index_add_(0, labels, features) / counts[:, None]
 

@@ -1,4 +1,4 @@
-"""Which pictures each batch holds: a pure function of the seed and the batch's number.
+"""The choice of each batch's images: a pure function of the seed and the batch's number.
 
 A resumed run therefore needs no state to go on exactly where the killed one stood, and two machines agree.
 """
@@ -12,14 +12,14 @@ from functools import lru_cache
 import numpy as np
 
 Chosen = tuple[np.ndarray, np.ndarray]
-"""Places in the list of training pictures (B,), and which of them are mirrored (B,) bool."""
+"""Places in the list of training images (B,), and which of them are mirrored (B,) bool."""
 
 
 class Sampler:
-    """Endless batches. ``labels`` (N,) are the training pictures' classes, 0 to C-1.
+    """Endless batches. ``labels`` (N,) are the training images' classes, 0 to C-1.
 
-    plain: the pictures in a new order every epoch; a batch runs across the end of one, as in Caffe.
-    balanced: batch_size / per_identity identities, in a new order each round, with per_identity pictures each
+    plain: the images in a new order every epoch; a batch runs across the end of one, as in Caffe.
+    balanced: batch_size / per_identity identities, in a new order each round, with per_identity images each
         (all of them more than once where an identity has fewer).
     """
 
@@ -27,7 +27,7 @@ class Sampler:
         self, labels: np.ndarray, batch_size: int, *, seed: int, mirror: bool, balanced: bool, per_identity: int = 1
     ) -> None:
         self.batch_size, self.seed, self.mirror = batch_size, seed, mirror
-        self.pictures = len(labels)
+        self.images = len(labels)
         self.per_identity = per_identity if balanced else 0
         order = np.argsort(labels, kind="stable")
         self._members = np.split(order, np.cumsum(np.bincount(labels))[:-1]) if balanced else []
@@ -35,7 +35,7 @@ class Sampler:
 
     @property
     def batches_per_epoch(self) -> int:
-        return math.ceil(self.pictures / self.batch_size)
+        return math.ceil(self.images / self.batch_size)
 
     def batch(self, number: int) -> Chosen:
         """The ``number``-th batch, from 0."""
@@ -43,7 +43,7 @@ class Sampler:
         if self.per_identity:
             chosen = self._balanced(number, random)
         else:
-            chosen = self._next(self.pictures, self.batch_size, number)
+            chosen = self._next(self.images, self.batch_size, number)
         mirrored = random.random(self.batch_size) < 0.5 if self.mirror else np.zeros(self.batch_size, bool)
         return chosen, mirrored
 
@@ -64,10 +64,10 @@ class Sampler:
 
 
 def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(training, held out) places of pictures; ``share`` of the identities is held out, whole.
+    """(training, held out) places of images; ``share`` of the identities is held out, whole.
 
-    Only identities with two pictures or more are held out: the others make no genuine pair. At least two are, and
-    at least two stay; both lists are in the pictures' order. Nothing is held out where that cannot be.
+    Only identities with two images or more are held out: the others make no genuine pair. At least two are, and
+    at least two stay; both lists are in the images' order. Nothing is held out where that cannot be.
     """
     counts = np.bincount(labels)
     able = np.flatnonzero(counts >= 2)
@@ -81,10 +81,10 @@ def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, n
 
 
 def fewer(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """Places of at most about ``most`` pictures: whole identities, in a seeded order, until they are reached."""
+    """Places of at most about ``most`` images: whole identities, in a seeded order, until they are reached."""
     if len(labels) <= most:
         return np.arange(len(labels))
     counts = np.bincount(labels)
     order = np.random.default_rng([seed, 4]).permutation(len(counts))
-    kept = order[: max(2, int(np.searchsorted(np.cumsum(counts[order]), most, side="right")))]
-    return np.flatnonzero(np.isin(labels, kept))
+    people = order[: max(2, int(np.searchsorted(np.cumsum(counts[order]), most, side="right")))]
+    return np.flatnonzero(np.isin(labels, people))

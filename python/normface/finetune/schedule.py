@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from caffeport.graph.net import Param
+from caffeport import Param
 from torch import nn
 
 from ..losses import CenterLoss
@@ -16,7 +16,7 @@ from .config import Config
 
 
 def factor(config: Config, step: int, steps: int) -> float:
-    """What all learning rates are multiplied by in step ``step``, 0 to ``steps`` - 1.
+    """Return the factor of all learning rates in step ``step``, 0 to ``steps`` - 1.
 
     Linear warm-up, w steps: (step + 1) / w. Then, with t = (step - w) / (steps - w):
     cosine (1 + cos(pi t)) / 2; step gamma^(milestones passed); constant 1.

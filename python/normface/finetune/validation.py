@@ -1,4 +1,4 @@
-"""Verification of people that training never sees: every pair of their pictures, by the cosine of the features."""
+"""Verification of people that training never sees: every pair of their images, by the cosine of the features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import TrainingError
+from ..errors import NotFiniteError, TrainingError
 from ..evaluate.roc import verification
 from .backbone import Trunk
 from .feeding import Source, ahead, in_order
@@ -26,14 +26,14 @@ class Score:
     eer: float
 
 
-class NotFinite(TrainingError):
-    """The model computes NaN or infinity."""
+NotFinite = NotFiniteError
+"""The name that it had before."""
 
 
 class Validation:
-    """``labels`` (N,) belong to the pictures of ``source``; ``far`` is the false accept rate.
+    """``labels`` (N,) belong to the images of ``source``; ``far`` is the false accept rate.
 
-    Raises TrainingError where the pictures make no genuine pair, or none of different people.
+    Raises TrainingError where the images make no genuine pair, or none of different people.
     """
 
     def __init__(self, source: Source, labels: np.ndarray, far: float, batch_size: int, readers: int) -> None:
@@ -42,56 +42,56 @@ class Validation:
         self._count(labels)
 
     def _count(self, labels: np.ndarray) -> None:
-        """What is compared: pictures, people and pairs."""
+        """Return in words what is compared: images, people and pairs."""
         counts = np.bincount(labels)
-        self.pictures, self.identities = len(labels), int(np.count_nonzero(counts))
+        self.images, self.identities = len(labels), int(np.count_nonzero(counts))
         self.genuine = int(sum(math.comb(int(count), 2) for count in counts))
         self.impostor = math.comb(len(labels), 2) - self.genuine
         if not self.genuine or not self.impostor:
             raise TrainingError(
-                f"validation needs two pictures of one person and pictures of two people; got {self.pictures} pictures "
+                f"validation needs two images of one person and images of two people; got {self.images} images "
                 f"of {self.identities} identities (--val-share 0 trains without)"
             )
 
     def run(self, trunk: Trunk, device: torch.device) -> Score:
         """The score of the model as it is, in float32 and without mirroring. Leaves the trunk in its mode."""
-        features, kept = self.features(trunk, device)
-        self._count(self.labels[kept])  # those that could be read
-        return score(features, self.labels[kept], self.far)
+        features, readable = self.features(trunk, device)
+        self._count(self.labels[readable])  # those that could be read
+        return score(features, self.labels[readable], self.far)
 
     def features(self, trunk: Trunk, device: torch.device) -> tuple[Tensor, np.ndarray]:
         return embed(trunk, self.source, len(self.labels), self._batch_size, self._readers, device)
 
 
 def embed(
-    trunk: Trunk, source: Source, pictures: int, batch_size: int, readers: int, device: torch.device, bar: Any = None
+    trunk: Trunk, source: Source, images: int, batch_size: int, readers: int, device: torch.device, bar: Any = None
 ) -> tuple[Tensor, np.ndarray]:
-    """(features (n, D) on the CPU, which pictures they belong to (N,) bool), in eval mode, float32."""
+    """(features (n, D) on the CPU, which images they belong to (N,) bool), in eval mode, float32."""
     mode = trunk.training
     trunk.eval()
-    made: list[Tensor] = []
-    kept_all = np.zeros(pictures, bool)
+    rows: list[Tensor] = []
+    kept_all = np.zeros(images, bool)
     try:
         with torch.no_grad():
-            for chosen, inputs, kept in ahead(source, in_order(pictures, batch_size), readers):
+            for chosen, inputs, kept in ahead(source, in_order(images, batch_size), readers):
                 kept_all[chosen[0]] = kept
                 if kept.any():
-                    made.append(trunk(inputs.to(device)).float().cpu())
+                    rows.append(trunk(inputs.to(device)).float().cpu())
                 if bar is not None:
                     bar.advance(len(kept))
     finally:
         trunk.train(mode)
-    if not made:
-        raise TrainingError("not one of the pictures could be read")
-    return torch.cat(made), kept_all
+    if not rows:
+        raise TrainingError("not one of the images could be read")
+    return torch.cat(rows), kept_all
 
 
 def score(features: Tensor, labels: np.ndarray, far: float) -> Score:
-    """Of all pairs i < j: s = <x_i, x_j> / (|x_i| |x_j|), a zero vector scoring 0."""
+    """Score all pairs i < j: s = <x_i, x_j> / (|x_i| |x_j|), a zero vector scoring 0."""
     if not torch.isfinite(features).all():
-        raise NotFinite("the features of the validation pictures are no numbers (NaN or infinite)")
+        raise NotFiniteError("the features of the validation images are no numbers (NaN or infinite)")
     units = torch.nn.functional.normalize(features.float())
     first, second = np.triu_indices(len(labels), 1)
     scores = (units @ units.T).numpy()[first, second]
-    found = verification(scores, labels[first] == labels[second], fars=(far,))
-    return Score(found.tar[far], found.accuracy, found.auc, found.eer)
+    figures = verification(scores, labels[first] == labels[second], fars=(far,))
+    return Score(figures.tar[far], figures.accuracy, figures.auc, figures.eer)

@@ -13,7 +13,7 @@ from .agents import CContrastiveLoss, CTripletLoss
 from .base import FaceLoss, Loss, WeightedSum
 from .center import CenterLoss
 from .multiplied_angle import LargeMarginSoftmaxLoss, SphereFaceLoss
-from .names import LOSSES, make, parse
+from .names import LOSSES, LossOptions, make, parse
 from .softmax import L2SoftmaxLoss, NormalizedSoftmaxLoss, PositiveScaleSoftmaxLoss, SoftmaxLoss
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "L2SoftmaxLoss",
     "LargeMarginSoftmaxLoss",
     "Loss",
+    "LossOptions",
     "NormalizedSoftmaxLoss",
     "PositiveScaleSoftmaxLoss",
     "SoftmaxLoss",

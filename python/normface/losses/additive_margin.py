@@ -15,7 +15,7 @@ from .cosine_softmax import cosine_softmax_loss
 from .scale import register_scale
 
 LEAST_SQUARED_SINE = 1e-12
-"""What a smaller sin^2 counts as: a cosine that is 1, or by rounding beyond, has this sine and no infinite slope."""
+"""The least sin^2: a cosine that is 1, or by rounding beyond, has this sine, and no infinite slope."""
 
 
 class AMSoftmaxLoss(FaceLoss):

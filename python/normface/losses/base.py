@@ -1,4 +1,4 @@
-"""What every loss has: class weights (C, D), float32 arithmetic, and sums with other losses."""
+"""The base of every loss: class weights (C, D), float32 arithmetic, and sums with other losses."""
 
 from __future__ import annotations
 

@@ -131,5 +131,5 @@ def _differentiable(
     target, _ = margin(cosine.gather(1, column))
     loss = F.cross_entropy(scale * cosine.scatter(1, column, target), labels)
     inputs = [tensor for tensor, want in zip((x, weight, scale), wanted, strict=True) if want]
-    found = iter(torch.autograd.grad(loss, inputs, gradient, create_graph=True))
-    return [next(found) if want else None for want in wanted]
+    gradients = iter(torch.autograd.grad(loss, inputs, gradient, create_graph=True))
+    return [next(gradients) if want else None for want in wanted]

@@ -39,7 +39,7 @@ class LargeMarginSoftmaxLoss(FaceLoss):
         return self.annealing.counting(F.cross_entropy(self.margin_scores(x, weight, labels), labels))
 
     def margin_scores(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        """What the softmax gets, (N, C): Caffe's LargeMarginInnerProduct."""
+        """Return what the softmax gets, (N, C): Caffe's LargeMarginInnerProduct."""
         scores, column = self.scores(x, weight), labels[:, None]
         dot = scores.gather(1, column)
         length = row_lengths(x) * row_lengths(weight.index_select(0, labels))
@@ -80,7 +80,7 @@ class SphereFaceLoss(FaceLoss):
         return self.annealing.counting(F.cross_entropy(self.margin_scores(x, weight, labels), labels))
 
     def margin_scores(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        """What the softmax gets, (N, C): Caffe's MarginInnerProduct."""
+        """Return what the softmax gets, (N, C): Caffe's MarginInnerProduct."""
         rows, column = unit(weight, self.eps), labels[:, None]
         if not self.exact_gradient:
             rows = straight_through(weight, rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..errors import TrainingError, did_you_mean
 from ..loss_names import parse
@@ -13,6 +13,10 @@ from .base import FaceLoss, Loss, WeightedSum
 from .center import CenterLoss
 from .multiplied_angle import LargeMarginSoftmaxLoss, SphereFaceLoss
 from .softmax import L2SoftmaxLoss, NormalizedSoftmaxLoss, PositiveScaleSoftmaxLoss, SoftmaxLoss
+
+if TYPE_CHECKING:
+    import torch
+    from typing_extensions import Unpack
 
 LOSSES: dict[str, type[FaceLoss]] = {
     "softmax": SoftmaxLoss,
@@ -29,8 +33,49 @@ LOSSES: dict[str, type[FaceLoss]] = {
 }
 
 
-def make(name: str, num_classes: int, embedding_size: int, *, share_weight: bool = False, **options: Any) -> Loss:
-    """The loss of that name, or a sum of them: ``make("softmax+0.01*c-contrastive", 1500, 512)``.
+class LossOptions(TypedDict, total=False):
+    """Every option that some loss has; what it means there, and its default, is in the loss's docstring."""
+
+    above_margin_only: bool
+    add_center_loss: bool
+    alpha: float | str | None
+    base: float
+    beyond: str
+    bias: bool
+    center_step: str
+    device: torch.device | str | None
+    dtype: torch.dtype | None
+    eps: float
+    exact_gradient: bool
+    exp_negative_weight: bool
+    gamma: float
+    hardest_only: bool
+    initial_alpha: float
+    initial_scale: float
+    lambda_min: float
+    margin: float
+    max_negative_only: bool
+    max_positive_only: bool
+    min_scale: float
+    negative_margin: float
+    negative_weight: float
+    positive_first: bool
+    positive_margin: float
+    positive_only: bool
+    positive_outlier_thresh: float
+    positive_scale: float
+    positive_upper_bound: float
+    positive_weight: float
+    power: float
+    scale: float | str | None
+    target_loss: float | None
+    target_probability: float | None
+
+
+def make(
+    name: str, num_classes: int, embedding_size: int, *, share_weight: bool = False, **options: Unpack[LossOptions]
+) -> Loss:
+    """Return the loss of that name, or a sum of them: ``make("softmax+0.01*c-contrastive", 1500, 512)``.
 
     share_weight: the losses of a sum have one class weight, the first one's, rather than one each.
     options: the loss's own; in a sum each goes to every loss that has it. Raises TrainingError for names, options
@@ -44,14 +89,14 @@ def make(name: str, num_classes: int, embedding_size: int, *, share_weight: bool
             raise TrainingError(
                 f"the loss {name} has no option {option}{did_you_mean(option, every)}; it has {', '.join(every)}"
             )
-    made = []
+    losses = []
     for (factor, kind), known in zip(terms, taken, strict=True):
-        own = {option: value for option, value in options.items() if option in known}
+        own: dict[str, Any] = {option: value for option, value in options.items() if option in known}
         try:
-            made.append((factor, kind(num_classes, embedding_size, **own)))
+            losses.append((factor, kind(num_classes, embedding_size, **own)))
         except TypeError as error:  # text where a number belongs, say, from a configuration file
             raise TrainingError(f"the options {own} do not fit {kind.__name__}: {error}") from error
-    return made[0][1] if len(made) == 1 and made[0][0] == 1 else WeightedSum(made, share_weight=share_weight)
+    return losses[0][1] if len(losses) == 1 and losses[0][0] == 1 else WeightedSum(losses, share_weight=share_weight)
 
 
 def _options_of(kind: type[FaceLoss]) -> set[str]:

@@ -1,4 +1,4 @@
-"""From a photo to an answer: whose face it is nearest to, and whether two photos show one person."""
+"""Answers about the face on a photo: whose face it is nearest to, and whether two photos show one person."""
 
 from .gallery import Gallery, Match
 from .photo import FaceReader, PhotoFace

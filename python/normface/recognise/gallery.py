@@ -55,7 +55,7 @@ class Gallery:
         weights: the digests of the probe's model (normface.features.identity), asked for where the gallery has its own.
         """
         made = self._known.settings
-        told = [
+        words = [
             f"{name} {made[name]} there, {settings[name]} here"
             for name in COMPARED
             if name in made and name in settings and made[name] != settings[name]
@@ -65,14 +65,14 @@ class Gallery:
                 known = ModelIdentity.from_dict(made["identity"]).weights
             here = weights()
             if here and not set(known) & set(here):
-                told.append("by other weights")
-        if told:
-            differences = ", ".join(told)
+                words.append("by other weights")
+        if words:
+            differences = ", ".join(words)
             message = f"{title}: its features were made differently: {differences}; scores may mean little"
             warnings.warn(message, NormfaceWarning, stacklevel=2)
 
     def nearest(self, probes: np.ndarray, count: int = 5) -> list[list[Match]]:
-        """For each probe (N, D) its ``count`` nearest, the best first; of equal scores the one stored first.
+        """Return for each probe (N, D) its ``count`` nearest, the best first; of equal scores the one stored first.
 
         Raises DataError where the probes have another dimension than the gallery.
         """
@@ -107,11 +107,11 @@ class Gallery:
             end = min(start + block, len(self._known))
             scores = probes @ self._known.features[start:end].T
             scores *= self._inverse_norms[start:end]
-            found = _largest(scores, count)
-            best = np.concatenate([best, np.take_along_axis(scores, found, 1)], axis=1)
-            rows = np.concatenate([rows, found + start], axis=1)
-            kept = _largest(best, count)
-            best, rows = np.take_along_axis(best, kept, 1), np.take_along_axis(rows, kept, 1)
+            places = _largest(scores, count)
+            best = np.concatenate([best, np.take_along_axis(scores, places, 1)], axis=1)
+            rows = np.concatenate([rows, places + start], axis=1)
+            order = _largest(best, count)
+            best, rows = np.take_along_axis(best, order, 1), np.take_along_axis(rows, order, 1)
         return best, rows
 
 
@@ -120,11 +120,11 @@ def _largest(scores: np.ndarray, count: int) -> np.ndarray:
     if scores.shape[1] <= count:
         return np.tile(np.arange(scores.shape[1]), (len(scores), 1))
     edge = np.partition(scores, -count, axis=1)[:, -count]
-    found = np.empty((len(scores), count), np.int64)
+    places = np.empty((len(scores), count), np.int64)
     for row, (line, least) in enumerate(zip(scores, edge, strict=True)):
         above, at = np.flatnonzero(line > least), np.flatnonzero(line == least)
-        found[row] = np.sort(np.concatenate([above, at[: count - len(above)]]))
-    return found
+        places[row] = np.sort(np.concatenate([above, at[: count - len(above)]]))
+    return places
 
 
 def _inverse(norms: np.ndarray) -> np.ndarray:

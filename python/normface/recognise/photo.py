@@ -14,7 +14,7 @@ from ..alignment import SIZES, align_face, choose_faces
 from ..data import decode
 from ..errors import DataError, NormfaceError, NormfaceWarning, did_you_mean
 from ..features import Extractor
-from ..reading import MAX_PICTURE, read_file
+from ..reading import MAX_IMAGE, read_file
 
 cv2 = LazyModule("cv2")
 
@@ -36,7 +36,7 @@ class PhotoFace:
 
 
 class FaceReader:
-    """detector: anything with ``detect(picture)``, or None for photos that are aligned faces already.
+    """detector: anything with ``detect(image)``, or None for photos that are aligned faces already.
 
     which: "central" or "largest", of several faces.
     """
@@ -53,34 +53,34 @@ class FaceReader:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How the extractor makes its features."""
+        """The settings by which the extractor makes its features."""
         return self._extractor.settings
 
     def read(self, path: str | Path) -> PhotoFace:
-        """Raises DataError for a file that is no picture, and for a photo in which no face is found."""
-        picture = decode(read_file(path, MAX_PICTURE), str(path), color=True)
-        aligned, box, others = self._face(picture, str(path))
+        """Raises DataError for a file that is no image, and for a photo in which no face is found."""
+        image = decode(read_file(path, MAX_IMAGE), str(path), color=True)
+        aligned, box, others = self._face(image, str(path))
         seen = aligned if self._extractor.color else cv2.cvtColor(aligned, cv2.COLOR_BGR2GRAY)[..., None]
         try:
             feature = self._extractor.features_of([seen])[0]
         except DataError as error:
-            raise DataError(f"{path}: {str(error).removeprefix('a picture: ')}") from error
+            raise DataError(f"{path}: {str(error).removeprefix('an image: ')}") from error
         return PhotoFace(str(path), aligned, feature, box, others)
 
-    def _face(self, picture: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray | None, int]:
+    def _face(self, image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray | None, int]:
         if self._detector is None:
-            return picture, None, 0
-        faces = self._detector.detect(picture)
+            return image, None, 0
+        faces = self._detector.detect(image)
         if not len(faces.boxes):
-            if picture.shape[:2] in (*SIZES, self._extractor.size):  # an aligned face leaves a detector little to see
-                return picture, None, 0
+            if image.shape[:2] in (*SIZES, self._extractor.size):  # an aligned face leaves a detector little to see
+                return image, None, 0
             raise DataError(f"{name}: no face was found; smaller faces need a smaller --min-size")
         if len(faces.boxes) > 1:
             which = "most central" if self._which == "central" else self._which
             message = f"{name}: has {len(faces.boxes)} faces; the {which} one is taken (--faces)"
             warnings.warn(message, NormfaceWarning, stacklevel=3)
-        chosen = choose_faces(faces.boxes, picture.shape, self._which)[0]  # type: ignore[arg-type]
-        aligned = align_face(picture, faces.landmarks[chosen], self._face_size)
+        chosen = choose_faces(faces.boxes, image.shape, self._which)[0]  # type: ignore[arg-type]
+        aligned = align_face(image, faces.landmarks[chosen], self._face_size)
         return aligned, faces.boxes[chosen], len(faces.boxes) - 1
 
 

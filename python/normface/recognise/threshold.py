@@ -64,14 +64,14 @@ def threshold_for(
 def _known(far: float, extractor: Any | None) -> Threshold:
     if extractor is None:
         raise NormfaceError(f"no threshold is known without a model; {WAY_OUT}")
-    found = threshold_file.beside(extractor.settings["model"], extractor.settings["weights"])
-    if found is not None:
-        path, measurement = found
+    beside = threshold_file.beside(extractor.settings["model"], extractor.settings["weights"])
+    if beside is not None:
+        path, measurement = beside
         wrong = _differences(measurement, extractor)
         if not wrong:
             return _measured(far, measurement, f"measured on {measurement.measured}, {path}")
-        told = f"{path}: was measured with another model, and is not used: {'; '.join(wrong)}"
-        warnings.warn(told, NormfaceWarning, stacklevel=3)
+        problem = f"{path}: was measured with another model, and is not used: {'; '.join(wrong)}"
+        warnings.warn(problem, NormfaceWarning, stacklevel=3)
     nearest: list[str] = []
     for measurement in threshold_file.built_in():
         wrong = _differences(measurement, extractor)
@@ -85,7 +85,7 @@ def _known(far: float, extractor: Any | None) -> Threshold:
 
 def _differences(measurement: Measurement, extractor: Any) -> list[str]:
     if extractor.identity is None:
-        return ["what this model does to its pictures, or its weights, cannot be told"]
+        return ["what this model does to its images, or its weights, cannot be told"]
     return measurement.model.differences(extractor.identity)
 
 

@@ -1,6 +1,6 @@
 """Threshold files: the cosines that were measured for false accept rates, and the one model that they hold for.
 
-TOML, as ``normface evaluate ... --threshold-out`` writes it: what was measured on which pictures, the model's identity
+TOML, as ``normface evaluate ... --threshold-out`` writes it: what was measured on which images, the model's identity
 (normface.features.identity), and ``[thresholds]``, false accept rate = cosine. Beside a model it is found by its name:
 ``face.toml`` for ``face.onnx``, or for the ``face.caffemodel`` or ``face.prototxt`` of a Caffe net.
 """
@@ -40,8 +40,8 @@ class Measurement:
 def built_in() -> list[Measurement]:
     """Those of published models, which ship with normface."""
     folder = files(__package__).joinpath("measured")
-    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(SUFFIX)), key=lambda entry: entry.name)
-    return [parse(entry.read_text(encoding="utf-8"), entry.name) for entry in found]
+    entries = sorted((entry for entry in folder.iterdir() if entry.name.endswith(SUFFIX)), key=lambda entry: entry.name)
+    return [parse(entry.read_text(encoding="utf-8"), entry.name) for entry in entries]
 
 
 def beside(model: str | Path, weights: str | Path | None) -> tuple[Path, Measurement] | None:

@@ -1,4 +1,4 @@
-"""Whether two photos show one person."""
+"""The verdict on whether two photos show one person."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Verdict:
 
 
 def compare(a: PhotoFace, b: PhotoFace, threshold: Threshold) -> Verdict:
-    """By the cosine of the two features, 0 where one of them is zero.
+    """Judge by the cosine of the two features, 0 where one of them is zero.
 
     Raises NormfaceError for faces of another size than those that the threshold was measured on.
     """
@@ -71,7 +71,7 @@ def checked_drawing(path: str | Path) -> Path:
     """The path, or NormfaceError where ``draw`` cannot write there; asked before the work is done."""
     path = Path(path)
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise NormfaceError(f"{path}: a picture is written as .png or .jpg; choose one of these endings")
+        raise NormfaceError(f"{path}: an image is written as .png or .jpg; choose one of these endings")
     if not os.path.isdir(path.parent):
         raise NormfaceError(f"{path}: the folder {path.parent} does not exist")
     return path
@@ -95,6 +95,6 @@ def draw(path: str | Path, verdict: Verdict) -> None:
     cv2.putText(caption, words, (8, 29), cv2.FONT_HERSHEY_SIMPLEX, 0.55, colour, 1, cv2.LINE_AA)
     done, coded = cv2.imencode(path.suffix, np.concatenate([row, caption]))
     if not done:
-        raise NormfaceError(f"{path}: OpenCV cannot write such a picture")
+        raise NormfaceError(f"{path}: OpenCV cannot write such an image")
     with replacing(path) as stream:
         stream.write(coded.tobytes())

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from caffeport.errors import NetError, did_you_mean
-from caffeport.graph.net import Net
+from caffeport import Net, NetError
+from caffeport.errors import did_you_mean
 from torch import Tensor
 
 from ..errors import TrainingError
@@ -18,14 +18,14 @@ Batch = Mapping[str, Any]
 
 
 class Batches:
-    """For one net on one device; channels_last: images in that layout, which a CPU takes faster."""
+    """The batches of one net on one device; channels_last: images in that layout, which a CPU takes faster."""
 
     def __init__(self, net: Net, device: torch.device, channels_last: bool) -> None:
         self._net, self._device, self._channels_last = net, device, channels_last
         self._fitting = {tuple(value.shape for value in net.input_values)}
 
     def tensors(self, batch: Batch) -> list[Tensor]:
-        """In the order of ``net.inputs``, float32 as everything in Caffe.
+        """Return the arrays in the order of ``net.inputs``, float32 as everything in Caffe.
 
         Raises TrainingError for names, values and shapes that do not fit; the batch size is free where the net
         leaves it so.

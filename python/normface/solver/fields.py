@@ -33,7 +33,7 @@ class SolverMode(enum.Enum):
 
 @dataclass
 class NetStateChange:
-    """What train_state and test_state put over the net's own state; ``phase`` None leaves it."""
+    """The change that train_state and test_state make to the net's own state; ``phase`` None leaves it."""
 
     phase: Phase | None = None
     level: int = 0

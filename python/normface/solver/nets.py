@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from caffeport.errors import CaffeportWarning, shape_text
-from caffeport.formats import caffemodel, prototxt
-from caffeport.formats.prototxt import Message
+from caffeport import CaffeportWarning, Message, Net, Operator, read_prototxt
+from caffeport.errors import shape_text
+from caffeport.formats import caffemodel
 from caffeport.formats.upgrade import upgrade
 from caffeport.graph.build import build
 from caffeport.graph.module_names import state_names
-from caffeport.graph.net import Net
 from caffeport.graph.options import Options
 from caffeport.graph.weights import attach
-from caffeport.operators.base import Operator, Phase
+from caffeport.operators.base import Phase
 from caffeport.to_torch.module import CaffeModule
 from torch import Tensor, nn
 
@@ -29,7 +28,7 @@ from .parameters import SolverText
 
 @dataclass(frozen=True)
 class Reading:
-    """How nets are read: ``sources`` takes shapes from what the data layers read, the rest is caffeport.load's."""
+    """The way to read nets: ``sources`` takes shapes from what the data layers read, the rest is caffeport.load's."""
 
     sources: bool = False
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -71,22 +70,22 @@ class Places:
 def train_text(text: SolverText, net: str | Path | None, places: Places) -> Message:
     """The text of the net to train: ``net`` if given, else what the solver names or holds."""
     if net is not None:
-        return upgrade(prototxt.load(net))
+        return upgrade(read_prototxt(net))
     if text.train_net_param is not None:
         return upgrade(text.train_net_param)
     if text.net_param is not None:
         return upgrade(text.net_param)
     named = text.fields.train_net or text.fields.net
-    return upgrade(prototxt.load(places.find(named, "the net")))
+    return upgrade(read_prototxt(places.find(named, "the net")))
 
 
 def test_texts(text: SolverText, net: str | Path | None, places: Places) -> list[Message]:
     """The text of every test net, one a test_iter, in Caffe's order: test_net_param, test_net, then the general net."""
-    found = [upgrade(message) for message in text.test_net_param]
-    found += [upgrade(prototxt.load(places.find(name, "a test net"))) for name in text.fields.test_net]
+    texts = [upgrade(message) for message in text.test_net_param]
+    texts += [upgrade(read_prototxt(places.find(name, "a test net"))) for name in text.fields.test_net]
     # Caffe reads the general net once for each test_iter that is left.
-    found += [train_text(text, net, places) for _ in range(len(text.fields.test_iter) - len(found))]
-    return found
+    texts += [train_text(text, net, places) for _ in range(len(text.fields.test_iter) - len(texts))]
+    return texts
 
 
 def build_net(
@@ -98,9 +97,15 @@ def build_net(
     if how.sources:
         from ..data.caffe import input_shapes
 
-        custom = how.custom_layers
-        found = input_shapes(message, chosen.name, stages=state.stage, level=state.level, custom_layers=custom)
-        shapes = {**found, **shapes}
+        sizes = input_shapes(
+            message,
+            chosen.name,
+            stages=state.stage,
+            level=state.level,
+            custom_layers=how.custom_layers,
+            allow_unknown_fields=how.allow_unknown_fields,
+        )
+        shapes = {**sizes, **shapes}
     options = Options(
         phase=chosen,
         stages=tuple(state.stage),
@@ -111,6 +116,7 @@ def build_net(
         allow_missing_weights=True,
         layer_options={"bn": how.bn, "exact_gradients": how.exact_gradients},
         seed=seed,
+        reads_data=how.sources,
     )
     net = build(message, stored, options)
     if stored is not None:

@@ -6,10 +6,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caffeport import PrototxtError
+from caffeport import Message, PrototxtError, read_prototxt
 from caffeport.errors import did_you_mean
-from caffeport.formats import prototxt
-from caffeport.formats.prototxt import Message
 from caffeport.formats.schema import decode, field_types
 
 from ..errors import TrainingError
@@ -41,7 +39,7 @@ def read(path: str | Path, *, own_net: bool = False) -> SolverText:
     mean something is taken, also where only later versions check it (a negative gamma of sigmoid, which they
     refuse, is what lets the rate fall).
     """
-    message = prototxt.load(path)
+    message = read_prototxt(path)
     inline: dict[str, list[Message]] = {name: [] for name in _INLINE_NETS}
     known = field_types(SolverParameter)
     for entry in message.fields:
@@ -74,8 +72,8 @@ def _check_nets(text: SolverText, message: Message, own_net: bool) -> None:
     fields = text.fields
     given = [name for name in _NETS if message.has(name)]
     if len(given) != 1 and not own_net:
-        found = " and ".join(given) or "none"
-        raise TrainingError(f"{text.path}: expected one of {', '.join(_NETS)}, got {found}")
+        names = " and ".join(given) or "none"
+        raise TrainingError(f"{text.path}: expected one of {', '.join(_NETS)}, got {names}")
     named = len(fields.test_net) + len(text.test_net_param)
     generic = own_net or bool(fields.net) or text.net_param is not None
     if len(fields.test_iter) < named or (not generic and len(fields.test_iter) != named):
@@ -105,7 +103,7 @@ def _settle_type(text: SolverText) -> None:
 
 
 def _settle_prefix(text: SolverText) -> None:
-    """As Caffe: without a prefix the solver's own name; of a folder, that name within it."""
+    """Set the prefix as Caffe does: without one the solver's own name; for a folder, that name within it."""
     fields = text.fields
     if not fields.snapshot_prefix:
         fields.snapshot_prefix = str(text.path.with_suffix(""))
@@ -116,9 +114,9 @@ def _settle_prefix(text: SolverText) -> None:
 def _check_numbers(text: SolverText, message: Message) -> None:
     fields = text.fields
 
-    def expect(holds: bool, what: str, found: object) -> None:
+    def expect(holds: bool, what: str, value: object) -> None:
         if not holds:
-            raise TrainingError(f"{text.path}: expected {what}, got {found}")
+            raise TrainingError(f"{text.path}: expected {what}, got {value}")
 
     policy = fields.lr_policy
     if policy not in POLICIES:
@@ -138,8 +136,8 @@ def _check_numbers(text: SolverText, message: Message) -> None:
     if fields.type == "RMSProp":
         expect(0 <= fields.rms_decay < 1, "rms_decay in [0, 1)", fields.rms_decay)
     if fields.weight_decay:
-        found = fields.regularization_type
-        expect(found in ("L1", "L2"), 'regularization_type "L1" or "L2"', f'"{found}"')
+        regularization = fields.regularization_type
+        expect(regularization in ("L1", "L2"), 'regularization_type "L1" or "L2"', f'"{regularization}"')
     for name in ("iter_size", "average_loss"):
         expect(getattr(fields, name) >= 1, f"{name} of 1 or more", getattr(fields, name))
     # Caffe displays and writes after every iteration for -1, which whoever gives it hardly means.

@@ -20,7 +20,7 @@ POLICIES = {
 
 
 def current_step(p: SolverParameter, iteration: int, step: int) -> int:
-    """How many times the rate has dropped: Caffe's current_step, ``step`` being that of the iteration before.
+    """Return how many times the rate has dropped: Caffe's current_step, ``step`` being that of the iteration before.
 
     With multistep it grows by at most one an iteration, whatever the stepvalues are.
     """

@@ -1,4 +1,4 @@
-"""Where a solver runs and in which precision; mixed is products and convolutions in bfloat16, the rest in float32."""
+"""The device and the precision of a solver; mixed is products and convolutions in bfloat16, the rest in float32."""
 
 from __future__ import annotations
 

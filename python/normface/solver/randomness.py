@@ -50,10 +50,10 @@ class Randomness:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a state of the same kind of device; one of another kind, or none, leaves things as they are."""
-        kept = state.get(self.device.type)
-        if kept is None:
+        state_bytes = state.get(self.device.type)
+        if state_bytes is None:
             return
-        found = torch.from_numpy(np.array(kept, np.uint8))
-        if found.shape != self._state.shape:
-            raise TrainingError(f"the snapshot's random numbers are {found.numel()} bytes, not {self._state.numel()}")
-        self._state = found
+        numbers = torch.from_numpy(np.array(state_bytes, np.uint8))
+        if numbers.shape != self._state.shape:
+            raise TrainingError(f"the snapshot's random numbers are {numbers.numel()} bytes, not {self._state.numel()}")
+        self._state = numbers

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from caffeport import Net
 from caffeport.formats import caffemodel
-from caffeport.graph.net import Net
 from caffeport.graph.weights import attach
-from caffeport.operators.base import Operator, Phase
+from caffeport.operators.base import Phase
+from caffeport.operators.custom import CustomLayers, custom_operators
 from caffeport.to_torch.module import CaffeModule
 from torch import Tensor
 from torch.nn import Parameter
@@ -67,7 +68,7 @@ class Solver:
         precision: str = "32",
         sources: bool = False,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
-        custom_layers: Sequence[type[Operator]] = (),
+        custom_layers: CustomLayers = (),
         exact_gradients: bool = False,
         bn: str | None = None,
         allow_unknown_fields: bool = False,
@@ -75,14 +76,13 @@ class Solver:
         self.device = settle_device(device)
         self.precision = settle_precision(precision)
         # oneDNN's convolutions and torch's pooling take images faster that way; a layer of the user's own may not.
-        self._channels_last = self.device.type == "cpu" and not custom_layers
+        operators = custom_operators(custom_layers)
+        self._channels_last = self.device.type == "cpu" and not operators
         self._text = parameters.read(solver, own_net=net is not None)
         self.parameters = self._text.fields
         self._own_net = net
         self.places = nets.Places(Path(solver).absolute().parent)
-        self._reading = nets.Reading(
-            sources, input_shapes or {}, tuple(custom_layers), exact_gradients, bn, allow_unknown_fields
-        )
+        self._reading = nets.Reading(sources, input_shapes or {}, operators, exact_gradients, bn, allow_unknown_fields)
         self.seed = max(self.parameters.random_seed, 0)
         self._stored = nets.read_weights(self._weights(weights))
         message = nets.train_text(self._text, net, self.places)
@@ -97,15 +97,15 @@ class Solver:
         self._batches = Batches(self._net, self.device, self._channels_last)
         self._test_nets: list[tuple[Net, CaffeModule, Batches]] | None = None
         self.companions: dict[str, Companion] = {}
-        """What snapshots hold besides the solver; restore() hands each its state back."""
+        """All that snapshots hold besides the solver; restore() hands each its state back."""
 
         self.iteration = 0
-        """How many times the weights have been updated."""
+        """The number of updates of the weights."""
         self._current_step = 0
         self.loss = math.nan
-        """Of the last iteration: the tops by their loss_weight, the mean over iter_size batches."""
+        """The loss of the last iteration: the tops by their loss_weight, the mean over iter_size batches."""
         self.outputs: dict[str, Tensor] = {}
-        """Of the last iteration: every top, whole."""
+        """Every top of the last iteration, whole."""
 
     def _weights(self, given: Any) -> list[Path]:
         if given is None:
@@ -227,15 +227,15 @@ class Solver:
 
     def _tests(self) -> list[tuple[Net, CaffeModule, Batches]]:
         if self._test_nets is None:
-            made = []
+            tests = []
             states = self.parameters.test_state or [NetStateChange()] * len(self.parameters.test_iter)
             texts = nets.test_texts(self._text, self._own_net, self.places)
             for message, change in zip(texts, states, strict=True):
                 net = self._build(message, Phase.TEST, change)
                 model = self._module(net)
                 nets.share(net, model, self._net, self.model)
-                made.append((net, model.eval(), Batches(net, self.device, self._channels_last)))
-            self._test_nets = made
+                tests.append((net, model.eval(), Batches(net, self.device, self._channels_last)))
+            self._test_nets = tests
         return self._test_nets
 
     @torch.no_grad()
@@ -279,8 +279,8 @@ class Solver:
             "running": self._running_state(),
             "companions": {name: companion.state() for name, companion in self.companions.items()},
         }
-        made = state.SolverState(self.iteration, str(model_path), self._current_step, extras=extras)
-        state.write(path, made, self._histories())  # last: a state is there only when its weights are
+        content = state.SolverState(self.iteration, str(model_path), self._current_step, extras=extras)
+        state.write(path, content, self._histories())  # last: a state is there only when its weights are
         return path
 
     def _histories(self) -> Iterator[np.ndarray]:
@@ -294,13 +294,13 @@ class Solver:
 
     def _running_state(self) -> dict[str, Any]:
         """{module: {attribute: number or array}} of what layers count in training and keep in no blob."""
-        found: dict[str, Any] = {}
+        running: dict[str, Any] = {}
         for name, module in self._modules_by_layer():
             for attribute in getattr(module, "running_state", ()):
                 value = getattr(module, attribute)
                 value = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
-                found.setdefault(name, {})[attribute] = value
-        return found
+                running.setdefault(name, {})[attribute] = value
+        return running
 
     def _modules_by_layer(self) -> Iterator[tuple[str, Any]]:
         """The modules with their names, which start with Caffe's name of the layer."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from caffeport.errors import CaffemodelError
+from caffeport import CaffemodelError
 from caffeport.files import replacing, write_numbers
 from caffeport.formats import caffemodel, wire
 
@@ -136,10 +136,10 @@ def _unpack(raw: bytes) -> dict[str, Any]:
             return [place(entry) for entry in value]
         return {key: place(entry) for key, entry in value.items()}
 
-    made = place(text)
-    if not isinstance(made, dict):
+    values = place(text)
+    if not isinstance(values, dict):
         raise ValueError("its extras are no table")
-    return made
+    return values
 
 
 def newest(prefix: str | Path) -> Path:
@@ -152,19 +152,19 @@ def newest(prefix: str | Path) -> Path:
         path = path.with_suffix(".solverstate")
     if os.path.isfile(path):
         return path
-    found = {}
+    paths = {}
     if os.path.isdir(path.parent) and path.name:
         for entry in path.parent.iterdir():
             start, _, end = entry.name.rpartition("_iter_")
             number = end.removesuffix(".solverstate")
             if start == path.name and end != number and number.isdecimal():
-                found[int(number)] = entry
+                paths[int(number)] = entry
     beside = path.with_name(path.name + ".solverstate") if path.name else path
     if os.path.isfile(beside):
         return beside
-    if not found:
+    if not paths:
         raise TrainingError(f"{prefix}: no such state; looked for the file and for {prefix}_iter_N.solverstate")
-    return found[max(found)]
+    return paths[max(paths)]
 
 
 def check_history(state: SolverState, shapes: list[tuple[int, ...]], copies: int, path: Path) -> None:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caffeport.graph.net import Net
+from caffeport import Net
 from caffeport.operators.base import Role
 from torch import Tensor
 
@@ -25,7 +25,7 @@ _FED_BY_HAND = ("Input", "MemoryData")
 
 @dataclass
 class Outcome:
-    """How a run ended. tests: of the last test, {output: its numbers} a test net."""
+    """The end of a run. tests: of the last test, {output: its numbers} a test net."""
 
     iteration: int
     loss: float

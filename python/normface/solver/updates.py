@@ -1,4 +1,4 @@
-"""What an iteration's gradients do to the weights, with Caffe's arithmetic: one function a solver type.
+"""The updates of the weights by an iteration's gradients, with Caffe's arithmetic: one function a solver type.
 
 Source: BVLC/caffe, solvers/*.cpp. Unlike in torch.optim, momentum carries the learning rate: the history is what
 was subtracted from the weights, so a rate that drops leaves the steps before as they were. The order is Caffe's:
@@ -32,7 +32,7 @@ class Group:
     second: list[Tensor] = field(default_factory=list)
 
     def gradients(self) -> list[Tensor]:
-        """Of the weights; zeros for a blob that the loss does not depend on, which decay and momentum still move."""
+        """Return the weights' gradients; zeros where the loss leaves one out; decay and momentum still move it."""
         for weight in self.weights:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
@@ -76,7 +76,7 @@ class Update:
             self.step(p, group, found, factor, rate * group.lr_mult, p.weight_decay * group.decay_mult, iteration)
 
     def _clip(self, gradients: list[list[Tensor]]) -> float:
-        """By what the gradients are multiplied so that their L2 norm, over all blobs, is clip_gradients at most."""
+        """Return the factor of the gradients so that their L2 norm, over all blobs, is clip_gradients at most."""
         most = self.parameters.clip_gradients
         if most < 0 or not gradients:
             return 1.0

@@ -25,15 +25,15 @@ from PIL import Image
 MIN_SIZE, FACTOR, THRESHOLDS = 20, 0.709, (0.6, 0.7, 0.7)
 
 
-def shrink(picture, rows, columns):
-    if (rows, columns) == picture.shape[:2]:
-        return picture
-    smaller = rows <= picture.shape[0] and columns <= picture.shape[1]
-    return cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+def shrink(image, rows, columns):
+    if (rows, columns) == image.shape[:2]:
+        return image
+    smaller = rows <= image.shape[0] and columns <= image.shape[1]
+    return cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
 
 
-def as_input(picture):
-    return ((picture.astype(np.float32) - 127.5) * 0.0078125).transpose(2, 0, 1)
+def as_input(image):
+    return ((image.astype(np.float32) - 127.5) * 0.0078125).transpose(2, 0, 1)
 
 
 def fix(number):
@@ -71,12 +71,12 @@ def square(box):
     return [fix(x), fix(y), fix(x + side), fix(y + side), box[4]]
 
 
-def cut(picture, box, size):
+def cut(image, box, size):
     """Pixels x1..x2, y1..y2, counted from 1; black outside."""
     x1, y1, x2, y2 = box[:4]
     part = np.zeros((y2 - y1 + 1, x2 - x1 + 1, 3), np.uint8)
-    for y in range(max(y1, 1), min(y2, picture.shape[0]) + 1):
-        row = picture[y - 1, max(x1, 1) - 1 : min(x2, picture.shape[1])]
+    for y in range(max(y1, 1), min(y2, image.shape[0]) + 1):
+        row = image[y - 1, max(x1, 1) - 1 : min(x2, image.shape[1])]
         part[y - y1, max(x1, 1) - x1 : max(x1, 1) - x1 + len(row)] = row
     return as_input(shrink(part, size, size))
 
@@ -84,12 +84,12 @@ def cut(picture, box, size):
 LAST = [0, 0, 1, 1]  # faceie's offsets count from the first corner throughout; the published ones each from its own
 
 
-def cascade(picture):
-    height, width = picture.shape[:2]
+def cascade(image):
+    height, width = image.shape[:2]
     boxes = []
     scale = 12 / MIN_SIZE
     while min(height, width) * scale >= 12:
-        level = shrink(picture, math.ceil(height * scale), math.ceil(width * scale))
+        level = shrink(image, math.ceil(height * scale), math.ceil(width * scale))
         scores, offsets = p_net(as_input(level))
         found = []
         for row, column in zip(*np.where(scores >= THRESHOLDS[0]), strict=True):
@@ -100,13 +100,13 @@ def cascade(picture):
     boxes = [square(moved(box, box[5:], 0)) for box in nms(boxes, 0.7)]
     if not boxes:
         return [], []
-    scores, offsets = r_net(np.stack([cut(picture, box, 24) for box in boxes]))
+    scores, offsets = r_net(np.stack([cut(image, box, 24) for box in boxes]))
     judged = zip(boxes, scores, offsets, strict=True)
     kept = nms([[*box[:4], s, *(o - LAST)] for box, s, o in judged if s > THRESHOLDS[1]], 0.7)
     boxes = [square(moved(box, box[5:], 1)) for box in kept]
     if not boxes:
         return [], []
-    scores, offsets, points = o_net(np.stack([cut(picture, box, 48) for box in boxes]))
+    scores, offsets, points = o_net(np.stack([cut(image, box, 48) for box in boxes]))
     faces = []
     for box, s, o, p in zip(boxes, scores, offsets, points, strict=True):
         if s > THRESHOLDS[2]:

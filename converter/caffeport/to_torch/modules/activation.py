@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -79,3 +80,17 @@ class Swish(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(self.beta * x)
+
+
+class UnscaledDropout(nn.Module):
+    """x * mask while training, x * (1 - ratio) otherwise: both have the same mean."""
+
+    def __init__(self, ratio: float) -> None:
+        super().__init__()
+        self.ratio = ratio
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.ratio, self.training) * (1 - self.ratio)
+
+    def extra_repr(self) -> str:
+        return f"ratio={self.ratio}"

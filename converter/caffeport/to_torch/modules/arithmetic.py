@@ -12,19 +12,23 @@ class Eltwise(nn.Module):
         self.operation, self.coeff = operation, coeff
 
     def forward(self, *x: Tensor) -> Tensor:
-        made = x[0] * self.coeff[0] if self.coeff and self.coeff[0] != 1 else x[0]
+        result = x[0] * self.coeff[0] if self.coeff and self.coeff[0] != 1 else x[0]
         for index, other in enumerate(x[1:], 1):
             if self.operation == "PROD":
-                made = made * other
+                result = result * other
             elif self.operation == "MAX":
                 # Between equal numbers Caffe's gradient goes to the second of the first two bottoms,
                 # then to the one found earlier.
-                made = torch.where(made > other, made, other) if index == 1 else torch.where(other > made, other, made)
+                result = (
+                    torch.where(result > other, result, other)
+                    if index == 1
+                    else torch.where(other > result, other, result)
+                )
             elif self.coeff:
-                made = torch.add(made, other, alpha=self.coeff[index])
+                result = torch.add(result, other, alpha=self.coeff[index])
             else:
-                made = made + other
-        return made
+                result = result + other
+        return result
 
     def extra_repr(self) -> str:
         return f"{self.operation}, coeff={self.coeff}" if self.coeff else self.operation

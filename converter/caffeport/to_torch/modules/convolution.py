@@ -10,14 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ...operators.convolution import Window
+    from ...operators.windows import Window
 
 _FORWARD = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 class Convolution(nn.Module):
-    """What torch's modules don't take: several bottoms, channels on another axis than 1, no spatial axis at all."""
+    """A convolution that torch has not.
+
+    It has several bottoms, channels on an axis other than 1, no spatial axis, or pads that differ on the two sides.
+    """
 
     bias: Tensor | None
 
@@ -40,11 +43,24 @@ class Convolution(nn.Module):
 
     def _batched(self, x: Tensor) -> Tensor:
         window, axes = self.window, len(self.window.kernel)
+        if not window.even:
+            return self._uneven(x)
         if self.transposed:
             return _TRANSPOSED[axes](
                 x, self.weight, self.bias, window.stride, window.pad, 0, self.groups, window.dilation
             )
         return _FORWARD[axes](x, self.weight, self.bias, window.stride, window.pad, window.dilation, self.groups)
+
+    def _uneven(self, x: Tensor) -> Tensor:
+        """Padded, or for the transpose cropped, by itself."""
+        window, axes = self.window.at(x.shape[2:]), len(self.window.kernel)
+        zeros, near, far = (0,) * axes, *window.edges(x.shape[2:])
+        sides = [pad for sides in reversed(list(zip(near, far, strict=True))) for pad in sides]
+        if self.transposed:
+            y = _TRANSPOSED[axes](x, self.weight, self.bias, window.stride, zeros, 0, self.groups, window.dilation)
+            return F.pad(y, [-side for side in sides])
+        x = F.pad(x, sides)
+        return _FORWARD[axes](x, self.weight, self.bias, window.stride, zeros, window.dilation, self.groups)
 
     def _without_space(self, x: Tensor) -> Tensor:
         convolve = F.conv_transpose1d if self.transposed else F.conv1d
@@ -52,7 +68,8 @@ class Convolution(nn.Module):
 
     def extra_repr(self) -> str:
         window = self.window
-        text = f"{tuple(self.weight.shape)}, stride={window.stride}, pad={window.pad}"
+        pad = "SAME" if window.same else window.pad if window.even else (window.pad, window.far)
+        text = f"{tuple(self.weight.shape)}, stride={window.stride}, pad={pad}"
         if set(window.dilation) - {1}:
             text += f", dilation={window.dilation}"
         text += f", group={self.groups}" if self.groups > 1 else ""

@@ -8,8 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .detection_sources import in_order
+
 if TYPE_CHECKING:
-    from ...operators.detection import PriorBoxes
+    from ...operators.detection_sources import Sources
+    from ...operators.prior_box import PriorBoxes
 
 BLOCK = 256  # rows of the overlaps computed at once
 
@@ -35,29 +38,40 @@ class PriorBox(nn.Module):
 class DetectionOutput(nn.Module):
     """``code``: (code_type, variance_encoded_in_target); ``suppression``: (confidence_threshold, top_k,
     nms_threshold, eta); a negative top_k or keep_top_k keeps all. ``labels``: the classes but the background.
+    ``arms``: (how many bottoms of RefineDet's first stage there are, objectness_score).
 
     Gradients reach the scores and boxes that are kept.
     """
 
     def __init__(
         self,
-        num_classes: int,
+        sources: Sources,
         labels: list[int],
         share_location: bool,
         code: tuple[str, bool],
         suppression: tuple[float, int, float, float],
         keep_top_k: int,
+        arms: tuple[int, float],
     ) -> None:
         super().__init__()
-        self.num_classes, self.labels, self.share_location = num_classes, labels, share_location
+        self.sources, self.arms, self.objectness = sources, *arms
+        self.num_classes, self.labels, self.share_location = sources.classes, labels, share_location
         self.code, self.suppression, self.keep_top_k = code, suppression, keep_top_k
 
-    def forward(self, loc: Tensor, conf: Tensor, prior: Tensor, *_: Tensor) -> Tensor:
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        loc, conf, prior = in_order(self.sources, bottoms)
+        arms = bottoms[3 : 3 + self.arms]
         corners, variance = prior[0].reshape(2, -1, 4)
         loc = loc.reshape(len(loc), len(corners), -1, 4).transpose(1, 2)  # (N, 1 or C, P, 4)
+        if len(arms) > 1:
+            corners = decoded(arms[1].reshape(len(loc), 1, -1, 4), corners, variance, *self.code)
         boxes = decoded(loc, corners, variance, *self.code)
         boxes = boxes.expand(-1, self.num_classes, -1, -1)
-        scores = conf.reshape(len(conf), len(corners), self.num_classes).transpose(1, 2)  # (N, C, P)
+        scores = conf.reshape(len(conf), -1, self.num_classes).transpose(1, 2)  # (N, C, P)
+        if arms:
+            nothing = (torch.arange(self.num_classes, device=conf.device) == 0).to(conf.dtype)[:, None]
+            weak = arms[0].reshape(len(conf), 1, -1, 2)[..., 1] < self.objectness
+            scores = torch.where(weak, nothing, scores)
         rows = []
         for image in range(len(scores)):
             label, place = self._chosen(boxes[image].detach().cpu(), scores[image].detach().cpu())
@@ -79,9 +93,9 @@ class DetectionOutput(nn.Module):
             candidates = (scores[number] > confidence).nonzero()[:, 0]
             order = scores[number, candidates].sort(descending=True, stable=True).indices
             candidates = candidates[order[: top_k if top_k >= 0 else None]]
-            kept = candidates[not_suppressed(boxes[number, candidates], threshold, eta)]
-            labels.append(torch.full_like(kept, number))
-            places.append(kept)
+            survivors = candidates[not_suppressed(boxes[number, candidates], threshold, eta)]
+            labels.append(torch.full_like(survivors, number))
+            places.append(survivors)
         label, place = torch.cat(labels), torch.cat(places)
         if 0 <= self.keep_top_k < len(label):
             best = scores[label, place].sort(descending=True, stable=True).indices[: self.keep_top_k]
@@ -113,17 +127,17 @@ def not_suppressed(boxes: Tensor, threshold: float, eta: float) -> Tensor:
     which each box kept multiplies by eta while it is above 0.5."""
     worst = np.zeros(len(boxes), boxes.numpy().dtype)  # each box's largest overlap with one that is kept
     limit = worst.dtype.type(threshold)
-    kept = []
+    survivors = []
     for start in range(0, len(boxes), BLOCK):
         shared = overlaps(boxes[start : start + BLOCK], boxes).numpy()
         for index, row in enumerate(shared, start):
             if worst[index] > limit:
                 continue
-            kept.append(index)
+            survivors.append(index)
             np.maximum(worst, row, out=worst)
             if eta < 1 and limit > 0.5:
                 limit *= worst.dtype.type(eta)
-    return torch.tensor(kept, dtype=torch.long)
+    return torch.tensor(survivors, dtype=torch.long)
 
 
 def overlaps(boxes: Tensor, others: Tensor) -> Tensor:

@@ -131,7 +131,7 @@ class InnerDistance(nn.Module):
         return distances.reshape(*x.shape[:-1], w.shape[0])
 
     def _distances(self, x: Tensor, w: Tensor) -> Tensor:
-        """Of every row of x (M, K) to every one of w (C, K)."""
+        """Return the score of every row of x (M, K) and every one of w (C, K)."""
         if self.kind == "L1":
             return torch.cdist(x, w, p=1.0) if self.exact_gradients else ForkL1Distance.apply(x, w)
         squares = (x * x).sum(-1, keepdim=True) + (w * w).sum(1)
@@ -139,13 +139,13 @@ class InnerDistance(nn.Module):
         return (squares - 2 * (x @ w.t())).clamp_min(0)
 
     def _paired(self, x: Tensor, w: Tensor) -> Tensor:
-        """Of every row of x (M, K) to the same one of w (M, K)."""
+        """Return the score of every row of x (M, K) and the same one of w (M, K)."""
         if self.kind == "L2":
             return (x - w).square().sum(1)
         return ((x - w).abs() if self.exact_gradients else _ForkAbsolute.apply(x, w)).sum(1)
 
     def overwrite_blobs(self) -> None:
-        """As InnerProduct's; a weight from the second bottom is no blob of this layer."""
+        """Do as InnerProduct does; a weight from the second bottom is no blob of this layer."""
         if self.eps is not None and "weight" in self._parameters:
             store_unit_rows(self.weight, self.eps)
             self.stored = True

@@ -31,7 +31,7 @@ def one_per_row(like: Tensor, columns: Tensor) -> Tensor:
 
 
 def broken(distances: Tensor) -> Tensor:
-    """Which are NaN: they have a part in the loss wherever they are, so that it is NaN and the training ends there.
+    """Return which are NaN: they have a part in the loss wherever they are, so that it is NaN and training ends there.
 
     The forks' comparisons (and Caffe's std::max(0, NaN), which is 0) pass over them, and the loss looks healthy.
     An infinite distance is no NaN: beyond every margin, as in the formula, it costs nothing.

@@ -20,7 +20,7 @@ from .margins import COSINE_EPS, added_angle, annealed, multiplied_angle, risen
 SINE_EPS = 1e-12
 """Under the root: sin = sqrt(1 - cos^2 + eps), as in the fork."""
 LEAST_SINE = 1e-3
-"""What a smaller sin(theta) counts as in the slope of cos(theta + m); there a float's cosine hardly tells theta."""
+"""The least sin(theta) in the slope of cos(theta + m); there a float's cosine hardly tells theta."""
 
 
 class MarginInnerProduct(nn.Module):
@@ -70,7 +70,7 @@ class MarginInnerProduct(nn.Module):
         return multiplied_angle(dot, length, self.m, decay, published=None if self.exact else (x, w))
 
     def overwrite_blobs(self) -> None:
-        """As InnerProduct's."""
+        """Do as InnerProduct does."""
         if self.unit:
             store_unit_rows(self.weight, UNIT_EPS)
             self.stored = True

@@ -28,7 +28,7 @@ def store_unit_rows(weight: Tensor, eps: float, transpose: bool = False) -> None
 
 
 class InnerProduct(nn.Module):
-    """With a weight that is transposed, normalised, or the second bottom's.
+    """An inner product with a weight that is transposed, normalised, or the second bottom's.
 
     ``eps`` (under the root) normalises the rows of the learned weight; None leaves them.
     """
@@ -61,7 +61,7 @@ class InnerProduct(nn.Module):
         return F.linear(x, w, self.bias if bias is None else bias.reshape(-1))
 
     def overwrite_blobs(self) -> None:
-        """What the fork's layer does to its blobs at every training pass: the weight becomes its unit rows."""
+        """Do what the fork's layer does to its blobs at every training pass: the weight becomes its unit rows."""
         if self.eps is not None:
             store_unit_rows(self.weight, self.eps, self.transpose)
             self.stored = True

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def _normalizer(normalization: str, outer: int, inner: int, valid: Tensor) -> Tensor | float:
-    """What the summed loss is divided by: LossLayer::GetNormalizer."""
+def normalizer(normalization: str | float, outer: int, inner: int, valid: Tensor) -> Tensor | float:
+    """Return what the summed loss is divided by: LossLayer::GetNormalizer, or the number that was given."""
+    if isinstance(normalization, float):
+        return normalization
     if normalization == "VALID":
         return valid.clamp_min(1)
     return float({"FULL": outer * inner, "BATCH_SIZE": outer, "NONE": 1}[normalization])
@@ -20,7 +22,7 @@ def _normalizer(normalization: str, outer: int, inner: int, valid: Tensor) -> Te
 class _ClassLoss(nn.Module):
     """Scores with classes on ``axis``, one label for every other position."""
 
-    def __init__(self, axis: int, ignore_label: int | None, normalization: str, tops: int) -> None:
+    def __init__(self, axis: int, ignore_label: int | None, normalization: str | float, tops: int) -> None:
         super().__init__()
         self.axis, self.ignore_label, self.normalization, self.tops = axis, ignore_label, normalization, tops
 
@@ -33,13 +35,17 @@ class _ClassLoss(nn.Module):
         outer = math.prod(x.shape[: self.axis])
         scores = x.reshape(outer, classes, -1)
         labels = label.reshape(outer, -1).long()
-        kept = torch.ones_like(labels, dtype=torch.bool)
+        counted = torch.ones_like(labels, dtype=torch.bool)
         if self.ignore_label is not None:
-            kept = labels != self.ignore_label
-        losses = self.per_position(scores, torch.where(kept, labels, 0), matrix)
-        total = torch.where(kept, losses, 0.0).sum()
-        loss = total / _normalizer(self.normalization, outer, scores.shape[2], kept.sum())
-        return [loss, F.softmax(x, self.axis)] if self.tops > 1 else loss
+            counted = labels != self.ignore_label
+        losses = self.per_position(scores, torch.where(counted, labels, 0), matrix)
+        total = torch.where(counted, losses, 0.0).sum()
+        loss = total / normalizer(self.normalization, outer, scores.shape[2], counted.sum())
+        if self.tops == 1:
+            return loss
+        each = torch.where(counted, losses.detach(), 0.0)
+        each = each.reshape(*label.shape, *[1] * max(0, 4 - label.dim()))
+        return [loss, F.softmax(x, self.axis), each][: self.tops]
 
     def extra_repr(self) -> str:
         return f"normalization={self.normalization}, ignore_label={self.ignore_label}"
@@ -58,7 +64,7 @@ class InfogainLoss(_ClassLoss):
     """``matrix`` (C, C) is H; None where it comes as the third bottom."""
 
     def __init__(
-        self, axis: int, ignore_label: int | None, normalization: str, tops: int, matrix: np.ndarray | None
+        self, axis: int, ignore_label: int | None, normalization: str | float, tops: int, matrix: np.ndarray | None
     ) -> None:
         super().__init__(axis, ignore_label, normalization, tops)
         self.fixed = None if matrix is None else matrix.tolist()
@@ -71,19 +77,23 @@ class InfogainLoss(_ClassLoss):
 
 
 class SigmoidCrossEntropyLoss(nn.Module):
-    def __init__(self, ignore_label: int | None, normalization: str, tops: int) -> None:
+    def __init__(self, ignore_label: int | None, normalization: str | float, tops: int) -> None:
         super().__init__()
         self.ignore_label, self.normalization, self.tops = ignore_label, normalization, tops
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor | list[Tensor]:
         target = target.reshape(x.shape)
         losses = F.binary_cross_entropy_with_logits(x, target, reduction="none")
-        kept = torch.ones_like(target, dtype=torch.bool)
+        counted = torch.ones_like(target, dtype=torch.bool)
         if self.ignore_label is not None:
-            kept = target.long() != self.ignore_label
+            counted = target.long() != self.ignore_label
         outer = x.shape[0]
-        divisor = _normalizer(self.normalization, outer, x.numel() // outer, kept.sum())
-        loss = torch.where(kept, losses, 0.0).sum() / divisor
+        divisor = normalizer(self.normalization, outer, x.numel() // outer, counted.sum())
+        loss = torch.where(counted, losses, 0.0).sum() / divisor
+        if weight is not None:
+            weight = weight.detach().reshape(x.shape)
+            total = weight.sum()
+            loss = torch.where(total > 0, (losses * weight).sum() / torch.where(total > 0, total, 1.0), 0.0)
         return [loss, torch.sigmoid(x)] if self.tops > 1 else loss
 
 
@@ -144,18 +154,18 @@ class Accuracy(nn.Module):
             scores = -scores
         # Labels are (outer, inner) in the order that the other axes of x have.
         labels = label.reshape(-1).long()
-        kept = torch.ones_like(labels, dtype=torch.bool)
+        counted = torch.ones_like(labels, dtype=torch.bool)
         if self.ignore_label is not None:
-            kept = labels != self.ignore_label
-        safe = torch.where(kept, labels, 0)[:, None]
+            counted = labels != self.ignore_label
+        safe = torch.where(counted, labels, 0)[:, None]
         others = scores.scatter(1, safe, float("-inf"))
         # A tie counts against the label, as in Caffe. So does a NaN among the scores, unlike there: Caffe finds no
         # score that is >= NaN and takes the label for the best, so that a broken net is right every time.
         better = (others >= scores.gather(1, safe)).sum(1)
-        correct = ((better < self.top_k) & kept & ~scores.isnan().any(1)).to(x.dtype)
-        accuracy = correct.sum() / kept.sum().clamp_min(1).to(x.dtype)
+        correct = ((better < self.top_k) & counted & ~scores.isnan().any(1)).to(x.dtype)
+        accuracy = correct.sum() / counted.sum().clamp_min(1).to(x.dtype)
         if self.tops == 1:
             return accuracy
-        counts = x.new_zeros(classes).index_add(0, safe[:, 0], kept.to(x.dtype))
+        counts = x.new_zeros(classes).index_add(0, safe[:, 0], counted.to(x.dtype))
         hits = x.new_zeros(classes).index_add(0, safe[:, 0], correct)
         return [accuracy, torch.where(counts > 0, hits / counts.clamp_min(1), 0.0)]

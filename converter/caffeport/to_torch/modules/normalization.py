@@ -99,7 +99,7 @@ class Scale(nn.Module):
 
     @torch.no_grad()
     def overwrite_blobs(self) -> None:
-        """What the fork's layer does at every training pass: the blob is kept within its bounds."""
+        """Do what the fork's layer does at every training pass: the blob is kept within its bounds."""
         if self.bounds is not None and "weight" in self._parameters:
             self.weight.clamp_(*self.bounds)
 
@@ -118,7 +118,7 @@ class Bias(nn.Module):
 
 
 class LRNAcrossChannels(nn.Module):
-    """For windows wider than the channels, which torch's LocalResponseNorm would pad for."""
+    """LRN for windows wider than the channels, which torch's LocalResponseNorm would pad for."""
 
     def __init__(self, size: int, alpha: float, beta: float, k: float) -> None:
         super().__init__()

@@ -10,11 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ...operators.pooling import PoolWindow
+    from ...operators.windows import PoolWindow
 
 
 def _fitted(window: PoolWindow, x: Tensor) -> PoolWindow:
-    return window.fitted((x.shape[2], x.shape[3])) if window.is_huge else window
+    """The window for this size."""
+    size = (x.shape[2], x.shape[3])
+    window = window.at(size)
+    return window.fitted(size) if window.is_huge else window
 
 
 def _padded(x: Tensor, window: PoolWindow, value: float) -> Tensor:
@@ -24,7 +27,7 @@ def _padded(x: Tensor, window: PoolWindow, value: float) -> Tensor:
 
 
 class MaxPooling(nn.Module):
-    """For windows that torch's MaxPool2d has not or would pad beyond memory for, and for the mask."""
+    """Max pooling for windows that torch's MaxPool2d has not or would pad beyond memory for, and for the mask."""
 
     def __init__(self, window: PoolWindow, with_mask: bool) -> None:
         super().__init__()
@@ -53,7 +56,7 @@ class MaxPooling(nn.Module):
 
 
 class AvePooling(nn.Module):
-    """For windows that torch's AvgPool2d has not or would pad beyond memory for."""
+    """Average pooling for windows that torch's AvgPool2d has not or would pad beyond memory for."""
 
     def __init__(self, window: PoolWindow) -> None:
         super().__init__()
@@ -62,7 +65,7 @@ class AvePooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         window = _fitted(self.window, x)
         if window.torch_agrees:
-            return F.avg_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=window.ceil)
+            return F.avg_pool2d(x, window.kernel, window.stride, window.pad, window.ceil, not window.inside)
         total = F.avg_pool2d(_padded(x, window, 0.0), window.kernel, window.stride, divisor_override=1)
         rows, columns = window.divisors((x.shape[2], x.shape[3]))
         area = torch.as_tensor(rows, dtype=x.dtype, device=x.device)[:, None] * torch.as_tensor(
@@ -104,7 +107,7 @@ class SPP(nn.Module):
         self.height, self.method = height, method
 
     def forward(self, x: Tensor) -> Tensor:
-        from ...operators.pooling import PoolWindow
+        from ...operators.windows import PoolWindow
 
         parts = []
         for level in range(self.height):

@@ -13,18 +13,20 @@ def rounded(x: Tensor) -> Tensor:
 
 
 class ROIPooling(nn.Module):
-    def __init__(self, pooled: tuple[int, int], spatial_scale: float) -> None:
+    def __init__(self, pooled: tuple[int, int], spatial_scale: float, pad_ratio: float = 0.0) -> None:
         super().__init__()
-        self.pooled, self.spatial_scale = pooled, spatial_scale
+        self.pooled, self.spatial_scale, self.pad_ratio = pooled, spatial_scale, pad_ratio
 
     def forward(self, x: Tensor, regions: Tensor) -> Tensor:
         regions = regions.detach().reshape(-1, 5)
-        corners = rounded(regions[:, 1:] * self.spatial_scale)
+        pad = (regions[:, 3:] - regions[:, 1:3] + 1) * self.pad_ratio
+        corners = torch.cat([regions[:, 1:3] - pad, regions[:, 3:] + pad], 1)
+        corners = rounded(corners * self.spatial_scale)
         size = (corners[:, 2:] - corners[:, :2] + 1).clamp_min(1)
         rows = self._edges(corners[:, 1], size[:, 1], self.pooled[0], x.shape[2])
         columns = self._edges(corners[:, 0], size[:, 0], self.pooled[1], x.shape[3])
-        made = [_pooled(x[int(n)], rows[i], columns[i]) for i, n in enumerate(regions[:, 0].tolist())]
-        return torch.stack(made) if made else x.new_zeros(0, x.shape[1], *self.pooled)
+        pooled = [_pooled(x[int(n)], rows[i], columns[i]) for i, n in enumerate(regions[:, 0].tolist())]
+        return torch.stack(pooled) if pooled else x.new_zeros(0, x.shape[1], *self.pooled)
 
     def _edges(self, start: Tensor, size: Tensor, bins: int, limit: int) -> Tensor:
         """(R, bins, 2): first row (or column) of each bin, and the one after its last."""

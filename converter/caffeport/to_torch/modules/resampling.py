@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Interp(nn.Module):
-    """To a size of its own, or to that of the second argument."""
+    """Resampling to a size of its own, or to that of the second argument."""
 
     def __init__(self, size: InterpSize) -> None:
         super().__init__()

@@ -32,6 +32,6 @@ class BatchReindex(nn.Module):
 
 class Filter(nn.Module):
     def forward(self, *x: Tensor) -> Tensor | list[Tensor]:
-        kept = x[-1].reshape(-1).nonzero()[:, 0]
-        tops = [bottom.index_select(0, kept) for bottom in x[:-1]]
+        rows = x[-1].reshape(-1).nonzero()[:, 0]
+        tops = [bottom.index_select(0, rows) for bottom in x[:-1]]
         return tops[0] if len(tops) == 1 else tops

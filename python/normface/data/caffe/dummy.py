@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
-from caffeport.graph.net import Layer
+from caffeport import Layer
 from caffeport.operators.data import DataLayer
 from caffeport.operators.fillers import FillerParameter, fill
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from caffeport.errors import NetError, shape_text
-from caffeport.graph.net import Net
+from caffeport import Net, NetError
+from caffeport.errors import shape_text
 
 from ...errors import DataError
 from ...prefetch import prefetch
@@ -22,7 +22,7 @@ MAX_THREADS = 8
 
 
 class Feed:
-    """What the data layers of ``net`` give, batch after batch, in the phase that the net was loaded for.
+    """The blobs that the data layers of ``net`` give, batch after batch, in the phase that the net was loaded for.
 
     seed: of shuffling, random crops and mirroring; None takes a new one, which the state holds.
     prefetch: how many batches are made ahead, each in a thread of its own; 0 makes them when asked for.

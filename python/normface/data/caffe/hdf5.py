@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from caffeport.errors import MissingDependencyError, shape_text
-from caffeport.graph.net import Layer
+from caffeport import Layer, MissingDependencyError
+from caffeport.errors import shape_text
 
 from ...errors import DataError
 from ...reading import opened, parsing, printable, read_file, unpacked_limit
@@ -99,8 +99,8 @@ class HDF5Data(Source):
             sets = [_data_set(file, name, path) for name in self.layer.tops]
             declared = sum(4 * data.size for data in sets)  # float32, as they are taken
             if declared > unpacked_limit(size):
-                told = f"its data sets declare {declared} bytes, far more than a file of {size} bytes holds"
-                raise DataError(f"{path}: {told}")
+                problem = f"its data sets declare {declared} bytes, far more than a file of {size} bytes holds"
+                raise DataError(f"{path}: {problem}")
             return [take(data) for data in sets]
 
     def _find(self, name: str) -> Path:

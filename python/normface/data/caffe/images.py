@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from caffeport.graph.net import Layer
+from caffeport import Layer
 from caffeport.lazy import require
 from caffeport.operators.data import DataBackend
 
 from ...errors import DataError
-from ...reading import MAX_PICTURE, read_file
+from ...reading import MAX_IMAGE, read_file
 from ..decoding import decode
 from ..readers.database import Database, refuse_leveldb
 from ..readers.list_file import read_list
@@ -37,7 +37,7 @@ class ImageSource(Source):
         raise NotImplementedError
 
     def rows(self, items: Sequence[int]) -> list[int]:
-        """Which rows the ``items`` counted from the start of training are."""
+        """Return which rows the ``items`` counted from the start of training are."""
         return [item % len(self) for item in items]
 
     def shapes(self) -> list[tuple[int, ...]]:
@@ -92,14 +92,14 @@ class ImageData(ImageSource):
 
     def planes(self, row: int) -> tuple[np.ndarray, int]:
         title = self.title(row)
-        image = decode(read_file(title, MAX_PICTURE), title, self.p.is_color)
+        image = decode(read_file(title, MAX_IMAGE), title, self.p.is_color)
         if self.p.new_height:
             size = (self.p.new_width, self.p.new_height)
             image = require("cv2").resize(image, size).reshape(*reversed(size), image.shape[2])
         return image.transpose(2, 0, 1), self._labels[row]
 
     def _find_root(self) -> str:
-        """What stands before every path: root_folder as Caffe puts it, or within the net's or list's folder."""
+        """Return what stands before every path: root_folder as Caffe puts it, or within the net's or list's folder."""
         assert self.path is not None
         given, first = self.p.root_folder, self._names[0]
         nearby = [self.place.folder, *([] if given else [self.path.parent])]

@@ -1,4 +1,4 @@
-"""What every data layer's source has in common. A source is a function of the batch's number, and holds no position."""
+"""The base of every data layer's source. A source is a function of the batch's number, and holds no position."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from caffeport.graph.net import Layer
+from caffeport import Layer
 from caffeport.operators.base import Phase
 
 from ...errors import DataError
@@ -18,14 +18,14 @@ from ...errors import DataError
 Shape = tuple[int, ...]
 
 DRAWS, ORDER, SKIP, ROWS, FILLING = range(5)
-"""What random numbers are for; each purpose has a stream of its own."""
+"""The purpose of random numbers; each has a stream of its own."""
 
 _ORDERS = 6  # kept of a source: two epochs' of files and of rows, and some room
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a layer stands: the folder of the net's text, the phase, and the seed of all that is random."""
+    """The surroundings of a layer: the folder of the net's text, the phase, and the seed of all that is random."""
 
     folder: Path
     phase: Phase
@@ -35,9 +35,9 @@ class Place:
         """``path`` as Caffe would open it, from the working directory; where there is none, from the net's folder."""
         if not path:
             raise DataError(f"{layer.title}: names no {what}")
-        for found in (Path(path), self.folder / path):
-            if os.path.exists(found):
-                return found
+        for candidate in (Path(path), self.folder / path):
+            if os.path.exists(candidate):
+                return candidate
         where = "" if Path(path).is_absolute() else f" (neither from {Path.cwd()} nor from {self.folder})"
         raise DataError(f"{layer.title}: its {what} {path} does not exist{where}")
 
@@ -54,7 +54,7 @@ class Source:
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """How many images or rows an epoch has."""
+        """The number of images or rows of an epoch."""
         raise NotImplementedError
 
     def shapes(self) -> list[Shape]:

@@ -1,8 +1,8 @@
-"""Which data layers have a source here, and what to say of those that have none."""
+"""The data layers that have a source here, and what to say of those that have none."""
 
 from __future__ import annotations
 
-from caffeport.graph.net import Layer
+from caffeport import Layer
 from caffeport.operators.base import Role
 
 from ...errors import DataError

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+from caffeport import Layer
 from caffeport.errors import shape_text
 from caffeport.formats.caffemodel import read_binaryproto
-from caffeport.graph.net import Layer
 from caffeport.operators.base import Phase
 from caffeport.operators.data import TransformationParameter
 
 from ...errors import DataError
 from .source import Place, Shape
 
+_NOT_HERE: tuple[str, ...] = (
+    "crop_h", "crop_w", "crop_height", "crop_width", "resize_param", "noise_param", "distort_param", "expand_param",
+    "emit_constraint",
+)  # fmt: skip
+"""What forks have added to the transform, and nothing here applies."""
 DRAWS = 3
 """Random numbers for an image: mirror, and the crop's row and column. Caffe takes each modulo its range."""
 
@@ -32,6 +37,9 @@ class Transform:
             raise DataError(f"{layer.title}: gives mean_file and mean_value; Caffe takes one of them")
         if self.p.force_color and self.p.force_gray:
             raise DataError(f"{layer.title}: sets force_color and force_gray; Caffe takes one of them")
+        others = [name for name in _NOT_HERE if getattr(self.p, name)]
+        if others:
+            raise DataError(f"{layer.title}: sets {others[0]}, which is not done here; BVLC's fields are")
         self.mean: np.ndarray | None = None
         if self.p.mean_file:
             path = place.find(self.p.mean_file, layer, "mean_file")
@@ -63,7 +71,7 @@ class Transform:
         if shape != out.shape:
             got, want = shape_text(shape), shape_text(out.shape)
             raise DataError(
-                f"{name}: gives {got}, and the first picture of its batch {want}; {self._layer.title} needs pictures "
+                f"{name}: gives {got}, and the first image of its batch {want}; {self._layer.title} needs images "
                 "of one size, or new_height and new_width, or crop_size"
             )
         mirror, at_row, at_column = (int(draw) for draw in draws)

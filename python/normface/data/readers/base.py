@@ -1,4 +1,4 @@
-"""What every source of images has in common: names, labels, and reading one image by its number."""
+"""The base of every source of images: names, labels, and reading one image by its number."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Reader:
         self.original_labels: np.ndarray | None = None
         self.strays: tuple[str, ...] = ()
         if not self.names:
-            raise DataError(f"{path}: holds no pictures")
+            raise DataError(f"{path}: holds no images")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -76,4 +76,4 @@ class Reader:
             )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.path)!r}: {len(self)} pictures, {len(self.identities)} identities)"
+        return f"{type(self).__name__}({str(self.path)!r}: {len(self)} images, {len(self.identities)} identities)"

@@ -71,7 +71,7 @@ class DatabaseReader(Reader):
     def raw(self, index: int) -> bytes:
         """Return the encoded bytes. Raises DataError for a Datum that holds bare pixels."""
         if not self._encoded.item(index):
-            raise DataError(f"{self.title(index)}: holds bare pixels, no encoded picture")
+            raise DataError(f"{self.title(index)}: holds bare pixels, no encoded image")
         return self._file.read(self._starts.item(index), self._sizes.item(index), self.title, index)
 
     def read(self, index: int) -> np.ndarray:
@@ -80,7 +80,7 @@ class DatabaseReader(Reader):
             return decode(self._copy(index).tobytes(), title, self.color)
         planes = self._planes(index)
         if len(planes) not in (1, 3):
-            raise DataError(f"{title}: has {len(planes)} channels; expected a picture of 1 or 3")
+            raise DataError(f"{title}: has {len(planes)} channels; expected an image of 1 or 3")
         image = np.ascontiguousarray(planes.transpose(1, 2, 0))
         channels = len(planes) if self.color is None else 3 if self.color else 1
         if channels == len(planes):
@@ -100,7 +100,7 @@ class DatabaseReader(Reader):
         if self._table.floats.item(index):
             datum = self._database.datum(index)
             if not datum.data:
-                raise DataError(f"{title}: holds float_data, which is no picture")
+                raise DataError(f"{title}: holds float_data, which is no image")
         return shaped(self._copy(index), self._table.shapes[index].tolist(), title)
 
 

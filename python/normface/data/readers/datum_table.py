@@ -1,4 +1,4 @@
-"""What many Datums hold and where, found for all of them together: a field of each at a time, by NumPy.
+"""The fields of many Datums and their places, read for all of them together: a field of each at a time, by NumPy.
 
 A database of images is opened for its labels, and a million messages one after the other take Python ten seconds. The
 few that have many more fields than the others (a number each, as float_data may have) are walked one after the other.

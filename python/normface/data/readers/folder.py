@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ...errors import DataError, NormfaceWarning
-from ...reading import MAX_PICTURE, read_file
+from ...reading import MAX_IMAGE, read_file
 from .base import Reader
 
 SUFFIXES = frozenset(
@@ -45,7 +45,7 @@ class FolderReader(TreeReader):
         return str(self.path / self.names[index])
 
     def raw(self, index: int) -> bytes:
-        return read_file(self.path / self.names[index], MAX_PICTURE)
+        return read_file(self.path / self.names[index], MAX_IMAGE)
 
 
 class FileReader(Reader):
@@ -58,7 +58,7 @@ class FileReader(Reader):
         return str(self.path)
 
     def raw(self, index: int) -> bytes:
-        return read_file(self.path, MAX_PICTURE)
+        return read_file(self.path, MAX_IMAGE)
 
 
 def split_images(names: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -94,10 +94,10 @@ def assign(names: Sequence[str], labelled: bool) -> tuple[list[str], list[str], 
 
 def tell_strays(path: Path, outside: Sequence[str], strays: Sequence[str]) -> None:
     if outside:
-        problem = f"pictures lie outside of the identities' folders and are left out (first: {outside[0]})"
+        problem = f"images lie outside of the identities' folders and are left out (first: {outside[0]})"
         warnings.warn(f"{path}: {len(outside)} {problem}", NormfaceWarning, stacklevel=7)
     if strays:
-        problem = f"files are no pictures by their names and are left out (first: {strays[0]})"
+        problem = f"files are no images by their names and are left out (first: {strays[0]})"
         warnings.warn(f"{path}: {len(strays)} {problem}", NormfaceWarning, stacklevel=7)
 
 

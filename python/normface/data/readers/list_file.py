@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
-from ...reading import MAX_PICTURE, printable, read_file
+from ...reading import MAX_IMAGE, printable, read_file
 from .base import Reader
 from .folder import SUFFIXES
 
@@ -40,7 +40,7 @@ class ListReader(Reader):
         return self._file(index)
 
     def raw(self, index: int) -> bytes:
-        return read_file(self._file(index), MAX_PICTURE)
+        return read_file(self._file(index), MAX_IMAGE)
 
     def _file(self, index: int) -> str:
         name = self.names[index]
@@ -70,7 +70,7 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray | None]:
         names.append(line)
     for (number, _), name in zip(lines, names, strict=True):
         if len(name) > MAX_PATH or max(map(len, name.split("/"))) > MAX_NAME:
-            raise DataError(f'{path}:{number}: is no picture\'s path ({len(name)} characters): "{printable(name)}"')
+            raise DataError(f'{path}:{number}: is no image\'s path ({len(name)} characters): "{printable(name)}"')
     return names, np.array(labels, np.int64) if labels else None
 
 
@@ -81,11 +81,11 @@ def list_lines(path: Path) -> list[tuple[int, str]]:
             f"{path}: is no text, and no format known here; expected a folder, a list file, an LMDB, a .rec or a .zip"
         )
     lines = os.fsdecode(read_file(path)).removeprefix("\ufeff").split("\n")
-    found = [(number, line.strip("\r\t ")) for number, line in enumerate(lines, 1)]
-    found = [(number, line) for number, line in found if line]
-    if not found:
-        raise DataError(f"{path}: is empty; expected a picture's path and its label on each line")
-    return found
+    numbered = [(number, line.strip("\r\t ")) for number, line in enumerate(lines, 1)]
+    numbered = [(number, line) for number, line in numbered if line]
+    if not numbered:
+        raise DataError(f"{path}: is empty; expected an image's path and its label on each line")
+    return numbered
 
 
 def _root(path: Path, first: str) -> str:

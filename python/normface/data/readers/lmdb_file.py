@@ -113,8 +113,8 @@ class _Tree:
         at_once = _AT_ONCE // self._page
         for begin in range(0, len(starts), at_once):
             some = starts[begin : begin + at_once]
-            found, places, lengths = self._records(some, self._counts(some))
-            keys += found
+            page_keys, places, lengths = self._records(some, self._counts(some))
+            keys += page_keys
             values.append(places)
             sizes.append(lengths)
             if len(keys) > self._entries:
@@ -151,7 +151,7 @@ class _Tree:
         return keys, values, sizes
 
     def _counts(self, starts: np.ndarray) -> np.ndarray:
-        """How many nodes each page has."""
+        """Return how many nodes each page has."""
         lower = self._words_at(starts + _LOWER_AT)
         wrong = (lower < _HEADER_SIZE) | (lower > self._page)
         if wrong.any():
@@ -172,11 +172,11 @@ class _Tree:
         crowded = np.flatnonzero(taken > self._page)
         if len(crowded):
             first = crowded[0]
-            told = f"take {taken[first]} bytes of its {self._page}"
-            self._damaged(f"the nodes of page {starts[first] // self._page} {told}")
+            problem = f"take {taken[first]} bytes of its {self._page}"
+            self._damaged(f"the nodes of page {starts[first] // self._page} {problem}")
 
     def _nodes(self, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Where each page's ``counts`` nodes start, page by page."""
+        """Return where each page's ``counts`` nodes start, page by page."""
         pages = np.repeat(starts, counts)
         number = np.arange(len(pages)) - np.repeat(np.cumsum(counts) - counts, counts)
         offsets = self._words_at(pages + _HEADER_SIZE + 2 * number)
@@ -186,7 +186,7 @@ class _Tree:
         return pages + offsets
 
     def _page_starts(self, pages: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Where pages (uint64) start; each and the ``counts - 1`` after it lie within the file."""
+        """Return where pages (uint64) start; each and the ``counts - 1`` after it lie within the file."""
         whole = len(self._data) // self._page
         outside = (pages < 2) | (pages > whole) | (np.minimum(pages, whole).astype(np.int64) + counts > whole)
         if outside.any():

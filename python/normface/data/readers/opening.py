@@ -1,4 +1,4 @@
-"""Which kind of source a path is, and opening it."""
+"""The kind of source that a path is, and opening it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def open_reader(
 
 
 def _open_file(path: Path, root: str | Path | None, color: bool, by_folder: bool) -> Reader:
-    """What its first bytes or its suffix say it is; a list file if neither says anything."""
+    """Return the kind that its first bytes or its suffix say; a list file if neither says anything."""
     start = read_file(path, start=64)
     suffix = path.suffix.lower()
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")) or suffix == ".zip":

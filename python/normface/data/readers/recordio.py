@@ -20,7 +20,7 @@ import numpy as np
 
 from ...errors import DataError
 from ...mapped_file import MappedFile
-from ...reading import MAX_PICTURE, read_file
+from ...reading import MAX_IMAGE, read_file
 from .base import Reader
 
 MAGIC = 0xCED7230A
@@ -65,7 +65,7 @@ class RecordReader(Reader):
 
 
 def _images_of(path: Path, keys: np.ndarray, starts: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which records are images (N,): all, or those that InsightFace's record 0 tells."""
+    """Return which records are images (N,): all, or those that InsightFace's record 0 tells."""
     zero = np.flatnonzero(keys == 0)
     if len(zero) and starts["flag"][zero[0]] and starts["length"][zero[0]] == _HEADER + 4 * starts["flag"][zero[0]]:
         end = labels[zero[0]]
@@ -73,7 +73,7 @@ def _images_of(path: Path, keys: np.ndarray, starts: np.ndarray, labels: np.ndar
         if end >= _EXACT:  # too large for float32, which stores it; but descriptions hold no image
             chosen = (keys > 0) & (starts["length"] > _HEADER + 4 * starts["flag"].astype(np.int64))
         if not chosen.any():
-            raise DataError(f"{path}: record 0 says that pictures are records 1 to {end - 1:.0f}, and there are none")
+            raise DataError(f"{path}: record 0 says that images are records 1 to {end - 1:.0f}, and there are none")
         return chosen
     return np.ones(len(keys), bool)
 
@@ -144,7 +144,7 @@ def _read_starts(file: MappedFile, keys: np.ndarray, offsets: np.ndarray) -> np.
         (starts["magic"] != MAGIC, "does not start with RecordIO's magic word; does the .idx belong to it?"),
         ((kinds != _WHOLE) & (kinds != _FIRST), "starts in the middle of a record; does the .idx belong to it?"),
         (ends > size, "is cut short; fetch the file again"),
-        ((kinds == _WHOLE) & (starts["length"] < needed), "is too short for a picture and its labels"),
+        ((kinds == _WHOLE) & (starts["length"] < needed), "is too short for an image and its labels"),
     ):
         if wrong.any():
             raise DataError(f"{path}: record {keys[np.argmax(wrong)]} {problem}")
@@ -161,12 +161,12 @@ def _read_record(file: MappedFile, offset: int, title: str) -> bytes:
         if bool(parts) != (kind in (_MIDDLE, _LAST)):
             raise DataError(f"{title}: its parts are out of order")
         start, position = position + 8, position + 8 + length + -length % 4
-        if position - offset > MAX_PICTURE and start + length <= file.size:  # else it is cut short
-            raise DataError(f"{title}: has more than {MAX_PICTURE} bytes, the most that is read of a picture")
+        if position - offset > MAX_IMAGE and start + length <= file.size:  # else it is cut short
+            raise DataError(f"{title}: has more than {MAX_IMAGE} bytes, the most that is read of an image")
         parts.append(file.copy(start, length, str, title).tobytes())
     payload = _MAGIC_BYTES.join(parts)
     if len(payload) < _HEADER:
-        raise DataError(f"{title}: is too short for a picture's record")
+        raise DataError(f"{title}: is too short for an image's record")
     return payload
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...errors import DataError
 from ...mapped_file import MappedFile
-from ...reading import MAX_PICTURE, opened, parsing, unpacked_limit
+from ...reading import MAX_IMAGE, opened, parsing, unpacked_limit
 from .folder import TreeReader
 
 _ENCRYPTED = 1
@@ -57,13 +57,13 @@ class ZipReader(TreeReader):
 
     def _check(self, name: str, member: _Member) -> None:
         if member.flags & _ENCRYPTED:
-            raise DataError(f"{self.path}: {name} is encrypted; pack the pictures again without a password")
+            raise DataError(f"{self.path}: {name} is encrypted; pack the images again without a password")
         if member.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             way = _OTHER_METHODS.get(member.method, f"method {member.method}")
-            raise DataError(f"{self.path}: {name} is packed by {way}; pack the pictures again, stored or deflated")
+            raise DataError(f"{self.path}: {name} is packed by {way}; pack the images again, stored or deflated")
         size = max(member.size, member.packed)
-        if size > MAX_PICTURE:
-            raise DataError(f"{self.path}: {name} declares {size} bytes; at most {MAX_PICTURE} are read")
+        if size > MAX_IMAGE:
+            raise DataError(f"{self.path}: {name} declares {size} bytes; at most {MAX_IMAGE} are read")
         if size > unpacked_limit(member.packed):
             raise DataError(f"{self.path}: {name} declares {size} bytes, far more than its {member.packed} can hold")
 

@@ -1,4 +1,4 @@
-"""Pictures whose headers declare what they do not hold, in every format that OpenCV decodes."""
+"""Images whose headers declare what they do not hold, in every format that OpenCV decodes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import cv2
 
-from support.data_writers import encoded, picture
+from support.data_writers import encoded, random_image
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -54,14 +54,14 @@ def gif(screen: tuple[int, int], frame: tuple[int, int]) -> bytes:
 def jpeg(width: int, height: int, progressive: bool = False, then: bytes = b"") -> bytes:
     """A small JPEG whose frame declares another size; ``then`` stands before its end."""
     flags = [cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)]
-    raw = cv2.imencode(".jpg", picture(0, 16, 16), flags)[1].tobytes()
+    raw = cv2.imencode(".jpg", random_image(0, 16, 16), flags)[1].tobytes()
     at = raw.index(b"\xff\xc2" if progressive else b"\xff\xc0")
     return raw[: at + 5] + struct.pack(">HH", height, width) + raw[at + 9 : -2] + then + b"\xff\xd9"
 
 
 def webp(width: int, height: int) -> bytes:
     """An animation: a large canvas, a small frame."""
-    image = encoded(picture(0, 16, 16), ".webp")[12:]
+    image = encoded(random_image(0, 16, 16), ".webp")[12:]
     sides = b"\x0f\0\0\x0f\0\0"
     frame = bytes(6) + sides + bytes(4) + image
     canvas = b"\x02\0\0\0" + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
@@ -72,7 +72,7 @@ def webp(width: int, height: int) -> bytes:
 
 W, H, SHORT, LONG, SLONG = 256, 257, 3, 4, 9
 SMALL_FRAME = b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, 16, 16, 3) + b"\1\x11\0\2\x11\1\3\x11\1"
-PICTURES: dict[str, tuple[bytes | Callable[[], bytes], str]] = {
+IMAGES: dict[str, tuple[bytes | Callable[[], bytes], str]] = {
     "tiff-slong": (tiff((W, SLONG, 1, 30000), (H, SLONG, 1, 30000)), "no SHORT or LONG, or is there twice"),
     "tiff-long8": (tiff((W, 16, 1, 30000), (H, 16, 1, 30000)), "no SHORT or LONG, or is there twice"),
     "tiff-doubled-large-first": (

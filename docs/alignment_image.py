@@ -1,4 +1,4 @@
-"""Makes docs/alignment.jpg: faces found in photos and aligned. ``python docs/alignment_picture.py [--mtcnn DIR]``
+"""Makes docs/alignment.jpg: faces found in photos and aligned. ``python docs/alignment_image.py [--mtcnn DIR]``
 
 The photos are in the public domain (NASA, the US Navy) and come with scikit-image and matplotlib.
 """
@@ -27,19 +27,19 @@ def main() -> None:
     detector = Detector(parser.parse_args().mtcnn)
     columns = []
     for path in PHOTOS:
-        picture = cv2.imread(str(path))
-        faces = detector.detect(picture)
-        columns.append(scaled(draw_faces(picture, faces.boxes, faces.landmarks)))
-        columns += [scaled(align_face(picture, points)) for points in faces.landmarks]
+        image = cv2.imread(str(path))
+        faces = detector.detect(image)
+        columns.append(scaled(draw_faces(image, faces.boxes, faces.landmarks)))
+        columns += [scaled(align_face(image, points)) for points in faces.landmarks]
     white = np.full((HEIGHT, GAP, 3), 255, np.uint8)
     row = np.hstack([part for column in columns for part in (column, white)][:-1])
     cv2.imwrite(str(Path(__file__).with_name("alignment.jpg")), row, [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
-def scaled(picture: np.ndarray) -> np.ndarray:
-    width = round(picture.shape[1] * HEIGHT / picture.shape[0])
+def scaled(image: np.ndarray) -> np.ndarray:
+    width = round(image.shape[1] * HEIGHT / image.shape[0])
     return cv2.resize(
-        picture, (width, HEIGHT), interpolation=cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_CUBIC
+        image, (width, HEIGHT), interpolation=cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
     )
 
 

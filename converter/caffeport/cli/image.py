@@ -1,4 +1,4 @@
-"""A picture as a net's input, for checking with something less abstract than random numbers."""
+"""An image as a net's input, for checking with something less abstract than random numbers."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from ..lazy import require
 from ..operators.base import Role
 
 
-def read_picture(net: Net, path: Path, mean: Any, scale: float | None, rgb: bool) -> dict[str, np.ndarray]:
-    """{input: (1, C, H, W)} from a picture, resized to the net's input; BGR, or RGB with ``rgb``.
+def read_image(net: Net, path: Path, mean: Any, scale: float | None, rgb: bool) -> dict[str, np.ndarray]:
+    """{input: (1, C, H, W)} from an image, resized to the net's input; BGR, or RGB with ``rgb``.
 
     (x - mean) * scale is applied to pixels 0 to 255. Raises CaffeportError for an unreadable file and
-    for a net with other inputs than one picture.
+    for a net with other inputs than one image.
     """
     cv2 = require("cv2")
     read = read_inputs(net, [value for value in net.values if value.layer.op.role is not Role.DATA])
     if len(read) != 1 or len(read[0].shape) != 4:
         names = ", ".join(value.name for value in read) or "none"
-        raise CaffeportError(f"a picture fits a net with one image input; this one reads {names}: give .npz")
+        raise CaffeportError(f"an image fits a net with one image input; this one reads {names}: give .npz")
     value = read[0]
     _, channels, height, width = value.shape
     if channels not in (1, 3):
-        raise CaffeportError(f'a picture has 1 or 3 channels, and "{value.name}" has {channels}: give .npz')
+        raise CaffeportError(f'an image has 1 or 3 channels, and "{value.name}" has {channels}: give .npz')
     try:
         raw = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise CaffeportError(f"{path}: {error.strerror or error}") from error
     flag = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE
-    picture = cv2.imdecode(raw, flag) if raw.size else None
-    if picture is None:
-        raise CaffeportError(f"{path}: is no picture that OpenCV can read, nor .npz or .npy")
-    picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, channels)
+    image = cv2.imdecode(raw, flag) if raw.size else None
+    if image is None:
+        raise CaffeportError(f"{path}: is no image that OpenCV can read, nor .npz or .npy")
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, channels)
     if rgb:
-        picture = picture[:, :, ::-1]
-    image = picture.astype(np.float32).transpose(2, 0, 1)
+        image = image[:, :, ::-1]
+    image = image.astype(np.float32).transpose(2, 0, 1)
     if mean is not None:
         flat = np.asarray(mean, np.float32)
         image = image - (flat.reshape(-1, 1, 1) if flat.size in (1, channels) else flat.reshape(image.shape))

@@ -1,4 +1,4 @@
-"""Folders, lists and zips of pictures: order, names, labels, and what is met in real ones."""
+"""Folders, lists and zips of images: order, names, labels, and what is met in real ones."""
 
 from __future__ import annotations
 
@@ -13,133 +13,133 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from normface.data import open_pictures
+from normface.data import open_images
 from normface.errors import DataError, NormfaceWarning
-from support.data_writers import datum, encoded, image_record, picture, write_lmdb, write_pictures, write_recordio
+from support.data_writers import datum, encoded, image_record, random_image, write_images, write_lmdb, write_recordio
 
 NAMES = ["Ann/1.png", "Ann/2.PNG", "Zoe/a b.png", "ann/0.png", "Ömer/x.png"]  # in the order of their bytes
 
 
 def test_folder_per_identity(tmp_path):
-    pixels = write_pictures(tmp_path, NAMES)
-    pictures = open_pictures(tmp_path)
-    assert len(pictures) == 5
-    assert pictures.names == NAMES
-    assert pictures.identities == ["Ann", "Zoe", "ann", "Ömer"]
-    assert pictures.labels.dtype == np.int64
-    assert pictures.labels.tolist() == [0, 0, 1, 2, 3]
+    pixels = write_images(tmp_path, NAMES)
+    images = open_images(tmp_path)
+    assert len(images) == 5
+    assert images.names == NAMES
+    assert images.identities == ["Ann", "Zoe", "ann", "Ömer"]
+    assert images.labels.dtype == np.int64
+    assert images.labels.tolist() == [0, 0, 1, 2, 3]
     for i, array in enumerate(pixels):
-        np.testing.assert_array_equal(pictures.read(i), array)
-    assert open_pictures(str(tmp_path), color=False).read(0).shape == (12, 10, 1)
+        np.testing.assert_array_equal(images.read(i), array)
+    assert open_images(str(tmp_path), color=False).read(0).shape == (12, 10, 1)
 
 
 def test_flat_folder(tmp_path):
-    pixels = write_pictures(tmp_path, ["10.png", "2.png"])
-    pictures = open_pictures(tmp_path)
-    assert (pictures.names, pictures.labels, pictures.identities) == (["10.png", "2.png"], None, [])
-    np.testing.assert_array_equal(pictures.read(1), pixels[1])
+    pixels = write_images(tmp_path, ["10.png", "2.png"])
+    images = open_images(tmp_path)
+    assert (images.names, images.labels, images.identities) == (["10.png", "2.png"], None, [])
+    np.testing.assert_array_equal(images.read(1), pixels[1])
 
 
 def test_nested_folders_belong_to_the_outermost(tmp_path):
     """A person's videos; and a folder around everything does not count."""
-    write_pictures(tmp_path, ["faces/A/video1/0.png", "faces/A/video2/0.png", "faces/B/1.png"])
-    pictures = open_pictures(tmp_path)
-    assert pictures.names == ["faces/A/video1/0.png", "faces/A/video2/0.png", "faces/B/1.png"]
-    assert pictures.identities == ["A", "B"]
-    assert pictures.labels.tolist() == [0, 0, 1]
+    write_images(tmp_path, ["faces/A/video1/0.png", "faces/A/video2/0.png", "faces/B/1.png"])
+    images = open_images(tmp_path)
+    assert images.names == ["faces/A/video1/0.png", "faces/A/video2/0.png", "faces/B/1.png"]
+    assert images.identities == ["A", "B"]
+    assert images.labels.tolist() == [0, 0, 1]
 
 
 def test_one_identity(tmp_path):
-    write_pictures(tmp_path, ["A/1.png", "A/2.png"])
-    assert open_pictures(tmp_path).identities == ["A"]
+    write_images(tmp_path, ["A/1.png", "A/2.png"])
+    assert open_images(tmp_path).identities == ["A"]
 
 
 def test_order_is_by_folder_first(tmp_path):
     """As whole strings "A-b/…" would sort before "A/…"."""
-    write_pictures(tmp_path, ["A/1.png", "A-b/1.png"])
-    assert open_pictures(tmp_path).identities == ["A", "A-b"]
+    write_images(tmp_path, ["A/1.png", "A-b/1.png"])
+    assert open_images(tmp_path).identities == ["A", "A-b"]
 
 
 def test_unlabelled_on_request(tmp_path):
-    write_pictures(tmp_path, ["A/1.png", "b.png"])
-    pictures = open_pictures(tmp_path, labelled=False)
-    assert (pictures.names, pictures.labels) == (["A/1.png", "b.png"], None)
-    assert open_pictures(tmp_path / "A", labelled=False).labels is None
+    write_images(tmp_path, ["A/1.png", "b.png"])
+    images = open_images(tmp_path, labelled=False)
+    assert (images.names, images.labels) == (["A/1.png", "b.png"], None)
+    assert open_images(tmp_path / "A", labelled=False).labels is None
     with pytest.raises(DataError, match=r"A: has no labels; expected a folder per identity, or a label on each line"):
-        open_pictures(tmp_path / "A", labelled=True)
+        open_images(tmp_path / "A", labelled=True)
 
 
 def test_strays_are_told(tmp_path):
-    write_pictures(tmp_path, ["A/1.png", "B/1.png", "loose.png", ".hidden/1.png", "A/._1.png"])
+    write_images(tmp_path, ["A/1.png", "B/1.png", "loose.png", ".hidden/1.png", "A/._1.png"])
     (tmp_path / "A" / "notes.txt").write_text("x")
     (tmp_path / "A" / "Thumbs.db").write_text("x")
     with pytest.warns(NormfaceWarning) as told:
-        pictures = open_pictures(tmp_path)
+        images = open_images(tmp_path)
     texts = [str(warning.message) for warning in told]
-    outside = "1 pictures lie outside of the identities' folders and are left out (first: loose.png)"
-    others = "1 files are no pictures by their names and are left out (first: A/notes.txt)"
+    outside = "1 images lie outside of the identities' folders and are left out (first: loose.png)"
+    others = "1 files are no images by their names and are left out (first: A/notes.txt)"
     assert texts == [f"{tmp_path}: {outside}", f"{tmp_path}: {others}"]
-    assert pictures.names == ["A/1.png", "B/1.png"]
-    assert pictures.strays == ("loose.png", "A/notes.txt")
+    assert images.names == ["A/1.png", "B/1.png"]
+    assert images.strays == ("loose.png", "A/notes.txt")
 
 
 def test_link_to_itself_ends(tmp_path):
-    write_pictures(tmp_path, ["A/1.png", "B/1.png"])
+    write_images(tmp_path, ["A/1.png", "B/1.png"])
     (tmp_path / "A" / "again").symlink_to(tmp_path, target_is_directory=True)
-    assert open_pictures(tmp_path).names == ["A/1.png", "B/1.png"]
+    assert open_images(tmp_path).names == ["A/1.png", "B/1.png"]
 
 
-def test_one_picture(tmp_path):
-    (tmp_path / "me.png").write_bytes(encoded(picture(3)))
-    pictures = open_pictures(tmp_path / "me.png")
-    assert (pictures.names, pictures.labels) == (["me.png"], None)
-    np.testing.assert_array_equal(pictures.read(0), picture(3))
+def test_one_image(tmp_path):
+    (tmp_path / "me.png").write_bytes(encoded(random_image(3)))
+    images = open_images(tmp_path / "me.png")
+    assert (images.names, images.labels) == (["me.png"], None)
+    np.testing.assert_array_equal(images.read(0), random_image(3))
 
 
-def test_list_beside_its_pictures(tmp_path):
-    pixels = write_pictures(tmp_path, ["p/one.png", "p/two words.png", "p/3.png"])
+def test_list_beside_its_images(tmp_path):
+    pixels = write_images(tmp_path, ["p/one.png", "p/two words.png", "p/3.png"])
     text = "\ufeffp/one.png 7\r\n\r\np/two words.png 0\r\np/3.png\t7"
     (tmp_path / "list.txt").write_text(text, encoding="utf-8")
     with pytest.warns(NormfaceWarning, match=r"2 labels between 0 and 7 were numbered anew, 0 to 1; original_labels"):
-        pictures = open_pictures(tmp_path / "list.txt")
-    assert pictures.names == ["p/one.png", "p/two words.png", "p/3.png"]
-    assert pictures.labels.tolist() == [1, 0, 1]
-    assert pictures.original_labels.tolist() == [0, 7]
-    assert pictures.identities == ["0", "7"]
+        images = open_images(tmp_path / "list.txt")
+    assert images.names == ["p/one.png", "p/two words.png", "p/3.png"]
+    assert images.labels.tolist() == [1, 0, 1]
+    assert images.original_labels.tolist() == [0, 7]
+    assert images.identities == ["0", "7"]
     for i, array in enumerate(pixels):
-        np.testing.assert_array_equal(pictures.read(i), array)
+        np.testing.assert_array_equal(images.read(i), array)
 
 
 def test_list_with_root(tmp_path):
-    pixels = write_pictures(tmp_path / "data", ["a.png", "b.png"])
+    pixels = write_images(tmp_path / "data", ["a.png", "b.png"])
     (tmp_path / "list").write_text("/a.png 0\nb.png 1\n")  # Caffe puts root_folder in front of both
-    pictures = open_pictures(tmp_path / "list", root=tmp_path / "data")
-    np.testing.assert_array_equal(pictures.read(0), pixels[0])
-    np.testing.assert_array_equal(pictures.read(1), pixels[1])
-    assert pictures.labels.tolist() == [0, 1]
+    images = open_images(tmp_path / "list", root=tmp_path / "data")
+    np.testing.assert_array_equal(images.read(0), pixels[0])
+    np.testing.assert_array_equal(images.read(1), pixels[1])
+    assert images.labels.tolist() == [0, 1]
 
 
 def test_list_from_the_working_directory(tmp_path, monkeypatch):
-    pixels = write_pictures(tmp_path, ["data/a.png"])
+    pixels = write_images(tmp_path, ["data/a.png"])
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "list").write_text(f"data/a.png 0\n{tmp_path}/data/a.png 0")
     monkeypatch.chdir(tmp_path)
-    pictures = open_pictures("lists/list")
-    np.testing.assert_array_equal(pictures.read(0), pixels[0])
-    np.testing.assert_array_equal(pictures.read(1), pixels[0])
+    images = open_images("lists/list")
+    np.testing.assert_array_equal(images.read(0), pixels[0])
+    np.testing.assert_array_equal(images.read(1), pixels[0])
 
 
 def test_list_without_labels(tmp_path):
-    write_pictures(tmp_path, ["photo 1.png", "b.png"])
+    write_images(tmp_path, ["photo 1.png", "b.png"])
     (tmp_path / "list").write_text("photo 1.png\nb.png\n")
-    pictures = open_pictures(tmp_path / "list")
-    assert (pictures.names, pictures.labels) == (["photo 1.png", "b.png"], None)
+    images = open_images(tmp_path / "list")
+    assert (images.names, images.labels) == (["photo 1.png", "b.png"], None)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"list: is empty; expected a picture's path and its label on each line"),
+        ("", r"list: is empty; expected an image's path and its label on each line"),
         ("\n \r\n", r"list: is empty"),
         ("a.png 0\nb.png\n", r'list:2: expected "path label" as on the lines before, got "b.png"'),
         ("a.png 0\nb.png abc\n", r'list:2: expected "path label" .*got "b.png abc"'),
@@ -153,25 +153,25 @@ def test_list_without_labels(tmp_path):
     ],
 )
 def test_bad_lists(tmp_path, text, message):
-    write_pictures(tmp_path, ["a.png", "b.png"])
+    write_images(tmp_path, ["a.png", "b.png"])
     (tmp_path / "list").write_text(text)
     with pytest.raises(DataError, match=message):
-        open_pictures(tmp_path / "list")
+        open_images(tmp_path / "list")
 
 
-def test_missing_pictures_are_named_when_read(tmp_path):
-    write_pictures(tmp_path, ["a.png"])
+def test_missing_images_are_named_when_read(tmp_path):
+    write_images(tmp_path, ["a.png"])
     (tmp_path / "list").write_text("a.png 0\ngone.png 1\nbad.png 2\n" + "a.png/x.png 3\n")
-    (tmp_path / "bad.png").write_bytes(b"not a picture")
-    pictures = open_pictures(tmp_path / "list")
-    pictures.read(0)
+    (tmp_path / "bad.png").write_bytes(b"not an image")
+    images = open_images(tmp_path / "list")
+    images.read(0)
     for i, message in ((1, r"gone.png: No such file"), (2, r"bad.png: is no JPEG"), (3, r"x.png: Not a directory")):
         with pytest.raises(DataError, match=message):
-            pictures.read(i)
+            images.read(i)
 
 
 def write_zip(path: Path, names: list[str], method: int = zipfile.ZIP_DEFLATED) -> list[np.ndarray]:
-    pixels = [picture(seed) for seed in range(len(names))]
+    pixels = [random_image(seed) for seed in range(len(names))]
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, array in zip(names, pixels, strict=True):
             archive.writestr(name, encoded(array))
@@ -186,26 +186,26 @@ def test_zip(tmp_path, method):
         archive.writestr("__MACOSX/lfw/A/._2.png", b"x")
         archive.writestr("lfw/.DS_Store", b"x")
         archive.mkdir("lfw/C") if hasattr(archive, "mkdir") else None
-    pictures = open_pictures(path)
-    assert pictures.names == ["lfw/A/10.png", "lfw/A/2.png", "lfw/B/1.png"]
-    assert pictures.identities == ["A", "B"]
+    images = open_images(path)
+    assert images.names == ["lfw/A/10.png", "lfw/A/2.png", "lfw/B/1.png"]
+    assert images.identities == ["A", "B"]
     for i, seed in enumerate((2, 1, 0)):
-        np.testing.assert_array_equal(pictures.read(i), pixels[seed])
+        np.testing.assert_array_equal(images.read(i), pixels[seed])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["faces.zip"]  # nothing is unpacked
 
 
 def test_zip_of_windows_and_without_folders(tmp_path):
     write_zip(tmp_path / "a.zip", ["A\\1.png", "B\\1.png"])
-    assert open_pictures(tmp_path / "a.zip").identities == ["A", "B"]
+    assert open_images(tmp_path / "a.zip").identities == ["A", "B"]
     write_zip(tmp_path / "b.zip", ["1.png"])
-    assert open_pictures(tmp_path / "b.zip").labels is None
+    assert open_images(tmp_path / "b.zip").labels is None
 
 
 def test_zip_bombs_and_damage(tmp_path):
     path = tmp_path / "x.zip"
     write_zip(path, ["A/1.png"], zipfile.ZIP_LZMA)
-    with pytest.raises(DataError, match=r"x.zip: A/1.png is packed by LZMA; pack the pictures again"):
-        open_pictures(path)
+    with pytest.raises(DataError, match=r"x.zip: A/1.png is packed by LZMA; pack the images again"):
+        open_images(path)
 
     write_zip(path, ["A/1.png"])
     raw = path.read_bytes()
@@ -216,47 +216,47 @@ def test_zip_bombs_and_damage(tmp_path):
 
     changed(directory + 24, struct.pack("<I", 3 << 30))
     with pytest.raises(DataError, match=r"A/1.png declares 3221225472 bytes; at most 268435456 are read"):
-        open_pictures(path)
+        open_images(path)
     changed(directory + 24, struct.pack("<I", 5))  # it declares 5 bytes and unpacks to more: only 6 are unpacked
     with pytest.raises(DataError, match=r"x.zip: A/1.png: is damaged \(its size or checksum"):
-        open_pictures(path).read(0)
+        open_images(path).read(0)
     changed(directory + 8, struct.pack("<H", 1))
-    with pytest.raises(DataError, match=r"A/1.png is encrypted; pack the pictures again without a password"):
-        open_pictures(path)
+    with pytest.raises(DataError, match=r"A/1.png is encrypted; pack the images again without a password"):
+        open_images(path)
     changed(60, b"\xff" * 8)
     with pytest.raises(DataError, match=r"x.zip: A/1.png: is damaged"):
-        open_pictures(path).read(0)
+        open_images(path).read(0)
     changed(directory + 42, struct.pack("<I", 9))
     with pytest.raises(DataError, match=r"is not where the zip's directory says"):
-        open_pictures(path).read(0)
+        open_images(path).read(0)
     path.write_bytes(raw[: len(raw) // 2])
     with pytest.raises(DataError, match=r"x.zip: is no zip file, or is damaged"):
-        open_pictures(path)
+        open_images(path)
     with zipfile.ZipFile(path, "w"):
         pass
-    with pytest.raises(DataError, match=r"x.zip: holds no pictures"):
-        open_pictures(path)
+    with pytest.raises(DataError, match=r"x.zip: holds no images"):
+        open_images(path)
 
 
 def test_what_is_no_source(tmp_path):
     with pytest.raises(DataError, match=r"nowhere: does not exist; expected a folder, a list file, an LMDB"):
-        open_pictures(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="holds no pictures"):
-        open_pictures(tmp_path)
+        open_images(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="holds no images"):
+        open_images(tmp_path)
     (tmp_path / "CURRENT").write_text("MANIFEST-000001\n")
     with pytest.raises(DataError, match=r"is a LevelDB, which is not read here; make an LMDB of it"):
-        open_pictures(tmp_path)
+        open_images(tmp_path)
     with pytest.raises(DataError, match=r"root is for the paths in a list file, and this is none"):
-        open_pictures(tmp_path, root=tmp_path)
+        open_images(tmp_path, root=tmp_path)
     (tmp_path / "list").write_text("a.png 0\n")
     with pytest.raises(DataError, match=r"elsewhere: is no folder; expected the root of the paths"):
-        open_pictures(tmp_path / "list", root=tmp_path / "elsewhere")
+        open_images(tmp_path / "list", root=tmp_path / "elsewhere")
 
 
 def every_kind(folder: Path) -> list[Path]:
-    """The same eight pictures of two people in every format."""
+    """The same eight images of two people in every format."""
     names = [f"{person}/{i}.png" for person in "AB" for i in range(4)]
-    raws = [encoded(array) for array in write_pictures(folder / "tree", names)]
+    raws = [encoded(array) for array in write_images(folder / "tree", names)]
     (folder / "list").write_text("".join(f"tree/{name} {i // 4}\n" for i, name in enumerate(names)))
     write_zip(folder / "z.zip", names)
     write_lmdb(folder / "db", [datum(raw, i // 4, encoded=True) for i, raw in enumerate(raws)])
@@ -264,22 +264,22 @@ def every_kind(folder: Path) -> list[Path]:
     return [folder / name for name in ("tree", "list", "z.zip", "db", "r.rec")]
 
 
-def _checksums(pictures) -> list[int]:
-    return [int(pictures.read(i).sum()) for i in range(len(pictures))]
+def _checksums(images) -> list[int]:
+    return [int(images.read(i).sum()) for i in range(len(images))]
 
 
 def test_every_kind_agrees_and_reads_in_threads_forks_and_pickles(tmp_path):
-    expected = [int(picture(seed).sum()) for seed in range(8)]
+    expected = [int(random_image(seed).sum()) for seed in range(8)]
     for path in every_kind(tmp_path):
-        pictures = open_pictures(path)
-        assert pictures.labels.tolist() == [0] * 4 + [1] * 4, path
-        assert _checksums(pictures) == expected, path
+        images = open_images(path)
+        assert images.labels.tolist() == [0] * 4 + [1] * 4, path
+        assert _checksums(images) == expected, path
         with ThreadPoolExecutor(8) as pool:
             order = list(np.random.default_rng(0).integers(0, 8, 200))
-            assert [int(array.sum()) for array in pool.map(pictures.read, order)] == [expected[i] for i in order], path
-        assert _checksums(pickle.loads(pickle.dumps(pictures))) == expected, path
+            assert [int(array.sum()) for array in pool.map(images.read, order)] == [expected[i] for i in order], path
+        assert _checksums(pickle.loads(pickle.dumps(images))) == expected, path
     with multiprocessing.get_context("spawn").Pool(1) as pool:  # as a DataLoader's workers on macOS and Windows
-        kinds = [open_pictures(path) for path in every_kind(tmp_path / "again")]
+        kinds = [open_images(path) for path in every_kind(tmp_path / "again")]
         assert pool.map(_checksums, kinds) == [expected] * 5
 
 
@@ -287,13 +287,13 @@ def test_every_kind_agrees_and_reads_in_threads_forks_and_pickles(tmp_path):
 def test_pipes_and_devices_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match=r"pipe: is a device or pipe"):
-        open_pictures(tmp_path / "pipe")
+        open_images(tmp_path / "pipe")
     with pytest.raises(DataError, match=r"/dev/zero: is a device or pipe"):
-        open_pictures("/dev/zero")
+        open_images("/dev/zero")
 
 
 def test_random_damage_of_a_zip_is_met(tmp_path):
-    """Whatever the bytes, opening and reading end in pictures or a DataError, not in one of zipfile's many errors."""
+    """Whatever the bytes, opening and reading end in images or a DataError, not in one of zipfile's many errors."""
     path = tmp_path / "x.zip"
     write_zip(path, ["A/1.png", "A/2.png", "B/3.png"])
     whole = path.read_bytes()
@@ -307,9 +307,9 @@ def test_random_damage_of_a_zip_is_met(tmp_path):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NormfaceWarning)
-                pictures = open_pictures(path)
-            for i in range(len(pictures)):
-                pictures.read(i)
+                images = open_images(path)
+            for i in range(len(images)):
+                images.read(i)
         except DataError:
             refused += 1
     assert refused > 200

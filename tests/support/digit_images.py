@@ -1,4 +1,4 @@
-"""scikit-learn's digits as pictures of ten "people", and the flags with which the digits model is finetuned on them."""
+"""scikit-learn's digits as images of ten "people", and the flags with which the digits model is finetuned on them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NET, WEIGHTS = EXAMPLE / "deploy.prototxt", EXAMPLE / "digits_center.caffemodel"
 
 
 def write_digits(folder: Path, digits: range, each: int, first: int = 0) -> Path:
-    """folder/3/0007.png: ``each`` pictures of every digit, from its ``first`` on; pixels 0 to 16."""
+    """folder/3/0007.png: ``each`` images of every digit, from its ``first`` on; pixels 0 to 16."""
     data = load_digits()
     for digit in digits:
         (folder / str(digit)).mkdir(parents=True, exist_ok=True)
@@ -30,8 +30,8 @@ def flags(data: Path, out: Path, *more: object) -> list[str]:
 
 
 def as_input(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """All pictures below a folder, (N, 1, 8, 8) float32 as the net takes them, and their digits (N,)."""
+    """All images below a folder, (N, 1, 8, 8) float32 as the net takes them, and their digits (N,)."""
     paths = sorted(folder.glob("*/*.png"))
-    pictures = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths]
-    x = (np.stack(pictures)[:, None].astype(np.float32) - 8) * np.float32(0.125)
+    images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths]
+    x = (np.stack(images)[:, None].astype(np.float32) - 8) * np.float32(0.125)
     return x, np.array([int(path.parent.name) for path in paths])

@@ -1,0 +1,151 @@
+"""What the subcommands of ``caffeport`` share: how a net is given and loaded, preprocessing, sizes of files."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ..errors import CaffeportError
+from .arguments import add_debug, add_layers, check_model, finite, mean_or_file
+from .parser import OneLineParser
+
+
+def common_options() -> OneLineParser:
+    """The options of every subcommand that loads a net, for ``parents=``."""
+    common = OneLineParser(add_help=False)
+    common.add_argument(
+        "--phase", choices=("test", "train"), default="test", help="which layers to keep (default test)"
+    )
+    common.add_argument(
+        "--stage", action="append", default=[], metavar="NAME", help="a stage for include/exclude rules"
+    )
+    common.add_argument(
+        "--input-shape",
+        action="append",
+        default=[],
+        metavar="BLOB=NxCxHxW",
+        help="the shape of an input; replaces the declared one",
+    )
+    add_layers(common)
+    common.add_argument(
+        "--allow-unknown-fields", action="store_true", help="ignore fields that nothing knows, and tell which"
+    )
+    common.add_argument(
+        "--allow-missing-weights",
+        action="store_true",
+        default=None,
+        help="leave layers without weights to their fillers",
+    )
+    common.add_argument(
+        "--layer-option",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="a setting that no text tells, such as rpn_post_nms_top_n=1000 of a Python ProposalLayer",
+    )
+    common.add_argument("--bn", choices=("variance", "inverse_std"), help="what a 4-blob BN layer stores last")
+    common.add_argument(
+        "--prior-boxes",
+        choices=("ssd", "textboxes", "faceboxes"),
+        help="whose default boxes PriorBox layers make; by default those that the net's convolutions are for",
+    )
+    add_debug(common)
+    return common
+
+
+def add_net(command: OneLineParser, weights_needed: bool = False) -> None:
+    """Add the net's text and its weights, by place."""
+    command.add_argument("net", metavar="NET", type=Path, help="the net's text (.prototxt)")
+    nargs = None if weights_needed else "?"
+    command.add_argument("weights", metavar="WEIGHTS", type=Path, nargs=nargs, help="its weights (.caffemodel)")
+
+
+def add_preprocessing(command: OneLineParser, where: str) -> None:
+    """Add --mean, --scale and --rgb."""
+    group = command.add_argument_group("preprocessing", f"{where}: (x - mean) * scale")
+    group.add_argument(
+        "--mean", type=mean_or_file, metavar="M[,M,M]", help="one number, one a channel (BGR), or a .binaryproto/.npy"
+    )
+    command.take_numbers("--mean")
+    group.add_argument("--scale", type=finite, metavar="S", help="factor after the mean")
+    group.add_argument("--rgb", action="store_true", help="the input is RGB; reverse its channels to Caffe's BGR")
+
+
+def load_net(options: argparse.Namespace) -> Any:
+    """The net that the options name."""
+    from ..graph.build import load
+
+    check_model(options.net, options.weights)
+    return load(
+        options.net,
+        options.weights,
+        phase=options.phase,
+        stages=options.stage,
+        custom_layers=options.layers,
+        input_shapes=dict(_input_shape(text) for text in options.input_shape),
+        allow_unknown_fields=options.allow_unknown_fields,
+        allow_missing_weights=options.allow_missing_weights,
+        bn=options.bn,
+        prior_boxes=options.prior_boxes,
+        layer_options=dict(_layer_option(text) for text in options.layer_option),
+    )
+
+
+def words_of(options: argparse.Namespace) -> list[str]:
+    """The words that give another subcommand the same net and preprocessing, each ready for a shell."""
+    words = [options.net, *([options.weights] if options.weights else [])]
+    if options.phase != "test":
+        words += ["--phase", options.phase]
+    for name in ("stage", "input_shape", "layer_option"):
+        words += [word for value in getattr(options, name) for word in (f"--{name.replace('_', '-')}", value)]
+    for name in ("allow_unknown_fields", "allow_missing_weights", "rgb"):
+        words += [f"--{name.replace('_', '-')}"] if getattr(options, name, False) else []
+    words += [word for path in options.layers for word in ("--layers", path)]
+    for name in ("bn", "prior_boxes", "scale", "mean"):
+        value = getattr(options, name, None)
+        if value is not None:
+            value = ",".join(f"{number:.17g}" for number in value) if isinstance(value, list) else value
+            words.append(f"--{name.replace('_', '-')}={value}")
+    return [shlex.quote(str(word)) for word in words]
+
+
+def read_mean(value: list[float] | Path | None) -> Any:
+    """The numbers of --mean, or those of the file that it names."""
+    if not isinstance(value, Path):
+        return value
+    from ..formats.caffemodel import read_binaryproto
+    from ..parity.inputs import load_arrays
+
+    if value.suffix == ".binaryproto":
+        return read_binaryproto(str(value))
+    return next(iter(load_arrays(str(value)).values()))
+
+
+def size_text(count: int) -> str:
+    """The size of a file as people read it."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, sizes = text.rpartition("=")
+    try:
+        shape = tuple(int(size) for size in sizes.replace("x", ",").split(","))
+    except ValueError:
+        shape = ()
+    if not name or not shape:
+        raise CaffeportError(f'--input-shape expects BLOB=NxCxHxW, got "{text}"')
+    return name, shape
+
+
+def _layer_option(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not name or not math.isfinite(value):
+        raise CaffeportError(f'--layer-option expects NAME=NUMBER, got "{text}"')
+    return name, value

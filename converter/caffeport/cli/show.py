@@ -1,0 +1,126 @@
+"""``caffeport show NET``: layers, shapes, parameters and multiply-adds, as a table or a drawing."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+from ..errors import CaffeportError, shape_text
+from ..files import replacing, same_file
+from ..json_text import to_json
+from ..table import Table
+from .command import DONE, print_table, tell
+from .common import add_net, load_net, size_text
+
+
+def add_command(commands: Any, common: Any) -> None:
+    """Add the command to the subparsers of ``caffeport``."""
+    show = commands.add_parser("show", parents=[common], help="list layers, shapes, parameters, multiply-adds")
+    add_net(show)
+    show.add_argument("--json", action="store_true", help="print JSON")
+    show.add_argument(
+        "--html", type=Path, metavar="F.html", help="write the net as a page: a graph to walk through, and its costs"
+    )
+    show.add_argument("--svg", type=Path, metavar="F.svg", help="write the graph as a drawing (needs mini-racer)")
+    show.add_argument(
+        "--stub", action="store_true", help="print the beginning of a file for --layers: the types that nothing knows"
+    )
+    show.add_examples(
+        (
+            "caffeport show deploy.prototxt",
+            "caffeport show deploy.prototxt face.caffemodel --json",
+            "caffeport show deploy.prototxt face.caffemodel --html face.html",
+            "caffeport show train_val.prototxt --phase train --input-shape data=64x3x224x224",
+        )
+    )
+    show.set_defaults(run=_show)
+
+
+def _show(options: argparse.Namespace) -> int:
+    if options.stub:
+        return _stub(options)
+    targets = [path for path in (options.html, options.svg) if path is not None]
+    for target in targets:
+        if any(same_file(target, source) for source in (options.net, options.weights) if source is not None):
+            raise CaffeportError(f"{target}: is read; name another file to write")
+    net = load_net(options)
+    if targets:
+        return _draw(options, net, targets)
+    rows = _rows(net)
+    totals = {key: sum(row[key] for row in rows) for key in ("parameters", "multiply_adds")}
+    if options.json:
+        shapes = {name: net.blob_shapes[name] for name in [*net.inputs, *net.outputs]}
+        content: dict[str, Any] = {"name": net.name, "weights": net.weights_source, "inputs": net.inputs}
+        content |= {"outputs": net.outputs, "shapes": shapes, "layers": rows}
+        print(to_json(content | totals | {"notes": options.notes}))
+        return DONE
+    lines = [
+        (
+            row["name"],
+            row["type"],
+            ", ".join(row["bottoms"]),
+            ", ".join(f"{t} {shape_text(s)}" for t, s in zip(row["tops"], row["top_shapes"], strict=True)),
+            ", ".join(map(shape_text, row["blobs"])),
+            f"{row['parameters']:,}" if row["parameters"] else "",
+            f"{row['multiply_adds']:,}" if row["multiply_adds"] else "",
+        )
+        for row in rows
+    ]
+    headings = ("layer", "type", "bottoms", "tops", "blobs", "parameters", "multiply-adds")
+    print_table(Table(headings, lines, {"parameters", "multiply-adds"}, ("bottoms", "blobs")))
+    print(f"{net.name or '(no name)'}: {len(rows)} layers, {totals['parameters']:,} parameters, ", end="")
+    inputs = ", ".join(f"{name} {shape_text(net.blob_shapes[name])}" for name in net.inputs)
+    print(f"{totals['multiply_adds']:,} multiply-adds at inputs {inputs}; outputs {', '.join(net.outputs)}")
+    print(f"weights: {net.weights_source}")
+    return DONE
+
+
+def _rows(net: Any) -> list[dict[str, Any]]:
+    """What is shown of each layer; a blob that layers share counts where it comes first."""
+    rows: list[dict[str, Any]] = []
+    seen: set[int] = set()
+    for layer in net.layers:
+        own = [param for param in layer.params if id(param) not in seen]
+        seen.update(id(param) for param in own)
+        rows.append(
+            {
+                "name": layer.name,
+                "type": layer.type,
+                "bottoms": layer.bottoms,
+                "tops": layer.tops,
+                "top_shapes": [value.shape for value in layer.outputs],
+                "blobs": [spec.shape for spec in layer.specs],
+                "parameters": sum(math.prod(param.shape) for param in own),
+                "multiply_adds": layer.multiply_adds,
+            }
+        )
+    return rows
+
+
+def _draw(options: argparse.Namespace, net: Any, targets: list[Path]) -> int:
+    from ..page import document, drawing
+
+    if options.svg is not None:
+        text = drawing.svg(net)
+        with replacing(options.svg) as stream:
+            stream.write(text.encode("utf-8", "backslashreplace"))
+    if options.html is not None:
+        document.write(net, options.html)
+    if options.json:
+        print(to_json({"files": {str(path): path.stat().st_size for path in targets}, "notes": options.notes}))
+        return DONE
+    for path in targets:
+        tell(options, f"wrote {path} ({size_text(path.stat().st_size)})")
+    return DONE
+
+
+def _stub(options: argparse.Namespace) -> int:
+    from ..formats import prototxt
+    from ..formats.upgrade import upgrade
+    from ..graph.stub import stub_of_text
+    from ..operators.custom import custom_operators
+
+    print(stub_of_text(upgrade(prototxt.load(options.net)), custom_operators(options.layers)), end="")
+    return DONE

@@ -1,0 +1,64 @@
+"""The fixed-point fields of Synopsys' fork (foss-for-synopsys-dwc-arc-processors/synopsys-caffe).
+
+Its convolutions, poolings and sums can round to integers, scaled and shifted. At their defaults the fields change
+nothing, and texts that carry them so are taken; a layer that uses them is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..formats.schema import Word
+from .base import Operator
+
+SATURATE_NONE = ("", "None", "0")
+
+
+@dataclass
+class FixedPoint:
+    """One scale and one zero point for the bottom, and for the top."""
+
+    input_scale: float = 1.0
+    output_scale: float = 1.0
+    input_zero_point: int = 0
+    output_zero_point: int = 0
+    saturate: Word = Word()
+    quantize_method: Word = Word()
+
+
+@dataclass
+class FixedPointWeights(FixedPoint):
+    """Scales and zero points of a layer with weights."""
+
+    weight_scale: float = 1.0
+    weight_zero_point: int = 0
+    per_channel_scale_weight: bool = False
+    per_channel_scale_output: bool = False
+
+
+@dataclass
+class FixedPointBottoms:
+    """A scale and a zero point for each of several bottoms."""
+
+    input_scale: list[float] = field(default_factory=list)
+    output_scale: float = 1.0
+    input_zero_point: list[int] = field(default_factory=list)
+    output_zero_point: int = 0
+    saturate: Word = Word()
+    quantize_method: Word = Word()
+
+
+def refuse_fixed_point(layer: Operator, p: FixedPoint | FixedPointBottoms) -> None:
+    """Refuse a layer whose fields say that it computes with rounded numbers."""
+    for name in (*FixedPointWeights.__dataclass_fields__, "saturate"):
+        value = getattr(p, name, None)
+        values = value if isinstance(value, list) else [value]
+        if name == "saturate":
+            used = value not in SATURATE_NONE
+        elif name == "quantize_method":
+            used = False  # how to round, where anything is rounded
+        else:
+            used = any(number not in (None, False, 1.0 if name.endswith("_scale") else 0) for number in values)
+        if used:
+            shown = ", ".join(map(str, values))
+            layer.fail(f"{name} {shown} asks for fixed-point arithmetic, which is not supported; expected the default")

@@ -1,0 +1,192 @@
+"""What a check says: a row for each blob, and the report of all of them."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import shape_text
+from ..graph.net import Value
+from ..json_text import to_json
+from ..table import Table, html_table, text_table
+from .provenance import FileFacts
+
+Blobs = Mapping[str, np.ndarray]
+
+SCHEMA = 1
+"""The version of to_json's form; it grows when a key changes its meaning or goes."""
+WRITTEN = ("onnx", "torch")
+"""Roles of files that are proven, not read to prove others."""
+
+
+@dataclass
+class Row:
+    """One blob. ``errors`` holds (max abs, max rel) of every source against ``baseline``.
+
+    max rel is the largest |a - b| / max(|b|, rms(b)): rounding errors of a sum grow with the numbers
+    that were summed, so a blob's root mean square stands in where an element happens to be near zero.
+    """
+
+    blob: str
+    layer: str
+    type: str
+    shape: tuple[int, ...]
+    baseline: str = ""
+    errors: dict[str, tuple[float, float]] = field(default_factory=dict)
+    max_abs: float = 0.0
+    max_rel: float = 0.0
+    ok: bool = True
+    note: str = ""
+
+
+@dataclass
+class Report:
+    """All that a check array out.
+
+    rows: a row for each blob, in the order of the layers.
+    exported: a row for each output of the ONNX file as it is exported by default (folded), where ONNX was checked, and
+        for weights that Caffe reads otherwise from caffeport's .caffemodel.
+    caffe: what real Caffe ran, if it was asked.
+    weights, random_weights: where the weights came from, in words, and whether fillers made up any of them.
+    files: the net's text and weights, and the written files that were checked, with sizes and SHA-256.
+    inputs, seed, date, versions: what else the result depends on.
+    """
+
+    rows: list[Row]
+    exported: list[Row]
+    rtol: float
+    atol: float
+    caffe: str = ""
+    weights: str = ""
+    random_weights: bool = False
+    files: list[FileFacts] = field(default_factory=list)
+    inputs: str = ""
+    seed: int = 0
+    date: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return self.first_difference is None
+
+    @property
+    def first_difference(self) -> Row | None:
+        """The first row that breaches the tolerance, in the order of the layers."""
+        return next((row for row in [*self.rows, *self.exported] if not row.ok), None)
+
+    @property
+    def summary(self) -> str:
+        bad = self.first_difference
+        if bad is not None:
+            return (
+                f'layer "{bad.layer}" ({bad.type}) is the first that differs: blob "{bad.blob}", '
+                f"max abs {bad.max_abs:.3g}, max rel {bad.max_rel:.3g}{f' ({bad.note})' if bad.note else ''}"
+            )
+        compared = [row for row in self.rows if row.errors]
+        written = [
+            f"{sum(name in row.errors for row in compared)} in {name}"
+            for name in dict.fromkeys(Path(facts.path).name for facts in self.files if facts.role in WRITTEN)
+        ]
+        worst = max((row.max_rel for row in compared), default=0.0)
+        tolerance = f"rtol {self.rtol:g} + atol {self.atol:g}"
+        within = f" ({', '.join(written)})" if written else ""
+        count = f"{len(compared)} of {len(self.rows)} blobs compared{within}"
+        text = f"{count}, all within {tolerance}; worst max rel {worst:.3g}"
+        return f"{text}; with random weights ({self.weights})" if self.random_weights else text
+
+    def to_json(self, notes: Sequence[str] | None = None) -> str:
+        """The report as JSON text; with ``notes`` under that name, where some are given."""
+        content: dict[str, Any] = {"schema": SCHEMA, "ok": self.ok, "summary": self.summary, "weights": self.weights}
+        content |= {"random_weights": self.random_weights, "rtol": self.rtol, "atol": self.atol, "caffe": self.caffe}
+        content |= {"files": [asdict(facts) for facts in self.files], "inputs": self.inputs, "seed": self.seed}
+        content |= {"date": self.date, "versions": self.versions}
+        rows = {"rows": [asdict(row) for row in self.rows], "exported": [asdict(row) for row in self.exported]}
+        return to_json(content | rows | ({} if notes is None else {"notes": notes}))
+
+    def table(self) -> Table:
+        """The one table of the report, wherever it is shown."""
+        lines: list[tuple[str, ...]] = [
+            (
+                "ok" if row.ok and row.errors else "DIFFERS" if not row.ok else "-",
+                row.layer,
+                row.type,
+                row.blob + (f" ({row.note})" if row.note else ""),
+                shape_text(row.shape),
+                "=".join([row.baseline, *row.errors]),
+                f"{row.max_abs:.2e}" if row.errors else "",
+                f"{row.max_rel:.2e}" if row.errors else "",
+            )
+            for row in [*self.rows, *self.exported]
+        ]
+        headings = ("", "layer", "type", "blob", "shape", "compared", "max abs", "max rel")
+        return Table(headings, lines, {"", "shape", "max abs", "max rel"}, ("compared", "shape", "type", "max abs"))
+
+    def __str__(self) -> str:
+        about = [*([self.caffe] if self.caffe else []), *map(str, self.files), f"weights: {self.weights}"]
+        return "\n".join([text_table(self.table()).rstrip("\n"), *about, self.summary])
+
+    def _repr_html_(self) -> str:
+        """The table, as a notebook shows it."""
+        verdict = "<b>Equal</b>" if self.ok else "<b>Different</b>"
+        about = "".join(f"<p>{html.escape(str(words))}</p>" for words in (f"weights: {self.weights}", *self.files))
+        return f"<p>{verdict}: {html.escape(self.summary)}</p>{html_table(self.table())}{about}"
+
+
+def empty_row(value: Value, note: str = "") -> Row:
+    return Row(value.key, value.layer.name, value.layer.type, value.shape, note=note)
+
+
+def compared(
+    value: Value,
+    sources: Mapping[str, Blobs],
+    rtol: float,
+    atol: float,
+    looser: Mapping[str, float] | None = None,
+) -> Row:
+    """Compare what the sources have of this Value with the first of them.
+
+    ``looser``: {source: a tolerance in place of both} of those whose number format is coarser.
+    """
+    row = empty_row(value)
+    held = {name: blobs[value.key] for name, blobs in sources.items() if value.key in blobs}
+    if len(held) < 2:
+        row.note = f"{', '.join(held) or 'nobody'} only"
+        return row
+    row.baseline, *others = held
+    expected = np.asarray(held[row.baseline], np.float64)
+    row.shape = expected.shape
+    for name in others:
+        array = np.asarray(held[name], np.float64)
+        if array.shape != expected.shape:
+            row.ok, row.max_abs, row.max_rel = False, np.inf, np.inf
+            row.note = f"{name} has {shape_text(array.shape)}, {row.baseline} {shape_text(expected.shape)}"
+            row.errors[name] = (np.inf, np.inf)
+            continue
+        limits = (looser[name], looser[name]) if looser and name in looser else (rtol, atol)
+        largest, relative, ok = difference(array, expected, *limits)
+        row.errors[name] = (largest, relative)
+        row.ok &= ok
+        row.max_abs, row.max_rel = max(row.max_abs, largest), max(row.max_rel, relative)
+    return row
+
+
+def difference(actual: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> tuple[float, float, bool]:
+    """(max abs, max rel, within tolerance?) of two arrays of one shape; see Row and check."""
+    if not expected.size:
+        return 0.0, 0.0, True
+    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+    finite = np.isfinite(expected)
+    # float32's largest numbers stand for "no pixel" in pooling; their square would drown the rest.
+    usual = finite & (np.abs(expected) < 1e30)
+    rms = float(np.sqrt(np.mean(expected[usual] ** 2))) if usual.any() else 0.0
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        apart = np.where(same, 0.0, np.abs(actual - expected))
+        apart = np.where(np.isnan(apart), np.inf, apart)
+        scale = np.where(finite, np.maximum(np.abs(expected), rms), 1.0)
+        relative = np.where(apart == 0, 0.0, apart / scale)
+    return float(apart.max()), float(relative.max()), bool((apart <= atol + rtol * scale).all())

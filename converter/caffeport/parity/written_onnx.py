@@ -1,0 +1,182 @@
+"""An ONNX file that exists, run beside the Net: it is proven itself, not a fresh export of the Net.
+
+Tensors inside the file that have a blob's name are compared too, so that a difference is told where it begins. A file
+that another tool has rewritten may have lost some of these names; its outputs it has to have.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cores import usable_cores
+from ..errors import CaffeportError, shape_text
+from ..graph.net import Net, Value
+from ..graph.preprocessing import METADATA_KEY, Preprocessing
+from ..lazy import LazyModule, require
+from ..operators.base import Role
+from ..to_onnx.names import onnx_names
+
+onnx: Any = LazyModule("onnx")
+
+MAX_BYTES = 2**31
+"""Protobuf's limit for a message, and so for an ONNX file; larger models have their weights beside it."""
+HALF_TOLERANCE = 2e-2
+"""In place of both tolerances: float16 rounds by up to 2^-11 at every step, which adds up over the layers."""
+_HALF = 10
+"""ONNX's number of the element type float16."""
+_ARRAY_TYPES = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
+
+
+@dataclass
+class WrittenOnnx:
+    """A file's graph, checked against the Net: ``blobs`` are the Values that its tensors stand for, by their names."""
+
+    path: Path
+    model: Any
+    blobs: dict[str, Value]
+    inputs: dict[str, Value]
+    preprocessing: Preprocessing | None
+    preprocessed: str
+    """The name of the input that the preprocessing stands in front of."""
+    half: bool
+    """Whether weights are 16 bits wide, so that errors of 1e-3 are the format's own."""
+
+    def run(self, fed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """{Value key: array} of every blob that the file names, for the Net's own inputs ``fed``."""
+        runtime = require("onnxruntime")
+        names = list(self.blobs)
+        _make_outputs(self.model, names)
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = usable_cores()
+        options.log_severity_level = 3
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(self.path.resolve().parent)
+        )
+        try:
+            session = runtime.InferenceSession(
+                self.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+            results = session.run(names, self._feed(session, fed))
+        except CaffeportError:
+            raise
+        except Exception as error:  # ONNX Runtime's own classes have no public base
+            raise CaffeportError(f"{self.path}: ONNX Runtime: {str(error).splitlines()[0]}") from error
+        return {self.blobs[name].key: array for name, array in zip(names, results, strict=True)}
+
+    def _feed(self, session: Any, fed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The file's inputs: those of the Net, with the file's own preprocessing taken back."""
+        arrays = {}
+        for info in session.get_inputs():
+            value = self.inputs[info.name]
+            array = np.asarray(fed[value.name])
+            if self.preprocessing is not None and value.name == self.preprocessed:
+                array = self.preprocessing.undone(array)
+            arrays[info.name] = np.ascontiguousarray(array, _ARRAY_TYPES.get(info.type, np.float32))
+        return arrays
+
+
+def read(net: Net, path: str | Path, mean: Any = None, scale: float | None = None, rgb: bool = False) -> WrittenOnnx:
+    """Read the file and match its inputs, outputs and tensors with the Net's.
+
+    mean, scale, rgb: the preprocessing that the file is to have in front, as given to ``to_onnx``; by default what its
+        metadata says.
+
+    Raises CaffeportError for a file that is no ONNX, or whose inputs or outputs the Net has not.
+    """
+    path = Path(path)
+    model = _load(path)
+    names = {name: value for value, name in onnx_names(net).items()}
+    stored = {entry.name for entry in model.graph.initializer}
+    inputs = {}
+    for entry in model.graph.input:
+        if entry.name in stored:
+            continue
+        value = names.get(entry.name)
+        if value is None or value not in net.input_values:
+            raise CaffeportError(
+                f'{path}: its input "{entry.name}" is no input of this net ({", ".join(net.inputs) or "it has none"}): '
+                "another net's file?"
+            )
+        inputs[entry.name] = value
+    made = {name for node in model.graph.node for name in node.output}
+    blobs = {name: names[name] for name in made if name in names and names[name].layer.op.role is not Role.DATA}
+    for entry in model.graph.output:
+        if entry.name not in names:
+            raise CaffeportError(f'{path}: its output "{entry.name}" is no blob of this net: another net\'s file?')
+        if entry.name not in blobs and names[entry.name].layer.op.role is not Role.DATA:
+            blobs[entry.name] = names[entry.name]
+    if not blobs:
+        raise CaffeportError(f"{path}: has no output that is a blob of this net")
+    order = {value: position for position, value in enumerate(net.values)}
+    ordered = dict(sorted(blobs.items(), key=lambda item: order[item[1]]))
+    preprocessing, target = _preprocessing(net, path, model, list(ordered.values()), mean, scale, rgb)
+    half = any(entry.data_type == _HALF for entry in model.graph.initializer)
+    return WrittenOnnx(path, model, ordered, inputs, preprocessing, target, half)
+
+
+def _load(path: Path) -> Any:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise CaffeportError(f"{path}: {size} bytes are more than an ONNX file can have (2 GiB)")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise CaffeportError(f"{path}: {error.strerror or error}") from error
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(raw)
+    except Exception as error:  # protobuf's class depends on which implementation is installed
+        raise CaffeportError(f"{path}: is no ONNX file") from error
+    if not model.graph.node and not model.graph.output:
+        raise CaffeportError(f"{path}: is no ONNX file, or holds no graph")
+    return model
+
+
+def _make_outputs(model: Any, names: Sequence[str]) -> None:
+    """Let the graph give these tensors too; its runtime infers their shapes."""
+    known = {entry.name for entry in model.graph.output}
+    for name in names:
+        if name not in known:
+            model.graph.output.add(name=name)
+
+
+def _preprocessing(
+    net: Net, path: Path, model: Any, wanted: list[Value], mean: Any, scale: float | None, rgb: bool
+) -> tuple[Preprocessing | None, str]:
+    """What stands in front of the net by the caller's word, else by the file's, and the input's name."""
+    if mean is None and scale is None and not rgb:
+        said = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
+        if said is None:
+            return None, ""
+        try:
+            content = json.loads(said)
+            mean, scale, rgb = content["mean"], float(content["scale"]), bool(content["rgb"])
+        except KeyError:
+            raise CaffeportError(
+                f"{path}: subtracts a mean image that its metadata does not hold; give it (mean=, --mean)"
+            ) from None
+        except (ValueError, TypeError) as error:
+            raise CaffeportError(f"{path}: its metadata {METADATA_KEY} is damaged") from error
+        mean = mean if mean != [] else None
+    preprocessing = Preprocessing.of(net, wanted, mean, scale, rgb)
+    if preprocessing is None:
+        return None, ""
+    if preprocessing.scale == 0:
+        raise CaffeportError(f"{path}: a scale of 0 leaves nothing of the input to compare")
+    return preprocessing, net.input_values[preprocessing.index].name
+
+
+def told(written: WrittenOnnx) -> str:
+    """What was run, for the report."""
+    inputs = ", ".join(f"{name} {shape_text(value.shape)}" for name, value in written.inputs.items())
+    front = ""
+    if written.preprocessing is not None:
+        front = f", with its preprocessing {written.preprocessing.to_json()} in front of {written.preprocessed}"
+    half = f", in half precision (compared within {HALF_TOLERANCE:g})" if written.half else ""
+    return f"inputs {inputs or 'none'}{front}{half}; {len(written.blobs)} blobs have their names in it"
