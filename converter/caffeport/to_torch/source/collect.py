@@ -14,7 +14,7 @@ from ...graph.net import Layer, Net, Value
 from ...graph.walk import needed_layers
 from ...operators.base import Role
 from .. import modules as own
-from . import detection, expressions, normalization, pooling, region, stock  # noqa: F401  (they fill the table of forms)
+from . import detection, expressions, functions, normalization, pooling, region, stock  # noqa: F401  (they fill the table of forms)
 from .copied import Copies
 from .form import FORMS, Form, Subject
 from .literals import literal

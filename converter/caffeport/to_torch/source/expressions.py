@@ -33,6 +33,8 @@ def concat(subject: Subject) -> Form:
 @form(own.Slice)
 def cut(subject: Subject) -> Form:
     m, x = subject.module, subject.layer.inputs[0]
+    if len(subject.layer.outputs) == 1:
+        return "{0}", None
     if m.points:
         return f"{{0}}.tensor_split({literal(tuple(m.points))}, {m.axis})", None
     return f"{{0}}.split({x.shape[m.axis] // m.parts}, {m.axis})", None
