@@ -1,4 +1,4 @@
-"""Where blobs come from and where they end: inputs, data sources, learned blobs without a layer, sinks.
+"""The beginnings and ends of blobs: inputs, data sources, learned blobs without a layer, sinks.
 
 Every data layer's tops become inputs of the net: what it reads from disk is a matter for training.
 """
@@ -33,7 +33,7 @@ class ResizeMode(enum.Enum):
 
 @dataclass
 class ResizeParameter:
-    """How SSD's data layers resize an image (weiliu89/caffe, branch ssd, ``src/caffe/proto/caffe.proto``)."""
+    """The way SSD's data layers resize an image (weiliu89/caffe, branch ssd, ``src/caffe/proto/caffe.proto``)."""
 
     prob: float = 1.0
     resize_mode: ResizeMode = ResizeMode.WARP
@@ -46,7 +46,7 @@ class ResizeParameter:
     interp_mode: list[Word] = field(default_factory=list)
 
     def size(self) -> tuple[int, int]:
-        """(height, width) of every image afterwards; zeros where that depends on the image."""
+        """Return (height, width) of every image afterwards; zeros where that depends on the image."""
         return (0, 0) if self.resize_mode is ResizeMode.FIT_SMALL_SIZE else (self.height, self.width)
 
 
@@ -75,7 +75,7 @@ class TransformationParameter:
     emit_constraint: Message | None = None
 
     def size(self) -> tuple[int, int]:
-        """(height, width) of what comes out; zeros where the text does not decide them."""
+        """Return (height, width) of what comes out; zeros where the text does not decide them."""
         height, width = self.resize_param[0].size() if self.resize_param else (0, 0)
         return (
             self.crop_size or self.crop_h or self.crop_height or height,
@@ -177,15 +177,15 @@ class DataLayer(Operator):
     soft_labels: ClassVar[bool] = False  # whether forks' labels may be more than BVLC's one number an image
 
     def whose(self) -> str:
-        """What a refusal says of the layer before it asks for a shape."""
+        """Return the words by which a refusal names the layer before it asks for a shape."""
         return ""
 
     def declared_shapes(self) -> list[PartialShape | None]:
-        """The shape of every top as far as the text gives it; None where it does not say at all."""
+        """Return the shape of every top as far as the text gives it; None where it does not say at all."""
         raise NotImplementedError
 
     def following(self, first: Shape) -> list[PartialShape | None]:
-        """The shape of every top where that of the first is known: a label of the same batch has its batch.
+        """Return the shape of every top where that of the first is known: a label of the same batch has its batch.
 
         A single image says too little of what else is one.
         """
@@ -198,7 +198,7 @@ class DataLayer(Operator):
         return [first, *carried]
 
     def source(self) -> str:
-        """The file or database that the layer reads, "" for none."""
+        """Return the file or database that the layer reads, "" for none."""
         return getattr(self.p, "source", "")
 
     def _images(self, batch: int, channels: int | None, height: int, width: int) -> list[PartialShape | None]:

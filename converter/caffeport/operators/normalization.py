@@ -64,7 +64,7 @@ class BatchNorm(Operator):
         return nn.BatchNorm(self.p.eps, self.p.moving_average_fraction, self.p.use_global_stats, self.scale_bias)
 
     def statistics(self, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """(scale, shift) in float64: y = x * scale + shift."""
+        """Return (scale, shift) in float64: y = x * scale + shift."""
         factor = float(blobs[2][0])
         divisor = 0.0 if factor == 0 else 1.0 / factor
         mean, variance = (np.asarray(blob, np.float64) * divisor for blob in blobs[:2])
@@ -100,11 +100,11 @@ class BatchNorm(Operator):
         axes = [axis for axis in range(x.rank) if axis != 1 or x.rank == 1]
         centered = g.op("Sub", x, g.reduce("ReduceMean", x, axes))
         variance = g.reduce("ReduceMean", g.op("Mul", centered, centered), axes)
-        made = g.op("Div", centered, g.op("Sqrt", g.add(variance, self.p.eps)))
+        result = g.op("Div", centered, g.op("Sqrt", g.add(variance, self.p.eps)))
         if self.scale_bias:
             shape = (self.channels(x.shape), *[1] * max(x.rank - 2, 0))
-            made = g.op("Add", g.op("Mul", made, g.blob(3, shape)), g.blob(4, shape))
-        return made
+            result = g.op("Add", g.op("Mul", result, g.blob(3, shape)), g.blob(4, shape))
+        return result
 
     def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         if self.p.use_global_stats is False or len(bottom) < 2:
@@ -124,12 +124,12 @@ class ScaleParameter:
 
 
 class Broadcast(Operator):
-    """What Scale and Bias share: a blob, or a second bottom, aligned with the first at ``axis``."""
+    """The common base of Scale and Bias: a blob, or a second bottom, aligned with the first at ``axis``."""
 
     bottoms = (1, 2)
 
     def aligned(self, bottoms: list[Shape]) -> tuple[int, Shape]:
-        """(axis, shape of the operand)"""
+        """Return (axis, shape of the operand)."""
         shape = bottoms[0]
         if len(bottoms) == 2:
             # A scalar has no axis to align.
@@ -152,12 +152,12 @@ class Broadcast(Operator):
         return [bottoms[0]]
 
     def spread(self, bottoms: list[Shape]) -> Shape:
-        """The operand's shape with ones after it, so that it broadcasts as Caffe aligns it."""
+        """Return the operand's shape with ones after it, so that it broadcasts as Caffe aligns it."""
         axis, operand = self.aligned(bottoms)
         return (*operand, *[1] * (len(bottoms[0]) - axis - len(operand)))
 
     def onnx_operand(self, g: Emitter, x: tuple[Tensor, ...]) -> Tensor:
-        """The second bottom, shaped to broadcast."""
+        """Return the second bottom, shaped to broadcast."""
         trailing = len(self.spread([bottom.shape for bottom in x])) - x[1].rank
         return g.unsqueeze(x[1], [x[1].rank + i for i in range(trailing)])
 
@@ -185,12 +185,12 @@ class Scale(Broadcast):
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         spread = self.spread([bottom.shape for bottom in x])
         if len(x) == 2:
-            made = g.op("Mul", x[0], self.onnx_operand(g, x))
+            result = g.op("Mul", x[0], self.onnx_operand(g, x))
         else:
-            made = g.op("Mul", x[0], g.blob(0, spread, self.clamp, "scale"))
+            result = g.op("Mul", x[0], g.blob(0, spread, self.clamp, "scale"))
         if self.p.bias_term:
-            made = g.op("Add", made, g.blob(len(g.blobs()) - 1, spread, how="bias"))
-        return made
+            result = g.op("Add", result, g.blob(len(g.blobs()) - 1, spread, how="bias"))
+        return result
 
     def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         return _channel_affine(self, bottom, lambda: (self.clamp(blobs[0]), blobs[1] if self.p.bias_term else 0.0))
@@ -224,7 +224,7 @@ class Bias(Broadcast):
 
 
 def _channel_affine(layer: Broadcast, bottom: Shape, operands: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """The operands as one number a channel, if they lie on axis 1 or are scalars."""
+    """Return the operands as one number a channel, if they lie on axis 1 or are scalars."""
     if layer.context.num_bottoms != 1 or len(bottom) < 2:
         return None
     axis, operand = layer.aligned([bottom])
@@ -286,7 +286,8 @@ class LRN(Operator):
         return self._onnx_across(g, x[0], size, alpha)
 
     def _onnx_across(self, g: Emitter, x: Tensor, size: int, alpha: float) -> Tensor:
-        """What ONNX Runtime's LRN refuses: the sum over channels as a pooling over the rows of (N, 1, C, H W)."""
+        """Sum over channels by a pooling over the rows of (N, 1, C, H W), where ONNX Runtime's LRN refuses the
+        window."""
         half = (size - 1) // 2
         squares = g.op("Reshape", g.op("Mul", x, x), g.ints([0, 1, x.static(1), -1]))
         squares = g.pad(squares, [0, 0, half, 0], [0, 0, half, 0])
@@ -296,7 +297,8 @@ class LRN(Operator):
 
 
 def within(size: int, alpha: float, extents: Sequence[int]) -> tuple[int, float]:
-    """A window of odd ``size`` no wider than reaches everything from everywhere, and the alpha that makes up for it."""
+    """Return a window of odd ``size`` no wider than reaches everything from everywhere, and the alpha that makes up for
+    it."""
     enough = min(size, 2 * max(extents) - 1)
     return enough, alpha * (enough / size) ** len(extents)
 

@@ -1,4 +1,4 @@
-"""The rules of ONNX's operators: what shape and dtype the result of each kind of node that we emit has."""
+"""The rules of ONNX's operators: the shape and dtype of the result of each kind of node that we emit."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def slice_(n: Inference) -> list[Shape]:
 
 
 def onnx_range(size: int, start: int, end: int, step: int) -> range:
-    """The indices that a Slice takes, which are Python's."""
+    """Return the indices that a Slice takes, which are Python's."""
     return range(size)[slice(start, end, step)]
 
 
@@ -207,7 +207,7 @@ def _first_dtype(node: Node) -> DType:
 
 
 def replaced(shape: Shape, axis: int, size: int) -> Shape:
-    """The shape with another size along one axis."""
+    """Return the shape with another size along one axis."""
     return (*shape[:axis], size, *shape[axis + 1 :])
 
 
@@ -299,7 +299,7 @@ def pool(n: Inference) -> list[Shape]:
 
 
 def positions(n: Inference, size: Shape, kernel: Sequence[int]) -> list[int]:
-    """How many times the window fits along each spatial axis."""
+    """Return how many times the window fits along each spatial axis."""
     axes = len(size)
     stride, dilation = n.attribute("strides", [1] * axes), n.attribute("dilations", [1] * axes)
     pads = n.attribute("pads", [0] * 2 * axes)
@@ -399,7 +399,7 @@ def mul_numbers(n: Inference) -> np.ndarray:
 
 @numbers_rule("Div")
 def div_numbers(n: Inference) -> np.ndarray:
-    """Of integers: rounded towards 0, as ONNX divides them."""
+    """Divide integers, rounded towards 0, as ONNX divides them."""
     left, right = n.numbers(0), n.numbers(1)
     return np.trunc(left / right).astype(np.int64)
 

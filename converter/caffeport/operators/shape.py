@@ -28,8 +28,8 @@ class Concat(Operator):
     bottoms = (1, None)
 
     def joined_axis(self, bottom: Shape) -> int:
-        given = self.p.concat_dim if self.p.concat_dim is not None else self.p.axis
-        return self.axis(1 if given is None else given, len(bottom))
+        field = self.p.concat_dim if self.p.concat_dim is not None else self.p.axis
+        return self.axis(1 if field is None else field, len(bottom))
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         axis = self.joined_axis(bottoms[0])
@@ -63,8 +63,8 @@ class Slice(Operator):
     tops = (1, None)
 
     def cut_axis(self, bottom: Shape) -> int:
-        given = self.p.slice_dim if self.p.slice_dim is not None else self.p.axis
-        return self.axis(1 if given is None else given, len(bottom))
+        field = self.p.slice_dim if self.p.slice_dim is not None else self.p.axis
+        return self.axis(1 if field is None else field, len(bottom))
 
     def sizes(self, bottom: Shape) -> list[int]:
         size, parts = bottom[self.cut_axis(bottom)], self.context.num_tops
@@ -79,13 +79,13 @@ class Slice(Operator):
         return sizes
 
     def joined(self, tops: Sequence[Shape | None]) -> Shape | None:
-        """The bottom's shape from those of the tops, where slice points stand for what is not known of them.
+        """Return the bottom's shape from those of the tops, where slice points stand for what is not known of them.
 
         A top that lacks the axis to cut along, as labels do, has one number there.
         """
         first = next((top for top in tops if top), None)
-        given = self.p.slice_dim if self.p.slice_dim is not None else self.p.axis
-        axis = 1 if given is None else given
+        field = self.p.slice_dim if self.p.slice_dim is not None else self.p.axis
+        axis = 1 if field is None else field
         if first is None or not 0 <= axis <= len(first):
             return None
         first = first if axis < len(first) else (*first, 1)
@@ -172,7 +172,7 @@ class Reshape(Operator):
             self.fail(f"expected one -1 at most and no other negative dim, got {self.p.shape.dim}")
 
     def span(self, rank: int) -> tuple[int, int]:
-        """[start, end) of the axes that are replaced."""
+        """Return [start, end) of the axes that are replaced."""
         start = self.p.axis if self.p.axis >= 0 else rank + self.p.axis + 1
         if not 0 <= start <= rank:
             self.fail(f"axis {self.p.axis} is out of range for a bottom of {rank} axes")
@@ -202,7 +202,7 @@ class Reshape(Operator):
         return [tuple(top)]
 
     def shuffled(self, bottom: Shape) -> Shape:
-        """The top of PixelShuffle."""
+        """Return the top of PixelShuffle."""
         factor = self.p.pixelshuffler
         if len(bottom) != 4 or bottom[1] % factor**2:
             self.fail(f"pixelshuffler {factor} expects 4 axes and channels that its square divides, got {bottom}")
@@ -251,12 +251,12 @@ class Crop(Operator):
     bottoms = (2, 2)
 
     def offsets(self, rank: int) -> dict[int, int]:
-        """{axis: offset}"""
+        """Return {axis: offset}."""
         axes = range(self.axis(self.p.axis, rank), rank)
-        given = self.p.offset
-        if len(given) > 1 and len(given) != len(axes):
-            self.fail(f"expected 0, 1 or {len(axes)} offsets, got {len(given)}")
-        values = given if len(given) > 1 else (given or [0]) * len(axes)
+        numbers = self.p.offset
+        if len(numbers) > 1 and len(numbers) != len(axes):
+            self.fail(f"expected 0, 1 or {len(axes)} offsets, got {len(numbers)}")
+        values = numbers if len(numbers) > 1 else (numbers or [0]) * len(axes)
         return dict(zip(axes, values, strict=True))
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:

@@ -24,7 +24,7 @@ EXACT_FACTORS = 40
 
 
 def nearest_places(rule: str, size: int, top: int) -> np.ndarray:
-    """The pixel along one axis that each of ``top`` pixels copies, in float32 as the fork computes it."""
+    """Return the pixel along one axis that each of ``top`` pixels copies, in float32 as the fork computes it."""
     i = np.arange(top, dtype=np.float32)
     if rule == "align_corners" and top > 1:
         places = np.floor(i * (np.float32(size - 1) / np.float32(top - 1)) + np.float32(0.5))
@@ -88,7 +88,7 @@ class ResizeBilinearParameter(FixedPoint):
 
 
 class Resize(Operator):
-    """What the two resizes share: the rule for where a pixel reads, the spatial axes, and the size of the top."""
+    """The base of the two resizes: the rule for where a pixel reads, the spatial axes, and the size of the top."""
 
     rules: tuple[str, ...] = ()
     formats: tuple[str, ...] = ("NHWC", "NCHW")
@@ -96,10 +96,10 @@ class Resize(Operator):
 
     def setup(self) -> None:
         p = self.p
-        given = [rule for rule in self.rules if getattr(p, rule)]
-        if len(given) > 1:
-            self.fail(f"expected one of {' and '.join(given)}, got both")
-        self.rule = given[0] if given else "asymmetric"
+        flags = [rule for rule in self.rules if getattr(p, rule)]
+        if len(flags) > 1:
+            self.fail(f"expected one of {' and '.join(flags)}, got both")
+        self.rule = flags[0] if flags else "asymmetric"
         if p.data_format not in self.formats:
             self.fail(f'expected a data_format of {" or ".join(self.formats)}, got "{p.data_format}"')
         self.first = 1 if p.data_format == "NHWC" else 2  # of the spatial axes
@@ -126,7 +126,7 @@ class Resize(Operator):
         return [top]
 
     def onnx_sizes(self, g: Emitter, x: Tensor) -> Tensor:
-        """The whole top shape as an ONNX value."""
+        """Return the whole top shape as an ONNX value."""
         top = g.tops[0]
         if not top.dynamic:
             return g.ints(top.shape)
@@ -156,7 +156,7 @@ class ResizeNearestNeighbor(Resize):
     rules = ("align_corners", "half_pixel_centers", "half_pixel_onnx")
 
     def repeats(self) -> tuple[int, ...] | None:
-        """How often each pixel is repeated along each axis, if the top is no more than that."""
+        """Return how often each pixel is repeated along each axis, if the top is no more than that."""
         factors = self.size.factors
         plain = self.rule in ("asymmetric", "half_pixel_centers")  # both give a pixel a whole block
         return factors if plain and factors and max(factors) <= EXACT_FACTORS else None
@@ -259,7 +259,7 @@ class BlockParameter:
 
 
 class Blocks(Operator):
-    """What DepthToSpace and SpaceToDepth share."""
+    """The base of DepthToSpace and SpaceToDepth."""
 
     bottom_axes = ((4, 4),)
     formats: tuple[str, ...] = ("NHWC", "NCHW")
@@ -344,7 +344,7 @@ class BatchToSpaceNDParameter:
 
 
 class BatchBlocks(Operator):
-    """What SpaceToBatchND and BatchToSpaceND share: a block length and two edges for each axis from axis 1 on."""
+    """The base of SpaceToBatchND and BatchToSpaceND: a block length and two edges for each axis from axis 1 on."""
 
     bottom_axes = ((2, None),)
     edges_name = ""
