@@ -77,8 +77,8 @@ class DetectionOutput(nn.Module):
             label, place = self._chosen(boxes[image].detach().cpu(), scores[image].detach().cpu())
             label, place = label.to(conf.device), place.to(conf.device)
             front = torch.stack([torch.full_like(label, image), label], 1).to(conf.dtype)
-            found = scores[image, label, place][:, None], boxes[image, label, place]
-            rows.append(torch.cat([front, *found], 1))
+            columns = scores[image, label, place][:, None], boxes[image, label, place]
+            rows.append(torch.cat([front, *columns], 1))
         top = torch.cat(rows)
         if not len(top):
             top = conf.new_full((len(conf), 7), -1.0)
@@ -86,7 +86,7 @@ class DetectionOutput(nn.Module):
         return top[None, None]
 
     def _chosen(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """(labels, priors) that one image keeps, ordered by label and falling score."""
+        """Return (labels, priors) that one image keeps, ordered by label and falling score."""
         confidence, top_k, threshold, eta = self.suppression
         labels, places = [], []
         for number in self.labels:
@@ -108,7 +108,7 @@ class DetectionOutput(nn.Module):
 
 
 def decoded(loc: Tensor, corners: Tensor, variance: Tensor, code_type: str, in_target: bool) -> Tensor:
-    """The boxes that offsets (..., P, 4) make of the priors ``corners`` (P, 4)."""
+    """Return the boxes that offsets (..., P, 4) make of the priors ``corners`` (P, 4)."""
     if not in_target:
         loc = loc * variance
     if code_type == "CORNER":
@@ -123,8 +123,8 @@ def decoded(loc: Tensor, corners: Tensor, variance: Tensor, code_type: str, in_t
 
 
 def not_suppressed(boxes: Tensor, threshold: float, eta: float) -> Tensor:
-    """Indices of the boxes (K, 4), best first, that overlap no box kept before by more than ``threshold``,
-    which each box kept multiplies by eta while it is above 0.5."""
+    """Return indices of the boxes (K, 4), best first, that overlap no box kept before by more than ``threshold``, which
+    each box kept multiplies by eta while it is above 0.5."""
     worst = np.zeros(len(boxes), boxes.numpy().dtype)  # each box's largest overlap with one that is kept
     limit = worst.dtype.type(threshold)
     survivors = []
@@ -141,7 +141,7 @@ def not_suppressed(boxes: Tensor, threshold: float, eta: float) -> Tensor:
 
 
 def overlaps(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of every box (A, 4) with every one of ``others`` (B, 4)."""
+    """Return intersection over union of every box (A, 4) with every one of ``others`` (B, 4)."""
     low, high = boxes[:, None, :2], boxes[:, None, 2:]
     common = (torch.minimum(high, others[:, 2:]) - torch.maximum(low, others[:, :2])).clamp_min(0).prod(-1)
     union = (high - low).prod(-1) + (others[:, 2:] - others[:, :2]).prod(-1) - common

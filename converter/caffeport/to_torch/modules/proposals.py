@@ -18,7 +18,7 @@ BLOCK = 256  # rows of the overlaps computed at once
 
 
 class RegionProposals(nn.Module):
-    """Gives rows [0, x1, y1, x2, y2] and, with two tops, their scores of ``score_axes`` axes; without a gradient."""
+    """Give rows [0, x1, y1, x2, y2] and, with two tops, their scores of ``score_axes`` axes; without a gradient."""
 
     def __init__(self, anchors: Anchors, selection: Selection, tops: int, score_axes: int) -> None:
         super().__init__()
@@ -41,8 +41,8 @@ class RegionProposals(nn.Module):
         order = scores.sort(descending=True, stable=True).indices
         order = order[: chosen.pre_top_n] if chosen.pre_top_n > 0 else order
         if chosen.threshold is not None:
-            kept = not_suppressed(boxes[order], chosen.threshold, chosen.post_top_n)
-            order = order[kept]
+            indices = not_suppressed(boxes[order], chosen.threshold, chosen.post_top_n)
+            order = order[indices]
         elif chosen.post_top_n > 0:
             order = order[: chosen.post_top_n]
         boxes, scores = boxes[order], scores[order]
@@ -63,7 +63,7 @@ def check_batch(scores: Tensor) -> None:
 
 
 def moved_anchors(anchors: Anchors, deltas: Tensor) -> Tensor:
-    """Boxes (H W A, 4), the anchor fastest, that deltas (1, 4 A, H, W) make of the anchors in each cell."""
+    """Return boxes (H W A, 4), the anchor fastest, that deltas (1, 4 A, H, W) make of the anchors in each cell."""
     height, width = deltas.shape[2:]
     deltas = deltas.permute(0, 2, 3, 1).reshape(height, width, len(anchors), 4)
     size = deltas.new_tensor(anchors.sizes)
@@ -78,28 +78,28 @@ def moved_anchors(anchors: Anchors, deltas: Tensor) -> Tensor:
 
 
 def not_suppressed(boxes: Tensor, threshold: float, most: int = 0) -> Tensor:
-    """Indices of the boxes (K, 4), best first, that overlap none kept before by more than ``threshold``.
+    """Return indices of the boxes (K, 4), best first, that overlap none kept before by more than ``threshold``.
 
     0 < most: the first so many of them.
     """
     device, boxes = boxes.device, boxes.detach().cpu()
     worst = np.zeros(len(boxes), boxes.numpy().dtype)  # each box's largest overlap with one that is kept
     limit = worst.dtype.type(threshold)
-    kept: list[int] = []
+    indices: list[int] = []
     for start in range(0, len(boxes), BLOCK):
         shared = overlaps(boxes[start : start + BLOCK], boxes).numpy()
         for index, row in enumerate(shared, start):
             if worst[index] > limit:
                 continue
-            kept.append(index)
-            if len(kept) == most:
-                return torch.tensor(kept, device=device)
+            indices.append(index)
+            if len(indices) == most:
+                return torch.tensor(indices, device=device)
             np.maximum(worst, row, out=worst)
-    return torch.tensor(kept, dtype=torch.long, device=device)
+    return torch.tensor(indices, dtype=torch.long, device=device)
 
 
 def overlaps(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of every box (A, 4) with every one of ``others`` (B, 4); both end pixels count."""
+    """Return intersection over union of every box (A, 4) with every one of ``others`` (B, 4); both end pixels count."""
     low = torch.maximum(boxes[:, None, :2], others[:, :2])
     high = torch.minimum(boxes[:, None, 2:], others[:, 2:])
     common = (high - low + 1).clamp_min(0).prod(-1)

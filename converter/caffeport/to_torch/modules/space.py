@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ResizeNearest(nn.Module):
-    """Copies of pixels, by one of the fork's rules; ``first`` is the first spatial axis."""
+    """Copy pixels by one of the fork's rules; ``first`` is the first spatial axis."""
 
     def __init__(self, rule: str, size: ResizeSize, first: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class ResizeNearest(nn.Module):
 
 
 class ResizeLinear(nn.Module):
-    """Linear interpolation along every spatial axis, one after another."""
+    """Interpolate linearly along every spatial axis, one after another."""
 
     def __init__(self, rule: str, size: ResizeSize, first: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class DepthToSpace(nn.Module):
 
 
 class SpaceToDepth(nn.Module):
-    """What DepthToSpace undoes."""
+    """Undo what DepthToSpace does."""
 
     def __init__(self, block: int, last: bool) -> None:
         super().__init__()
