@@ -26,9 +26,9 @@ def runs(net, tmp_path, *arrays, opsets=OPSETS, **options):
 
 
 def assert_all(net, tmp_path, expected, *arrays, **options):
-    for found in runs(net, tmp_path, *arrays, **options):
-        assert (found.shape, found.dtype) == (expected.shape, np.float32)
-        np.testing.assert_allclose(found, expected, RTOL, ATOL)
+    for output in runs(net, tmp_path, *arrays, **options):
+        assert (output.shape, output.dtype) == (expected.shape, np.float32)
+        np.testing.assert_allclose(output, expected, RTOL, ATOL)
 
 
 def assert_gradients(net, *arrays):

@@ -49,8 +49,8 @@ def run(model, x, labels):
     return {name: top.detach().numpy() for name, top in tops.items()}, gradient.numpy()
 
 
-def same(found, expected):
-    np.testing.assert_allclose(found, expected, **TOLERANCE)
+def same(actual, expected):
+    np.testing.assert_allclose(actual, expected, **TOLERANCE)
 
 
 def is_derivative(model, x, labels):
@@ -64,5 +64,5 @@ def is_derivative(model, x, labels):
     return gradcheck(top, (leaf(x), *(leaf(value.detach().numpy()) for value in values)))
 
 
-def text(given):
-    return " ".join(f"{name}: {str(value).lower()}" for name, value in given.items())
+def text(fields):
+    return " ".join(f"{name}: {str(value).lower()}" for name, value in fields.items())

@@ -87,9 +87,9 @@ def check(exported: Exported) -> int:
             if output.name not in free:
                 assert (output.shape, output.dtype) == (shape, dtype), (node.op, output.name)
             if output.name in inferred:
-                sizes, told = inferred[output.name]
+                sizes, inferred_dtype = inferred[output.name]
                 known = tuple(size if size is None else own for size, own in zip(sizes, shape, strict=True))
-                assert (sizes, told) == (known, dtype), (node.op, output.name)
+                assert (sizes, inferred_dtype) == (known, dtype), (node.op, output.name)
                 compared += None not in sizes
     return compared
 

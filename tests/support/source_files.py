@@ -33,9 +33,9 @@ def outputs_of(net: caffeport.Net, path: Path, inputs: dict[str, np.ndarray]) ->
     net.to_python(path)
     read = [value.name for value in read_inputs(net, net.output_values)]
     with torch.no_grad():
-        made = imported(path).load()(*(torch.tensor(np.asarray(inputs[name], np.float32)) for name in read))
-    made = made if isinstance(made, dict) else {net.outputs[0]: made}
-    return {name: value.numpy() for name, value in made.items()}
+        outputs = imported(path).load()(*(torch.tensor(np.asarray(inputs[name], np.float32)) for name in read))
+    outputs = outputs if isinstance(outputs, dict) else {net.outputs[0]: outputs}
+    return {name: value.numpy() for name, value in outputs.items()}
 
 
 def check_style(path: Path, width: int | None = None) -> None:

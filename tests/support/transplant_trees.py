@@ -229,12 +229,12 @@ def make(root: Path, files: dict[str, str], newline: str = "\n") -> Path:
 
 def content(root: Path) -> dict[str, tuple[str, int, str]]:
     """Everything in a tree: kind, mode and hash of each path."""
-    found = {}
+    entries = {}
     for path in sorted(root.rglob("*")):
         kind = "link" if path.is_symlink() else "folder" if path.is_dir() else "file"
         digest = hashlib.sha256(path.read_bytes()).hexdigest() if kind == "file" else ""
-        found[path.relative_to(root).as_posix()] = (kind, path.lstat().st_mode, digest)
-    return found
+        entries[path.relative_to(root).as_posix()] = (kind, path.lstat().st_mode, digest)
+    return entries
 
 
 class Transplant:
@@ -277,10 +277,10 @@ def stub_layers(folder: Path) -> tuple[Path, Path]:
         make(source, {path: f"// {path}\n"})
     for layer in layers.layers:
         header, code, *cuda = layer.sources
-        made = f"REGISTER_LAYER_CREATOR({layer.type}, Get)" if layer.stock else f"REGISTER_LAYER_CLASS({layer.type})"
+        macro = f"REGISTER_LAYER_CREATOR({layer.type}, Get)" if layer.stock else f"REGISTER_LAYER_CLASS({layer.type})"
         name = f"Face{layer.type}" if layer.stock else layer.type
         make(
-            source, {header: f"class {name}Layer {{\n}};\n", code: f"{made};\n", **dict.fromkeys(cuda, "// kernels\n")}
+            source, {header: f"class {name}Layer {{\n}};\n", code: f"{macro};\n", **dict.fromkeys(cuda, "// kernels\n")}
         )
         make(tests, {Path(path).name: f"// {Path(path).name}\n" for path in layer.tests})
     return source, tests
@@ -292,12 +292,12 @@ def protoc(root: Path, scratch: Path):
 
     if shutil.which("protoc") is None:
         pytest.skip("protoc is not installed (Debian: protobuf-compiler)")
-    made = scratch / "caffe.pb"
+    descriptor = scratch / "caffe.pb"
     folder = (root / PROTO).parent
-    command = ["protoc", f"--proto_path={folder}", f"--descriptor_set_out={made}", str(root / PROTO)]
+    command = ["protoc", f"--proto_path={folder}", f"--descriptor_set_out={descriptor}", str(root / PROTO)]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert result.returncode == 0, result.stdout
-    files = descriptor_pb2.FileDescriptorSet.FromString(made.read_bytes())
+    files = descriptor_pb2.FileDescriptorSet.FromString(descriptor.read_bytes())
     return {message.name: message for message in files.file[0].message_type}
 
 
