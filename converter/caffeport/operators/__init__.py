@@ -11,7 +11,8 @@ from .base import Operator
 from .python_layer import PythonParameter
 
 NO_FAMILIES = (
-    "base", "custom", "fillers", "onnx_builder", "onnx_shapes", "onnx_tensor", "python_layer", "unknown_data",
+    "base", "custom", "fillers", "onnx_builder", "onnx_numbers", "onnx_shapes", "onnx_tensor", "onnx_windows",
+    "python_layer", "unknown_data",
 )  # fmt: skip
 FAMILIES = tuple(sorted(module.name for module in iter_modules(__path__) if module.name not in NO_FAMILIES))
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import ExportError
 from ..naming import Names
-from . import onnx_shapes  # noqa: F401 - the rules that Tensor.shape goes by
+from . import onnx_numbers, onnx_shapes, onnx_windows  # noqa: F401 - the rules that Tensor.shape goes by
 from .onnx_tensor import Node, Shape, StaticShapeError, Subgraph, Tensor
 
 OPSETS = range(13, 22)

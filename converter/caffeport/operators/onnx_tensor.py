@@ -1,7 +1,8 @@
 """The values and nodes of an ONNX graph: a tensor knows its name, shape, dtype and dynamic axes.
 
-Shape and dtype of a node's result follow from the node's inputs by the rule for its kind (onnx_shapes.py holds the
-rules). They are inferred when an operator first asks for them: an export in which nobody asks pays nothing.
+Shape and dtype of a node's result follow from the node's inputs by the rule for its kind (onnx_shapes.py and
+onnx_windows.py hold the rules, onnx_numbers.py the arithmetic of sizes). They are inferred when an operator first asks
+for them: an export in which nobody asks pays nothing.
 """
 
 from __future__ import annotations
