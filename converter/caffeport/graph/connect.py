@@ -13,8 +13,8 @@ from ..formats.prototxt import Field, Message
 from ..formats.schema import decode, tell_ignored
 from ..operators import message_schemas, registry
 from ..operators.base import LayerContext, LossParameter, Operator, Phase, Role, Shape
-from ..operators.data import TransformationParameter
 from ..operators.python_layer import operator_class
+from ..operators.transformation import TransformationParameter
 from ..operators.unknown_data import UnknownData
 from .net import Layer, Value
 from .net_fields import GENERIC_FIELDS, LayerFields, NetFields, NetState
@@ -51,17 +51,7 @@ def connect(
     schemas = message_schemas(known)
     named = stored.by_name() if stored else {}
     shapes = {name: tuple(blob.shape for blob in layers[-1].blobs) for name, layers in named.items()}
-    members: list[tuple[Message, LayerFields]] = []
-    left_out: dict[str, tuple[Message, LayerFields]] = {}  # top: the layer of another phase that makes it
-    for text in texts:
-        fields = _decode_generic(text, options)
-        if fields.include and fields.exclude:
-            raise PrototxtError(f'{text.where()}: layer "{fields.name}" has include and exclude rules; give one kind')
-        included = any(rule.met(state) for rule in fields.include)
-        if included if fields.include else not any(rule.met(state) for rule in fields.exclude):
-            members.append((text, fields))
-        else:
-            left_out = dict.fromkeys(fields.top, (text, fields)) | left_out
+    members, left_out = _in_phase(texts, state, options)
     if not members:
         raise NetError(f"{message.source}: no layer is left in the {state.phase.name} phase")
     if unknown := unknown_layers((text for text, fields in members if fields.type not in known), known):
@@ -108,6 +98,24 @@ def connect(
         layers.append(layer)
         wanted[layer] = fields
     return layers, wanted
+
+
+def _in_phase(
+    texts: list[Message], state: NetState, options: Options
+) -> tuple[list[tuple[Message, LayerFields]], dict[str, tuple[Message, LayerFields]]]:
+    """Return the layers whose rules this state meets, and {top: the first layer of another phase that makes it}."""
+    members: list[tuple[Message, LayerFields]] = []
+    left_out: dict[str, tuple[Message, LayerFields]] = {}
+    for text in texts:
+        fields = _decode_generic(text, options)
+        if fields.include and fields.exclude:
+            raise PrototxtError(f'{text.where()}: layer "{fields.name}" has include and exclude rules; give one kind')
+        included = any(rule.met(state) for rule in fields.include)
+        if included if fields.include else not any(rule.met(state) for rule in fields.exclude):
+            members.append((text, fields))
+        else:
+            left_out = dict.fromkeys(fields.top, (text, fields)) | left_out
+    return members, left_out
 
 
 def _refuse_bottom(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from ..errors import NetError
 from ..operators.arithmetic import Eltwise
 from ..operators.base import Operator, Role, Shape
-from ..operators.shape import Slice
+from ..operators.joining import Slice
 from .net import Layer, top_shapes
 
 

@@ -14,7 +14,7 @@ from typing import NoReturn, cast
 from ..errors import CaffeportWarning, NetError, shape_text
 from ..operators.base import Role
 from ..operators.data import DataLayer
-from ..operators.shape import Slice
+from ..operators.joining import Slice
 from .deduce import demanded_shapes, keeps_shape, passes_back
 from .inputs import refuse
 from .net import Layer, Value, check_shape, top_shapes

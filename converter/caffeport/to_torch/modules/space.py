@@ -1,4 +1,4 @@
-"""Resizes, and numbers moved between space and channels or batch (see caffeport.operators.space)."""
+"""Resizes, and numbers moved between space and channels or batch (see caffeport.operators.resize and space)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ...operators.space import ResizeSize
+    from ...operators.resize import ResizeSize
 
 
 class ResizeNearest(nn.Module):
@@ -21,7 +21,7 @@ class ResizeNearest(nn.Module):
         self.rule, self.size, self.first = rule, size, first
 
     def forward(self, x: Tensor) -> Tensor:
-        from ...operators.space import nearest_places
+        from ...operators.resize import nearest_places
 
         old = tuple(x.shape[self.first : self.first + len(self.size.fixed)])
         for axis, (size, top) in enumerate(zip(old, self.size.of(old), strict=True), self.first):
