@@ -100,7 +100,7 @@ def test_names_cannot_leave_their_place(tmp_path):
 
 
 def chromium(path, *options: str) -> str:
-    """What Debian's browser makes of a page on disk: its document once all scripts have run."""
+    """Open a page on disk in Debian's browser; return its document once all scripts have run."""
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("needs chromium (Debian's package)")

@@ -1,4 +1,4 @@
-"""What SSD's last layer makes of offsets, scores and default boxes, box by box, and numbers to try it on."""
+"""SSD's last layer on offsets, scores and default boxes, box by box, and numbers to try it on."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def train(job, scratch):
 
 
 def published(job, scratch):
-    """The text, parsed by this tree's own protobuf classes; then data layers out, inputs in."""
+    """Return the text, parsed by this tree's own protobuf classes; then data layers out, inputs in."""
     net = caffe_pb2.NetParameter()
     text_format.Merge(str(job["net"]), net)
     inputs = group(job, "input")

@@ -1,4 +1,4 @@
-"""Runs of Caffe's solvers to compare with: every type with every policy, and what else a solver's text can say.
+"""Runs of Caffe's solvers to compare with: every type with every policy, and all else that a solver's text can say.
 
 ``PYTHONPATH=tests python -m support.solver_cases`` records them in real Caffe, as
 tests/golden/solver/solver_cases.npz. Keys:
@@ -142,7 +142,7 @@ def jobs() -> dict[str, dict[str, Any]]:
 
 
 def run(tree: caffe_trees.Tree, folder: Path) -> dict[str, np.ndarray]:
-    """All cases in real Caffe, as the recording holds them."""
+    """Run all cases in real Caffe, as the recording holds them."""
     results = samples()
     for name, result in run_jobs(tree, folder, jobs()).items():
         losses = [array.reshape(STEPS) for key, array in sorted(result.items()) if key.startswith("loss/")]
