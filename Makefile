@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 	$(BIN)/python examples/digits/demo.py
 
 test: say-test $(VENV)/installed-dev lint caffe
-	$(BIN)/python -m pytest
+	$(BIN)/python tests
 
 say-test:
 	@echo "make test: lint and types (a minute), all tests (about fifteen minutes on two cores)."
@@ -23,7 +23,7 @@ say-test:
 	@echo "where packages for that are missing, their tests are skipped by name. make test-fast takes three minutes."
 
 test-fast: say-test-fast $(VENV)/installed-dev lint
-	NORMFACE_TESTS=fast $(BIN)/python -m pytest -m "not slow"
+	NORMFACE_TESTS=fast $(BIN)/python tests -m "not slow"
 
 say-test-fast:
 	@echo "make test-fast: lint, types, and the tests that are quick and need neither Caffe nor nvcc; under three minutes"

@@ -34,6 +34,10 @@ class ProtocolError(NormfaceError):
     """A protocol file (pairs, splits, trials) or scores that do not make the protocol."""
 
 
+class UnknownThresholdError(NormfaceError):
+    """No threshold was measured for this model as it is run, or none at this rate; the message says how to get one."""
+
+
 class NormfaceWarning(CaffeportWarning):
     """Something the user should know, though the result stands."""
 
@@ -50,6 +54,7 @@ __all__ = [
     "NotFiniteError",
     "ProtocolError",
     "TrainingError",
+    "UnknownThresholdError",
     "did_you_mean",
     "shape_text",
 ]

@@ -98,7 +98,7 @@ class Touch:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A good net, its weights, and one of every bad file."""
+    """Write a good net, its weights, and one of every bad file."""
     path = tmp_path_factory.mktemp("bad")
     nets.load(path, nets.SMALL).save(path / "net.caffemodel")
     blobs = {"data/data": np.zeros((1, 3, 12, 10), np.float32), "data/fc": np.zeros((1, 5), np.float32)}

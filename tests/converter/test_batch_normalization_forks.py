@@ -22,7 +22,7 @@ def bn_blobs(count, shape=(1, CHANNELS, 1, 1)):
 
 
 def bn_net(tmp_path, blobs, text="", shape=(2, CHANNELS, 3, 5), tops="y", before="", **options):
-    """A BN net whose stored blobs are ``blobs`` (None: no weights)."""
+    """Make a BN net whose stored blobs are ``blobs`` (None: no weights)."""
     weights = None
     if blobs is not None:
         weights = tmp_path / "n.caffemodel"

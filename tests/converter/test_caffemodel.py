@@ -24,10 +24,10 @@ def read(tmp_path: Path, message) -> caffemodel.Caffemodel:
 
 
 def assert_blob(blob: caffemodel.Blob, expected: np.ndarray) -> None:
-    found = blob.array()
-    assert (found.dtype, found.shape) == (np.float32, expected.shape)
-    assert found.tobytes() == expected.astype(np.float32).tobytes()
-    assert not found.flags.writeable
+    array = blob.array()
+    assert (array.dtype, array.shape) == (np.float32, expected.shape)
+    assert array.tobytes() == expected.astype(np.float32).tobytes()
+    assert not array.flags.writeable
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "unpacked"])
@@ -220,7 +220,7 @@ def test_many_short_runs_take_linear_time(tmp_path):
 
 
 def encoded(**fields) -> bytes:
-    """A small net of every age and coding."""
+    """Encode a small net of every age and coding."""
     shape = protos.make("BlobShape", dim=[1, 3])
     doubles = protos.make("BlobProto", shape=shape, double_data=[1, 2, 3])
     half = protos.make("BlobProto", shape=shape, raw_data_type=2, raw_data=b"123456")
@@ -237,7 +237,7 @@ def encoded(**fields) -> bytes:
 
 
 def opens(path: Path, data: bytes) -> int:
-    """The number of layers, every blob of which can be read; 0 where the file is refused."""
+    """Return the number of layers, every blob of which can be read; 0 where the file is refused."""
     path.write_bytes(data)
     try:
         model = caffemodel.read(path)

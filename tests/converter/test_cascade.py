@@ -206,7 +206,7 @@ def field_box(delta, field, place, stride, size, whr, xyr, pixel):
 
 
 def chosen_boxes(boxes, least, min_size, pre, post, threshold, pixel):
-    """Of (box, score) in the order of the maps: sorted; mscnn's sort puts the later of equal scores first."""
+    """Sort (box, score) in the order of the maps; mscnn's sort puts the later of equal scores first."""
     boxes = [(b, s) for b, s in boxes
              if s >= np.float32(least) and min(b[2] - b[0], b[3] - b[1]) + pixel >= min_size]  # fmt: skip
     boxes = sorted(boxes if pixel else boxes[::-1], key=lambda pair: -pair[1])[: pre or None]

@@ -34,7 +34,7 @@ VALUES = ["fc@fc", "fc", "out"]
 
 @pytest.fixture(autouse=True)
 def caffe(tmp_path, monkeypatch) -> str:
-    """The folder for --caffe-python. Afterwards nothing is left of what the check wrote for Caffe."""
+    """Return the folder for --caffe-python. Afterwards nothing is left of what the check wrote for Caffe."""
     folder = tmp_path / "python"
     (folder / "caffe").mkdir(parents=True)
     shutil.copy(TESTS / "support" / "fake_caffe.py", folder / "caffe" / "__init__.py")
@@ -51,7 +51,7 @@ def caffe(tmp_path, monkeypatch) -> str:
 
 @pytest.fixture
 def files(tmp_path) -> list[str]:
-    """A net's text and weights."""
+    """Write a net's text and weights."""
     nets.load(tmp_path, TEXT).save(tmp_path / "net.caffemodel")
     return [str(tmp_path / "net.prototxt"), str(tmp_path / "net.caffemodel")]
 
@@ -65,7 +65,7 @@ def check(net, caffe, backends=("torch", "onnx", "caffe"), **options):
 
 
 def asked(tmp_path) -> dict:
-    """What Caffe was asked for: path, phase, level, stages, and the net's text."""
+    """Return the request that Caffe got: path, phase, level, stages, and the net's text."""
     return json.loads((tmp_path / "asked.json").read_text())
 
 

@@ -10,8 +10,8 @@ MEANS = "mean_value: [104, 117, 123]"
 RESIZE = "resize_param { prob: 1 resize_mode: WARP height: 30 width: 20 interp_mode: LINEAR interp_mode: AREA }"
 
 
-def shapes(tmp_path, kind: str, tops: str, fields: str, **given) -> list[tuple[int, ...]]:
-    net = nets.load(tmp_path, nets.layer(kind, "", tops, fields, "in"), input_shapes=given)
+def shapes(tmp_path, kind: str, tops: str, fields: str, **inputs) -> list[tuple[int, ...]]:
+    net = nets.load(tmp_path, nets.layer(kind, "", tops, fields, "in"), input_shapes=inputs)
     return [net.blob_shapes[name] for name in net.inputs]
 
 

@@ -37,13 +37,13 @@ def arrays(seed, background=0):
     corners = np.concatenate([low, low + 0.2 + random.random((BOXES, 2)) * 0.3], 1)
     truth = np.stack([np.array([i // 3, random.choice(labels), 0, *corners[i], i % 4 == 0]) for i in range(BOXES)])
     truth = np.concatenate([truth, np.full((1, 8), -1.0)])
-    found = []
+    detections = []
     for score in random.permutation(DETECTIONS) / DETECTIONS:
         box = random.integers(BOXES)
         image, label = (int(truth[box, 0]), truth[box, 1]) if random.random() < 0.8 else (3, random.choice(labels))
-        found.append([image, label, score, *(truth[box, 3:7] + 0.06 * random.standard_normal(4))])
-    found[5] = [-1] * 7
-    return np.array(found, np.float32)[None, None], truth.astype(np.float32)[None, None]
+        detections.append([image, label, score, *(truth[box, 3:7] + 0.06 * random.standard_normal(4))])
+    detections[5] = [-1] * 7
+    return np.array(detections, np.float32)[None, None], truth.astype(np.float32)[None, None]
 
 
 def share(a, b, scale):

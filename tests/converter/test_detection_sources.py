@@ -71,7 +71,7 @@ def test_seven_maps(tmp_path):
 
 
 def by_ratio(parts):
-    """The three blobs of SSD with the boxes of a map by ratio, then by cell; the variances stay."""
+    """Return the three blobs of SSD with the boxes of a map by ratio, then by cell; the variances stay."""
     conf = np.concatenate([p[0].transpose(0, 2, 1, 3).reshape(len(p[0]), -1) for p in parts], 1)
     loc = np.concatenate([p[1].transpose(0, 2, 1, 3).reshape(len(p[1]), -1) for p in parts], 1)
     corners = np.concatenate([p[2][0].transpose(1, 0, 2).ravel() for p in parts])

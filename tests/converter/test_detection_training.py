@@ -19,11 +19,11 @@ FIELD_TEXT = " ".join(f"field_w: {w} field_h: {h}" for w, h in FIELDS)
 
 def truth(count, height, width, classes, seed=0):
     random = np.random.default_rng(seed)
-    made = random.random((count, 6, height, width))
-    made[:, 0] = random.integers(1, classes, made[:, 0].shape) * (random.random(made[:, 0].shape) < 0.2)
-    made[:, 1:3] *= 40
-    made[:, 3:5] = made[:, 3:5] * 40 + 0.5
-    return made.astype(np.float32)
+    maps = random.random((count, 6, height, width))
+    maps[:, 0] = random.integers(1, classes, maps[:, 0].shape) * (random.random(maps[:, 0].shape) < 0.2)
+    maps[:, 1:3] *= 40
+    maps[:, 3:5] = maps[:, 3:5] * 40 + 0.5
+    return maps.astype(np.float32)
 
 
 def bounds(xyr, whr):
@@ -34,12 +34,12 @@ def bounds(xyr, whr):
             for reach, m, d in zip((1 / xyr, math.log(whr)), middle, scale, strict=True)]  # fmt: skip
 
 
-def map_loss(scores, deltas, gt, kept, weight, fields, stride, lam, smooth, limits, objectness):
+def map_loss(scores, deltas, gt, mask, weight, fields, stride, lam, smooth, limits, objectness):
     """(loss, box loss, gradient of scores, gradient of deltas) over the places that are kept."""
     scores, deltas, gt = (array.astype(np.float64) for array in (scores, deltas, gt))
     class_loss, box_loss, classes, boxes = 0.0, 0.0, 0, 0
     score_gradient, delta_gradient = np.zeros(scores.shape), np.zeros(deltas.shape)
-    for m, h, w in zip(*np.nonzero(kept), strict=True):
+    for m, h, w in zip(*np.nonzero(mask), strict=True):
         label = int(gt[m, 0, h, w])
         own = min(label, 1) if objectness else label
         e = np.exp(scores[m, :, h, w] - scores[m, :, h, w].max())
@@ -201,7 +201,7 @@ def test_mscnn_draws_negatives(tmp_path, mode):
 
 
 def iou(a, b, pixel):
-    """Of (x, y, w, h), as JaccardOverlap (pixel 1) and BoxIOU (pixel 0) have it."""
+    """Return the overlap of boxes (x, y, w, h), as JaccardOverlap (pixel 1) and BoxIOU (pixel 0) have it."""
     if min(a[2], a[3], b[2], b[3]) <= 0:
         return 0.0
     wide = min(a[0] + a[2], b[0] + b[2]) - pixel - max(a[0], b[0])

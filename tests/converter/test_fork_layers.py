@@ -57,10 +57,10 @@ def psroi_pooling(x, regions, outputs, group, scale):
 def regions(count, images, size, seed):
     """Inside, across the borders, outside, the wrong way round, and at halves."""
     random = np.random.default_rng(seed)
-    made = random.integers(-size, 3 * size, (count, 4)) / 2
-    ordered = np.concatenate([np.minimum(made[:, :2], made[:, 2:]), np.maximum(made[:, :2], made[:, 2:])], 1)
-    made = np.where(np.arange(count)[:, None] % 8 == 0, made, ordered)
-    return np.concatenate([random.integers(0, images, (count, 1)), made], 1).astype(np.float32)
+    boxes = random.integers(-size, 3 * size, (count, 4)) / 2
+    ordered = np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], 1)
+    boxes = np.where(np.arange(count)[:, None] % 8 == 0, boxes, ordered)
+    return np.concatenate([random.integers(0, images, (count, 1)), boxes], 1).astype(np.float32)
 
 
 @pytest.mark.parametrize("axes", [2, 4])
@@ -104,13 +104,13 @@ def interpolate(x, height, width):
     """Bilinear with aligned corners, weight by weight."""
 
     def weights(old, new):
-        made = np.zeros((new, old))
+        matrix = np.zeros((new, old))
         for i in range(new):
             place = i * (old - 1) / (new - 1) if new > 1 else 0.0
             low = min(int(place), old - 1)
-            made[i, low] += 1 - (place - low)
-            made[i, min(low + 1, old - 1)] += place - low
-        return made
+            matrix[i, low] += 1 - (place - low)
+            matrix[i, min(low + 1, old - 1)] += place - low
+        return matrix
 
     return np.einsum("ih,jw,nchw->ncij", weights(x.shape[2], height), weights(x.shape[3], width), x)
 

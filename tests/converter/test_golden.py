@@ -25,10 +25,10 @@ def test_all_of_caffes_cases_are_here():
     assert len(SSD) == 13
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray, title: str) -> None:
-    assert found.shape == expected.shape, title
-    assert found.dtype == expected.dtype, title
-    np.testing.assert_allclose(found, expected, RTOL, ATOL, err_msg=title)
+def assert_close(actual: np.ndarray, expected: np.ndarray, title: str) -> None:
+    assert actual.shape == expected.shape, title
+    assert actual.dtype == expected.dtype, title
+    np.testing.assert_allclose(actual, expected, RTOL, ATOL, err_msg=title)
 
 
 @EVERY
@@ -62,18 +62,18 @@ def test_traced_and_pickled(folder, name, phase, tmp_path):
 
 def _outputs(model: torch.nn.Module, inputs: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    made = model(*inputs)
-    return {"": made} if isinstance(made, torch.Tensor) else made
+    result = model(*inputs)
+    return {"": result} if isinstance(result, torch.Tensor) else result
 
 
 def differentiable() -> list[tuple[str, str, str]]:
-    """The cases that recorded a gradient."""
-    found = []
+    """Return the cases that recorded a gradient."""
+    cases = []
     for folder, name, phase in OPS + FACES:
         with np.load(golden.GOLDEN / folder / f"{name}.npz") as stored:
             if any(key.startswith(("diff/", "blob_diff/")) for key in stored.files):
-                found.append((folder, name, phase))
-    return found
+                cases.append((folder, name, phase))
+    return cases
 
 
 @pytest.mark.parametrize(("folder", "name", "phase"), differentiable(), ids=lambda value: value)

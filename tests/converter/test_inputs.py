@@ -23,7 +23,7 @@ BODY = CONV + nets.inner_product("conv1", "fc", 5) + nets.layer("SoftmaxWithLoss
 
 
 def weights(tmp_path, channels: int, size: int):
-    """What Caffe would have stored for BODY, trained on square images of that size."""
+    """Return the blobs that Caffe would have stored for BODY, trained on square images of that size."""
     inner = 2 * ((size - 3) // 2 + 1) ** 2
     layers = (
         protos.layer("conv1", "Convolution", np.zeros((2, channels, 3, 3), np.float32), np.zeros(2, np.float32)),

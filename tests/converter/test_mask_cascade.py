@@ -19,7 +19,7 @@ def c_round(x):
 
 
 def samples(size, bins, number):
-    """Where one bin is sampled, stepped in float32 as the kernel steps."""
+    """Return the places where one bin is sampled, stepped in float32 as the kernel steps."""
     steps = math.ceil(size / bins)
     place, end = np.float32(number), number + 1
     step = np.float32(1) / np.float32(steps) if steps else np.float32(np.inf)
@@ -114,7 +114,7 @@ def test_stage_bridge(tmp_path):
 
 
 def text_proposals(scores, deltas, info, stride):
-    found = []
+    rows = []
     for y in range(scores.shape[2]):
         for x in range(scores.shape[3]):
             for a, height in enumerate((11, 16, 23, 33, 48, 68, 97, 139, 198, 283)):
@@ -126,8 +126,8 @@ def text_proposals(scores, deltas, info, stride):
                 start = deltas[0, 2 * a, y, x] * tall + (top + bottom) / 2 - h / 2
                 box = [left, start, right, start + h]
                 limits = (info[0, 1] - 1, info[0, 0] - 1) * 2
-                found.append([*(max(min(v, m), 0) for v, m in zip(box, limits, strict=True)), scores[0, 10 + a, y, x]])
-    return np.array(found)
+                rows.append([*(max(min(v, m), 0) for v, m in zip(box, limits, strict=True)), scores[0, 10 + a, y, x]])
+    return np.array(rows)
 
 
 def test_text_proposals(tmp_path):

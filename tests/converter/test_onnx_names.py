@@ -28,7 +28,7 @@ IN_PLACE = nets.layer("Scale", "data", "data", SCALE, "bn_data") + nets.layer("R
 
 
 def after(x):
-    """What the layers of IN_PLACE make of x."""
+    """Compute the result of IN_PLACE's layers on x."""
     return np.maximum(-1.5 * x + 0.25, 0)
 
 

@@ -105,7 +105,7 @@ NODES: dict[str, Callable[[Emitter, Tensor], Any]] = {
 
 
 def single(kind: str, folder: Path) -> Exported:
-    """A file with the nodes of one row of NODES; its output is the input itself, beside them."""
+    """Write a file with the nodes of one row of NODES; its output is the input itself, beside them."""
     g = Emitter(21)
     g.reserve(["x"])
     NODES[kind](g, Tensor("x", INPUT))

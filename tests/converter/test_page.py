@@ -99,14 +99,14 @@ def test_names_cannot_leave_their_place(tmp_path):
     assert content_of(page)["net"]["layers"][1]["name"] == name
 
 
-def chromium(path, *options: str) -> str:
+def chromium(path, fragment: str = "") -> str:
     """What Debian's browser makes of a page on disk: its document once all scripts have run."""
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("needs chromium (Debian's package)")
     switches = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     switches += ["--disable-component-update", "--disable-sync", f"--user-data-dir={path.parent / 'profile'}"]
-    command = [browser, *switches, "--virtual-time-budget=20000", *options, "--dump-dom", path.as_uri()]
+    command = [browser, *switches, "--virtual-time-budget=20000", "--dump-dom", f"{path.as_uri()}{fragment}"]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
@@ -129,6 +129,15 @@ def test_a_browser_marks_the_layer_that_differs(net, tmp_path):
     page = chromium(tmp_path / "page.html")
     assert 'class="verdict failed"' in page
     assert re.search(r'class="layer pooling bad" data-layer="3"', page)
+
+
+def test_the_address_opens_a_layer_with_its_parameters_and_weights(net, tmp_path):
+    document.write(net, tmp_path / "page.html")
+    page = chromium(tmp_path / "page.html", "#conv").split('id="panel"')[1].split("</aside>")[0]
+    assert "<h3>conv</h3>" in page
+    assert "kernel_size: 3" in page
+    assert page.count('class="histogram"') == 1  # the bias is 0 everywhere
+    assert "every number is 0" in page
 
 
 def test_a_browser_draws_a_thousand_layers(tmp_path):

@@ -20,8 +20,8 @@ def net(tmp_path):
 def recorded(net, batch=2):
     """Blobs as a reference would have them: computed in float64 by the torch module."""
     x = torch.tensor(np.random.default_rng(3).standard_normal((batch, 3, 12, 10)))
-    made = net.to_torch().double().blobs(x)
-    return {name: made[name].detach().numpy().astype(np.float32) for name in net.blobs}
+    blobs = net.to_torch().double().blobs(x)
+    return {name: blobs[name].detach().numpy().astype(np.float32) for name in net.blobs}
 
 
 def test_every_layer_has_a_row_in_order(net):

@@ -146,7 +146,7 @@ def head(bottom, counts, parameters, classes):
 
 
 def ssd_text(parameters, counts, classes=3, size=(1, 3, 48, 64), last=""):
-    """An SSD of two feature maps, at 1/8 and 1/16; its scores go through Reshape, Softmax and Flatten as in SSD300."""
+    """Write an SSD of two maps, at 1/8 and 1/16; its scores go through Reshape, Softmax and Flatten as in SSD300."""
     text, bottom = nets.inputs(data=size), "data"
     for index, outputs in enumerate((8, 12, 16, 16)):
         text += nets.layer(

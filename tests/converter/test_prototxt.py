@@ -62,10 +62,10 @@ def ours(text: str) -> NetParameter:
     return decode(prototxt.parse(text), NetParameter, title="a net")
 
 
-def assert_same(found, expected) -> None:
-    """A dataclass of ours against a protobuf message, field by field."""
-    for entry in fields(found):
-        mine, theirs = getattr(found, entry.name), getattr(expected, entry.name)
+def assert_same(actual, expected) -> None:
+    """Compare a dataclass of ours with a protobuf message, field by field."""
+    for entry in fields(actual):
+        mine, theirs = getattr(actual, entry.name), getattr(expected, entry.name)
         if mine is None:
             assert not expected.HasField(entry.name)
         elif isinstance(mine, list):

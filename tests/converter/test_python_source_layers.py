@@ -8,9 +8,11 @@ from pathlib import Path
 import caffeport
 import numpy as np
 import pytest
+import torch
 from caffeport.operators.base import Role
-from caffeport.to_torch.source import small_modules, ssd_modules
+from caffeport.to_torch.source import region_modules, small_modules, ssd_modules
 from support import golden_cases as golden
+from support import nets
 from support.source_files import check_style, outputs_of
 
 RTOL, ATOL = 1e-4, 1e-5  # as test_golden's
@@ -32,7 +34,58 @@ def test_recorded(folder, name, tmp_path):
     check_style(path)
 
 
-@pytest.mark.parametrize("module", [small_modules, ssd_modules])
+IMAGE = nets.inputs(data=(2, 8, 6, 5))
+MASKED = nets.layer("Pooling", "data", "pool mask", "pooling_param { kernel_size: 2 stride: 2 }")
+BN = 'slope_filler { type: "gaussian" } bias_filler { type: "gaussian" }'
+FORKS = {
+    "ROIPooling": nets.layer("ROIPooling", "data rois", "y", "roi_pooling_param { pooled_h: 2 pooled_w: 3 }"),
+    "PSROIPooling": nets.layer(
+        "PSROIPooling", "data rois", "y", "psroi_pooling_param { spatial_scale: 0.5 output_dim: 2 group_size: 2 }"
+    ),
+    "Interp-size": nets.layer("Interp", "data", "y", "interp_param { height: 9 width: 7 }"),
+    "Interp-zoom": nets.layer("Interp", "data", "y", "interp_param { zoom_factor: 3 }"),
+    "Interp-shrink": nets.layer("Interp", "data", "y", "interp_param { shrink_factor: 2 pad_beg: -1 }"),
+    "Interp-crop": nets.layer("Interp", "data", "y", "interp_param { height: 9 width: 7 pad_beg: -1 pad_end: -1 }"),
+    "Interp-like": MASKED + nets.layer("Interp", "pool data", "y"),
+    "Upsample-mask": MASKED + nets.layer("Upsample", "pool mask", "y", "upsample_param { scale: 2 }"),
+    "Upsample-size": MASKED
+    + nets.layer("Upsample", "pool mask", "y", "upsample_param { upsample_h: 6 upsample_w: 5 }"),
+    "Upsample-mask-read": MASKED
+    + nets.layer("Upsample", "pool mask", "y", "upsample_param { scale: 2 }")
+    + nets.layer("Power", "mask", "z", "power_param { scale: 2 }"),
+    "Upsample": nets.layer("Upsample", "data", "y", "upsample_param { scale: 2 }"),
+    "PixelShuffle": nets.layer("PixelShuffle", "data", "y", "pixel_shuffle_param { upscale_factor: 2 }"),
+    "BN-inference": nets.layer("BN", "data", "y", "bn_param { bn_mode: INFERENCE }"),
+    "BN-learn": nets.layer("BN", "data", "y", 'bn_param { scale_filler { type: "gaussian" } }'),
+    "BN-variance": nets.layer("BN", "data", "y", f"bn_param {{ momentum: 0.9 {BN} }}"),
+    "BN-inverse_std": nets.layer("BN", "data", "y", f"bn_param {{ momentum: 0.9 frozen: true {BN} }}"),
+    "Split": nets.layer("Split", "data", "a b") + nets.layer("Eltwise", "a b", "y"),
+}
+
+
+@pytest.mark.parametrize("kind", FORKS)
+def test_of_forks(kind, tmp_path):
+    """As the torch module computes them, which tests of their own hold to the forks' definitions."""
+    text = IMAGE + (nets.inputs(rois=(3, 5)) if "rois" in FORKS[kind] else "") + FORKS[kind]
+    options = {"bn": kind.partition("-")[2]} if kind in ("BN-variance", "BN-inverse_std") else {}
+    net = nets.load(tmp_path, text, **options)
+    random = np.random.default_rng(0)
+    for param in net.params:
+        if param.spec.name in ("mean", "variance", "inverse_std"):
+            param.data = np.float32(random.uniform(0.5, 2, param.shape))
+    inputs = {"data": np.float32(random.standard_normal((2, 8, 6, 5)))}
+    if "rois" in net.inputs:
+        inputs["rois"] = np.float32([[0, 0, 0, 4, 5], [1, 1, 2, 3, 3], [0, 2, 0, 2, 5]])
+    path = tmp_path / f"{kind.replace('-', '_')}.py"
+    made = outputs_of(net, path, inputs)
+    with torch.no_grad():
+        expected = net.to_torch()(*map(torch.tensor, inputs.values()))
+    for name, value in (expected if isinstance(expected, dict) else {net.outputs[0]: expected}).items():
+        np.testing.assert_allclose(made[name], value, RTOL, ATOL)
+    check_style(path)
+
+
+@pytest.mark.parametrize("module", [region_modules, small_modules, ssd_modules])
 def test_modules_that_are_copied_fit_any_line_length(module):
     """Their file is formatted for 120 characters; what is copied has to be for 88 too."""
     check_style(Path(inspect.getfile(module)), 88)

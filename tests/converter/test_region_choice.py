@@ -76,7 +76,7 @@ def true_boxes(columns):
 
 
 def described(row, gt, aware):
-    """What the tops say of one positive region: targets at its class, and the matched box."""
+    """Return what the tops say of one positive region: targets at its class, and the matched box."""
     real = [b for b in gt.tolist() if b[0] == row[0] and b[0] >= 0]
     overlaps = [iou(row[1:], b[1:5]) for b in real]
     match = real[int(np.argmax(overlaps))]

@@ -60,7 +60,7 @@ def anchors():
 
 def labels(boxes, inside, clobber, high=0.7, low=0.3):
     shared = np.array([[iou(box, gt) for gt in TRUTH[:, :4]] for box in boxes])[inside]
-    found = np.full(len(boxes), -1.0)
+    values = np.full(len(boxes), -1.0)
     own = np.full(len(shared), -1.0)
     if not clobber:
         own[shared.max(1) < low] = 0
@@ -68,10 +68,10 @@ def labels(boxes, inside, clobber, high=0.7, low=0.3):
     own[shared.max(1) >= high] = 1
     if clobber:
         own[shared.max(1) < low] = 0
-    found[inside] = own
+    values[inside] = own
     match = np.zeros(len(boxes), int)
     match[inside] = shared.argmax(1)
-    return found, match
+    return values, match
 
 
 def as_map(columns, each):

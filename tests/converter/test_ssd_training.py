@@ -45,7 +45,7 @@ NORMALIZATIONS = ("", "normalization: FULL", "normalization: BATCH_SIZE", "norma
 
 
 def fields(parameters: str) -> dict[str, str]:
-    """The field of each name in the text, nested ones too."""
+    """Find the field of each name in the text, nested ones too."""
     words = parameters.replace("{", " ").replace("}", " ").split()
     return {words[i][:-1]: words[i + 1] for i in range(len(words) - 1) if words[i].endswith(":")}
 
@@ -55,12 +55,12 @@ def text(parameters, images, boxes, normalization="", shared=True, classes=CLASS
     located = PRIORS * 4 * (1 if shared else classes)
     front, suffix = "", "_in" if trained else ""
     shapes = {f"loc{suffix}": (images, located), f"conf{suffix}": (images, PRIORS * classes)}
-    given = nets.inputs(**shapes, prior=(1, 2, PRIORS * 4), truth=(1, 1, boxes, 8))
+    text = nets.inputs(**shapes, prior=(1, 2, PRIORS * 4), truth=(1, 1, boxes, 8))
     if trained:
         front = "".join(
             nets.layer("Scale", f"{x}_in", x, "scale_param { axis: 0 num_axes: 0 }") for x in ("loc", "conf")
         )
-    return given + front + nets.layer(
+    return text + front + nets.layer(
         "MultiBoxLoss", "loc conf prior truth", "loss",
         f"multibox_loss_param {{ num_classes: {classes} {parameters} }} loss_param {{ {normalization} }} "
         f"propagate_down: true propagate_down: true propagate_down: false propagate_down: false",
@@ -159,18 +159,18 @@ def logistic_loss(scores, target):
 
 def suppress(order, boxes, threshold, top_k):
     """Keep each box that overlaps none kept before by more than the threshold."""
-    order, kept = order[: top_k if top_k > -1 else None], []
+    order, indices = order[: top_k if top_k > -1 else None], []
     for i in order:
         sides = boxes[i][2:] - boxes[i][:2]
         if min(sides) < 0 or sides[0] * sides[1] < 1e-5:
             continue
-        if all(overlap(boxes[i], boxes[j]) <= threshold for j in kept):
-            kept.append(i)
-    return kept
+        if all(overlap(boxes[i], boxes[j]) <= threshold for j in indices):
+            indices.append(i)
+    return indices
 
 
 def reference(loc, conf, prior, truth, parameters, normalization=""):
-    """The loss, image by image and prior by prior, in the order of the definition."""
+    """Compute the loss, image by image and prior by prior, in the order of the definition."""
     p = fields(parameters)
     shared, background = p.get("share_location") != "false", int(p.get("background_label_id", 0))
     code, in_target = p.get("code_type", "CORNER"), p.get("encode_variance_in_target") == "true"

@@ -26,14 +26,14 @@ def dims(path, what="input"):
 def expected(net, **inputs):
     model = net.to_torch().eval()
     with torch.no_grad():
-        made = model(*(torch.tensor(inputs[name]) for name in net.inputs))
-    return {net.outputs[0]: made.numpy()} if torch.is_tensor(made) else {k: v.numpy() for k, v in made.items()}
+        result = model(*(torch.tensor(inputs[name]) for name in net.inputs))
+    return {net.outputs[0]: result.numpy()} if torch.is_tensor(result) else {k: v.numpy() for k, v in result.items()}
 
 
-def assert_same(found, wanted):
-    assert list(found) == list(wanted)
-    for name in wanted:
-        np.testing.assert_allclose(found[name], wanted[name], 1e-4, 1e-5, err_msg=name)
+def assert_same(actual, expected_outputs):
+    assert list(actual) == list(expected_outputs)
+    for name in expected_outputs:
+        np.testing.assert_allclose(actual[name], expected_outputs[name], 1e-4, 1e-5, err_msg=name)
 
 
 def numbers(*shape, seed=0):

@@ -17,7 +17,7 @@ def relu(name):
 
 
 def backbone():
-    """A map of stride 16 with 12 channels, and the RPN with 9 anchors on it."""
+    """Write a map of stride 16 with 12 channels, and the RPN with 9 anchors on it."""
     text = nets.inputs(data=(1, 3, 128, 160), im_info=(1, 3))
     bottom = "data"
     for index in range(4):

@@ -12,7 +12,7 @@ from support import nets
 
 
 def flat(message: Message) -> list:
-    """A message as nested lists, in its own order, without places."""
+    """Return a message as nested lists, in its own order, without places."""
     return [(f.name, flat(f.value) if isinstance(f.value, Message) else f.value.text) for f in message.fields]
 
 

@@ -44,7 +44,7 @@ def net(tmp_path):
 
 
 def differs(report, layer: str) -> bool:
-    """Whether the report says that this layer is the first that differs."""
+    """Return whether the report says that this layer is the first that differs."""
     return not report.ok and report.first_difference.layer == layer and f'layer "{layer}"' in report.summary
 
 

@@ -65,7 +65,7 @@ def test_refused_reorg(tmp_path, parameters, words):
 
 
 def iou(a, b):
-    """Of boxes (x, y, w, h) around their center."""
+    """Return the overlap of boxes (x, y, w, h) around their center."""
     sides = [
         min(a[i] + a[i + 2] / 2, b[i] + b[i + 2] / 2) - max(a[i] - a[i + 2] / 2, b[i] - b[i + 2] / 2) for i in (0, 1)
     ]
@@ -77,12 +77,12 @@ def iou(a, b):
 
 def kept_rows(candidates, threshold, images):
     """Candidates (score, label, box), the best first; those that overlap one before are out."""
-    kept = []
+    survivors = []
     for score, label, box in sorted(candidates, key=lambda one: -one[0]):
-        if all(iou(box, other) < threshold for _, _, other in kept):
-            kept.append((score, label, box))
+        if all(iou(box, other) < threshold for _, _, other in survivors):
+            survivors.append((score, label, box))
     rows = [
-        [0, label + 1, score, x - w / 2, y - h / 2, x + w / 2, y + h / 2] for score, label, (x, y, w, h) in kept
+        [0, label + 1, score, x - w / 2, y - h / 2, x + w / 2, y + h / 2] for score, label, (x, y, w, h) in survivors
     ] or [[image, *[-1] * 6] for image in range(images)]
     return np.array(rows)[None, None]
 
@@ -220,7 +220,7 @@ def test_refused(tmp_path, old, new, words):
 
 
 def conv(bottom, top, outputs, shape):
-    """A convolution that keeps the size of its numbers."""
+    """Write a convolution that keeps the size of its numbers."""
     return nets.layer(
         "Convolution", bottom, top, f"convolution_param {{ num_output: {outputs} {shape} "
         'weight_filler { type: "msra" } bias_filler { type: "gaussian" std: 0.1 } }',
@@ -228,7 +228,7 @@ def conv(bottom, top, outputs, shape):
 
 
 def yolov3_text(height, width):
-    """A small YOLOv3: five halvings, a head at 1/32, and one at 1/16 over an upsampled map beside an earlier one."""
+    """Write a YOLOv3: five halvings, a head at 1/32, and one at 1/16 over an upsampled map beside an earlier one."""
     text, bottom = nets.inputs(data=(1, 3, height, width)), "data"
     for index, outputs in enumerate((8, 8, 12, 16, 20)):
         text += conv(bottom, f"conv{index}", outputs, "kernel_size: 3 pad: 1 stride: 2")

@@ -166,8 +166,17 @@ class TestVerdict:
         assert at_60_degrees.words == "same person: cosine 0.500 >= 0.500 (false accepts 0.001, here)"
         other = compare(face(2, 0), face(-3, 0), Threshold(0.2, None, "given"))
         assert (other.cosine, other.same) == (-1, False)
-        assert other.words == "different people: cosine -1.000 < 0.200"
+        assert other.words == "different people: cosine -1.000 < 0.200 (threshold given, not measured)"
         assert not compare(face(0, 0), face(1, 0), Threshold(0.1, None, "given")).same
+
+    def test_without_a_threshold_there_is_no_verdict(self):
+        verdict = compare(face(1, 0), face(1, 0), None, "why not")
+        assert (verdict.same, verdict.words, verdict.unknown) == (None, "no verdict: cosine 1.000", "why not")
+        assert (verdict.to_dict()["same"], verdict.to_dict()["no_threshold"]) == (None, "why not")
+
+    def test_how_sure_the_rate_is(self):
+        words = Threshold(0.5, 1e-3, "measured on a set", None, (2e-4, 0.00241)).words
+        assert words == "false accepts 0.001, 95 % sure between 0.0002 and 0.0024, measured on a set"
 
     def test_the_threshold_itself_is_accepted(self):
         assert compare(face(1, 0), face(5, 0), Threshold(1.0, None, "given")).same
@@ -180,6 +189,10 @@ class TestVerdict:
         assert drawn.shape[0] == 224 + 2 * 6 + 44
         assert (drawn[3, :] == colour).all()
         assert (drawn[100, 50] == 90).all()
+
+    def test_drawing_without_a_verdict(self, tmp_path):
+        draw(tmp_path / "v.png", compare(face(1, 0.5), face(1, 0), None, "why not"))
+        assert (cv2.imread(str(tmp_path / "v.png"))[3, :] == 128).all()
 
     @pytest.mark.parametrize(("name", "message"), [("v.gif", r"\.png or \.jpg"), ("no/v.png", r"folder .*no does not")])
     def test_drawings_that_cannot_be_written(self, tmp_path, name, message):

@@ -54,7 +54,14 @@ class TestCompare:
         cosine = float(feature(net, a) @ feature(net, b))
         below, above = (f"{cosine - 0.01:.4f}", f"{cosine + 0.01:.4f}")
         code, out, _ = said(capsys, "compare", a, b, *model(net), "--threshold", below)
-        assert (code, out) == (0, f"same person: cosine {cosine:.3f} >= {float(below):.3f}\n")
+        assert (code, out) == (
+            0,
+            f"same person: cosine {cosine:.3f} >= {float(below):.3f} (threshold given, not measured)\n",
+        )
+        code, out, _ = said(capsys, "compare", a, b, *model(net))
+        verdict, why = out.splitlines()
+        assert (code, verdict) == (0, f"no verdict: cosine {cosine:.3f}")
+        assert why.startswith("no threshold is known for this model: give one (--threshold COSINE), or measure it: ")
         code, out, _ = said(
             capsys, "compare", a, b, *model(net), "--threshold", above, "--json", "--draw", tmp_path / "v.png"
         )
@@ -73,14 +80,13 @@ class TestCompare:
         )
         assert code == 0
         assert out.startswith("same person: cosine ")
-        assert out.endswith(f">= -0.950 (false accepts 0.1, as {tmp_path / 'results.json'} says)\n")
+        assert out.endswith(f">= -0.950 (false accepts 0.1, as {tmp_path / 'results.json'} says, of whichever model)\n")
 
     def test_errors(self, net, photos, tmp_path, capsys):
         a, b, _ = photos
         (tmp_path / "text.jpg").write_text("no image")
         given = ("--threshold", "0.3")
         for arguments, message in (
-            ((a, b, *model(net)), "no threshold is known for this model"),
             (
                 (a, b, *given, "--aligned"),
                 "say which model gives the features: --model F.onnx, or --model NET --weights",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,13 +187,25 @@ class TestThePublishedModel:
         code, out, _ = said(capsys, "compare", *photos, *model)
         assert code == 0 and "(false accepts 0.001, measured with mobilefacenet on BLUFR, mirror sum)" in out
         for options in (["--scale", "1"], ["--no-rgb"], ["--mirror", "max"], ["--mean", "0"], ["--fit", "resize"]):
-            error = refused(capsys, "compare", *photos, *model, *options)
-            assert UNKNOWN in error and "BLUFR" not in error
+            code, out, _ = said(capsys, "compare", *photos, *model, *options)
+            assert code == 0 and "BLUFR" not in out
+            verdict, why = out.splitlines()
+            assert verdict.startswith("no verdict: cosine ") and why.startswith(f"{UNKNOWN} as it is run")
+            assert "--threshold-out MODEL.toml" in why
+            code, out, _ = said(capsys, "compare", *photos, *model, *options, "--json")
+            content = json.loads(out)
+            assert code == 0 and content["no_threshold"] == why and -1 <= content["cosine"] <= 1
+            assert [content[key] for key in ("same", "threshold", "far", "far_between", "threshold_source")] == [
+                None
+            ] * 5
             code, out, _ = said(capsys, "compare", *photos, *model, *options, "--threshold", "0.3", "--json")
             assert (code, json.loads(out)["far"], json.loads(out)["threshold_source"]) == (0, None, "given")
         cv2.imwrite(str(photos[0]), np.zeros((112, 112, 3), np.uint8))
-        error = refused(capsys, "compare", *photos, *model)
-        assert "0.png: is an aligned face of 112x112 (HxW); no threshold is known for those" in error
+        code, out, _ = said(capsys, "compare", *photos, *model)
+        assert code == 0 and out.startswith("no verdict: cosine ") and "BLUFR" not in out
+        assert "0.png: is an aligned face of 112x112 (HxW); no threshold is known for those" in out
+        code, out, _ = said(capsys, "compare", *photos, *model, "--threshold", "0.9")
+        assert code == 0 and out.endswith("< 0.900 (threshold given, not measured)\n")
 
 
 @pytest.fixture
@@ -209,7 +222,11 @@ def measured_file(extractor: Extractor, path: Path, **changes) -> Path:
 class TestThresholdFile:
     def test_it_comes_back(self, linear, tmp_path):
         identity = Extractor(linear.prototxt, linear.caffemodel, mean=[1, 2, 3.5], scale=1 / 3).identity
-        made = threshold_file.Measurement('a "set"\n\x7f\\', identity, {1e-5: 0.123456789012345, 0.1: -1.0}, (112, 96))
+        known = {1e-5: 0.123456789012345, 0.1: -1.0}
+        between = {1e-5: (0.0, 3.7e-05), 0.1: (0.1 / 3, 0.2)}
+        made = threshold_file.Measurement(
+            'a "set"\n\x7f\\', identity, known, (112, 96), between, (3, 4000), threshold_file.today()
+        )
         threshold_file.write(tmp_path / "t.toml", made)
         assert threshold_file.read(tmp_path / "t.toml") == made
 
@@ -256,6 +273,10 @@ class TestThresholdFile:
             ("probe = [\n    [", "probe = [\n    [[", "is no threshold file"),
             ("weights = [", "weights = [3, [", "is no threshold file"),
             ("[preprocessing]", "[other]", "is no threshold file"),
+            ("[thresholds]", "[intervals]\n0.1 = 3\n[thresholds]", "is no threshold file"),
+            ("[thresholds]", '[intervals]\n"0.1" = [0.2, 0.1]\n[thresholds]', "two rates between 0 and 1"),
+            ("[thresholds]", '[intervals]\n"0.1" = [0, nan]\n[thresholds]', "two rates between 0 and 1"),
+            ("mirror =", "pairs = [1]\nmirror =", "is no threshold file"),
             ("size = [\n    4,\n    3,\n]", "size = []", "is no threshold file"),
             ('"0.1" = 0.2', f'"0.1" = {"9" * 5000}', "is no threshold file"),
             ('"0.1" = 0.2', f'"0.1" = {"[" * 50_000}', "is no threshold file"),
@@ -272,8 +293,9 @@ class TestThresholdFile:
 
     def test_faces_of_another_size(self):
         face = PhotoFace("a.jpg", np.zeros((112, 112, 3), np.uint8), np.ones(2, np.float32), None, 0)
-        with pytest.raises(NormfaceError, match=r"a\.jpg: is an aligned face of 112x112 .* measured on 112x96"):
-            compare(face, face, Threshold(0.3, 1e-3, "here", (112, 96)))
+        verdict = compare(face, face, Threshold(0.3, 1e-3, "here", (112, 96)))
+        assert (verdict.same, verdict.threshold, verdict.words) == (None, None, "no verdict: cosine 1.000")
+        assert verdict.unknown.startswith("a.jpg: is an aligned face of 112x112 (HxW); no threshold is known")
         assert compare(face, face, Threshold(0.3, 1e-3, "here", (112, 112))).same
 
 
@@ -294,7 +316,7 @@ class TestEvaluate:
         return tmp_path / "faces"
 
     def evaluated(self, capsys, tmp_path, *source):
-        common = ("lfw", "--pairs", tmp_path / "pairs.txt", "--fars", "0.5,0.01")
+        common = ("lfw", "--pairs", tmp_path / "pairs.txt", "--far", "0.5,0.01")
         return said(capsys, "evaluate", *common, *source, "--threshold-out", tmp_path / "face.toml")
 
     def model(self, linear):
@@ -311,13 +333,25 @@ class TestEvaluate:
         assert code == 0 and f"wrote {tmp_path / 'face.toml'}: thresholds of this model" in out
         made = threshold_file.read(tmp_path / "face.toml")
         assert list(made.thresholds) == [0.5]  # a hundredth of six impostor pairs is none
+        assert (made.pairs, made.face, made.date) == ((6, 6), (HEIGHT, WIDTH), threshold_file.today())
+        low, high = made.intervals[0.5]
+        # The true rate of the third of six draws: Beta(3, 4), whose distribution at x is P(3 or more of 6 below it).
+        for bound, share in ((low, 0.025), (high, 0.975)):
+            at_least = sum(math.comb(6, j) * bound**j * (1 - bound) ** (6 - j) for j in range(3, 7))
+            assert at_least == pytest.approx(share, abs=1e-9)
         images = [faces / "P0" / f"P0_000{i}.png" for i in (1, 2)]
         call = ("compare", *images, *self.model(linear), "--aligned", "--far", "0.5")
         code, out, _ = said(capsys, *call)
         assert code == 0
-        assert f"(false accepts 0.5, measured on LFW (12 pairs), {tmp_path / 'face.toml'})" in out
-        code, _, error = said(capsys, *call, "--scale", "2")
-        assert code == 2 and "face.toml: was measured with another model" in error and UNKNOWN in error
+        assert (
+            f"(false accepts 0.5, 95 % sure between {low:.2g} and {high:.2g}, measured on LFW (12 pairs), "
+            f"{tmp_path / 'face.toml'})" in out
+        )
+        code, out, error = said(capsys, *call, "--scale", "2")
+        assert code == 0 and "face.toml: was measured with another model" in error
+        assert out.startswith("no verdict: cosine ") and UNKNOWN in out and "LFW" not in out
+        code, out, _ = said(capsys, *call[:-1], "0.01")
+        assert code == 0 and out.startswith("no verdict: cosine ") and "FAR 0.01: " in out
 
     def test_what_names_no_model(self, linear, faces, tmp_path, capsys):
         call = (linear.prototxt, linear.caffemodel, "--mean", "128", "--data", faces, "--out", tmp_path / "f.npz")

@@ -16,7 +16,7 @@ def numbers(*shape, seed=0):
 
 
 def runs(net, tmp_path, *arrays, opsets=OPSETS, **options):
-    """The first output from torch and, for every opset, from ONNX Runtime."""
+    """Yield the first output from torch and, for every opset, from ONNX Runtime."""
     with torch.no_grad():
         yield net.to_torch()(*map(torch.tensor, arrays)).numpy()
     for opset in opsets:
@@ -26,13 +26,13 @@ def runs(net, tmp_path, *arrays, opsets=OPSETS, **options):
 
 
 def assert_all(net, tmp_path, expected, *arrays, **options):
-    for found in runs(net, tmp_path, *arrays, **options):
-        assert (found.shape, found.dtype) == (expected.shape, np.float32)
-        np.testing.assert_allclose(found, expected, RTOL, ATOL)
+    for output in runs(net, tmp_path, *arrays, **options):
+        assert (output.shape, output.dtype) == (expected.shape, np.float32)
+        np.testing.assert_allclose(output, expected, RTOL, ATOL)
 
 
 def assert_gradients(net, *arrays):
-    """The gradient of the first input, by finite differences."""
+    """Check the gradient of the first input by finite differences."""
     model = net.to_torch().double()
     inputs = [torch.tensor(array).double() for array in arrays]
     inputs[0].requires_grad_()
@@ -46,6 +46,6 @@ def run_file(path, feed):
 
 
 def inner_product(x, net, layer):
-    """What that InnerProduct of the net makes of x (N, ...), in float64."""
+    """Compute that InnerProduct of the net on x (N, ...), in float64."""
     weight, bias = net.layer(layer).blobs
     return x.reshape(len(x), -1).astype(np.float64) @ weight.T.astype(np.float64) + bias

@@ -31,7 +31,7 @@ class Reading:
 
 
 def readings(wanted: list[tuple[str, Path]]) -> list[Reading]:
-    """One after the other in a new process."""
+    """Read one after the other in a new process."""
     asked = json.dumps([[reader, str(path)] for reader, path in wanted])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
@@ -96,7 +96,7 @@ def _readers() -> dict[str, Any]:
 
 
 def _memory(field: str) -> int:
-    """Kilobytes, by Linux's own account."""
+    """Return kilobytes, by Linux's own account."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
 

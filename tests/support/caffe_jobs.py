@@ -11,7 +11,7 @@ from support import caffe_trees
 
 
 def run_jobs(tree: caffe_trees.Tree, folder: Path, jobs: dict[str, dict[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
-    """All of them in one process of real Caffe."""
+    """Run all of them in one process of real Caffe."""
     for name, job in jobs.items():
         np.savez(folder / f"{name}.job.npz", **job)
     script = Path(__file__).with_name("pycaffe_jobs.py")

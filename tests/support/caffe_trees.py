@@ -77,7 +77,7 @@ class MissingError(Exception):
 
 
 def require(name: str) -> Tree:
-    """The built tree; skips the test where it can't be built, and fails it in CI."""
+    """Return the built tree; skips the test where it can't be built, and fails it in CI."""
     if FAST:
         pytest.skip("needs real Caffe, which the fast tests leave out")
     try:
@@ -117,7 +117,7 @@ def lock(name: str):
 
 
 def sources(name: str) -> Path:
-    """The tree as it was published; downloaded once."""
+    """Return the tree as it was published; downloaded once."""
     version = VERSIONS[name]
     folder = CACHE / "sources" / f"brocolli-caffe-{version}"
     tree = folder / "tree"
@@ -153,7 +153,7 @@ def ensure_packages(asked: bool = False) -> None:
 
 
 def interpreter() -> str:
-    """A Python with what pycaffe imports, in the cache: a build outlives the checkout that made it.
+    """Make a Python with what pycaffe imports, in the cache: a build outlives the checkout that made it.
 
     Of this Python's version if Debian has Boost.Python for that, else of Debian's own.
     """
@@ -219,7 +219,7 @@ def tail(text: str, lines: int) -> str:
 
 
 def layers_digest() -> str:
-    """Of everything in the repository that goes into a build."""
+    """Return the digest of everything in the repository that goes into a build."""
     layers = [path for path in sorted((REPOSITORY / "caffe_layers").rglob("*")) if path.suffix in BUILT_FROM]
     folder = REPOSITORY / "tests" / "caffe_layers"
     tests = sorted([*folder.glob("test_*_layer.cpp"), *folder.glob("*.hpp")])

@@ -1,4 +1,4 @@
-"""The command normface in this process: what it says and how it ends."""
+"""The command normface in this process, its words and its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def said(capsys, *arguments) -> tuple[int, str, str]:
 
 
 def refused(capsys, *arguments) -> str:
-    """The one line of error, exit code 2."""
+    """Return the one line of error, exit code 2."""
     code, out, error = said(capsys, *arguments)
     assert (code, out) == (2, "")
     assert error.startswith("normface: error: ")

@@ -15,7 +15,7 @@ import numpy as np
 
 
 def random_image(seed: int, height: int = 12, width: int = 10, channels: int = 3) -> np.ndarray:
-    """Random pixels, uint8 (H, W, channels) in BGR."""
+    """Return random pixels, uint8 (H, W, channels) in BGR."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""What SSD's last layer makes of offsets, scores and default boxes, box by box, and numbers to try it on."""
+"""SSD's last layer on offsets, scores and default boxes, box by box, and numbers to try it on."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def detections(loc, conf, prior, classes, shared, background, top_k, threshold, 
     loc = loc.reshape(len(loc), len(prior), -1, 4)
     conf = conf.reshape(len(conf), len(prior), classes)
     size, center = prior[:, 2:] - prior[:, :2], (prior[:, 2:] + prior[:, :2]) / 2
-    found = []
+    rows = []
     for image in range(len(loc)):
-        kept = []
+        candidates = []
         for label in (c for c in range(classes) if c != background):
             move = loc[image, :, 0 if shared else label] * variance
             middle, half = center + move[:, :2] * size, size * np.exp(move[:, 2:]) / 2
@@ -35,14 +35,14 @@ def detections(loc, conf, prior, classes, shared, background, top_k, threshold, 
                     chosen.append(i)
                     if eta < 1 and limit > 0.5:
                         limit *= eta
-            kept += [(label, scores[i], boxes[i]) for i in chosen]
-        if 0 <= keep < len(kept):
-            best = sorted(range(len(kept)), key=lambda i: -kept[i][1])[:keep]
-            kept = [kept[i] for i in sorted(best)]
-        found += [[image, label, score, *box] for label, score, box in kept]
-    if not found:
-        found = [[image, *[-1] * 6] for image in range(len(loc))]
-    return np.array(found)[None, None]
+            candidates += [(label, scores[i], boxes[i]) for i in chosen]
+        if 0 <= keep < len(candidates):
+            best = sorted(range(len(candidates)), key=lambda i: -candidates[i][1])[:keep]
+            candidates = [candidates[i] for i in sorted(best)]
+        rows += [[image, label, score, *box] for label, score, box in candidates]
+    if not rows:
+        rows = [[image, *[-1] * 6] for image in range(len(loc))]
+    return np.array(rows)[None, None]
 
 
 def detection_inputs(images, priors, classes, shared, seed):

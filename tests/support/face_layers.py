@@ -1,4 +1,4 @@
-"""One face layer as a net, and what its tests share."""
+"""One face layer as a net, and the helpers that its tests share."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MESSAGES = {
 
 
 def one_layer(kind, fields="", shape=(5, 7), labels=None, tops="out", extra=""):
-    """The text of one layer on ``data`` and ``label``."""
+    """Return the text of one layer on ``data`` and ``label``."""
     message = f"{MESSAGES[kind]} {{ {fields} }} {extra}"
     return nets.inputs(data=shape, label=(labels or shape[0],)) + nets.layer(kind, "data label", tops, message)
 
 
 def build(tmp_path, kind, fields="", shape=(5, 7), tops="out", extra="", phase="train", **options):
-    """The layer as a float64 module."""
+    """Return the layer as a float64 module."""
     text = one_layer(kind, fields, shape, tops=tops, extra=extra)
     return nets.load(tmp_path, text, phase=phase, **options).to_torch().double()
 
@@ -49,12 +49,12 @@ def run(model, x, labels):
     return {name: top.detach().numpy() for name, top in tops.items()}, gradient.numpy()
 
 
-def same(found, expected):
-    np.testing.assert_allclose(found, expected, **TOLERANCE)
+def same(actual, expected):
+    np.testing.assert_allclose(actual, expected, **TOLERANCE)
 
 
 def is_derivative(model, x, labels):
-    """gradcheck in the bottom and in every parameter."""
+    """Run gradcheck in the bottom and in every parameter."""
     names, values = zip(*model.named_parameters(), strict=True) if list(model.parameters()) else ((), ())
 
     def top(x, *values):
@@ -64,5 +64,5 @@ def is_derivative(model, x, labels):
     return gradcheck(top, (leaf(x), *(leaf(value.detach().numpy()) for value in values)))
 
 
-def text(given):
-    return " ".join(f"{name}: {str(value).lower()}" for name, value in given.items())
+def text(fields):
+    return " ".join(f"{name}: {str(value).lower()}" for name, value in fields.items())

@@ -31,7 +31,7 @@ def info(text):
 
 
 def check_failed(text):
-    """As glog ends a process: the message, a trace, SIGABRT."""
+    """End as glog ends a process: the message, a trace, SIGABRT."""
     sys.stderr.write(f"F0131 12:00:00.123456  4242 fake_layer.cpp:17] Check failed: {text}\n")
     sys.stderr.write("*** Check failure stack trace: ***\n    @     0x7f00  google::LogMessage::Fail()\n")
     sys.stderr.flush()

@@ -12,7 +12,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def cases(folder: str) -> list[str]:
-    """The names of a folder's cases; an empty folder is a broken checkout, not a test that passes."""
+    """Return the names of a folder's cases; an empty folder is a broken checkout, not a test that passes."""
     names = sorted(path.stem for path in (GOLDEN / folder).glob("*.npz"))
     assert names, f"{GOLDEN / folder} holds no cases"
     return names

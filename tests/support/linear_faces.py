@@ -30,7 +30,7 @@ class LinearFaces:
 
 
 def linear_faces(folder: Path, channels: int = 3, text: str | None = None, name: str = "face") -> LinearFaces:
-    """Writes its files. text: a whole prototxt with an InnerProduct called fc instead."""
+    """Write its files. text: a whole prototxt with an InnerProduct called fc instead."""
     text = text or nets.inputs(data=(1, channels, HEIGHT, WIDTH)) + nets.inner_product("data", "fc", FEATURES)
     net = caffeport.load(nets.write(folder, text, f"{name}.prototxt"))
     net.save(folder / f"{name}.caffemodel")

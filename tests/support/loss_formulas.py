@@ -17,12 +17,12 @@ LABELS = [0, 1, 2, 3, 3, 2, 0]
 
 
 def rows(points: list[Point]) -> list[list[float]]:
-    """x and y."""
+    """Return x and y."""
     return [[r * math.cos(math.radians(a)), r * math.sin(math.radians(a))] for r, a in points]
 
 
 def angle(one: Point, other: Point) -> float:
-    """Between two points, in [0, pi]."""
+    """Return the angle between two points, in [0, pi]."""
     apart = abs(one[1] - other[1]) % 360
     return math.radians(min(apart, 360 - apart))
 
@@ -36,7 +36,7 @@ def cross_entropy(scores: list[list[float]], labels: list[int]) -> float:
 
 
 def scored(features, weights, labels, others, own) -> float:
-    """Cross-entropy of ``others(x, w)``, where the label's is ``own(x, w)``."""
+    """Return the cross-entropy of ``others(x, w)``, where the label's is ``own(x, w)``."""
     table = [
         [own(x, w) if j == y else others(x, w) for j, w in enumerate(weights)]
         for x, y in zip(features, labels, strict=True)
@@ -127,7 +127,7 @@ def sphereface(features, weights, labels, margin=4, base=1000.0, gamma=0.12, pow
 
 
 def distance(x: Point, w: Point) -> float:
-    """Squared, of the points' directions: a chord's square."""
+    """Return the squared distance of the points' directions: a chord's square."""
     return (2 * math.sin(angle(x, w) / 2)) ** 2
 
 
@@ -161,7 +161,7 @@ def center(features, weights, labels) -> float:
 
 
 def logits(name: str, x: Point, w: Point) -> float:
-    """A class's score without margin, by the loss's name, for its default options."""
+    """Return a class's score without margin, by the loss's name, for its default options."""
     cosine = math.cos(angle(x, w))
     return {
         "softmax": dot(x, w),

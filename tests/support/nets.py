@@ -14,12 +14,12 @@ def write(folder: Path, text: str, name: str = "net.prototxt") -> Path:
 
 
 def load(folder: Path, text: str, weights: Path | None = None, **options) -> caffeport.Net:
-    """A net from text; without weights its fillers' (seeded) numbers."""
+    """Load a net from text; without weights its fillers' (seeded) numbers."""
     return caffeport.load(write(folder, text), weights, **options)
 
 
 def inputs(**shapes: tuple[int, ...]) -> str:
-    """Input layers: ``inputs(data=(1, 3, 8, 8))``."""
+    """Write input layers: ``inputs(data=(1, 3, 8, 8))``."""
     return "".join(
         f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ '
         + " ".join(f"dim: {dim}" for dim in shape)
@@ -29,7 +29,7 @@ def inputs(**shapes: tuple[int, ...]) -> str:
 
 
 def layer(kind: str, bottoms: str, tops: str, extra: str = "", name: str = "") -> str:
-    """One layer; bottoms and tops are names with spaces between, the name is the first top's by default."""
+    """Write one layer; bottoms and tops are names with spaces between, the name is the first top's by default."""
     return (
         f'layer {{ name: "{name or tops.split()[0]}" type: "{kind}" '
         + " ".join(f'bottom: "{bottom}"' for bottom in bottoms.split())

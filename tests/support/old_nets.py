@@ -83,7 +83,7 @@ def without_weights(text: str) -> str:
 
 
 def with_weights(text: str) -> str:
-    """With blobs in the text, whose numbers are too many to go through the parser one by one."""
+    """Put blobs into the text, whose numbers are too many to go through the parser one by one."""
     inputs = 8 * 8 * 8 if "v0 net" in text else 4 * 6 * 6
     filled = text.replace("WEIGHTS1", blob(4, 3, 3, 3) + blob(1, 1, 1, 4))
     return filled.replace("WEIGHTS2", blob(1, 1, 2, inputs) + blob(1, 1, 1, 2))

@@ -1,4 +1,4 @@
-"""What the ONNX builder's tensors tell of themselves, compared with onnx's shape inference and with ONNX Runtime."""
+"""The facts that the ONNX builder's tensors tell, compared with onnx's shape inference and with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Exported:
 
 
 def rule_of(node: Node, doubled: bool = False) -> list[tuple[tuple[int, ...], np.dtype]] | None:
-    """What the node's rule says of its outputs, whatever the net declares; None where only the numbers tell."""
+    """Return what the node's rule says of its outputs, whatever the net declares; None where only the numbers tell."""
     try:
         shapes = node.rule.shapes(Inference(node, doubled))
     except UnknownShapeError as error:
@@ -63,7 +63,7 @@ def rule_of(node: Node, doubled: bool = False) -> list[tuple[tuple[int, ...], np
 
 
 def follows_numbers(nodes: list[Node]) -> set[str]:
-    """The tensors that depend on a node of BY_NUMBERS."""
+    """Return the tensors that depend on a node of BY_NUMBERS."""
     names: set[str] = set()
     for node in nodes:
         if node.op in BY_NUMBERS or not names.isdisjoint(node.reads):
@@ -87,15 +87,15 @@ def check(exported: Exported) -> int:
             if output.name not in free:
                 assert (output.shape, output.dtype) == (shape, dtype), (node.op, output.name)
             if output.name in inferred:
-                sizes, told = inferred[output.name]
+                sizes, inferred_dtype = inferred[output.name]
                 known = tuple(size if size is None else own for size, own in zip(sizes, shape, strict=True))
-                assert (sizes, told) == (known, dtype), (node.op, output.name)
+                assert (sizes, inferred_dtype) == (known, dtype), (node.op, output.name)
                 compared += None not in sizes
     return compared
 
 
 def check_dynamic(exported: Exported) -> None:
-    """The axes that are called dynamic are those that differ when every free axis of the inputs is doubled."""
+    """Check that the axes called dynamic are those that differ when every free axis of the inputs is doubled."""
     before = exported.run(exported.feed)
     doubled = dict(exported.feed)
     for port in exported.graph.inputs:

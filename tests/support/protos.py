@@ -64,27 +64,27 @@ def _classes(packed: bool) -> dict[str, Any]:
 
 
 def make(message: str, packed: bool = True, /, **fields: Any) -> Any:
-    """A message of that type; ``packed=False`` for one with a tag before every number, as old writers did it."""
+    """Make a message of that type; ``packed=False`` for one with a tag before every number, as old writers did it."""
     return _classes(packed)[message](**fields)
 
 
 def net(*layers: Any, packed: bool = True, **fields: Any) -> Any:
-    """A NetParameter of ``layer`` messages."""
+    """Make a NetParameter of ``layer`` messages."""
     return make("NetParameter", packed, layer=layers, **fields)
 
 
 def layer(name: str, kind: str, *arrays: np.ndarray, packed: bool = True, **fields: Any) -> Any:
-    """A LayerParameter with these blobs."""
+    """Make a LayerParameter with these blobs."""
     return make("LayerParameter", packed, name=name, type=kind, blobs=[blob(a, packed) for a in arrays], **fields)
 
 
 def blob(array: np.ndarray, packed: bool = True) -> Any:
-    """A BlobProto as Caffe writes it: a shape (none for a 0-D blob) and floats."""
+    """Make a BlobProto as Caffe writes it: a shape (none for a 0-D blob) and floats."""
     shape = make("BlobShape", packed, dim=array.shape)
     return make("BlobProto", packed, shape=shape, data=array.reshape(-1).tolist())
 
 
 def write(path: Path, message: Any) -> Path:
-    """The message's bytes in a file; returns the path."""
+    """Write the message's bytes to a file; returns the path."""
     path.write_bytes(message.SerializeToString())
     return path

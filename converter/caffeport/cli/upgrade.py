@@ -8,6 +8,7 @@ from typing import Any
 
 from .arguments import add_debug
 from .command import DONE, tell
+from .common import size_text
 
 
 def add_command(commands: Any) -> None:
@@ -37,7 +38,7 @@ def _upgrade(options: argparse.Namespace) -> int:
     from ..to_caffe.old_files import upgrade_file
 
     result = upgrade_file(options.old, options.new)
-    size = options.new.stat().st_size / 1e6
+    size = size_text(options.new.stat().st_size)
     layers = f", {result.layers} layers" if result.layers else ""
-    tell(options, f"wrote {options.new} ({size:.1f} MB): {result.new} from {result.old}{layers}")
+    tell(options, f"wrote {options.new} ({size}): {result.new} from {result.old}{layers}")
     return DONE

@@ -20,7 +20,7 @@ from .prototxt import Field, Message, Scalar
 from .schema import scalar_of
 
 SPAN, WHOLE, NUMBERS = "span", "whole", "numbers"
-"""Kinds of a Scalar that stands for bytes: of a value, of a field with its tag, and of an array of numbers."""
+"""The kinds of a Scalar that stands for bytes: of a value, of a field with its tag, and of an array of numbers."""
 
 _DECODED = frozenset(
     {"layers", "layer", "param", "data_param", "image_data_param", "window_data_param", "transform_param"}
@@ -31,7 +31,7 @@ _PIECE = 1 << 22
 
 
 def decode(data: wire.Buffer, start: int, end: int, message: str, unknown: set[str]) -> Message:
-    """The message of that type between ``start`` and ``end``; a field without a name here is named in ``unknown``.
+    """Return the message of that type between ``start`` and ``end``; ``unknown`` names fields without a name here.
 
     Raises wire.WireError where the bytes are none.
     """
@@ -46,7 +46,8 @@ def decode(data: wire.Buffer, start: int, end: int, message: str, unknown: set[s
 
 
 def _decode_layer(data: wire.Buffer, start: int, end: int, unknown: set[str]) -> Message:
-    """A V2 layer: its name, type and params decoded, and every other field, a fork's too, as it stands in the file."""
+    """Return a V2 layer with its name, type and params decoded, and every other field, a fork's too, as it stands in
+    the file."""
     tree = Message()
     decoded = {"name", "type", "param"}
     position = start
@@ -131,7 +132,7 @@ class Encoded:
 
 
 def encode(tree: Message, message: str, unknown: set[str], arrays: Sequence[np.ndarray] = ()) -> Encoded:
-    """The tree as bytes, fields in the order of their numbers, as protobuf writes them.
+    """Return the tree as bytes, fields in the order of their numbers, as protobuf writes them.
 
     A field that caffe.proto lacks is left out and named in ``unknown``. ``arrays``: what Scalars of kind NUMBERS
     stand for. Raises PrototxtError, with file:line:column, for a value of the wrong type.
@@ -224,5 +225,5 @@ def _scalar(tree: Message, spec: ProtoField, entry: Field, value: Scalar) -> byt
 
 
 def _wrong(tree: Message, entry: Field, expected: str) -> PrototxtError:
-    got = "a message" if isinstance(entry.value, Message) else quoted(entry.value.text)
-    return PrototxtError(f'{tree.where(entry)}: "{entry.name}" expects {expected}, got {got}')
+    value = "a message" if isinstance(entry.value, Message) else quoted(entry.value.text)
+    return PrototxtError(f'{tree.where(entry)}: "{entry.name}" expects {expected}, got {value}')

@@ -12,10 +12,10 @@ _ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
 
 
 def from_bytes(raw: bytes) -> str:
-    """The text of a name in a file; never fails."""
+    """Return the text of a name in a file; never fails."""
     return raw.decode("utf-8", "backslashreplace")
 
 
 def to_bytes(name: str) -> bytes:
-    """The bytes that ``from_bytes`` made the name of."""
+    """Return the bytes that ``from_bytes`` made the name of."""
     return _ESCAPED.sub(lambda match: bytes([int(match.group(1), 16)]), name.encode("utf-8", "backslashreplace"))

@@ -183,7 +183,7 @@ class ProtoField:
 
 @functools.cache
 def fields_of(message: str) -> dict[str, ProtoField]:
-    """The fields of a message by name."""
+    """Return the fields of a message by name."""
     return {
         name: ProtoField(name, int(number), kind, bool(mark), mark == "+")
         for name, mark, number, kind in re.findall(r"(\w+)([*+]?) (\d+) (\w+)", MESSAGES[message])
@@ -192,5 +192,5 @@ def fields_of(message: str) -> dict[str, ProtoField]:
 
 @functools.cache
 def numbers_of(message: str) -> dict[int, ProtoField]:
-    """The fields of a message by number."""
+    """Return the fields of a message by number."""
     return {field.number: field for field in fields_of(message).values()}

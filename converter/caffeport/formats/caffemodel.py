@@ -56,7 +56,7 @@ def read(path: str | Path) -> Caffemodel:
 
 
 def mapped(path: Path) -> mmap.mmap:
-    """The file's bytes, which stay on disk."""
+    """Return the file's bytes, which stay on disk."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -209,7 +209,7 @@ class _Reader:
 def _blob_fields(
     data: wire.Buffer, start: int, end: int, runs: dict[int, list[Run]]
 ) -> Iterator[tuple[int, int, int, int]]:
-    """wire.fields of a BlobProto, with its numbers gathered into ``runs`` instead of yielded one by one.
+    """Yield wire.fields of a BlobProto, with its numbers gathered into ``runs`` instead of yielded one by one.
 
     Unpacked numbers (a tag before each) come by the million, so a run of them is found with numpy.
     """
@@ -236,7 +236,7 @@ def _blob_fields(
 
 
 def _unpacked(data: wire.Buffer, tag: int, start: int, end: int, stride: int) -> int:
-    """How many numbers stand ``stride`` bytes apart from ``start`` on, ``tag`` before each; the first is known to."""
+    """Count the numbers that stand ``stride`` bytes apart from ``start`` on, ``tag`` before each; the first does."""
     most = (end - start) // stride
     count, window = 1, 64
     while count < most:  # in growing windows: a look at all that is left, at every short run, would be quadratic
@@ -250,7 +250,7 @@ def _unpacked(data: wire.Buffer, tag: int, start: int, end: int, stride: int) ->
 
 
 def read_binaryproto(path: str | Path) -> np.ndarray:
-    """The one blob of a ``.binaryproto`` (a mean image, an infogain matrix), in its shape."""
+    """Return the one blob of a ``.binaryproto`` (a mean image, an infogain matrix), in its shape."""
     data = mapped(Path(path))
     reader = _Reader(str(path), data)
     try:
@@ -263,7 +263,7 @@ def read_binaryproto(path: str | Path) -> np.ndarray:
 
 
 def read_blob(data: wire.Buffer, start: int, end: int, path: str, title: str) -> Blob:
-    """The BlobProto between ``start`` and ``end``; ``path`` and ``title`` name it in errors."""
+    """Return the BlobProto between ``start`` and ``end``; ``path`` and ``title`` name it in errors."""
     return _Reader(path, data).blob(title, start, end)
 
 
@@ -292,7 +292,7 @@ def write(
 
 
 def blob_header(shape: Sequence[int]) -> bytes:
-    """A BlobProto up to its numbers (files.write_numbers), which end it."""
+    """Return a BlobProto up to its numbers (files.write_numbers), which end it."""
     dims = b"".join(wire.varint(dim) for dim in shape)
     shape_field = wire.delimited(_SHAPE, wire.delimited(1, dims)) if dims else b""
     return shape_field + wire.header(_DATA, 4 * math.prod(shape))

@@ -34,7 +34,7 @@ class EscapeError(ValueError):
 
 
 def unescape(text: str) -> bytes:
-    """The bytes of a string, given what stands between its quotes. Raises EscapeError."""
+    """Return the bytes of a string, given what stands between its quotes. Raises EscapeError."""
     parts, position = [], 0
     while (start := text.find("\\", position)) >= 0:
         match = _ESCAPE.match(text, start)
@@ -70,7 +70,8 @@ def _encoded(text: str) -> bytes:
 
 
 def quote(text: str) -> str:
-    """A string as text format writes it; ``from_bytes(unescape(...))`` of what is inside gives ``text`` again."""
+    """Return a string as text format writes it; ``from_bytes(unescape(...))`` of what is inside gives ``text``
+    again."""
     # Bytes that are no UTF-8 stand as lone surrogates here, for the octal escapes below to find.
     inside = to_bytes(text).decode("utf-8", "surrogateescape")
     inside = inside.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -45,13 +45,13 @@ def read_hdf5(path: Path) -> Caffemodel:
             file["data"].visititems(keep)
     except (OSError, RuntimeError, KeyError, ValueError, AttributeError, TypeError) as error:  # h5py's, of all sorts
         raise CaffemodelError(f"{path}: is HDF5, but not Caffe's weights ({error})") from error
-    for name, found in blobs.items():
-        if sorted(found) != list(range(len(found))):
+    for name, by_index in blobs.items():
+        if sorted(by_index) != list(range(len(by_index))):
             raise CaffemodelError(
-                f'{path}: leaves out a shared blob of layer "{name}" (it has {sorted(found)}); '
+                f'{path}: leaves out a shared blob of layer "{name}" (it has {sorted(by_index)}); '
                 "save the weights as .caffemodel instead"
             )
-    layers = [StoredLayer(name, "", [found[i] for i in sorted(found)]) for name, found in blobs.items()]
+    layers = [StoredLayer(name, "", [by_index[i] for i in sorted(by_index)]) for name, by_index in blobs.items()]
     return Caffemodel(str(path), "", layers)
 
 
@@ -71,7 +71,7 @@ def write_hdf5(path: Path, layers: Iterable[tuple[str, str, Sequence[Blob]]]) ->
 
 
 def _axes_of_today(kind: str, index: int, blob: Blob) -> tuple[int, ...]:
-    """The shape without the axes of 1 that old files put in front: a bias has one axis, an inner product two."""
+    """Return the shape without the axes of 1 that old files put in front: a bias has one axis, an inner product two."""
     if not blob.legacy:
         return blob.shape
     axes = {"InnerProduct": 2, "Embed": 2, "Convolution": 4, "Deconvolution": 4}.get(kind, 0) if index == 0 else 1

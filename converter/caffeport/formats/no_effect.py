@@ -70,5 +70,5 @@ NO_EFFECT: dict[str, frozenset[str]] = {
 
 
 def changes_nothing(message: str, field: str) -> bool:
-    """Whether the field of that message (its name, or NET or LAYER) is one of those."""
+    """Return whether the field of that message (its name, or NET or LAYER) is one of those."""
     return field in NO_EFFECT.get(message, ())

@@ -68,18 +68,18 @@ class Message:
         return [entry.value for entry in self.named(name) if isinstance(entry.value, Message)]
 
     def texts(self, name: str) -> list[str]:
-        """The values of a repeated scalar field, as written."""
+        """Return the values of a repeated scalar field, as written."""
         return [entry.value.text for entry in self.named(name) if isinstance(entry.value, Scalar)]
 
     def text(self, name: str, default: str = "") -> str:
-        found = self.texts(name)
-        return found[-1] if found else default
+        values = self.texts(name)
+        return values[-1] if values else default
 
     def has(self, name: str) -> bool:
         return any(entry.name == name for entry in self.fields)
 
     def add(self, name: str, value: str | int | float | bool | Message, *, quoted: bool = False) -> Field:
-        """Append a field; a string is a word (enum) unless ``quoted``. Returns the new field."""
+        """Append a field and return it; a string is a word (enum) unless ``quoted``."""
         if isinstance(value, Message):
             entry = Field(name, value)
         elif isinstance(value, bool):
@@ -94,12 +94,12 @@ class Message:
 
     def remove(self, *names: str) -> list[Field]:
         """Take the fields of these names out and return them."""
-        taken = [entry for entry in self.fields if entry.name in names]
+        entries = [entry for entry in self.fields if entry.name in names]
         self.fields = [entry for entry in self.fields if entry.name not in names]
-        return taken
+        return entries
 
     def where(self, at: Field | Message | None = None) -> str:
-        """``file:line:column`` of a field of this message, or of the message itself."""
+        """Return ``file:line:column`` of a field of this message, or of the message itself."""
         spot = self if at is None else at
         return f"{self.source}:{spot.line}:{spot.column}" if spot.line else self.source
 

@@ -41,7 +41,7 @@ _BOOLS = {"true": True, "t": True, "True": True, "1": True, "false": False, "f":
 
 @functools.cache
 def field_types(cls: type) -> dict[str, tuple[Any, bool]]:
-    """{field name: (type of one value, repeated?)} of a schema dataclass.
+    """Return {field name: (type of one value, repeated?)} of a schema dataclass.
 
     A field whose name is a word of Python's has an underscore behind it in the dataclass (``lambda_``).
     """
@@ -58,7 +58,8 @@ def field_types(cls: type) -> dict[str, tuple[Any, bool]]:
 
 
 def _text_name(attribute: str) -> str:
-    """The field's name in a text; one that is a word of Python's own has an underscore behind it (``lambda_``)."""
+    """Return the field's name in a text; one that is a word of Python's own has an underscore behind it
+    (``lambda_``)."""
     return attribute[:-1] if keyword.iskeyword(attribute[:-1]) else attribute
 
 
@@ -67,7 +68,7 @@ def _attribute(name: str) -> str:
 
 
 def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = False) -> T:
-    """The message as an instance of ``cls``.
+    """Return the message as an instance of ``cls``.
 
     Raises PrototxtError, with file:line:column, for a field that ``cls`` lacks (unless
     ``allow_unknown``), a value of the wrong type, or a single field given twice. Every field that is
@@ -99,14 +100,14 @@ def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = 
 
 def _value(message: Message, entry: Field, kind: Any, title: str, allow_unknown: bool) -> Any:
     def wrong(expected: str) -> PrototxtError:
-        found = "a message" if isinstance(entry.value, Message) else quoted(entry.value.text)
-        return PrototxtError(f'{message.where(entry)}: "{entry.name}" expects {expected}, got {found}')
+        value = "a message" if isinstance(entry.value, Message) else quoted(entry.value.text)
+        return PrototxtError(f'{message.where(entry)}: "{entry.name}" expects {expected}, got {value}')
 
     if kind is Message:
         if not isinstance(entry.value, Message):
             raise wrong("a message { ... }")
         return entry.value
-    if dataclasses.is_dataclass(kind):
+    if hasattr(kind, "__dataclass_fields__"):  # dataclasses.is_dataclass, which takes three times as long
         if not isinstance(entry.value, Message):
             raise wrong("a message { ... }")
         return decode(entry.value, typing.cast(type, kind), title=entry.name, allow_unknown=allow_unknown)
@@ -137,7 +138,7 @@ def _value(message: Message, entry: Field, kind: Any, title: str, allow_unknown:
 
 
 def scalar_of(text: str, kind: type) -> bool | int | float:
-    """What a field's text means as a bool, int or float; raises KeyError or ValueError for what is none."""
+    """Read a field's text as a bool, int or float; raises KeyError or ValueError for what is none."""
     return _BOOLS[text] if kind is bool else _int(text) if kind is int else _float(text)
 
 

@@ -32,7 +32,7 @@ class Blob:
     _runs: list[Run] = field(default_factory=list)
 
     def array(self) -> np.ndarray:
-        """The numbers as float32, in ``shape``; read-only and without a copy where the file allows it."""
+        """Return the numbers as float32, in ``shape``; read-only and without a copy where the file allows it."""
         parts = [
             np.ndarray((run.count,), run.dtype, buffer=self._data, offset=run.start, strides=(run.stride,))
             for run in self._runs
@@ -48,7 +48,7 @@ class Blob:
         return joined.reshape(self.shape)
 
     def fits(self, shape: Shape) -> bool:
-        """Whether a blob of ``shape`` can be meant: the same, or one of the two has axes of 1 around the other.
+        """Return whether a blob of ``shape`` can be meant: the same, or one of the two has axes of 1 around the other.
 
         Caffe's Blob::ShapeEquals allows that for leading axes of a legacy shape alone; converters and forks write
         a bias as 1x1x1xN or Nx1x1x1 in today's form too. Shapes of as many axes have to be the same: 1x4 and 4x1 are
@@ -79,7 +79,7 @@ class Caffemodel:
     layers: list[StoredLayer]
 
     def by_name(self) -> dict[str, list[StoredLayer]]:
-        """The layers of each name in the file's order; of several those with blobs, if any has some."""
+        """Return the layers of each name in the file's order; of several those with blobs, if any has some."""
         named: dict[str, list[StoredLayer]] = {}
         for layer in self.layers:
             named.setdefault(layer.name, []).append(layer)

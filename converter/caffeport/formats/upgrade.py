@@ -100,7 +100,7 @@ _V0_FIELDS: dict[str, dict[str, tuple[str, str]]] = {
 
 
 def upgrade(net: Message, known_types: Iterable[str] = ()) -> Message:
-    """The net as V2 text: ``layer`` messages only, inputs as Input layers. Changes ``net`` in place.
+    """Return the net as V2 text: ``layer`` messages only, inputs as Input layers. Changes ``net`` in place.
 
     known_types: V2 types of forks, to spell those V1 types as they do that BVLC's enum lacks.
     """
@@ -129,11 +129,11 @@ _SOLVER_TYPES = {
     "SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad", "RMSPROP": "RMSProp", "ADADELTA": "AdaDelta",
     "ADAM": "Adam",
 }  # fmt: skip
-"""In the order of the old enum's numbers."""
+"""The types in the order of the old enum's numbers."""
 
 
 def upgrade_solver(solver: Message) -> Message:
-    """The solver with its type as a string and the nets it holds as V2. Changes ``solver`` in place."""
+    """Return the solver with its type as a string and the nets it holds as V2. Changes ``solver`` in place."""
     for entry in solver.named("solver_type"):
         if solver.has("type"):
             raise PrototxtError(f'{solver.where(entry)}: give either "solver_type" or "type", not both')
@@ -157,9 +157,9 @@ def _message(owner: Message, entry: Field) -> Message:
 
 
 def _child(layer: Message, name: str) -> Message:
-    found = layer.messages(name)
-    if found:
-        return found[-1]
+    messages = layer.messages(name)
+    if messages:
+        return messages[-1]
     entry = layer.add(name, Message(source=layer.source, line=layer.line, column=layer.column))
     assert isinstance(entry.value, Message)
     return entry.value
@@ -168,10 +168,10 @@ def _child(layer: Message, name: str) -> Message:
 def _from_v0(net: Message) -> None:
     """Unfold ``layers { layer { ... } bottom top }``, folding padding layers into their successor."""
     padding: dict[str, tuple[str, list[Field]]] = {}  # top of a padding layer: (its bottom, the pad)
-    kept = []
+    fields = []
     for entry in net.fields:
         if entry.name != "layers" or not _message(net, entry).messages("layer"):
-            kept.append(entry)
+            fields.append(entry)
             continue
         layer = _message(net, entry)
         inner = layer.messages("layer")[-1]
@@ -198,8 +198,8 @@ def _from_v0(net: Message) -> None:
                 f'{inner.where()}: unknown V0 layer type "{kind}"{did_you_mean(kind, [*V0_TYPES, "padding"])}'
             )
         _unfold_v0(layer, inner, V0_TYPES[kind])
-        kept.append(entry)
-    net.fields = kept
+        fields.append(entry)
+    net.fields = fields
 
 
 def _unfold_v0(layer: Message, inner: Message, kind: str) -> None:
@@ -226,7 +226,7 @@ def _unfold_v0(layer: Message, inner: Message, kind: str) -> None:
 
 
 def v1_type(name: str, spelled: Mapping[str, str] = MappingProxyType({})) -> str | None:
-    """The V2 name of a V1 type: its enum's name or number, a fork's in CamelCase; None for what can be neither.
+    """Return the V2 name of a V1 type: its enum's name or number, a fork's in CamelCase; None for what can be neither.
 
     spelled: {a V2 name in lower case: the name}, for types such as ROI_POOLING that CamelCase alone would misspell.
     """
@@ -273,7 +273,7 @@ def _from_v1(layer: Message, spelled: Mapping[str, str]) -> None:
 
 
 def _move_transform_fields(layer: Message) -> None:
-    """scale, mean_file, crop_size and mirror stood in the data layer's own message once."""
+    """Move scale, mean_file, crop_size and mirror, which stood in the data layer's own message once."""
     for name in ("data_param", "image_data_param", "window_data_param"):
         for message in layer.messages(name):
             moved = message.remove("scale", "mean_file", "crop_size", "mirror")
@@ -284,7 +284,7 @@ def _move_transform_fields(layer: Message) -> None:
 
 
 def _input_header(net: Message) -> None:
-    """``input: "data" input_dim: 1 ...`` becomes an Input layer at the top."""
+    """Turn ``input: "data" input_dim: 1 ...`` into an Input layer at the top."""
     names = net.remove("input")
     dims, shapes = net.remove("input_dim"), net.remove("input_shape")
     if not names:

@@ -21,7 +21,7 @@ class WireError(ValueError):
 
 
 def varint(value: int) -> bytes:
-    """``value`` (an int64; negative ones take ten bytes) as a varint."""
+    """Return ``value`` (an int64; negative ones take ten bytes) as a varint."""
     value &= 0xFFFFFFFFFFFFFFFF
     out = bytearray()
     while value > 0x7F:
@@ -32,17 +32,17 @@ def varint(value: int) -> bytes:
 
 
 def header(number: int, length: int) -> bytes:
-    """Tag and length of a length-delimited field; its ``length`` bytes follow."""
+    """Return the tag and length of a length-delimited field; its ``length`` bytes follow."""
     return varint(number << 3 | LENGTH) + varint(length)
 
 
 def delimited(number: int, payload: bytes) -> bytes:
-    """A whole length-delimited field: string, bytes, packed array or message."""
+    """Return a whole length-delimited field: string, bytes, packed array or message."""
     return header(number, len(payload)) + payload
 
 
 def read_varint(data: Buffer, position: int, end: int) -> tuple[int, int]:
-    """(value, next position); raises WireError past ``end`` or after ten bytes."""
+    """Return (value, next position); raises WireError past ``end`` or after ten bytes."""
     value = shift = 0
     while position < end:
         byte = data[position]
@@ -86,5 +86,5 @@ def fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, 
 
 
 def signed(value: int) -> int:
-    """A varint read as int64."""
+    """Return a varint read as int64."""
     return value - (1 << 64) if value >> 63 else value

@@ -102,10 +102,10 @@ def load(
     return net
 
 
-def _check_layer_options(given: Mapping[str, float], custom_layers: Sequence[type[Operator]]) -> None:
+def _check_layer_options(options: Mapping[str, float], custom_layers: Sequence[type[Operator]]) -> None:
     """Refuse an option that no layer type has."""
     known = sorted({name for cls in registry(custom_layers).values() for name in cls.option_names})
-    for name in given:
+    for name in options:
         if name not in known:
             raise NetError(
                 f'layer_options names "{name}", which is an option of no layer{did_you_mean(name, known)}; '
@@ -114,7 +114,7 @@ def _check_layer_options(given: Mapping[str, float], custom_layers: Sequence[typ
 
 
 def build(message: Message, stored: caffemodel.Caffemodel | None, options: Options) -> Net:
-    """A Net from upgraded text. ``stored`` weights only tell shapes here; weights.attach copies them."""
+    """Return a Net from upgraded text. ``stored`` weights only tell shapes here; weights.attach copies them."""
     net_fields, layer_messages = split(message, options)
     state = NetState(options.phase, options.level or net_fields.state.level, [*net_fields.state.stage, *options.stages])
     layers, wanted = connect(message, layer_messages, state, stored, options)

@@ -13,8 +13,8 @@ from ..formats.prototxt import Field, Message
 from ..formats.schema import decode, tell_ignored
 from ..operators import message_schemas, registry
 from ..operators.base import LayerContext, LossParameter, Operator, Phase, Role, Shape
-from ..operators.data import TransformationParameter
 from ..operators.python_layer import operator_class
+from ..operators.transformation import TransformationParameter
 from ..operators.unknown_data import UnknownData
 from .net import Layer, Value
 from .net_fields import GENERIC_FIELDS, LayerFields, NetFields, NetState
@@ -26,7 +26,7 @@ _SOLVER_FIELDS = {"base_lr", "lr_policy", "max_iter", "net", "train_net", "snaps
 
 
 def split(message: Message, options: Options) -> tuple[NetFields, list[Message]]:
-    """The net's own fields, decoded, and its layer messages."""
+    """Return the net's own fields, decoded, and its layer messages."""
     own = Message(source=message.source)
     layers = []
     for entry in message.fields:
@@ -46,31 +46,21 @@ def split(message: Message, options: Options) -> tuple[NetFields, list[Message]]
 def connect(
     message: Message, texts: list[Message], state: NetState, stored: Caffemodel | None, options: Options
 ) -> tuple[list[Layer], dict[Layer, LayerFields]]:
-    """Layers of this phase, joined by Values without shapes yet."""
+    """Return the layers of this phase, joined by Values without shapes yet."""
     known = registry(options.custom_layers)
     schemas = message_schemas(known)
     named = stored.by_name() if stored else {}
     shapes = {name: tuple(blob.shape for blob in layers[-1].blobs) for name, layers in named.items()}
-    kept: list[tuple[Message, LayerFields]] = []
-    left_out: dict[str, tuple[Message, LayerFields]] = {}  # top: the layer of another phase that makes it
-    for text in texts:
-        fields = _decode_generic(text, options)
-        if fields.include and fields.exclude:
-            raise PrototxtError(f'{text.where()}: layer "{fields.name}" has include and exclude rules; give one kind')
-        included = any(rule.met(state) for rule in fields.include)
-        if included if fields.include else not any(rule.met(state) for rule in fields.exclude):
-            kept.append((text, fields))
-        else:
-            left_out = dict.fromkeys(fields.top, (text, fields)) | left_out
-    if not kept:
+    members, left_out = _in_phase(texts, state, options)
+    if not members:
         raise NetError(f"{message.source}: no layer is left in the {state.phase.name} phase")
-    if unknown := unknown_layers((text for text, _ in kept), known):
+    if unknown := unknown_layers((text for text, fields in members if fields.type not in known), known):
         refuse_unknown(unknown, known)
     current: dict[str, Value] = {}
     layers: list[Layer] = []
     wanted: dict[Layer, LayerFields] = {}
-    later = {top: fields.name for _, fields in kept for top in fields.top}
-    for text, fields in kept:
+    later = {top: fields.name for _, fields in members for top in fields.top}
+    for text, fields in members:
         for name in dict.fromkeys(name for name in fields.bottom if name not in current):
             if name in current:
                 continue  # it came with another top of its data layer
@@ -78,13 +68,13 @@ def connect(
             if name not in options.input_shapes:
                 if name not in left_out or name in later or options.reads_data:
                     _refuse_bottom(text, fields, name, current, later)
-                maker, made = left_out[name]
-                _tell_left_out(text, fields, name, made)
-                if not {*current, *later}.intersection(made.top):
-                    source = _data_layer(maker, made, known, schemas, state.phase, options)
+                maker, maker_fields = left_out[name]
+                _tell_left_out(text, fields, name, maker_fields)
+                if not {*current, *later}.intersection(maker_fields.top):
+                    source = _data_layer(maker, maker_fields, known, schemas, state.phase, options)
             layers.append(source or _extra_input(known["Input"], name, state.phase))
             if name not in options.input_shapes and source is None:
-                layers[-1].maker = _maker(maker, made, known, schemas, state.phase, current, options)
+                layers[-1].maker = _maker(maker, maker_fields, known, schemas, state.phase, current, options)
             current.update((value.name, value) for value in layers[-1].outputs)
         op = _layer_op(text, fields, known, schemas, state.phase, shapes, options)
         layer = Layer(fields.name, fields.type, op, [current[name] for name in fields.bottom], text=text)
@@ -108,6 +98,24 @@ def connect(
         layers.append(layer)
         wanted[layer] = fields
     return layers, wanted
+
+
+def _in_phase(
+    texts: list[Message], state: NetState, options: Options
+) -> tuple[list[tuple[Message, LayerFields]], dict[str, tuple[Message, LayerFields]]]:
+    """Return the layers whose rules this state meets, and {top: the first layer of another phase that makes it}."""
+    members: list[tuple[Message, LayerFields]] = []
+    left_out: dict[str, tuple[Message, LayerFields]] = {}
+    for text in texts:
+        fields = _decode_generic(text, options)
+        if fields.include and fields.exclude:
+            raise PrototxtError(f'{text.where()}: layer "{fields.name}" has include and exclude rules; give one kind')
+        included = any(rule.met(state) for rule in fields.include)
+        if included if fields.include else not any(rule.met(state) for rule in fields.exclude):
+            members.append((text, fields))
+        else:
+            left_out = dict.fromkeys(fields.top, (text, fields)) | left_out
+    return members, left_out
 
 
 def _refuse_bottom(
@@ -142,7 +150,7 @@ def _data_layer(
     phase: Phase,
     options: Options,
 ) -> Layer | None:
-    """The layer if it is a data layer, whose tops are inputs, else None."""
+    """Return the layer if it is a data layer, whose tops are inputs, else None."""
     operator = operator_class(text, known)
     if fields.bottom or (operator is not None and operator.role is not Role.DATA):
         return None
@@ -161,7 +169,8 @@ def _maker(
     current: Mapping[str, Value],
     options: Options,
 ) -> Layer | None:
-    """The layer as its own phase has it, to tell the shapes of what it makes; None where it is not known enough."""
+    """Return the layer as its own phase has it, to tell the shapes of what it makes; None where it is not known
+    enough."""
     if operator_class(text, known) is None or not current.keys() >= set(fields.bottom):
         return None
     others = Phase.TEST if phase is Phase.TRAIN else Phase.TRAIN
@@ -200,7 +209,7 @@ def _layer_op(
     stored_shapes: Mapping[str, tuple[Shape, ...]],
     options: Options,
 ) -> Operator:
-    cls = operator_class(text, known) or UnknownData
+    cls = operator_class(text, known, fields.type) or UnknownData
     # What a data layer does to its files changes no number of the net, unless somebody reads those files.
     lenient = options.allow_unknown_fields or (cls.role is Role.DATA and not options.reads_data)
     messages: dict[str, Any] = {}
@@ -255,7 +264,7 @@ def _pass_over(
 
 
 def _own(message: Message | None, schema: type[T], name: str, allow_unknown: bool) -> T | None:
-    """A message that every layer may have, decoded; None where the text has none."""
+    """Return a message that every layer may have, decoded; None where the text has none."""
     return None if message is None else decode(message, schema, title=name, allow_unknown=allow_unknown)
 
 

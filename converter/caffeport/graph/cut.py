@@ -70,13 +70,13 @@ def cut(
 
 
 def _starts(net: Net, inputs: Sequence[str]) -> list[Value]:
-    """The Values of these blobs: of an input of the net as it is fed, of all others as they are in the end."""
+    """Return the Values of these blobs: an input of the net as it is fed, all others as they are in the end."""
     fed = {value.name: value for value in net.input_values}
     return [fed.get(value.name, value) for value in wanted_values(net, inputs, "inputs")]
 
 
 def _between(net: Net, goals: list[Value], starts: list[Value]) -> tuple[list[Layer], set[Value]]:
-    """The layers that make ``goals`` from ``starts``, in the net's order, and which of ``starts`` they read."""
+    """Return the layers that make ``goals`` from ``starts``, in the net's order, and which of ``starts`` they read."""
     between: set[Layer] = set()
     read: set[Value] = set()
     open_values = list(goals)
@@ -121,12 +121,12 @@ def _refuse_second_maker(starts: list[Value], layers: list[Layer], goals: list[V
                 )
 
 
-def _shapes(starts: list[Value], given: Mapping[str, Sequence[int]]) -> list[Shape]:
+def _shapes(starts: list[Value], overrides: Mapping[str, Sequence[int]]) -> list[Shape]:
     names = [value.name for value in starts]
-    for name in given:
+    for name in overrides:
         if name not in names:
             raise NetError(f'input_shapes names "{name}", which is no input of the part{did_you_mean(name, names)}')
-    return [tuple(given.get(value.name, value.shape)) for value in starts]
+    return [tuple(overrides.get(value.name, value.shape)) for value in starts]
 
 
 def _names(values: Iterable[Value]) -> str:
@@ -134,7 +134,7 @@ def _names(values: Iterable[Value]) -> str:
 
 
 def _without_rules(layer: Layer, names: Mapping[Value, str]) -> Message:
-    """The layer's text without rules of phases and stages, some of its blobs under other names."""
+    """Return the layer's text without rules of phases and stages, some of its blobs under other names."""
     assert layer.text is not None  # only inputs have none
     text = Message(list(layer.text.fields), layer.text.source, layer.text.line, layer.text.column)
     text.remove(*_RULES)
@@ -169,7 +169,7 @@ def _input_layer(name: str, blob: str, shape: Shape) -> Message:
 
 
 def _built(net: Net, text: Message, layers: list[Layer]) -> Net:
-    """The net of the text, whose ``layers`` have blobs of the shapes that they have now."""
+    """Return the net of the text, whose ``layers`` have blobs of the shapes that they have now."""
     stored = [
         StoredLayer(layer.name, layer.type, [Blob(spec.shape) for spec in layer.specs])
         for layer in layers

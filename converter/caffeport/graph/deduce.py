@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from ..errors import NetError
 from ..operators.arithmetic import Eltwise
 from ..operators.base import Operator, Role, Shape
-from ..operators.shape import Slice
+from ..operators.joining import Slice
 from .net import Layer, top_shapes
 
 
 def demanded_shapes(layer: Layer, bottoms: Sequence[Shape | None]) -> list[Shape] | None:
-    """The shapes of a layer's bottoms, with one for each None such that the layer takes them; None for no answer.
+    """Return the shapes of a layer's bottoms, with one for each None that the layer takes; None for no answer.
 
     Losses and metrics compare targets with predictions number by number or label by label, so that at most axes of 1
     are open. Eltwise takes bottoms of one shape; a recurrent layer's second bottom has the first's two leading axes.
@@ -50,14 +50,14 @@ def _candidates(layer: Layer, first: Shape, bottoms: Sequence[Shape | None]) -> 
 
 
 def keeps_shape(operator: Operator) -> bool:
-    """Whether every bottom and top of the layer has one shape, whatever that is."""
+    """Return whether every bottom and top of the layer has one shape, whatever that is."""
     if isinstance(operator, Eltwise):
         return True
     return operator.context.num_bottoms == 1 and type(operator).top_shapes is Operator.top_shapes
 
 
 def passes_back(layer: Layer, tops: Sequence[Shape | None]) -> Shape | None:
-    """The shape of a layer's bottoms, from those of its tops as far as they are known; None for no answer."""
+    """Return the shape of a layer's bottoms, from those of its tops as far as they are known; None for no answer."""
     if isinstance(layer.op, Slice):
         return layer.op.joined(tops)
     return next((shape for shape in tops if shape is not None), None)

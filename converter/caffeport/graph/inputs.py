@@ -34,14 +34,14 @@ _MOST_SIBLINGS = 50
 
 
 def resolve_input_shapes(
-    layers: list[Layer], given: Mapping[str, Shape], stored: Caffemodel | None, message: Message
+    layers: list[Layer], user_shapes: Mapping[str, Shape], stored: Caffemodel | None, message: Message
 ) -> dict[Value, Sequence[str]]:
     """Set the shape of every data layer's tops; returns those whose shape only their readers can tell.
 
     With each comes which guesses the net or its weights ruled out.
     """
     tops = [value for layer in layers if layer.op.role is Role.DATA for value in layer.outputs]
-    unused = [name for name in given if name not in {value.name for value in tops}]
+    unused = [name for name in user_shapes if name not in {value.name for value in tops}]
     if unused:
         raise NetError(
             f'input_shapes names "{unused[0]}", which is no input of this net'
@@ -52,9 +52,9 @@ def resolve_input_shapes(
     for layer in layers:
         if layer.op.role is not Role.DATA:
             continue
-        for value, declared in zip(layer.outputs, _declared(layer, given), strict=True):
-            if value.name in given:
-                value.shape = given[value.name]
+        for value, declared in zip(layer.outputs, _declared(layer, user_shapes), strict=True):
+            if value.name in user_shapes:
+                value.shape = user_shapes[value.name]
             elif declared is not None and all(dim is not None for dim in declared):
                 value.shape = cast(Shape, declared)
             elif declared is None:
@@ -86,16 +86,17 @@ def _follow(layer: Layer, pending: dict[Value, Sequence[str]]) -> None:
             check_shape(value.shape, f'{layer.title}: input "{value.name}"')
 
 
-def _declared(layer: Layer, given: Mapping[str, Shape]) -> list[PartialShape | None]:
-    """What the text declares, and what follows from the shape that was given for another of the layer's tops."""
+def _declared(layer: Layer, user_shapes: Mapping[str, Shape]) -> list[PartialShape | None]:
+    """Return the shapes that the text declares, and those that follow from what was given for another of the layer's
+    tops."""
     operator = cast(DataLayer, layer.op)
     shapes = operator.declared_shapes()
-    first, whole = shapes[0], given.get(layer.tops[0])
+    first, whole = shapes[0], user_shapes.get(layer.tops[0])
     if whole is not None and (first is None or len(first) == len(whole)):
         return operator.following(whole)
     for name, shape in zip(layer.tops[1:], shapes[1:], strict=True):
-        if first is not None and shape == first[:1] and len(given.get(name, ())) == 1:
-            return [(*given[name], *first[1:]), *shapes[1:]]
+        if first is not None and shape == first[:1] and len(user_shapes.get(name, ())) == 1:
+            return [(*user_shapes[name], *first[1:]), *shapes[1:]]
     if first is not None and None in shapes and None not in first:
         return operator.following(cast(Shape, first))
     return shapes
@@ -104,7 +105,7 @@ def _declared(layer: Layer, given: Mapping[str, Shape]) -> list[PartialShape | N
 def _work_out(
     value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None, message: Message
 ) -> tuple[Shape | None, Sequence[str]]:
-    """The shape of an input whose text leaves it open, or None; and the guesses that were ruled out."""
+    """Return the shape of an input whose text leaves it open, or None, and the guesses that were ruled out."""
 
     def completes(shape: PartialShape) -> bool:
         return len(shape) == len(declared) and all(
@@ -156,14 +157,14 @@ def refuse(value: Value, ruled_out: Sequence[str] = ()) -> NoReturn:
 
 
 def _fits(value: Value, shape: Shape, layers: list[Layer], stored: Caffemodel | None) -> bool:
-    """Whether every layer takes what it gets if ``value`` has this shape, and every stored blob fits its layer.
+    """Return whether every layer takes what it gets if ``value`` has this shape, and every stored blob fits its layer.
 
     What depends on another input whose shape is still open is not asked, nor what reads a soft label.
     """
     blobs = {name: layers[-1].blobs for name, layers in stored.by_name().items()} if stored else {}
     inputs = [layer for layer in layers if layer.op.role is Role.DATA]
     shapes = {other: other.shape for layer in inputs for other in layer.outputs[: 1 if _is_soft(layer) else None]}
-    shapes = {other: given for other, given in shapes.items() if given} | {value: shape}
+    shapes = {other: other_shape for other, other_shape in shapes.items() if other_shape} | {value: shape}
     try:
         for layer in layers:
             if layer.op.role is Role.DATA or any(bottom not in shapes for bottom in layer.inputs):
@@ -184,7 +185,8 @@ def _is_soft(layer: Layer) -> bool:
 
 
 def _colour(declared: PartialShape) -> PartialShape | None:
-    """Three channels, where height and width are known; of clips, which have five axes, C3D's length too."""
+    """Return shapes of three channels, where height and width are known; of clips, which have five axes, C3D's length
+    too."""
     batch, channels, *length, height, width = declared
     if not height or not width:
         return None
@@ -194,7 +196,7 @@ def _colour(declared: PartialShape) -> PartialShape | None:
 def _from_weights(
     value: Value, declared: PartialShape, layers: list[Layer], stored: Caffemodel | None
 ) -> PartialShape | None:
-    """The shape with which every stored blob fits its layer, if a blob depends on it."""
+    """Return the shape with which every stored blob fits its layer, if a blob depends on it."""
     if stored is None or len(declared) != 4:
         return None
     _, channels, height, width = declared
@@ -211,7 +213,7 @@ def _from_weights(
 
 
 def _from_sibling(value: Value, layers: list[Layer], message: Message) -> PartialShape | None:
-    """The input of the same name in another prototxt of the folder that has most of this net's layers."""
+    """Return the input of the same name in another prototxt of the folder that has most of this net's layers."""
     names = {layer.name for layer in layers if layer.op.role is not Role.DATA}
     for other in _siblings(Path(message.source)):
         theirs = {layer.text("name") for layer in other.messages("layer")}
@@ -239,7 +241,8 @@ def _siblings(path: Path) -> Iterator[Message]:
 
 
 def _from_data_set(value: Value) -> PartialShape | None:
-    """The size of a well-known data set's images; as many of them one after another as Slice layers take apart."""
+    """Return the size of a well-known data set's images; as many of them one after another as Slice layers take
+    apart."""
     text = f"{cast(DataLayer, value.layer.op).source()} {value.layer.name}".lower()
     slices = [layer for layer in value.consumers if layer.type == "Slice"]
     several = len(slices[0].outputs) if len(slices) == len(value.consumers) == 1 else 1

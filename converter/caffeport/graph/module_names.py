@@ -19,7 +19,8 @@ MAX_DEPTH = 32
 
 
 def state_names(layers: Iterable[Layer]) -> dict[Layer, str]:
-    """{layer: a name of its own}, which its blobs' keys start with: the layer's name, or its type where it has none.
+    """Return {layer: a name of its own}, which its blobs' keys start with: the layer's name, or its type where it has
+    none.
 
     Layers of one name, which Caffe allows, get ``_2``, ``_3`` and so on from the second on, without taking another
     layer's name; those that have weights come first, so that their keys are the name where only one has any.
@@ -36,18 +37,19 @@ def state_names(layers: Iterable[Layer]) -> dict[Layer, str]:
 
 
 def module_paths(names: Collection[str], reserved: Iterable[str]) -> dict[str, str]:
-    """{name: where its module goes}, with dots for nested modules; ``reserved``: what the root has as attributes."""
+    """Return {name: where its module goes}, with dots for nested modules; ``reserved`` names what the root has as
+    attributes."""
     refused = {*reserved, *keyword.kwlist}
     known = set(names)
-    kept = {name for name in names if _usable(name, refused) and not _inside_another(name, known)}
-    taken = Names(known | refused | {name.partition(".")[0] for name in kept})
-    return {name: name if name in kept else _safe(name, taken) for name in names}
+    usable = {name for name in names if _usable(name, refused) and not _inside_another(name, known)}
+    namespace = Names(known | refused | {name.partition(".")[0] for name in usable})
+    return {name: name if name in usable else _safe(name, namespace) for name in names}
 
 
-def _safe(name: str, taken: Names) -> str:
+def _safe(name: str, namespace: Names) -> str:
     name = re.sub(r"[^0-9A-Za-z_]", "_", name).strip("_")
     name = name if name.isidentifier() else f"layer_{name}"
-    return taken.take(f"{name}_" if name in taken else name)
+    return namespace.take(f"{name}_" if name in namespace else name)
 
 
 def _usable(name: str, refused: set[str]) -> bool:

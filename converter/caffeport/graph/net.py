@@ -65,17 +65,17 @@ class Param:
 
     @property
     def name(self) -> str:
-        """What the blob is in its layer: "weight", "bias", "mean" ..., as in the torch module's state_dict."""
+        """Return the blob's name in its layer: "weight", "bias", "mean" ..., as in the torch module's state_dict."""
         return self.spec.name
 
     @property
     def trained(self) -> bool:
-        """Whether a solver trains it; False for statistics that the forward pass keeps."""
+        """Return whether a solver trains it; False for statistics that the forward pass keeps."""
         return self.spec.trained
 
     @property
     def data(self) -> np.ndarray:
-        """float32 numbers in ``shape``: from the weights file (read-only, not copied), else the filler's."""
+        """Return the float32 numbers in ``shape``: from the weights file (read-only, not copied), else the filler's."""
         if self._read is not None:
             return self._read()
         if self._array is None:
@@ -198,7 +198,7 @@ class Net:
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """{input blob: transform_param} of the data layers that have one."""
+        """Return {input blob: transform_param} of the data layers that have one."""
         return {
             layer.tops[0]: layer.op.context.transform
             for layer in self.layers
@@ -207,12 +207,12 @@ class Net:
 
     @property
     def params(self) -> list[Param]:
-        """Every learned blob once, in Caffe's order."""
+        """Return every learned blob once, in Caffe's order."""
         return list({id(param): param for layer in self.layers for param in layer.params}.values())
 
     @property
     def weights_source(self) -> str:
-        """Where the numbers come from, in words: a file, Caffe's fillers with their seed, or both."""
+        """Tell where the numbers come from: a file, Caffe's fillers with their seed, or both."""
         params = self.params
         filled = [param for param in params if param.from_filler]
         if not params:
@@ -231,11 +231,11 @@ class Net:
 
     @property
     def has_random_weights(self) -> bool:
-        """Whether numbers are missing that no file and nobody gave, so that fillers made them up."""
+        """Return whether numbers are missing that no file and nobody gave, so that fillers made them up."""
         return any(param.from_filler and not param.is_fixed for param in self.params)
 
     def layer(self, name: str) -> Layer:
-        """The layer of that name; raises NetError that names the nearest."""
+        """Return the layer of that name; raises NetError that names the nearest."""
         from ..errors import did_you_mean
 
         for layer in self.layers:
@@ -244,7 +244,7 @@ class Net:
         raise NetError(f'the net has no layer "{name}"{did_you_mean(name, (layer.name for layer in self.layers))}')
 
     def infer(self, input_shapes: Mapping[Value, Shape], layers: Sequence[Layer] | None = None) -> dict[Value, Shape]:
-        """Every Value's shape for other input shapes; raises NetError where they, or a blob, do not fit.
+        """Return every Value's shape for other input shapes; raises NetError where they, or a blob, do not fit.
 
         layers: ask these alone, in the net's order, instead of all; they include what they depend on.
         """
@@ -263,7 +263,7 @@ class Net:
         return shapes
 
     def sample_inputs(self, seed: int = 0) -> dict[str, np.ndarray]:
-        """Random inputs of the declared shapes: normal numbers, or labels and indices where layers need them."""
+        """Return random inputs of the declared shapes: normal numbers, or labels and indices where layers need them."""
         random = np.random.default_rng(seed)
         samples = {}
         for value in self.input_values:
@@ -459,7 +459,7 @@ class Net:
 
 
 def top_shapes(layer: Layer, bottoms: list[Shape]) -> list[Shape]:
-    """The layer's top shapes, checked: as many as tops, no axis below 1, no blob beyond Caffe's limit."""
+    """Return the layer's top shapes, checked: as many as tops, no axis below 1, no blob beyond Caffe's limit."""
     layer.op.check_axes(bottoms)
     shapes = [tuple(int(dim) for dim in shape) for shape in layer.op.top_shapes(bottoms)]
     if len(shapes) != len(layer.outputs):

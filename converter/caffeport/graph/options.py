@@ -1,4 +1,4 @@
-"""How a net was asked for."""
+"""The options with which a net was loaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..operators.base import Operator, Phase, Shape
 
 @dataclass(frozen=True)
 class Options:
-    """How a net was loaded; kept so that the net can be built again with other weights."""
+    """The options with which a net was loaded; kept so that the net can be built again with other weights."""
 
     phase: Phase
     stages: tuple[str, ...]

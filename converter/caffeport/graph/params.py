@@ -11,7 +11,7 @@ from .net_fields import LayerFields, ParamSpec, ShareMode, TextBlob
 
 
 def make_params(layers: list[Layer], wanted: dict[Layer, LayerFields], seed: int) -> None:
-    """Blobs from their specs; those with the same param name are one blob, owned by the first."""
+    """Make the blobs of their specs; those with the same param name are one blob, owned by the first."""
     shared: dict[str, Param] = {}
     stated: dict[tuple[Param, str], float] = {}
     for layer in layers:
@@ -23,22 +23,22 @@ def make_params(layers: list[Layer], wanted: dict[Layer, LayerFields], seed: int
             raise NetError(f"{layer.title}: has {len(layer.specs)} blobs, but {len(fields.param)} param entries")
         for index, spec in enumerate(layer.specs):
             check_shape(spec.shape, f"{layer.title}: blob {index}")
-            given = fields.param[index] if index < len(fields.param) else ParamSpec()
-            param = shared.get(given.name) if given.name else None
+            param_spec = fields.param[index] if index < len(fields.param) else ParamSpec()
+            param = shared.get(param_spec.name) if param_spec.name else None
             if param is None:
                 param = Param(spec, layer.name, index, seed)
-                if given.name:
-                    shared[given.name] = param
+                if param_spec.name:
+                    shared[param_spec.name] = param
             else:
-                _check_sharing(layer, index, spec.shape, param, given)
-            _set_rates(layer, index, given, param, stated)
+                _check_sharing(layer, index, spec.shape, param, param_spec)
+            _set_rates(layer, index, param_spec, param, stated)
             layer.params.append(param)
         _read_text_blobs(layer, fields.blobs)
     _check_names(layers)
 
 
 def _check_names(layers: list[Layer]) -> None:
-    """Layers of one name have to hold the same blobs, since weights find their layer by its name alone."""
+    """Refuse layers of one name that hold other blobs, since weights find their layer by its name alone."""
     first: dict[str, Layer] = {}
     for layer in layers:
         if not layer.params:
@@ -56,26 +56,26 @@ def _place(layer: Layer) -> str:
     return layer.text.where() if layer.text else "the text"
 
 
-def _check_sharing(layer: Layer, index: int, shape: Shape, owner: Param, given: ParamSpec) -> None:
-    permissive = given.share_mode is ShareMode.PERMISSIVE
+def _check_sharing(layer: Layer, index: int, shape: Shape, owner: Param, param_spec: ParamSpec) -> None:
+    permissive = param_spec.share_mode is ShareMode.PERMISSIVE
     if np.prod(shape) != np.prod(owner.shape) or not (permissive or shape == owner.shape):
         raise NetError(
-            f'{layer.title}: shares blob {index} ({shape_text(shape)}) as "{given.name}" with layer "{owner.layer}" '
-            f"({shape_text(owner.shape)}); the shapes differ"
+            f'{layer.title}: shares blob {index} ({shape_text(shape)}) as "{param_spec.name}" with layer '
+            f'"{owner.layer}" ({shape_text(owner.shape)}); the shapes differ'
         )
 
 
 def _set_rates(
-    layer: Layer, index: int, given: ParamSpec, param: Param, stated: dict[tuple[Param, str], float]
+    layer: Layer, index: int, param_spec: ParamSpec, param: Param, stated: dict[tuple[Param, str], float]
 ) -> None:
-    """The multipliers of a blob; of layers that share it any one may state them, and two have to agree."""
+    """Set the multipliers of a blob; of layers that share it any one may state them, and two have to agree."""
     for rate in ("lr_mult", "decay_mult"):
-        value = getattr(given, rate)
+        value = getattr(param_spec, rate)
         if value is None:
             continue
         if stated.setdefault((param, rate), value) != value:
             raise NetError(
-                f'{layer.title}: shares blob {index} as "{given.name}" with layer "{param.layer}", '
+                f'{layer.title}: shares blob {index} as "{param_spec.name}" with layer "{param.layer}", '
                 f"but their {rate} differ ({value:g} and {stated[param, rate]:g})"
             )
         setattr(param, rate, value)

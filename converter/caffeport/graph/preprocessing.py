@@ -15,7 +15,7 @@ from .net import Net, Shape, Value
 from .walk import read_inputs
 
 METADATA_KEY = "caffeport.preprocessing"
-"""Of the entry in an ONNX file's metadata that says what the model does to its image first."""
+"""The key of the entry in an ONNX file's metadata that says what the model does to its image first."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,13 @@ class Preprocessing:
 
     @property
     def fixes_size(self) -> bool:
-        """Whether the mean is an image, which an input of another size has no part in."""
+        """Return whether the mean is an image, which an input of another size has no part in."""
         return self.mean is not None and self.mean.shape[1:] != (1, 1)
 
     @staticmethod
     def of(net: Net, wanted: Sequence[Value], mean: Any, scale: float | None, rgb: bool) -> Preprocessing | None:
-        """Checked against the first 4-D input that ``wanted`` depends on; None where nothing is to be done."""
+        """Check the options against the first 4-D input that ``wanted`` depends on; return None where nothing is to be
+        done."""
         if mean is None and scale is None and not rgb:
             return None
         read = read_inputs(net, wanted)
@@ -50,7 +51,7 @@ class Preprocessing:
         return Preprocessing(images[0], _mean(mean, shape), 1.0 if scale is None else float(scale), rgb)
 
     def to_json(self) -> str:
-        """What is done, for the model's metadata: {"rgb", "scale", and "mean" where it is a few numbers}."""
+        """Describe the steps for the model's metadata: {"rgb", "scale", and "mean" where it is a few numbers}."""
         content: dict[str, Any] = {"rgb": self.rgb, "scale": self.scale}
         if self.mean is None or self.mean.shape[1:] == (1, 1):
             content["mean"] = [] if self.mean is None else self.mean.reshape(-1).tolist()

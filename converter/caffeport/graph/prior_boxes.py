@@ -1,4 +1,4 @@
-"""Which fork's default boxes a net means: the convolutions beside each PriorBox have channels for so many of them."""
+"""The fork whose default boxes a net means: the convolutions beside each PriorBox have channels for so many of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the backends answer a Net: types that name no backend."""
+"""The answers of the backends to a Net: types that name no backend."""
 
 from __future__ import annotations
 

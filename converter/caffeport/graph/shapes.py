@@ -14,13 +14,13 @@ from typing import NoReturn, cast
 from ..errors import CaffeportWarning, NetError, shape_text
 from ..operators.base import Role
 from ..operators.data import DataLayer
-from ..operators.shape import Slice
+from ..operators.joining import Slice
 from .deduce import demanded_shapes, keeps_shape, passes_back
 from .inputs import refuse
 from .net import Layer, Value, check_shape, top_shapes
 
 
-def infer_shapes(layers: list[Layer], unknown: Mapping[Value, Sequence[str]], given: Collection[str]) -> None:
+def infer_shapes(layers: list[Layer], unknown: Mapping[Value, Sequence[str]], user_inputs: Collection[str]) -> None:
     """Set the shapes of all Values but the data layers' tops, and of those ``unknown`` among them.
 
     unknown: these inputs, and which guesses of their sizes were ruled out.
@@ -28,7 +28,7 @@ def infer_shapes(layers: list[Layer], unknown: Mapping[Value, Sequence[str]], gi
     fit, and where the size of an input stays open.
     """
     pending = set(unknown)
-    soft = {value for layer in layers for value in _soft_labels(layer, given)} - pending
+    soft = {value for layer in layers for value in _soft_labels(layer, user_inputs)} - pending
 
     def ask(value: Value) -> NoReturn:
         refuse(value, unknown.get(value, ()))
@@ -111,15 +111,15 @@ def _pass_back(layer: Layer, pending: set[Value]) -> None:
     pending.difference_update(layer.inputs, layer.outputs)
 
 
-def _soft_labels(layer: Layer, given: Collection[str]) -> list[Value]:
-    """The labels of a data layer whose forks may give several numbers an image."""
+def _soft_labels(layer: Layer, user_inputs: Collection[str]) -> list[Value]:
+    """Return the labels of a data layer whose forks may give several numbers an image."""
     if layer.op.role is not Role.DATA or not cast(DataLayer, layer.op).soft_labels:
         return []
-    return [value for value in layer.outputs[1:] if value.name not in given]
+    return [value for value in layer.outputs[1:] if value.name not in user_inputs]
 
 
 def _root(values: Sequence[Value], pending: Collection[Value]) -> Value:
-    """The input that the first of these values that is still open comes from."""
+    """Return the input that the first of these values that is still open comes from."""
     value = next(value for value in values if value in pending)
     while value.layer.op.role is not Role.DATA:
         value = next(bottom for bottom in value.layer.inputs if bottom in pending)

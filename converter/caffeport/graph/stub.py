@@ -56,7 +56,8 @@ class {name}(caffeport.Operator):
 
 
 def stub(layers: Sequence[Message]) -> str:
-    """A Python file with an operator for each type among these layers; it loads as it is, and refuses every net."""
+    """Write a Python file with an operator for each type among these layers; it loads as it is, and refuses every
+    net."""
     kinds: dict[str, list[Message]] = {}
     for layer in layers:
         kinds.setdefault(title(layer), []).append(layer)
@@ -66,7 +67,7 @@ def stub(layers: Sequence[Message]) -> str:
 
 
 def _class(layers: Sequence[Message], names: Names) -> str:
-    """The parameters' dataclasses and the operator of layers of one type."""
+    """Write the parameters' dataclasses and the operator of layers of one type."""
     first = layers[0]
     module, python = python_class(first)
     kind = f"{PREFIX}{module}.{python}" if first.text("type") == PYTHON else first.text("type")
@@ -94,7 +95,7 @@ def _class(layers: Sequence[Message], names: Names) -> str:
 
 
 def _comments(layers: Sequence[Message]) -> Iterator[str]:
-    """What the text says of the first of these layers, and what it gives Python's class to read."""
+    """Write what the text says of the first of these layers, and what it gives Python's class to read, as comments."""
     first = layers[0]
     reads, makes = (name_list(first.texts(name), 6) for name in ("bottom", "top"))
     yield f"{first.where()}: reads {reads}, makes {makes}"
@@ -104,7 +105,7 @@ def _comments(layers: Sequence[Message]) -> Iterator[str]:
 
 
 def _dataclass(name: str, messages: Sequence[Message], names: Names) -> tuple[str, str]:
-    """(name, text) of the schema of a message, with all that these examples of it have."""
+    """Return (name, text) of the schema of a message, with all that these examples of it have."""
     schema = names.take(_word("".join(part.capitalize() for part in name.split("_"))))
     values: dict[str, list[Scalar | Message]] = {}
     repeated: set[str] = set()
@@ -150,13 +151,14 @@ def _counts(layers: Sequence[Message], name: str) -> str:
 
 
 def _word(text: str) -> str:
-    """The text as the name of a class."""
+    """Return the text as the name of a class."""
     name = re.sub(r"\W", "", text, flags=re.ASCII)
     return name if name.isidentifier() and not keyword.iskeyword(name) else f"Layer{name}"
 
 
 def stub_of_text(net: Message, custom: Sequence[type[Operator]] = ()) -> str:
-    """The stub of every type in a net's upgraded text that neither caffeport nor ``custom`` knows, in any phase."""
+    """Write the stub of every type in a net's upgraded text that neither caffeport nor ``custom`` knows, in any
+    phase."""
     layers = unknown_layers(net.messages("layer"), registry(custom))
     if not layers:
         raise NetError(f"{net.source}: every layer's type is known, so that there is no operator to begin")

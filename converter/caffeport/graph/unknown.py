@@ -1,4 +1,4 @@
-"""What is said of layers that nothing knows: what they are, where they stand, and how to add them."""
+"""The message on layers that nothing knows: what they are, where they stand, and how to add them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _LONGEST_PARAM_STR = 200
 
 
 def unknown_layers(layers: Iterable[Message], known: Mapping[str, type[Operator]]) -> list[Message]:
-    """Those of which nobody can tell what they compute. One that reads nothing is none of them, but a data layer."""
+    """Return the layers of which nobody can tell what they compute. A data layer, which reads nothing, is none of
+    them."""
     return [
         layer
         for layer in layers
@@ -46,12 +47,12 @@ def refuse_unknown(layers: Sequence[Message], known: Collection[str]) -> NoRetur
 
 
 def title(layer: Message) -> str:
-    """A layer's type, or its Python class as ``module.Class``."""
+    """Return a layer's type, or its Python class as ``module.Class``."""
     return ".".join(python_class(layer)) if layer.text("type") == PYTHON else layer.text("type")
 
 
 def _fields(layer: Message) -> str:
-    """The layer's own messages with the names of their fields, or what its Python class is given to read."""
+    """Return the layer's own messages with the names of their fields, or what its Python class is given to read."""
     if layer.text("type") == PYTHON:
         text = next((message.text("param_str") for message in layer.messages("python_param")), "")
         text = text if len(text) <= _LONGEST_PARAM_STR else text[:_LONGEST_PARAM_STR] + "..."

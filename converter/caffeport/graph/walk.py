@@ -1,4 +1,4 @@
-"""Which part of a net a walk has to visit, and what it reads."""
+"""The part of a net that a walk has to visit, and the inputs that it reads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def wanted_values(net: Net, blobs: Sequence[str] | None, option: str = "outputs"
 
 
 def inference_values(net: Net) -> tuple[list[Value], list[Layer]]:
-    """(the net's outputs for inference, the losses and metrics at its end that these leave out).
+    """Return (the net's outputs for inference, the losses and metrics at its end that these leave out).
 
     In the TEST phase a text may end in an Accuracy or a loss over what the net is for. Left out are those layers and
     what reads them; in place of their tops come the blobs that nothing but them reads. Not the labels, and what is
@@ -62,7 +62,7 @@ def inference_values(net: Net) -> tuple[list[Value], list[Layer]]:
 
 
 def needed_layers(net: Net, wanted: Sequence[Value]) -> list[Layer]:
-    """The layers that these Values depend on, in the net's order."""
+    """Return the layers that these Values depend on, in the net's order."""
     needed: set[Layer] = set()
     open_values = list(wanted)
     while open_values:
@@ -74,7 +74,7 @@ def needed_layers(net: Net, wanted: Sequence[Value]) -> list[Layer]:
 
 
 def read_inputs(net: Net, wanted: Sequence[Value]) -> list[Value]:
-    """The inputs that these Values depend on, or are, in the net's order.
+    """Return the inputs that these Values depend on, or are, in the net's order.
 
     A data layer makes several blobs (image, label), and the way to a Value may read one of them alone.
     """

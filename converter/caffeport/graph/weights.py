@@ -62,7 +62,7 @@ def attach(net: Net, stored: Caffemodel, *, allow_missing: bool) -> None:
 
 
 def is_fixed(layer: Layer) -> bool:
-    """Whether the layer's blobs are what its text says, with nothing left to chance or to training.
+    """Return whether the layer's blobs are what its text says, with nothing left to chance or to training.
 
     Every filler is constant or bilinear, and the text has one or forbids training (lr_mult: 0). A first blob of
     zeros, which a text without fillers means, makes no layer's numbers.
@@ -77,7 +77,7 @@ def is_fixed(layer: Layer) -> bool:
 
 
 def _tell_unused(net: Net, stored: Caffemodel, by_name: dict[str, list[StoredLayer]], absent: list[Layer]) -> None:
-    """A warning for stored weights that no layer takes; those of the text's other phase are not meant for this one."""
+    """Warn of stored weights that no layer takes; those of the text's other phase are not meant for this one."""
     known = {layer.name for layer in net.layers} | {text.text("name") for text in net.message.messages("layer")}
     unused = [name for name, layers in by_name.items() if layers[-1].blobs and name not in known]
     if not unused:
@@ -92,7 +92,7 @@ def _tell_unused(net: Net, stored: Caffemodel, by_name: dict[str, list[StoredLay
 
 
 def _tell_doubles(doubles: list[list[StoredLayer]], stored: Caffemodel) -> None:
-    """A warning for layers of one name in the file whose numbers differ; sharing layers are stored twice, too."""
+    """Warn of layers of one name in the file whose numbers differ; sharing layers are stored twice, too."""
     for layers in doubles:
         if all(_equal(layers[-1], layer) for layer in layers[:-1]):
             continue

@@ -30,7 +30,7 @@ class Anchors:
 
     @property
     def centers(self) -> np.ndarray:
-        """x1 + width / 2 of each anchor, twice (A, 2): half a pixel beyond the middle of its pixels."""
+        """Return x1 + width / 2 of each anchor, twice (A, 2): half a pixel beyond the middle of its pixels."""
         sizes = np.asarray(self.sizes, np.float64)
         return (self.base_size - 1) / 2 - (sizes - 1) / 2 + sizes / 2
 
@@ -38,7 +38,8 @@ class Anchors:
 def rounded_sizes(
     base_size: float, ratios: Sequence[float], scales: Sequence[float]
 ) -> tuple[tuple[float, float], ...]:
-    """Sizes for each ratio and scale: the base's area at that ratio, both sides rounded (halves to even), times scale.
+    """Return sizes for each ratio and scale: the base's area at that ratio, both sides rounded (halves to even), times
+    scale.
 
     As generate_anchors of rbgirshick/py-faster-rcnn ``lib/rpn/generate_anchors.py`` makes them.
     """
@@ -50,14 +51,16 @@ def rounded_sizes(
 def half_up_sizes(
     base_size: float, ratios: Sequence[float], scales: Sequence[float]
 ) -> tuple[tuple[float, float], ...]:
-    """The same with halves rounded up, as the C++ layers do (luoyetx/mini-caffe ``src/layers/proposal_layer.cpp``)."""
+    """Return sizes as ``rounded_sizes``, but halves rounded up, as in C++ (luoyetx/mini-caffe
+    ``src/layers/proposal_layer.cpp``)."""
     widths = np.floor(np.sqrt(base_size * base_size / np.asarray(ratios, np.float32)) + np.float32(0.5))
     heights = np.floor(widths * np.asarray(ratios, np.float32) + np.float32(0.5))
     return tuple((float(w * s), float(h * s)) for w, h in zip(widths, heights, strict=True) for s in scales)
 
 
 def pixel_sizes(base_size: float, ratios: Sequence[float], scales: Sequence[float]) -> tuple[tuple[float, float], ...]:
-    """Sizes whose scales are in pixels, the last step rounded (happynear/caffe-windows ``proposal_layer.cpp``)."""
+    """Return sizes whose scales are in pixels, the last step rounded (happynear/caffe-windows
+    ``proposal_layer.cpp``)."""
     single = np.float32
     sizes = []
     for ratio in ratios:
@@ -71,7 +74,7 @@ def pixel_sizes(base_size: float, ratios: Sequence[float], scales: Sequence[floa
 
 
 def onnx_decoded(g: Emitter, anchors: Anchors, deltas: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
-    """Corners (low, high), each (1, H, W, A, 2), of the boxes that deltas (1, 4 A, H, W) make of the anchors.
+    """Return corners (low, high), each (1, H, W, A, 2), of the boxes that deltas (1, 4 A, H, W) make of the anchors.
 
     They are clipped to 0 and ``limit`` (2), the last column and row.
     """
@@ -94,7 +97,7 @@ def onnx_decoded(g: Emitter, anchors: Anchors, deltas: Tensor, limit: Tensor) ->
 
 
 def onnx_suppressed(g: Emitter, boxes: Tensor, count: Tensor, threshold: float, most: int) -> Tensor:
-    """Indices [R] of the boxes (K, 4), ``count`` [1] of them, that stay, best first.
+    """Return indices [R] of the boxes (K, 4), ``count`` [1] of them, that stay, best first.
 
     A box goes if it overlaps a better one that stays by more than ``threshold``; 0 < most: no more than so many stay.
     Boxes come best first. ONNX measures boxes without the pixel at their end, so it is added here; each has its place

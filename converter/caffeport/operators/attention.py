@@ -65,7 +65,7 @@ class AttPooling(Operator):
         return int(self.p.kernel_size or image[3])
 
     def positions(self, image: Shape) -> Shape:
-        """How many windows there are down and across."""
+        """Return the number of windows down and across."""
         p, reach = self.p, self.p.dilation * (self.kernel(image) - 1) + 1
         return tuple((n + 2 * p.pad - reach) // p.stride + 1 for n in image[2:])
 

@@ -103,7 +103,7 @@ class ExpandDimsND(Operator):
     schemas = {"expand_dims_nd_param": AxesParameter}
 
     def places(self, rank: int) -> list[int]:
-        """Where the new axes stand in the top."""
+        """Return the places of the new axes in the top."""
         axes: list[bool] = [False] * rank
         if rank + len(self.p.axis) > MAX_AXES:
             self.fail(f"expected {MAX_AXES} axes at most, got {rank} and {len(self.p.axis)} more")

@@ -1,4 +1,4 @@
-"""What a layer type has to tell: the one class in which all that is known of it stands.
+"""The one class in which all that is known of a layer type stands.
 
 A subclass gives, for one layer of one net: its parameters (a dataclass with Caffe's names and
 defaults), its top shapes, its blobs, its torch module and its ONNX nodes. The walkers
@@ -38,7 +38,7 @@ class Phase(enum.Enum):
 
 
 class Role(enum.Enum):
-    """What a layer is for; decides whether it can be exported for inference."""
+    """The purpose of a layer, which decides whether it can be exported for inference."""
 
     INFERENCE = "inference"
     DATA = "data"
@@ -52,7 +52,7 @@ class Normalization(enum.Enum):
     BATCH_SIZE = 2
     NONE = 3
     PRE_FIXED = -1
-    """By pre_fixed_normalizer. R-FCN's Caffe numbers it 3 and NONE 4; a number in a text is meant as BVLC's here."""
+    """It divides by pre_fixed_normalizer. R-FCN's Caffe numbers it 3 and NONE 4; a number in a text is BVLC's here."""
 
 
 @dataclass
@@ -97,7 +97,7 @@ class LayerContext:
 
 
 def layer_type(*types: str) -> Callable[[LayerClass], LayerClass]:
-    """Class decorator: names the Caffe layer types that the class implements."""
+    """Decorate a class with the Caffe layer types that it implements."""
 
     def mark(cls: LayerClass) -> LayerClass:
         cls.types = types
@@ -123,7 +123,7 @@ class Operator:
     row_bottoms: ClassVar[tuple[int, ...]] = ()
     """Bottoms of any number of rows, whatever the batch is (regions): as an input of a file their axis 0 is free."""
     option_names: ClassVar[tuple[str, ...]] = ()
-    """What the user may set for this layer type with ``load(..., layer_options=...)``."""
+    """The options that the user may set for this layer type with ``load(..., layer_options=...)``."""
     random = False  # whether a training pass depends on random numbers
     full_precision = False  # whether mixed precision has to leave it in float32: sums, margins, small differences
 
@@ -141,7 +141,7 @@ class Operator:
         self.setup()
 
     def message(self, name: str) -> Any:
-        """The decoded message of that field, or its defaults where the text has none."""
+        """Return the decoded message of that field, or its defaults where the text has none."""
         return self.context.messages.get(name) or self.schemas[name]()
 
     def fail(self, problem: str) -> NoReturn:
@@ -157,7 +157,7 @@ class Operator:
                 self.fail(f"expected {title} of {_span(least, most)} axes, got {len(bottom)}")
 
     def axis(self, axis: int, rank: int, title: str = "axis") -> int:
-        """Caffe's CanonicalAxisIndex: -1 is the last axis."""
+        """Count an axis from the front, as Caffe's CanonicalAxisIndex: -1 is the last axis."""
         if not -rank <= axis < rank:
             self.fail(f"{title} {axis} is out of range for a bottom of {rank} axes")
         return axis % rank
@@ -168,7 +168,7 @@ class Operator:
             self.fail(f"a blob of {shape_text(shape)} with its padding is more than the 2^31 - 1 numbers Caffe allows")
 
     def option(self, name: str, default: Any) -> Any:
-        """The user's layer option of that name, a number, or ``default`` where there is none."""
+        """Return the user's layer option of that name, a number, or ``default`` where there is none."""
         value = self.context.options.get(name)
         if value is None:
             return default
@@ -188,15 +188,16 @@ class Operator:
         """Check the parameters; bottom shapes are not known yet."""
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        """The shape of every top, from the shapes of the bottoms; a pure function."""
+        """Return the shape of every top, from the shapes of the bottoms; a pure function."""
         return [bottoms[0]] * self.context.num_tops
 
     def blob_specs(self, bottoms: list[Shape]) -> list[BlobSpec]:
-        """The learned blobs in Caffe's order; a pure function of the bottom shapes."""
+        """Return the learned blobs in Caffe's order; a pure function of the bottom shapes."""
         return []
 
     def module(self, bottoms: list[Shape]) -> Any:
-        """The torch module; its forward takes the bottoms and returns the top, or a list of tops if not just one.
+        """Return the torch module; its forward takes the bottoms and returns the top, or a list of tops if not just
+        one.
 
         torch's own module wherever it does what Caffe does, so that torch's tools know it.
         It is built on torch's meta device and needs an attribute for every name in blob_specs.
@@ -204,7 +205,8 @@ class Operator:
         raise NotImplementedError
 
     def flatten_axis(self, bottoms: list[Shape]) -> int | None:
-        """The axis from which on the one bottom is flattened before the torch module takes it; None: as it is."""
+        """Return the axis from which on the one bottom is flattened before the torch module takes it; None: as it
+        is."""
         return None
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor | Sequence[Tensor]:
@@ -214,38 +216,39 @@ class Operator:
     # What some subclasses override.
 
     def has_onnx(self) -> bool:
-        """Whether this layer, with its parameters, has an ONNX form."""
+        """Return whether this layer, with its parameters, has an ONNX form."""
         return not self.onnx_support.startswith("no")
 
     def multiply_adds(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        """Multiply-adds of one forward pass; 0 for everything but the layers with big weights."""
+        """Return the multiply-adds of one forward pass; 0 for everything but the layers with big weights."""
         return 0
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        """Random numbers that this bottom can take (labels, indices), or None where any number will do."""
+        """Return random numbers that this bottom can take (labels, indices), or None where any number will do."""
         return None
 
     def demanded_bottom(self, index: int, known: Shape) -> Shape | None:
-        """The shape that the layer demands of a bottom, from the first bottom whose shape is known; None for no demand.
+        """Return the shape that the layer demands of a bottom, from the first bottom whose shape is known; None for no
+        demand.
 
         It gives the size of an input that no text tells.
         """
         return None
 
     def classes(self, bottoms: list[Shape]) -> int | None:
-        """How many classes there are for the labels of ``sample_bottom`` to name; None where it knows by itself."""
+        """Return the number of classes that the labels of ``sample_bottom`` name; None where it knows by itself."""
         return None
 
     def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-        """(scale, shift) over axis 1 if the layer is no more than that in this net, else None."""
+        """Return (scale, shift) over axis 1 if the layer is no more than that in this net, else None."""
         return None
 
     def absorb(self, top: Shape, blobs: list[np.ndarray], scale: np.ndarray, shift: np.ndarray) -> list[np.ndarray]:
-        """Blobs with which the layer's own result comes out as ``result * scale + shift`` over axis 1."""
+        """Return blobs with which the layer's own result comes out as ``result * scale + shift`` over axis 1."""
         raise NotImplementedError
 
     def can_absorb(self, top: Shape) -> bool:
-        """Whether a following scale and shift over axis 1 can be folded into the blobs."""
+        """Return whether a following scale and shift over axis 1 can be folded into the blobs."""
         return False
 
 
@@ -254,5 +257,5 @@ def _span(least: int, most: int | None) -> str:
 
 
 def count(shape: Sequence[int], start: int = 0, end: int | None = None) -> int:
-    """The number of elements of axes [start, end)."""
+    """Return the number of elements of axes [start, end)."""
     return math.prod(shape[start:end])

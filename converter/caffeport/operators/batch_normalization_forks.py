@@ -158,7 +158,7 @@ class BN(Operator):
         return nn.MovingBN(self.inverse, self.eps, self.momentum, self.p.frozen, self.uses_blobs)
 
     def affine(self, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """(scale, shift) in float64: y = x * scale + shift, where blobs alone decide."""
+        """Return (scale, shift) in float64: y = x * scale + shift, where blobs alone decide."""
         flat = [np.asarray(blob, np.float64).ravel() for blob in blobs]
         if self.is_segnet:
             return flat[0], flat[1]
@@ -169,7 +169,7 @@ class BN(Operator):
 
     @property
     def by_batch(self) -> bool:
-        """Whether a deployed net normalises by the batch."""
+        """Return whether a deployed net normalises by the batch."""
         return self.learn if self.is_segnet else not self.uses_blobs
 
     def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -186,6 +186,6 @@ class BN(Operator):
         centered = g.op("Sub", x[0], mean)
         variance = g.reduce("ReduceMean", g.op("Mul", centered, centered), axes)
         eps = SEGNET_EPS if self.is_segnet else self.eps
-        made = g.op("Div", centered, g.op("Sqrt", g.add(variance, eps)))
-        made = g.op("Add", g.op("Mul", made, g.blob(0, channels)), g.blob(1, channels, how="bias"))
-        return [made, mean, variance][: self.context.num_tops]
+        result = g.op("Div", centered, g.op("Sqrt", g.add(variance, eps)))
+        result = g.op("Add", g.op("Mul", result, g.blob(0, channels)), g.blob(1, channels, how="bias"))
+        return [result, mean, variance][: self.context.num_tops]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def four_axes(shape: Shape) -> Shape:
-    """The shape as Caffe's num, channels, height and width read it: axes that are not there are 1."""
+    """Return the shape as Caffe's num, channels, height and width read it: axes that are not there are 1."""
     return (*shape, 1, 1, 1, 1)[:4]
 
 
@@ -58,11 +58,11 @@ class SmoothL1Loss(Loss):
         return random.integers(0, 2, shape) if index > 1 else None
 
     def rows_divide(self) -> bool:
-        """Whether the sum is divided by the number of rows, whatever loss_param says."""
+        """Return whether the sum is divided by the number of rows, whatever loss_param says."""
         loss, bottoms = self.context.loss, self.context.num_bottoms
-        told = loss.normalization is not None or loss.normalize is not None
+        has_normalization = loss.normalization is not None or loss.normalize is not None
         mined = self.type == "SmoothL1LossOHEM" or (bottoms == 3 and self.context.num_tops == 2)
-        return not mined and (not told or bottoms == 4)
+        return not mined and (not has_normalization or bottoms == 4)
 
     def module(self, bottoms: list[Shape]) -> Any:
         divisor = "BATCH_SIZE" if self.rows_divide() else self.divisor(Normalization.VALID)

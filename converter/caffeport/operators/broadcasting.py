@@ -123,8 +123,8 @@ class Reduce(Operator):
     onnx_kind = ""
 
     def axes(self, rank: int) -> list[int]:
-        given = self.p.axes if isinstance(self.p, NormParameter) else self.p.axis
-        return sorted({self.axis(axis, rank) for axis in given}) or list(range(rank))
+        fields = self.p.axes if isinstance(self.p, NormParameter) else self.p.axis
+        return sorted({self.axis(axis, rank) for axis in fields}) or list(range(rank))
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,), axes = bottoms, self.axes(len(bottoms[0]))

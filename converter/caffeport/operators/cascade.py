@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 NMS_TYPES = ("IOU", "IOMU", "IOFU")
-"""What an intersection is divided by: the union, the smaller area, the first area."""
+"""The divisors of an intersection: the union, the smaller area, the first area."""
 LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -38,7 +38,7 @@ class Spread:
 
     @classmethod
     def of(cls, layer: Operator) -> Spread:
-        """The spread that a layer's bbox_reg_param gives; as it is where it leaves one out."""
+        """Return the spread of a layer's bbox_reg_param, or the identity where it gives none."""
         p = layer.message("bbox_reg_param")
         if not p.bbox_mean or not p.bbox_std:
             return cls()
@@ -48,18 +48,18 @@ class Spread:
 
 
 class RowBoxes(Operator):
-    """What takes rows of regions or boxes, with or without axes of 1 behind."""
+    """The base of layers that take rows of regions or boxes, with or without axes of 1 behind."""
 
     full_precision = True
 
     def rows(self, title: str, shape: Shape, *columns: int) -> int:
-        """The number of rows; refuse others than ``columns`` numbers in each."""
+        """Return the number of rows; refuse others than ``columns`` numbers in each."""
         if count(shape, 1) not in columns:
             self.fail(f"expected {title} of {' or '.join(map(str, columns))} numbers a row, got {shape}")
         return shape[0]
 
     def sample_regions(self, shape: Shape, random: np.random.Generator) -> np.ndarray:
-        """Rows [0, x1, y1, x2, y2, ...] with corners in order."""
+        """Return rows [0, x1, y1, x2, y2, ...] with corners in order."""
         low, size = random.random((2, shape[0], 2)) * 100
         rest = np.ones((shape[0], count(shape, 1) - 5))
         return np.concatenate([np.zeros((shape[0], 1)), low, low + size, rest], 1).reshape(shape)
@@ -122,7 +122,7 @@ class DecodeBBox(RowBoxes):
 
 
 def onnx_decoded(g: Emitter, deltas: Tensor, low: Tensor, high: Tensor, spread: Spread) -> tuple[Tensor, Tensor]:
-    """Corners (..., 2) of boxes (..., 4 deltas) of the regions that reach from ``low`` to ``high``."""
+    """Return corners (..., 2) of boxes (..., 4 deltas) of the regions that reach from ``low`` to ``high``."""
     deltas = g.op("Add", g.op("Mul", deltas, g.const(spread.std)), g.const(spread.mean))
     move, grow = g.ops("Split", 2, deltas, g.ints([2, 2]), axis=-1)
     size = g.add(g.op("Sub", high, low), 1.0)
@@ -163,7 +163,7 @@ class ScaleRoute(RowBoxes):
 
     @property
     def limits(self) -> tuple[float, float, float]:
-        """(least, first that is too large, middle)"""
+        """Return (least, first that is too large, middle)."""
         low, high = self.p.low_scale, self.p.high_scale
         middle = math.sqrt(low * high) if low and high else low or high or 256.0
         return low or 0.0, high or -LOWEST, middle
@@ -240,8 +240,8 @@ class FrcnnOutput(RowBoxes):
         self.rows("regions", bottoms[2], 5, 6)
         if bottoms[1][0] != rows or bottoms[2][0] != rows or count(bottoms[3]) != 2:
             self.fail(f"expected {rows} rows of deltas and regions and a size of 2 numbers, got {bottoms[1:]}")
-        found = rows * (classes - 1)
-        return [(1 + (min(found, self.p.max_det_num) if self.p.max_det_num else found), 7, 1, 1)]
+        total = rows * (classes - 1)
+        return [(1 + (min(total, self.p.max_det_num) if self.p.max_det_num else total), 7, 1, 1)]
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
         if index == 0:
@@ -301,7 +301,7 @@ def refuse_other_overlaps(g: Emitter, nms_type: str) -> None:
 def onnx_chosen(
     g: Emitter, boxes: Tensor, scores: Tensor, valid: Tensor, most: Sequence[int], threshold: float, whole_pixels: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(batch [M, 1], boxes (M, 4), scores (M, 1)) that are kept of boxes (B, K, 4) with scores (B, K).
+    """Return (batch [M, 1], boxes (M, 4), scores (M, 1)) that are kept of boxes (B, K, 4) with scores (B, K).
 
     most: how many a batch before and after suppression, 0 meaning all. whole_pixels: both end pixels are of a box. The
     result is by batch and falling score; of equal scores the first comes first.

@@ -55,7 +55,7 @@ class ConvolutionParameter(FixedPointWeights):
 
 
 class Windowed(Operator):
-    """What Convolution, Deconvolution and Im2col share: the window, and the axis the channels are on."""
+    """The common base of Convolution, Deconvolution and Im2col: the window, and the axis the channels are on."""
 
     schemas = {"convolution_param": ConvolutionParameter}
     tops: ClassVar[tuple[int, int | None]] = (1, None)
@@ -69,7 +69,7 @@ class Windowed(Operator):
         if p.submanifold_sparse:
             self.fail("submanifold_sparse is not supported")
         self.sides = (p.pad_t, p.pad_l, p.pad_b, p.pad_r) if any((p.pad_l, p.pad_r, p.pad_t, p.pad_b)) else None
-        given = [
+        fields = [
             title
             for title, value in (
                 ("pad", p.pad or p.pad_h or p.pad_w),
@@ -78,8 +78,8 @@ class Windowed(Operator):
             )
             if value
         ]
-        if len(given) > 1:
-            self.fail(f"gives both {given[0]} and {given[1]}; expected one of the two")
+        if len(fields) > 1:
+            self.fail(f"gives both {fields[0]} and {fields[1]}; expected one of the two")
 
     def channel_axis(self, bottom: Shape) -> int:
         return self.axis(self.p.axis, len(bottom))
@@ -110,7 +110,7 @@ class Windowed(Operator):
         return window
 
     def padded(self, window: Window, bottom: Shape) -> Shape:
-        """The shape of the bottom with its padding."""
+        """Return the shape of the bottom with its padding."""
         before = self.channel_axis(bottom) + 1
         near, far = window.edges(bottom[before:])
         return (*bottom[:before], *(sum(sides) for sides in zip(bottom[before:], near, far, strict=True)))
@@ -135,7 +135,7 @@ class Windowed(Operator):
         return tuple(repeated * axes if len(repeated) == 1 else repeated)[:axes]
 
     def flat(self, bottom: Shape) -> Shape:
-        """The bottom with the axes before the channels as one batch axis."""
+        """Return the bottom with the axes before the channels as one batch axis."""
         axis = self.channel_axis(bottom)
         return (count(bottom, 0, axis), *bottom[axis:])
 
@@ -151,7 +151,7 @@ class Convolution(Windowed):
         return self.p.group
 
     def outputs(self, channels: int) -> int:
-        """The channels of the top."""
+        """Return the channels of the top."""
         return self.p.num_output
 
     def setup(self) -> None:
@@ -239,7 +239,7 @@ class Convolution(Windowed):
         )
 
     def _onnx_reshaped(self, g: Emitter, kind: str, x: Tensor, top: Tensor, window: Window, axis: int) -> Tensor:
-        """Channels on another axis than 1, or no spatial axis at all: as a batch of one-high images."""
+        """Convolve as a batch of one-high images, for channels on another axis than 1 or no spatial axis at all."""
         for i in range(x.rank):
             x.static(i)
         flat = g.op("Reshape", x, g.ints([*self.flat(x.shape), *([] if window.kernel else [1])]))
@@ -259,7 +259,7 @@ class Convolution(Windowed):
         return [weight, shift + (blobs[1] * scale if len(blobs) > 1 else 0)]
 
     def spread(self, scale: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """A number per output channel, shaped to multiply the weight."""
+        """Return a number per output channel, shaped to multiply the weight."""
         return scale.reshape(-1, *[1] * (weight.ndim - 1))
 
 
@@ -289,7 +289,7 @@ class ConvolutionDepthwise(DepthwiseConvolution):
         return self.p.num_output if several or self.groups(channels) != channels else channels
 
     def _stored(self) -> Shape:
-        """The shape of the weight in the file, () where there is none."""
+        """Return the shape of the weight in the file, () where there is none."""
         stored = self.context.stored_shapes
         return stored[0] if stored else ()
 
@@ -316,7 +316,7 @@ class Deconvolution(Convolution):
         )
 
     def padded(self, window: Window, bottom: Shape) -> Shape:
-        """The shape of the top before its padding is cut off."""
+        """Return the shape of the top before its padding is cut off."""
         before = self.channel_axis(bottom)
         size = self.output_size(replace(window, pad=(0,) * len(window.pad), far=None), bottom[before + 1 :])
         return (*bottom[:before], self.p.num_output, *size)

@@ -84,10 +84,10 @@ class ConvLSTM(Operator):
             )
         sizes = {}
         for name, default in (("kernel_size", None), ("stride", 1), ("pad", 0), ("dilation", 1)):
-            given = getattr(p, name) or ([] if default is None else [default])
-            if len(given) not in (1, 2) or min(given) < (0 if name == "pad" else 1):
-                self.fail(f"expected one or two values for {name}, got {given}")
-            sizes[name] = tuple(given * 2)[:2] if len(given) == 1 else tuple(given)
+            values = getattr(p, name) or ([] if default is None else [default])
+            if len(values) not in (1, 2) or min(values) < (0 if name == "pad" else 1):
+                self.fail(f"expected one or two values for {name}, got {values}")
+            sizes[name] = tuple(values * 2)[:2] if len(values) == 1 else tuple(values)
         self.window = Window(sizes["kernel_size"], sizes["stride"], sizes["pad"], sizes["dilation"])
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
@@ -110,7 +110,7 @@ class ConvLSTM(Operator):
         return [(*x[:2], *state[2:]), *[state] * (self.context.num_tops - 1)]
 
     def hadamard(self, state: Shape) -> tuple[Shape, Shape]:
-        """The shape of a P, and the same with ones behind it, to broadcast over (N, num_output, H, W)."""
+        """Return the shape of a P, and the same with ones behind it, to broadcast over (N, num_output, H, W)."""
         axis = self.axis(self.cell.axis_hadamard, 5, "axis_hadamard")
         end = axis + self.cell.num_axes_hadamard
         if axis < 1 or not axis < end <= 5:
@@ -150,7 +150,7 @@ class ConvLSTM(Operator):
         return nn.ConvLSTM(self.window, self.p.group, self.has_static, self.exposes, spread)
 
     def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
-        """A Scan over time; the body gets the states, one step of x already convolved, and of cont."""
+        """Emit a Scan over time; the body gets the states, one step of x already convolved, and of cont."""
         names = [spec.name for spec in self.blob_specs([bottom.shape for bottom in x])]
         outputs, (sequences, _, *size) = 4 * self.p.num_output, x[0].shape[1:]
         for axis in range(1, 5):

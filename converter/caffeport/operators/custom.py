@@ -14,12 +14,12 @@ from ..errors import NetError
 from .base import Operator
 
 CustomLayers = str | Path | type[Operator] | Iterable[str | Path | type[Operator]]
-"""What ``custom_layers`` takes: an operator or a file of them, or several of either."""
+"""The values that ``custom_layers`` takes: an operator or a file of them, or several of either."""
 _EXPECTED = "custom_layers expects Operator subclasses marked with @layer_type(...)"
 
 
 def custom_operators(custom_layers: CustomLayers) -> tuple[type[Operator], ...]:
-    """The operators that ``custom_layers`` names. Raises NetError, with file and line where a file fails."""
+    """Return the operators that ``custom_layers`` names. Raises NetError, with file and line where a file fails."""
     single = isinstance(custom_layers, (str, Path, type))
     entries = [custom_layers] if single else custom_layers
     operators: list[type[Operator]] = []
@@ -34,7 +34,7 @@ def custom_operators(custom_layers: CustomLayers) -> tuple[type[Operator], ...]:
 
 
 def operators_of_file(path: Path) -> list[type[Operator]]:
-    """The marked Operator subclasses that a Python file defines, in the order of its text."""
+    """Return the marked Operator subclasses that a Python file defines, in the order of its text."""
     if not path.is_file():
         raise NetError(f"{path}: no such file; {_EXPECTED}, or the path of the Python file that defines them")
     module = _run(path)
@@ -52,7 +52,7 @@ def operators_of_file(path: Path) -> list[type[Operator]]:
 
 
 def _run(path: Path) -> ModuleType:
-    """The file as a module, which sys.modules has while and after it runs, as dataclasses need."""
+    """Run the file as a module, which sys.modules has while and after it runs, as dataclasses need."""
     whole = path.resolve()
     name = f"caffeport_layers_{sha256(str(whole).encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
     spec = importlib.util.spec_from_loader(name, loader=None, origin=str(whole))
@@ -73,7 +73,7 @@ def _run(path: Path) -> ModuleType:
 
 
 def _line_of(error: Exception, file: str) -> str:
-    """``:line`` of the last line of the file that ran, or of its mistake in syntax; "" where none did."""
+    """Return ``:line`` of the last line of the file that ran, or of its mistake in syntax; "" where none did."""
     if isinstance(error, SyntaxError) and error.filename == file and error.lineno:
         return f":{error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]

@@ -1,4 +1,4 @@
-"""Where blobs come from and where they end: inputs, data sources, learned blobs without a layer, sinks.
+"""The beginnings and ends of blobs: inputs, data sources, learned blobs without a layer, sinks.
 
 Every data layer's tops become inputs of the net: what it reads from disk is a matter for training.
 """
@@ -9,10 +9,9 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..formats.prototxt import Message
-from ..formats.schema import Word
 from .base import BlobSpec, NoParameters, Operator, Role, Shape, layer_type, nn
 from .fillers import FillerParameter
+from .transformation import TransformationParameter
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
@@ -23,64 +22,6 @@ PartialShape = tuple[int | None, ...]
 @dataclass
 class BlobShape:
     dim: list[int] = field(default_factory=list)
-
-
-class ResizeMode(enum.Enum):
-    WARP = 1
-    FIT_SMALL_SIZE = 2
-    FIT_LARGE_SIZE_AND_PAD = 3
-
-
-@dataclass
-class ResizeParameter:
-    """How SSD's data layers resize an image (weiliu89/caffe, branch ssd, ``src/caffe/proto/caffe.proto``)."""
-
-    prob: float = 1.0
-    resize_mode: ResizeMode = ResizeMode.WARP
-    height: int = 0
-    width: int = 0
-    height_scale: int = 0
-    width_scale: int = 0
-    pad_mode: Word = Word("CONSTANT")
-    pad_value: list[float] = field(default_factory=list)
-    interp_mode: list[Word] = field(default_factory=list)
-
-    def size(self) -> tuple[int, int]:
-        """(height, width) of every image afterwards; zeros where that depends on the image."""
-        return (0, 0) if self.resize_mode is ResizeMode.FIT_SMALL_SIZE else (self.height, self.width)
-
-
-@dataclass
-class TransformationParameter:
-    """(pixel - mean) * scale, then crop and mirror; pixels are BGR, 0 to 255.
-
-    Behind BVLC's fields are those of SSD and of NVIDIA/caffe that decide the size, or that only training needs.
-    """
-
-    scale: float = 1.0
-    mirror: bool = False
-    crop_size: int = 0
-    mean_file: str = ""
-    mean_value: list[float] = field(default_factory=list)
-    force_color: bool = False
-    force_gray: bool = False
-    crop_h: int = 0
-    crop_w: int = 0
-    crop_height: int = 0  # PSPNet's names of the same
-    crop_width: int = 0
-    resize_param: list[ResizeParameter] = field(default_factory=list)  # MobileNet-YOLO's: each batch takes one
-    noise_param: Message | None = None
-    distort_param: Message | None = None
-    expand_param: Message | None = None
-    emit_constraint: Message | None = None
-
-    def size(self) -> tuple[int, int]:
-        """(height, width) of what comes out; zeros where the text does not decide them."""
-        height, width = self.resize_param[0].size() if self.resize_param else (0, 0)
-        return (
-            self.crop_size or self.crop_h or self.crop_height or height,
-            self.crop_size or self.crop_w or self.crop_width or width,
-        )
 
 
 @dataclass
@@ -177,15 +118,15 @@ class DataLayer(Operator):
     soft_labels: ClassVar[bool] = False  # whether forks' labels may be more than BVLC's one number an image
 
     def whose(self) -> str:
-        """What a refusal says of the layer before it asks for a shape."""
+        """Return the words by which a refusal names the layer before it asks for a shape."""
         return ""
 
     def declared_shapes(self) -> list[PartialShape | None]:
-        """The shape of every top as far as the text gives it; None where it does not say at all."""
+        """Return the shape of every top as far as the text gives it; None where it does not say at all."""
         raise NotImplementedError
 
     def following(self, first: Shape) -> list[PartialShape | None]:
-        """The shape of every top where that of the first is known: a label of the same batch has its batch.
+        """Return the shape of every top where that of the first is known: a label of the same batch has its batch.
 
         A single image says too little of what else is one.
         """
@@ -198,7 +139,7 @@ class DataLayer(Operator):
         return [first, *carried]
 
     def source(self) -> str:
-        """The file or database that the layer reads, "" for none."""
+        """Return the file or database that the layer reads, "" for none."""
         return getattr(self.p, "source", "")
 
     def _images(self, batch: int, channels: int | None, height: int, width: int) -> list[PartialShape | None]:

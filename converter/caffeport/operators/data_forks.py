@@ -84,7 +84,7 @@ class VideoData(DataLayer):
         return shapes[: self.context.num_tops]
 
     def _frames(self) -> list[PartialShape | None]:
-        """Every segment's frames one after another as channels: 3 of a picture, 2 of its flow."""
+        """Return the shape of every segment's frames one after another as channels: 3 of an image, 2 of its flow."""
         kind = self.p.modality or Modality.FLOW
         planes = {Modality.RGB: [3], Modality.FLOW: [2], Modality.BOTH: [3, 2], Modality.VIDEO: [3]}[kind]
         lengths = (self.p.new_length or [1])[: len(planes)]
@@ -213,7 +213,7 @@ GROUND_TRUTH = (1, 8, 1, 1)
 
 
 def _template(parameters: DetectionDataParameter | EvalDataParameter, crop: bool) -> tuple[int, int]:
-    """(height, width) that the layer is set up with; zeros where its images decide."""
+    """Return (height, width) that the layer is set up with; zeros where its images decide."""
     pairs = [("resize_height", "resize_width"), ("long_size", "short_size")]
     if crop:  # a crop comes last, and so decides
         pairs = [("crop_height", "crop_width"), ("crop_long_size", "crop_short_size"), *pairs]

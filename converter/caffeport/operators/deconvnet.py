@@ -87,7 +87,7 @@ class Unpooling(Operator):
         return np.resize(places, shape[2] * shape[3]).reshape(shape[2:]) + np.zeros(shape)
 
     def lengths(self, bottom: Shape) -> np.ndarray:
-        """The pixels of every window, (1, 1, H, W)."""
+        """Return the pixels of every window, (1, 1, H, W)."""
         rows, columns = (
             np.minimum(self.window.kernel[i], self.size[i] - np.arange(bottom[i + 2]) * self.window.stride[i])
             for i in (0, 1)

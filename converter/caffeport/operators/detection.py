@@ -36,7 +36,7 @@ class NonMaximumSuppressionParameter:
 
 @dataclass
 class ResizeParameter:
-    """How the images were resized that the detections, if saved to files, are mapped back to."""
+    """The way in which images were resized that the detections, if saved to files, are mapped back to."""
 
     prob: float = 1.0
     resize_mode: Word = Word()
@@ -144,7 +144,7 @@ class DetectionOutput(Operator):
         return Sources(maps, priors, order, ratios, p.num_classes, 1 if p.share_location else p.num_classes)
 
     def arms(self, bottoms: Sequence[Shape]) -> int:
-        """How many bottoms there are of RefineDet's first stage."""
+        """Return the number of bottoms of RefineDet's first stage."""
         if self.sources.maps or len(bottoms) < 4:
             return 0
         priors = count(bottoms[2], 2) // 4
@@ -160,11 +160,11 @@ class DetectionOutput(Operator):
 
     @property
     def labels(self) -> list[int]:
-        """The classes but the background. Asked for when ``sizes`` has found a score for each of them."""
+        """Return the classes but the background, once ``sizes`` has found a score for each of them."""
         return [label for label in range(self.p.num_classes) if label != self.p.background_label_id]
 
     def sizes(self, bottoms: list[Shape]) -> tuple[int, int]:
-        """(priors, candidates of each class)"""
+        """Return (priors, candidates of each class)."""
         loc, conf, prior = self.sources.shapes(bottoms)
         priors = count(prior, 2) // 4
         if len(prior) < 3 or prior[1] != 2 or count(prior, 2) % 4:
@@ -216,8 +216,8 @@ class DetectionOutput(Operator):
         boxes = g.op("Squeeze", boxes, g.ints([1])) if self.p.share_location else g.op("Gather", boxes, keep, axis=1)
         batch_dims = 1 if self.p.share_location else 2
         boxes = g.op("GatherND", boxes, g.unsqueeze(best, [3]), batch_dims=batch_dims)  # (N, labels, K, 4)
-        kept = self._onnx_kept(g, boxes, scores, candidates, self.sizes(shapes)[1])
-        place = g.op("Transpose", g.op("NonZero", kept), perm=[1, 0])  # row by row: Caffe's order
+        mask = self._onnx_kept(g, boxes, scores, candidates, self.sizes(shapes)[1])
+        place = g.op("Transpose", g.op("NonZero", mask), perm=[1, 0])  # row by row: Caffe's order
         image, label, _ = g.split(place, 1, [1, 1, 1], 3)
         label = g.op("Gather", g.const(self.labels), label, axis=0)
         score = g.unsqueeze(g.op("GatherND", scores, place), [1])
@@ -225,13 +225,13 @@ class DetectionOutput(Operator):
         return onnx_detections(g, rows, g.op("Gather", g.op("Shape", scores), g.ints([0]), axis=0))
 
     def _onnx_things(self, g: Emitter, scores: Tensor, arm: Tensor) -> Tensor:
-        """Scores (N, P, C) where a prior with too little of an object is all background, class 0."""
+        """Return scores (N, P, C) where a prior with too little of an object is all background, class 0."""
         thing = g.slice(g.op("Reshape", arm, g.ints([0, -1, 2])), [2], [1], [2])
         nothing = g.const(np.arange(self.p.num_classes) == 0)
         return g.op("Where", g.op("Less", thing, g.const(self.p.objectness_score)), nothing, scores)
 
     def _onnx_candidates(self, g: Emitter, dynamic: bool, shapes: list[Shape], scores: Tensor) -> Tensor:
-        """[K], how many of each class are looked at."""
+        """Return [K], how many of each class are looked at."""
         if not dynamic:
             return g.ints([self.sizes(shapes)[1]])
         priors = g.slice(g.op("Shape", scores), [0], [2], [3])
@@ -239,7 +239,7 @@ class DetectionOutput(Operator):
         return priors if top_k < 0 else g.op("Min", priors, g.ints([top_k]))
 
     def _onnx_boxes(self, g: Emitter, loc: Tensor, prior: Tensor, arm: Tensor | None) -> Tensor:
-        """Boxes (N, 1 or classes, P, 4)."""
+        """Return boxes (N, 1 or classes, P, 4)."""
         prior = g.op("Reshape", g.slice(prior, [0], [0], [1]), g.ints([2, -1, 4]))
         prior, variance = (g.unsqueeze(part, [0]) for part in g.split(prior, 0, [1, 1], 2))  # (1, 1, P, 4)
         for offsets, located in ((arm, 1), (loc, 1 if self.p.share_location else self.p.num_classes)):
@@ -249,7 +249,7 @@ class DetectionOutput(Operator):
         return prior
 
     def _onnx_decoded(self, g: Emitter, loc: Tensor, prior: Tensor, variance: Tensor) -> Tensor:
-        """The boxes that offsets make of priors, all of 4 axes."""
+        """Return the boxes that offsets make of priors, all of 4 axes."""
         if not self.p.variance_encoded_in_target:
             loc = g.op("Mul", loc, variance)
         if self.p.code_type is CodeType.CORNER:
@@ -264,7 +264,7 @@ class DetectionOutput(Operator):
         return g.op("Concat", g.op("Sub", center, half), g.op("Add", center, half), axis=3)
 
     def _onnx_kept(self, g: Emitter, boxes: Tensor, scores: Tensor, candidates: Tensor, most: int) -> Tensor:
-        """Which candidates (N, labels, K) survive, as bool; ``most``: K at the declared size.
+        """Return which candidates (N, labels, K) survive, as bool; ``most`` is K at the declared size.
 
         Every image and class is a batch of its own for NonMaxSuppression, whose own limit on boxes counts
         those kept, where Caffe's top_k counts candidates. It takes corners in any order; Caffe's box whose
@@ -280,25 +280,25 @@ class DetectionOutput(Operator):
         chosen = g.op("NonMaxSuppression", flat, alone, candidates, threshold, least)
         ones = g.op("Expand", g.const(1.0), g.slice(g.op("Shape", chosen), [0], [0], [1]))
         zeros = g.op("Expand", g.const(0.0), g.op("Shape", alone))
-        kept = g.op("ScatterND", zeros, chosen, ones)
-        kept = g.cast(g.op("Reshape", kept, g.op("Shape", scores)), "bool")
+        mask = g.op("ScatterND", zeros, chosen, ones)
+        mask = g.cast(g.op("Reshape", mask, g.op("Shape", scores)), "bool")
         keep, resized = self.p.keep_top_k, candidates.name not in g.constants
         if keep < 0 or (keep >= most * self.num_labels and not resized):
-            return kept
+            return mask
         count = g.ints([keep])
         if resized:
             count = g.op("Min", count, g.op("Mul", candidates, g.ints([self.num_labels])))
-        ranked = g.op("Flatten", g.op("Where", kept, scores, g.const(-np.inf)), axis=1)
+        ranked = g.op("Flatten", g.op("Where", mask, scores, g.const(-np.inf)), axis=1)
         _, best = g.ops("TopK", 2, ranked, count, axis=1)
         ones = g.op("Expand", g.const(1.0), g.op("Shape", best))
         zeros = g.op("Expand", g.const(0.0), g.op("Shape", ranked))
         among = g.op("ScatterElements", zeros, best, ones, axis=1)
         among = g.cast(g.op("Reshape", among, g.op("Shape", scores)), "bool")
-        return g.op("And", kept, among)
+        return g.op("And", mask, among)
 
 
 def random_boxes(count: int, random: np.random.Generator) -> np.ndarray:
-    """Boxes (count, 4) of corners x1, y1, x2, y2, with an area."""
+    """Return boxes (count, 4) of corners x1, y1, x2, y2, with an area."""
     low, high = random.random((2, count, 2)) * 0.5
     return np.concatenate([low, low + high + 0.1], 1)
 
@@ -310,7 +310,7 @@ def random_priors(shape: Shape, random: np.random.Generator) -> np.ndarray:
 
 
 def onnx_range(g: Emitter, length: Tensor) -> Tensor:
-    """(1, n) of 0 to n - 1 for an ONNX value [n]."""
+    """Return (1, n) of 0 to n - 1 for an ONNX value [n]."""
     return g.op("NonZero", g.op("Expand", g.const(1.0), length))
 
 

@@ -1,4 +1,4 @@
-"""In which bottoms DetectionOutput's offsets, scores and default boxes come, and in which order.
+"""The bottoms in which DetectionOutput's offsets, scores and default boxes come, and their order.
 
 SSD has one bottom of each; RefineDet two more, of its first stage. Synopsys' fork
 (foss-for-synopsys-dwc-arc-processors/synopsys-caffe, src/caffe/layers/detection_output_layer.cpp) also takes them of
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sources:
-    """``maps``: how many feature maps have bottoms of their own, first scores, then offsets; 0: all are concatenated.
+    """``maps`` feature maps have bottoms of their own, first scores, then offsets; with 0 all are concatenated.
 
     ``priors``: how many bottoms the default boxes are in. ``order``: "cells" as SSD's Permute layers leave them;
     "ratios" (ratio_permute): numbers (N, C, boxes) and offsets (N, 4, boxes), the boxes of one ratio together;
@@ -35,7 +35,7 @@ class Sources:
     located: int
 
     def role(self, index: int) -> str:
-        """What a bottom is: loc, conf, prior, or more, for what comes behind."""
+        """Return the kind of a bottom: loc, conf, prior, or more, for what comes behind."""
         if not self.maps:
             return ("loc", "conf", "prior", "more")[min(index, 3)]
         end = 2 * self.maps
@@ -44,11 +44,12 @@ class Sources:
         )
 
     def parts(self, role: str, bottoms: Sequence[Shape]) -> list[Shape]:
-        """The shapes of the bottoms that are this."""
+        """Return the shapes of the bottoms of this kind."""
         return [shape for index, shape in enumerate(bottoms) if self.role(index) == role]
 
     def shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, Shape, Shape]:
-        """The shapes of offsets (N, 4 P), scores (N, P C) and priors (1, 2, 4 P), as if they came concatenated."""
+        """Return the shapes of offsets (N, 4 P), scores (N, P C) and priors (1, 2, 4 P), as if they came
+        concatenated."""
         loc, conf, prior = (self.parts(role, bottoms) for role in ("loc", "conf", "prior"))
         if not self.maps:
             return loc[0], conf[0], prior[0]
@@ -57,7 +58,7 @@ class Sources:
         return (loc[0][0], widths[0]), (conf[0][0], widths[1]), (1, pairs, widths[2])
 
     def boxes(self, bottoms: Sequence[Shape]) -> list[tuple[int, int]]:
-        """(ratios, cells) of every feature map."""
+        """Return (ratios, cells) of every feature map."""
         result = []
         for index, shape in enumerate(self.parts("loc", bottoms)):
             total = count(shape, 1) // (4 * self.located)
@@ -66,7 +67,7 @@ class Sources:
         return result
 
     def onnx(self, g: Emitter, x: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Offsets, scores and priors in SSD's order."""
+        """Return offsets, scores and priors in SSD's order."""
         if not self.maps:
             return x[0], x[1], x[2]
         named: dict[str, list[Tensor]] = {"conf": [], "loc": [], "prior": [], "more": []}
@@ -84,7 +85,7 @@ class Sources:
         return g.op("Concat", *loc, axis=1), g.op("Concat", *conf, axis=1), prior
 
     def _flat(self, g: Emitter, x: Tensor, each: int, offsets: bool) -> Tensor:
-        """(N, boxes each) with each box's numbers together."""
+        """Return (N, boxes each) with each box's numbers together."""
         if self.order == "maps" and offsets:  # ratios, sets, coordinates, cells
             x = g.op("Reshape", x, g.ints([0, x.shape[1] // (4 * self.located), self.located, 4, -1]))
             x = g.op("Transpose", x, perm=[0, 1, 4, 2, 3])
@@ -93,7 +94,7 @@ class Sources:
         return g.op("Flatten", x, axis=1)
 
     def _reordered(self, g: Emitter, prior: Tensor, x: Sequence[Tensor]) -> Tensor:
-        """The corners of all maps' boxes by ratio, then by cell; their variances stay."""
+        """Return the corners of all maps' boxes by ratio, then by cell; their variances stay."""
         places, start = [], 0
         for bottom in x:
             for axis in range(1, bottom.rank):

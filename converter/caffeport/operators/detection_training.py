@@ -18,7 +18,7 @@ MINING = ("random", "bootstrap", "mixture")
 
 
 class MapTraining(Loss):
-    """What the losses and accuracies on maps share.
+    """The common base of the losses and accuracies on maps.
 
     Truth is (M, 6, H, W): a label, the middle, width and height of its box, and the overlap with it, for every place
     and field; M is the batch times the fields of a place.

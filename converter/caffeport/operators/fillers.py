@@ -36,12 +36,12 @@ class FillerParameter:
 
 
 def generator(seed: int, layer: str, index: int) -> np.random.Generator:
-    """A stream of its own for every blob, so that adding a layer leaves the others' weights alone."""
+    """Return a stream of its own for every blob, so that adding a layer leaves the others' weights alone."""
     return np.random.default_rng([seed, zlib.crc32(layer.encode("utf-8", "surrogatepass")), index])
 
 
 def fill(filler: FillerParameter, shape: Shape, random: np.random.Generator) -> np.ndarray:
-    """A float32 array of ``shape``. Raises NetError for an unknown filler or a shape it cannot fill."""
+    """Return a float32 array of ``shape``. Raises NetError for an unknown filler or a shape it cannot fill."""
     make = _FILLERS.get(filler.type)
     if make is None:
         raise NetError(
@@ -96,7 +96,7 @@ def _msra(filler: FillerParameter, shape: Shape, random: np.random.Generator) ->
 
 
 def _bilinear(filler: FillerParameter, shape: Shape, random: np.random.Generator) -> np.ndarray:
-    """Weights that make a deconvolution upsample: (1 - |x/f - c|)(1 - |y/f - c|)."""
+    """Return weights that make a deconvolution upsample: (1 - |x/f - c|)(1 - |y/f - c|)."""
     if len(shape) != 4 or shape[2] != shape[3]:
         raise NetError(f"a bilinear filler needs a 4-D blob with a square kernel, got {shape}")
     size = shape[3]
@@ -107,7 +107,7 @@ def _bilinear(filler: FillerParameter, shape: Shape, random: np.random.Generator
 
 
 def _diagonal(filler: FillerParameter, shape: Shape, random: np.random.Generator) -> np.ndarray:
-    """``value`` on the diagonal of a square matrix: how CRF-RNN starts its own, not a filler of a text."""
+    """Fill the diagonal of a square matrix with ``value``, as CRF-RNN starts its own; it is not a filler of a text."""
     return np.eye(shape[-1], dtype=np.float32) * np.float32(filler.value)
 
 

@@ -54,7 +54,7 @@ class FlowWarp(Operator):
         shape = g.op("Shape", image)
 
         def extent(axis: int) -> Tensor:
-            """The size of an axis, as a scalar."""
+            """Return the size of an axis, as a scalar."""
             return g.op("Gather", shape, g.ints(axis), axis=0)
 
         one, rows, columns = g.ints(1), extent(2), extent(3)
@@ -80,10 +80,10 @@ class FlowWarp(Operator):
         planes = g.op("Concat", g.op("Slice", shape, g.ints([0]), g.ints([2])), g.ints([1]), axis=0)
 
         def pixels(column: Tensor, row: Tensor) -> Tensor:
-            """The image's numbers at these places (N, 1, H, W)."""
+            """Return the image's numbers at these places (N, 1, H, W)."""
             place = g.op("Reshape", g.op("Add", g.op("Mul", row, columns), column), g.ints([0, 0, -1]))
-            taken = g.op("GatherElements", flat, g.op("Expand", place, planes), axis=2)
-            return g.op("Reshape", taken, shape)
+            numbers = g.op("GatherElements", flat, g.op("Expand", place, planes), axis=2)
+            return g.op("Reshape", numbers, shape)
 
         left_above, right_above = pixels(near[0], near[1]), pixels(far[0], near[1])
         left_below, right_below = pixels(near[0], far[1]), pixels(far[0], far[1])

@@ -61,7 +61,7 @@ class ImageGtData(DataLayer):
         return self.following(tuple(size or 0 for size in images))
 
     def following(self, first: Shape) -> list[PartialShape | None]:
-        """The shapes of all tops for images of the shape ``first``."""
+        """Return the shapes of all tops for images of the shape ``first``."""
         shapes: list[PartialShape | None] = [first]
         for rate in self.p.downsample_rate:
             sides = (size // max(rate, 1) for size in first[-2:])

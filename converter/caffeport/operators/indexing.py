@@ -57,7 +57,7 @@ class Gather(Operator):
 
 @dataclass(frozen=True)
 class Span:
-    """Which places of an axis are taken, whatever its size: as in TensorFlow, clipped to the axis; None is the end."""
+    """The places that are taken of an axis of any size: as in TensorFlow, clipped to the axis; None is the end."""
 
     begin: int | None
     end: int | None
@@ -65,7 +65,7 @@ class Span:
     single: bool = False  # one place, and the axis goes away
 
     def of(self, size: int) -> tuple[int, int, int]:
-        """(first place, how many, step)"""
+        """Return (first place, how many, step)."""
         forward = self.step > 0
         begin = self.begin
         if begin is None:
@@ -91,7 +91,7 @@ class Span:
 
 
 class Spans(Operator):
-    """What Piece and StridedSlice share: a span of every axis."""
+    """The common base of Piece and StridedSlice: a span of every axis."""
 
     def spans(self, bottom: Shape) -> list[Span]:
         raise NotImplementedError

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 NORMALIZE_EPS = 1e-6
-"""Under the root: w / sqrt(sum w^2 + eps), as the NormFace fork's CPU code has it; normalize_eps sets another."""
+"""It stands under the root, w / sqrt(sum w^2 + eps), as in the NormFace fork's CPU code; normalize_eps sets another."""
 
 
 @dataclass
@@ -30,13 +30,14 @@ class InnerProductParameter:
 
 
 def unit_rows(weight: np.ndarray, eps: float) -> np.ndarray:
-    """Rows divided by sqrt(sum of squares + eps)."""
+    """Return rows divided by sqrt(sum of squares + eps)."""
     norm = np.sqrt((weight.astype(np.float64) ** 2).sum(axis=1, keepdims=True) + eps)
     return (weight / norm).astype(np.float32)
 
 
 def onnx_unit_rows(g: Emitter, shape: Shape, eps: float, transposed: bool = False) -> Tensor:
-    """The layer's weight (blob 0) with its rows, or columns, of unit length; shared by layers of the same eps."""
+    """Return the layer's weight (blob 0) with its rows, or columns, of unit length; shared by layers of the same
+    eps."""
 
     def change(weight: np.ndarray) -> np.ndarray:
         return unit_rows(weight.T, eps).T if transposed else unit_rows(weight, eps)
@@ -63,11 +64,11 @@ class InnerProduct(Operator):
 
     @property
     def plain(self) -> bool:
-        """Whether y = x W^T + b is all that the layer does, with blobs of its own."""
+        """Return whether y = x W^T + b is all that the layer does, with blobs of its own."""
         return self.context.num_bottoms == 1 and not self.p.normalize
 
     def sizes(self, bottoms: list[Shape]) -> tuple[int, int, int]:
-        """(axis, K, outputs)"""
+        """Return (axis, K, outputs)."""
         axis = self.axis(self.p.axis, len(bottoms[0]))
         size = count(bottoms[0], axis)
         if len(bottoms) == 1:
@@ -96,7 +97,7 @@ class InnerProduct(Operator):
         return count(tops[0]) * self.sizes(bottoms)[1]
 
     def is_linear(self) -> bool:
-        """Whether torch's Linear, behind a flatten, does the same on the same blobs."""
+        """Return whether torch's Linear, behind a flatten, does the same on the same blobs."""
         return self.plain and not self.p.transpose
 
     def flatten_axis(self, bottoms: list[Shape]) -> int | None:

@@ -33,7 +33,7 @@ class Loss(Operator):
         return [()] * self.context.num_tops
 
     def normalization(self, default: Normalization) -> Normalization:
-        """loss_param's normalization; its older ``normalize`` means VALID or BATCH_SIZE."""
+        """Return loss_param's normalization; its older ``normalize`` means VALID or BATCH_SIZE."""
         loss = self.context.loss
         if loss.normalization is not None:
             return loss.normalization
@@ -42,7 +42,7 @@ class Loss(Operator):
         return default
 
     def divisor(self, default: Normalization) -> str | float:
-        """What the sum is divided by: a normalization's name, or the number of PRE_FIXED, which is 1 at least."""
+        """Return the divisor of the sum: a normalization's name, or the number of PRE_FIXED, which is 1 at least."""
         chosen = self.normalization(default)
         if chosen is not Normalization.PRE_FIXED:
             return chosen.name
@@ -52,7 +52,7 @@ class Loss(Operator):
         return max(fixed, 1.0)
 
     def sample_labels(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        """Labels 0 and 1, as far as ``classes`` allows."""
+        """Return labels 0 and 1, as far as ``classes`` allows."""
         return random.integers(0, 2, shape) if index == 1 else None
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Loss(Operator):
 
 
 def check_labels(layer: Operator, predictions: Shape, labels: Shape, axis: int) -> None:
-    """One label for every prediction: all axes but the class axis."""
+    """Refuse anything but one label for every prediction: all axes but the class axis."""
     expected = count(predictions) // predictions[axis]
     if count(labels) != expected:
         layer.fail(
@@ -69,7 +69,7 @@ def check_labels(layer: Operator, predictions: Shape, labels: Shape, axis: int) 
 
 
 class ClassLoss(Loss):
-    """What compares scores, their classes on the parameter ``axis``, with a label for every other position."""
+    """The base of losses of scores, with classes on the parameter ``axis`` and a label for every other position."""
 
     def classes(self, bottoms: list[Shape]) -> int | None:
         return bottoms[0][self.axis(self.p.axis, len(bottoms[0]))]
@@ -79,7 +79,7 @@ class ClassLoss(Loss):
 
 
 class RowLoss(Loss):
-    """What compares rows of scores, all axes but the first, with a label for each row."""
+    """The base of losses of rows of scores, all axes but the first, with a label for each row."""
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         if count(bottoms[1]) != bottoms[0][0]:

@@ -89,7 +89,7 @@ class CtcLoss(Loss):
         return [()]
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:
-        """One label a sequence, which fits any number of steps; the rest is blank."""
+        """Return one label a sequence, which fits any number of steps; the rest is blank."""
         if index == 0:
             return None
         labels = np.full(shape, self.p.blank_label)

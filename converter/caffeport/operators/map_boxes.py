@@ -27,7 +27,7 @@ class Fields:
 
 @dataclass(frozen=True)
 class MapSelection:
-    """How the boxes of maps are decoded and chosen; see MapBoxes."""
+    """The way in which the boxes of maps are decoded and chosen; see MapBoxes."""
 
     spread: Spread
     bounds: tuple[float, float]  # the largest move and the largest logarithm of growth
@@ -40,7 +40,7 @@ class MapSelection:
 
 
 class MapBoxes(Operator):
-    """What both layers do.
+    """The common base of both layers.
 
     A delta (x, y, log w, log h), denormalised and kept within -1 / field_xyr to 1 / field_xyr and -log field_whr to
     log field_whr, moves the box of its field from the middle of its place; boxes are clipped to the map times its
@@ -79,7 +79,7 @@ class MapBoxes(Operator):
         raise NotImplementedError
 
     def row_tops(self, images: int, candidates: int) -> list[Shape]:
-        """The shapes of the tops: as many rows as there can be."""
+        """Return the shapes of the tops: as many rows as there can be."""
         for most in self.selection.most:
             candidates = min(candidates, most) if most else candidates
         rows = images * candidates
@@ -119,7 +119,7 @@ class MapBoxes(Operator):
         return g.op("Reshape", boxes, g.op("Concat", images, g.ints([-1, 4]), axis=0))
 
     def onnx_rows(self, g: Emitter, boxes: Tensor, scores: Tensor) -> list[Tensor]:
-        """The tops, from boxes (N, K, 4) and scores (N, K) of all maps."""
+        """Return the tops, from boxes (N, K, 4) and scores (N, K) of all maps."""
         p = self.selection
         refuse_other_overlaps(g, p.nms_type)
         if p.whole_pixels and p.threshold * p.min_size < 1:
@@ -130,9 +130,9 @@ class MapBoxes(Operator):
         sides = g.add(g.op("Sub", high, low), 1.0 if p.whole_pixels else 0.0)
         large = g.op("GreaterOrEqual", g.reduce("ReduceMin", sides, [2], keepdims=False), g.const(p.min_size))
         valid = g.op("And", large, g.op("GreaterOrEqual", scores, g.const(p.least_score)))
-        image, boxes, kept = onnx_chosen(g, boxes, scores, valid, p.most, p.threshold, p.whole_pixels)
+        image, boxes, row_scores = onnx_chosen(g, boxes, scores, valid, p.most, p.threshold, p.whole_pixels)
         rows = g.op("Concat", g.cast(image, "float"), boxes, axis=1)
-        tops = [(rows, [0.0, 1, 1, 10, 10]), (g.op("Concat", rows, kept, axis=1), [0.0] * 6)]
+        tops = [(rows, [0.0, 1, 1, 10, 10]), (g.op("Concat", rows, row_scores, axis=1), [0.0] * 6)]
         tops = tops[: self.context.num_tops]
         return [g.unsqueeze(onnx_or_else(g, top, g.const([nothing]), g.ints([1])), [2, 3]) for top, nothing in tops]
 

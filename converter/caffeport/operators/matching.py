@@ -41,7 +41,7 @@ class CorrelationParameter:
 
 @dataclass(frozen=True)
 class Matching:
-    """What is compared: the places (rows, columns) by which the second map is moved, and the window."""
+    """The places (rows, columns) by which the second map is moved, and the window that is compared."""
 
     moves: tuple[tuple[int, int], ...]
     reach: int  # the largest move, and so the border that is left out
@@ -55,7 +55,7 @@ class Matching:
         return tuple(-(-(n + 2 * self.pad - border) // self.stride) for n in size)
 
     def span(self, size: Shape) -> Shape:
-        """How far the windows reach over the first map, from the border on."""
+        """Return how far the windows reach over the first map, from the border on."""
         return tuple((n - 1) * self.stride + self.kernel for n in self.positions(size))
 
 
@@ -150,7 +150,7 @@ def _cubic(x: np.ndarray) -> np.ndarray:
 
 
 def resample_weights(kind: str, antialias: bool, size: Shape, top: Shape) -> tuple[np.ndarray, np.ndarray]:
-    """(rows of the top x rows, columns of the top x columns): the weights along both axes, which sum to 1.
+    """Return (rows of the top x rows, columns of the top x columns): the weights along both axes, which sum to 1.
 
     As in the fork, a pixel's place along one axis is shifted by half the step of the other.
     """

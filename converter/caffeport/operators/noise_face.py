@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 NORM_EPS = 1e-7
-"""Under the root."""
+"""The epsilon under the root."""
 
 
 @layer_type("NormL2")

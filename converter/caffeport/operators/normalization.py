@@ -1,10 +1,10 @@
-"""Statistics, scales and shifts: BatchNorm, Scale, Bias, LRN, MVN."""
+"""Statistics over a blob: BatchNorm, LRN, MVN."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,7 +64,7 @@ class BatchNorm(Operator):
         return nn.BatchNorm(self.p.eps, self.p.moving_average_fraction, self.p.use_global_stats, self.scale_bias)
 
     def statistics(self, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """(scale, shift) in float64: y = x * scale + shift."""
+        """Return (scale, shift) in float64: y = x * scale + shift."""
         factor = float(blobs[2][0])
         divisor = 0.0 if factor == 0 else 1.0 / factor
         mean, variance = (np.asarray(blob, np.float64) * divisor for blob in blobs[:2])
@@ -100,139 +100,16 @@ class BatchNorm(Operator):
         axes = [axis for axis in range(x.rank) if axis != 1 or x.rank == 1]
         centered = g.op("Sub", x, g.reduce("ReduceMean", x, axes))
         variance = g.reduce("ReduceMean", g.op("Mul", centered, centered), axes)
-        made = g.op("Div", centered, g.op("Sqrt", g.add(variance, self.p.eps)))
+        result = g.op("Div", centered, g.op("Sqrt", g.add(variance, self.p.eps)))
         if self.scale_bias:
             shape = (self.channels(x.shape), *[1] * max(x.rank - 2, 0))
-            made = g.op("Add", g.op("Mul", made, g.blob(3, shape)), g.blob(4, shape))
-        return made
+            result = g.op("Add", g.op("Mul", result, g.blob(3, shape)), g.blob(4, shape))
+        return result
 
     def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         if self.p.use_global_stats is False or len(bottom) < 2:
             return None
         return self.statistics(blobs)
-
-
-@dataclass
-class ScaleParameter:
-    axis: int = 1
-    num_axes: int = 1
-    filler: FillerParameter = field(default_factory=lambda: FillerParameter(value=1.0))
-    bias_term: bool = False
-    bias_filler: FillerParameter = field(default_factory=FillerParameter)
-    min_value: float | None = None  # NormFace: the stored blob is clamped at forward
-    max_value: float | None = None
-
-
-class Broadcast(Operator):
-    """What Scale and Bias share: a blob, or a second bottom, aligned with the first at ``axis``."""
-
-    bottoms = (1, 2)
-
-    def aligned(self, bottoms: list[Shape]) -> tuple[int, Shape]:
-        """(axis, shape of the operand)"""
-        shape = bottoms[0]
-        if len(bottoms) == 2:
-            # A scalar has no axis to align.
-            axis = 0 if not bottoms[1] else self.axis(self.p.axis, len(shape))
-            operand = bottoms[1]
-        else:
-            axis = 0 if self.p.num_axes == 0 else self.axis(self.p.axis, len(shape))
-            if self.p.num_axes < -1:
-                self.fail(f"expected num_axes of -1 or more, got {self.p.num_axes}")
-            end = len(shape) if self.p.num_axes == -1 else axis + self.p.num_axes
-            if end > len(shape):
-                self.fail(f"num_axes {self.p.num_axes} from axis {axis} is too much for a bottom of {len(shape)} axes")
-            operand = shape[axis:end]
-        if shape[axis : axis + len(operand)] != operand:
-            self.fail(f"bottom 1 is {operand}; expected {shape[axis : axis + len(operand)]} (axis {axis} of {shape})")
-        return axis, operand
-
-    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        self.aligned(bottoms)
-        return [bottoms[0]]
-
-    def spread(self, bottoms: list[Shape]) -> Shape:
-        """The operand's shape with ones after it, so that it broadcasts as Caffe aligns it."""
-        axis, operand = self.aligned(bottoms)
-        return (*operand, *[1] * (len(bottoms[0]) - axis - len(operand)))
-
-    def onnx_operand(self, g: Emitter, x: tuple[Tensor, ...]) -> Tensor:
-        """The second bottom, shaped to broadcast."""
-        trailing = len(self.spread([bottom.shape for bottom in x])) - x[1].rank
-        return g.unsqueeze(x[1], [x[1].rank + i for i in range(trailing)])
-
-
-@layer_type("Scale")
-class Scale(Broadcast):
-    """y = x * scale (+ bias), broadcast from ``axis``"""
-
-    schemas = {"scale_param": ScaleParameter}
-
-    def blob_specs(self, bottoms: list[Shape]) -> list[BlobSpec]:
-        _, operand = self.aligned(bottoms)
-        specs = [] if len(bottoms) == 2 else [BlobSpec("weight", operand, self.p.filler)]
-        return [*specs, BlobSpec("bias", operand, self.p.bias_filler)] if self.p.bias_term else specs
-
-    def module(self, bottoms: list[Shape]) -> Any:
-        bounds = (self.p.min_value, self.p.max_value)
-        return nn.Scale(self.spread(bottoms), self.p.bias_term, bounds if bounds != (None, None) else None)
-
-    def clamp(self, weight: np.ndarray) -> np.ndarray:
-        if self.p.min_value is None and self.p.max_value is None:
-            return weight
-        return np.clip(weight, self.p.min_value, self.p.max_value)
-
-    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
-        spread = self.spread([bottom.shape for bottom in x])
-        if len(x) == 2:
-            made = g.op("Mul", x[0], self.onnx_operand(g, x))
-        else:
-            made = g.op("Mul", x[0], g.blob(0, spread, self.clamp, "scale"))
-        if self.p.bias_term:
-            made = g.op("Add", made, g.blob(len(g.blobs()) - 1, spread, how="bias"))
-        return made
-
-    def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-        return _channel_affine(self, bottom, lambda: (self.clamp(blobs[0]), blobs[1] if self.p.bias_term else 0.0))
-
-
-@dataclass
-class BiasParameter:
-    axis: int = 1
-    num_axes: int = 1
-    filler: FillerParameter = field(default_factory=FillerParameter)
-
-
-@layer_type("Bias")
-class Bias(Broadcast):
-    """y = x + bias, broadcast from ``axis``"""
-
-    schemas = {"bias_param": BiasParameter}
-
-    def blob_specs(self, bottoms: list[Shape]) -> list[BlobSpec]:
-        return [] if len(bottoms) == 2 else [BlobSpec("bias", self.aligned(bottoms)[1], self.p.filler)]
-
-    def module(self, bottoms: list[Shape]) -> Any:
-        return nn.Bias(self.spread(bottoms))
-
-    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
-        operand = self.onnx_operand(g, x) if len(x) == 2 else g.blob(0, self.spread([x[0].shape]), how="bias")
-        return g.op("Add", x[0], operand)
-
-    def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-        return _channel_affine(self, bottom, lambda: (1.0, blobs[0]))
-
-
-def _channel_affine(layer: Broadcast, bottom: Shape, operands: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """The operands as one number a channel, if they lie on axis 1 or are scalars."""
-    if layer.context.num_bottoms != 1 or len(bottom) < 2:
-        return None
-    axis, operand = layer.aligned([bottom])
-    if operand and (axis != 1 or len(operand) != 1):
-        return None
-    scale, shift = operands()
-    ones = np.ones(bottom[1])
-    return ones * scale, ones * shift
 
 
 class NormRegion(enum.Enum):
@@ -286,7 +163,8 @@ class LRN(Operator):
         return self._onnx_across(g, x[0], size, alpha)
 
     def _onnx_across(self, g: Emitter, x: Tensor, size: int, alpha: float) -> Tensor:
-        """What ONNX Runtime's LRN refuses: the sum over channels as a pooling over the rows of (N, 1, C, H W)."""
+        """Sum over channels by a pooling over the rows of (N, 1, C, H W), where ONNX Runtime's LRN refuses the
+        window."""
         half = (size - 1) // 2
         squares = g.op("Reshape", g.op("Mul", x, x), g.ints([0, 1, x.static(1), -1]))
         squares = g.pad(squares, [0, 0, half, 0], [0, 0, half, 0])
@@ -296,7 +174,8 @@ class LRN(Operator):
 
 
 def within(size: int, alpha: float, extents: Sequence[int]) -> tuple[int, float]:
-    """A window of odd ``size`` no wider than reaches everything from everywhere, and the alpha that makes up for it."""
+    """Return a window of odd ``size`` no wider than reaches everything from everywhere, and the alpha that makes up for
+    it."""
     enough = min(size, 2 * max(extents) - 1)
     return enough, alpha * (enough / size) ** len(extents)
 

@@ -1,4 +1,4 @@
-"""What layers write ONNX with: nodes, constants and weights, as tensors that know their shape. Imports no onnx.
+"""The builder with which layers write ONNX: nodes, constants and weights, as tensors with shapes. Imports no onnx.
 
 Differences between opsets (13 to 21) live here, so that a layer says what it wants only once.
 """
@@ -13,14 +13,14 @@ import numpy as np
 
 from ..errors import ExportError
 from ..naming import Names
-from . import onnx_shapes  # noqa: F401 - the rules that Tensor.shape goes by
+from . import onnx_numbers, onnx_shapes, onnx_windows  # noqa: F401 - the rules that Tensor.shape goes by
 from .onnx_tensor import Node, Shape, StaticShapeError, Subgraph, Tensor
 
 OPSETS = range(13, 22)
 
 
 class BlobOf(Protocol):
-    """What the builder reads of a blob's place in its operator."""
+    """The part of a blob's place in its operator that the builder reads."""
 
     @property
     def name(self) -> str: ...
@@ -29,7 +29,7 @@ class BlobOf(Protocol):
 
 
 class Weight(Protocol):
-    """What the builder reads of a learned blob, which layers may share."""
+    """The part that the builder reads of a learned blob, which layers may share."""
 
     layer: str
 
@@ -40,7 +40,7 @@ class Weight(Protocol):
 
 
 class BuiltLayer(Protocol):
-    """What the builder reads of the layer whose nodes are emitted."""
+    """The part that the builder reads of the layer whose nodes are emitted."""
 
     name: str
 
@@ -84,7 +84,7 @@ class Emitter:
         self._layer, self.tops, self._folded = layer, tops, folded
 
     def fresh(self, hint: str) -> str:
-        """A name that nothing else in the graph has."""
+        """Return a name that nothing else in the graph has."""
         return self._names.take(hint)
 
     def reserve(self, names: Iterable[str]) -> None:
@@ -117,11 +117,11 @@ class Emitter:
     # Nodes
 
     def op(self, kind: str, *inputs: Tensor | None, **attributes: Any) -> Tensor:
-        """A node with one output, which it returns; None is an input that is left out."""
+        """Emit a node with one output and return it; None is an input that is left out."""
         return self.ops(kind, 1, *inputs, **attributes)[0]
 
     def ops(self, kind: str, outputs: int, *inputs: Tensor | None, **attributes: Any) -> list[Tensor]:
-        """A node with several outputs, which it returns."""
+        """Emit a node with several outputs and return them."""
         for x in inputs:
             if x is not None and not isinstance(x, Tensor):
                 title = self._layer.title if self._layer else "the net"
@@ -131,8 +131,8 @@ class Emitter:
                 )
         name = self.fresh(f"{self.layer_name}/{kind}")
         names = [name] if outputs == 1 else [self.fresh(f"{name}:{i}") for i in range(outputs)]
-        given = {key: value for key, value in attributes.items() if value is not None}
-        node = Node(kind, list(inputs), given, name)
+        values = {key: value for key, value in attributes.items() if value is not None}
+        node = Node(kind, list(inputs), values, name)
         node.outputs = [Tensor(output, dtype=None, node=node) for output in names]
         self.nodes.append(node)
         return node.outputs
@@ -143,7 +143,7 @@ class Emitter:
         states: Mapping[str, Tensor],
         sequences: Mapping[str, Tensor],
     ) -> list[Tensor]:
-        """A Scan along the first axis of ``sequences``; returns the last states, then what the steps gave.
+        """Emit a Scan along the first axis of ``sequences``; return the last states, then what the steps gave.
 
         ``step`` emits one step: of the states and one slice of each sequence it makes the new states, and after them
         what is to be collected. The keys say how states and slices are called.
@@ -179,7 +179,7 @@ class Emitter:
         change: Callable[[np.ndarray], np.ndarray] | None = None,
         how: str = "",
     ) -> Tensor:
-        """A blob of this layer as an initializer; the same blob gives the same one.
+        """Return a blob of this layer as an initializer; the same blob gives the same one.
 
         ``change`` is applied to the numbers when they are written; ``how`` names the change (blobs
         that layers share are shared per change), and ``shape`` is the shape after it.
@@ -198,13 +198,13 @@ class Emitter:
         return self._blobs[key]
 
     def blobs(self) -> list[Tensor]:
-        """All blobs of this layer."""
+        """Return all blobs of this layer."""
         assert self._layer is not None
         count = len(self._folded[0]) if self._folded else len(self._layer.params)
         return [self.blob(index) for index in range(count)]
 
     def derived(self, name: str, shape: Shape, make: Callable[[list[np.ndarray]], np.ndarray]) -> Tensor:
-        """An initializer computed from all blobs of this layer when the file is written."""
+        """Return an initializer computed from all blobs of this layer when the file is written."""
         assert self._layer is not None
         layer = self._layer
         return self._initializer(f"{self.layer_name}.{name}", shape, lambda: make(layer.blobs), None)
@@ -237,7 +237,7 @@ class Emitter:
         return x if value == 1 else self.op("Mul", x, self.const(value))
 
     def reduce(self, kind: str, x: Tensor, axes: Sequence[int], keepdims: bool = True) -> Tensor:
-        """A Reduce… over axes; they became an input in opset 13 (ReduceSum) and 18 (the others)."""
+        """Emit a Reduce… over axes; they became an input in opset 13 (ReduceSum) and 18 (the others)."""
         if not axes:  # an empty list would mean "all axes"
             return x
         if kind == "ReduceSum" or self.opset >= 18:
@@ -289,7 +289,7 @@ class Emitter:
         return self.op("Reshape", x, self.ints(dims))
 
     def flatten_to_2d(self, x: Tensor, axis: int) -> Tensor:
-        """(product of the axes before ``axis``, product of the others)."""
+        """Reshape to (product of the axes before ``axis``, product of the others)."""
         return x if x.rank == 2 and axis == 1 else self.op("Flatten", x, axis=axis)
 
 

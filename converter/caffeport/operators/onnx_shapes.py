@@ -1,4 +1,4 @@
-"""The rules of ONNX's operators: what shape and dtype the result of each kind of node that we emit has."""
+"""The rules of ONNX's operators: the shape and dtype of the result of each kind of node that we emit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from .onnx_tensor import (
     Shape,
     dtype_of,
     fixed_dtype,
-    numbers_rule,
     rule,
 )
 
@@ -154,7 +153,7 @@ def slice_(n: Inference) -> list[Shape]:
 
 
 def onnx_range(size: int, start: int, end: int, step: int) -> range:
-    """The indices that a Slice takes, which are Python's."""
+    """Return the indices that a Slice takes, which are Python's."""
     return range(size)[slice(start, end, step)]
 
 
@@ -196,18 +195,19 @@ def gather_nd(n: Inference) -> list[Shape]:
     return [(*indices[:-1], *shape[n.attribute("batch_dims", 0) + indices[-1] :])]
 
 
-@rule("TopK", dtypes=lambda node: [_first_dtype(node), INT64])
+@rule("TopK", dtypes=lambda node: [first_dtype(node), INT64])
 def top_k(n: Inference) -> list[Shape]:
     shape = n.shape()
     return [replaced(shape, n.attribute("axis", -1) % len(shape), n.ints(1)[0])] * n.count
 
 
-def _first_dtype(node: Node) -> DType:
+def first_dtype(node: Node) -> DType:
+    """Return the dtype of the first input."""
     return dtype_of(0)(node)[0]
 
 
 def replaced(shape: Shape, axis: int, size: int) -> Shape:
-    """The shape with another size along one axis."""
+    """Return the shape with another size along one axis."""
     return (*shape[:axis], size, *shape[axis + 1 :])
 
 
@@ -270,73 +270,6 @@ def einsum(n: Inference) -> list[Shape]:
     return [tuple(sizes[letter] for letter in result)]
 
 
-# Windows
-
-
-@rule("Conv")
-def conv(n: Inference) -> list[Shape]:
-    shape, weight = n.shape(0), n.shape(1)
-    return [(shape[0], weight[0], *positions(n, shape[2:], weight[2:]))]
-
-
-@rule("ConvTranspose")
-def conv_transpose(n: Inference) -> list[Shape]:
-    shape, weight = n.shape(0), n.shape(1)
-    axes = len(shape) - 2
-    stride, dilation = n.attribute("strides", [1] * axes), n.attribute("dilations", [1] * axes)
-    pads, more = n.attribute("pads", [0] * 2 * axes), n.attribute("output_padding", [0] * axes)
-    size = [
-        stride[i] * (shape[i + 2] - 1) + more[i] + dilation[i] * (weight[i + 2] - 1) + 1 - pads[i] - pads[i + axes]
-        for i in range(axes)
-    ]
-    return [(shape[0], weight[1] * n.attribute("group", 1), *size)]
-
-
-@rule("AveragePool", "MaxPool", dtypes=lambda node: [_first_dtype(node), INT64][: len(node.outputs)])
-def pool(n: Inference) -> list[Shape]:
-    shape = n.shape()
-    return [(*shape[:2], *positions(n, shape[2:], n.attribute("kernel_shape")))] * n.count
-
-
-def positions(n: Inference, size: Shape, kernel: Sequence[int]) -> list[int]:
-    """How many times the window fits along each spatial axis."""
-    axes = len(size)
-    stride, dilation = n.attribute("strides", [1] * axes), n.attribute("dilations", [1] * axes)
-    pads = n.attribute("pads", [0] * 2 * axes)
-    room = [size[i] + pads[i] + pads[i + axes] - dilation[i] * (kernel[i] - 1) - 1 for i in range(axes)]
-    return [room[i] // stride[i] + 1 for i in range(axes)]
-
-
-@rule("GlobalAveragePool", "GlobalMaxPool")
-def global_pool(n: Inference) -> list[Shape]:
-    shape = n.shape()
-    return [(*shape[:2], *[1] * (len(shape) - 2))]
-
-
-@rule("MaxRoiPool")
-def max_roi_pool(n: Inference) -> list[Shape]:
-    return [(n.shape(1)[0], n.shape()[1], *n.attribute("pooled_shape"))]
-
-
-@rule("RoiAlign")
-def roi_align(n: Inference) -> list[Shape]:
-    height, width = n.attribute("output_height", 1), n.attribute("output_width", 1)
-    return [(n.shape(1)[0], n.shape()[1], height, width)]
-
-
-@rule("GridSample")
-def grid_sample(n: Inference) -> list[Shape]:
-    shape, grid = n.shape(), n.shape(1)
-    return [(*shape[:2], *grid[1:-1])]
-
-
-@rule("Resize")
-def resize(n: Inference) -> list[Shape]:
-    if n.has(3):
-        return [tuple(n.ints(3))]
-    return [tuple(math.floor(size * scale) for size, scale in zip(n.shape(), n.numbers(2).tolist(), strict=True))]
-
-
 # Loops
 
 
@@ -349,66 +282,9 @@ def scan(n: Inference) -> list[Shape]:
     return [*shapes[:states], *((steps, *shape) for shape in shapes[states:])]
 
 
-# Numbers that shapes are computed with
+# Sizes as numbers; onnx_numbers.py computes with them
 
 
 @rule("Shape", dtypes=fixed_dtype(INT64))
 def shape_of(n: Inference) -> list[Shape]:
     return [(len(n.shape()),)]
-
-
-@numbers_rule("Shape")
-def shape_numbers(n: Inference) -> np.ndarray:
-    return np.array(n.shape(), np.int64)
-
-
-@numbers_rule("Gather")
-def gather_numbers(n: Inference) -> np.ndarray:
-    return np.take(n.numbers(0), n.numbers(1), axis=n.attribute("axis", 0))
-
-
-@numbers_rule("Slice")
-def slice_numbers(n: Inference) -> np.ndarray:
-    numbers, starts, ends = n.numbers(0), n.ints(1), n.ints(2)
-    axes = n.ints(3) if n.has(3) else range(len(starts))
-    steps = n.ints(4) if n.has(4) else [1] * len(starts)
-    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        numbers = np.take(numbers, list(onnx_range(numbers.shape[axis], start, end, step)), axis=axis)
-    return numbers
-
-
-@numbers_rule("Concat")
-def concat_numbers(n: Inference) -> np.ndarray:
-    return np.concatenate([n.numbers(index) for index in range(len(n.node.inputs))], axis=n.attribute("axis"))
-
-
-@numbers_rule("Add")
-def add_numbers(n: Inference) -> np.ndarray:
-    return n.numbers(0) + n.numbers(1)
-
-
-@numbers_rule("Sub")
-def sub_numbers(n: Inference) -> np.ndarray:
-    return n.numbers(0) - n.numbers(1)
-
-
-@numbers_rule("Mul")
-def mul_numbers(n: Inference) -> np.ndarray:
-    return n.numbers(0) * n.numbers(1)
-
-
-@numbers_rule("Div")
-def div_numbers(n: Inference) -> np.ndarray:
-    """Of integers: rounded towards 0, as ONNX divides them."""
-    left, right = n.numbers(0), n.numbers(1)
-    return np.trunc(left / right).astype(np.int64)
-
-
-@numbers_rule("ReduceProd")
-def product_numbers(n: Inference) -> np.ndarray:
-    return np.prod(n.numbers(0), keepdims=bool(n.attribute("keepdims", 1)))
-
-
-@numbers_rule("Squeeze", "Unsqueeze", "Reshape")
-def reshaped_numbers(n: Inference) -> np.ndarray:
-    return n.numbers(0).reshape(n.node.outputs[0].shape_at(n.doubled))

@@ -1,7 +1,8 @@
 """The values and nodes of an ONNX graph: a tensor knows its name, shape, dtype and dynamic axes.
 
-Shape and dtype of a node's result follow from the node's inputs by the rule for its kind (onnx_shapes.py holds the
-rules). They are inferred when an operator first asks for them: an export in which nobody asks pays nothing.
+Shape and dtype of a node's result follow from the node's inputs by the rule for its kind (onnx_shapes.py and
+onnx_windows.py hold the rules, onnx_numbers.py the arithmetic of sizes). They are inferred when an operator first asks
+for them: an export in which nobody asks pays nothing.
 """
 
 from __future__ import annotations
@@ -88,13 +89,14 @@ class Tensor:
         return len(self.shape)
 
     def static(self, axis: int) -> int:
-        """The size of an axis whose size must be known."""
+        """Return the size of an axis whose size must be known."""
         if axis % self.rank in self.dynamic:
             raise StaticShapeError(self.name)
         return self.shape[axis]
 
     def shape_at(self, doubled: bool) -> Shape:
-        """The shape at the declared input size, or with every dynamic axis of the layer's bottoms ``doubled``."""
+        """Return the shape at the declared input size, or with every dynamic axis of the layer's bottoms
+        ``doubled``."""
         shape = self._doubled if doubled else self._shape
         if shape is not None:
             return shape
@@ -113,7 +115,8 @@ class Tensor:
         return shape
 
     def numbers_at(self, doubled: bool) -> np.ndarray | None:
-        """The numbers of a constant, or of what follows from shapes and constants alone; None where they are data."""
+        """Return the numbers of a constant, or of what follows from shapes and constants alone; None where they are
+        data."""
         if self.array is not None or self.node is None:
             return self.array
         rule = NUMBERS.get(self.node.op)
@@ -187,18 +190,18 @@ class Inference:
         return [self.shape(index) for index in range(len(self.node.inputs))]
 
     def numbers(self, index: int) -> np.ndarray:
-        """The numbers of an input that follow from shapes and constants."""
+        """Return the numbers of an input that follow from shapes and constants."""
         numbers = self.input(index).numbers_at(self.doubled)
         if numbers is None:
             self.depends_on_data()
         return numbers
 
     def ints(self, index: int) -> list[int]:
-        """The numbers of an input, which are sizes, axes or the like."""
+        """Return the numbers of an input, which are sizes, axes or the like."""
         return [int(number) for number in self.numbers(index).reshape(-1)]
 
     def depends_on_data(self) -> NoReturn:
-        """Raise UnknownShapeError: what the net is given decides."""
+        """Raise UnknownShapeError, because what the net is given decides."""
         raise UnknownShapeError(
             f"the shape of what {self.node.op} gives (node {self.node.name!r}) depends on numbers that do not follow "
             "from shapes and constants"
@@ -207,7 +210,7 @@ class Inference:
 
 @dataclass(frozen=True)
 class Rule:
-    """What a kind of node gives: a shape and a dtype for each output."""
+    """A kind of node's rule: a shape and a dtype for each output."""
 
     shapes: Callable[[Inference], list[Shape]]
     dtypes: Callable[[Node], list[DType]]
@@ -220,7 +223,7 @@ NUMBERS: dict[str, Callable[[Inference], np.ndarray | None]] = {}
 
 
 def same_dtype(node: Node) -> list[DType]:
-    """The first input's, for every output."""
+    """Return the first input's dtype for every output."""
     first = node.inputs[0]
     assert first is not None
     return [first.dtype] * len(node.outputs)
@@ -240,7 +243,7 @@ def dtype_of(index: int) -> Callable[[Node], list[DType]]:
 
 
 def rule(*kinds: str, dtypes: Callable[[Node], list[DType]] = same_dtype) -> Callable[[Any], Any]:
-    """Decorator of a function Inference -> shapes of the outputs: the rule for these kinds of nodes."""
+    """Decorate a function Inference -> shapes of the outputs as the rule for these kinds of nodes."""
 
     def add(shapes: Callable[[Inference], list[Shape]]) -> Callable[[Inference], list[Shape]]:
         RULES.update(dict.fromkeys(kinds, Rule(shapes, dtypes)))
@@ -250,7 +253,7 @@ def rule(*kinds: str, dtypes: Callable[[Node], list[DType]] = same_dtype) -> Cal
 
 
 def numbers_rule(*kinds: str) -> Callable[[Any], Any]:
-    """Decorator of a function Inference -> the numbers of the output."""
+    """Decorate a function Inference -> the numbers of the output, for these kinds of nodes."""
 
     def add(numbers: Callable[[Inference], np.ndarray | None]) -> Callable[[Inference], np.ndarray | None]:
         NUMBERS.update(dict.fromkeys(kinds, numbers))

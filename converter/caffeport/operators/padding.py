@@ -23,7 +23,7 @@ class PadParameter:
 
 
 class PadMode(enum.Enum):
-    """How MirrorPad fills the pads; the values are NumPy's names."""
+    """The way in which MirrorPad fills the pads; the values are NumPy's names."""
 
     CONSTANT = "constant"
     REFLECT = "reflect"
@@ -44,7 +44,7 @@ class Pad(Operator):
     mode = PadMode.CONSTANT
 
     def sides(self, bottom: Shape) -> tuple[list[int], list[int]]:
-        """The pads before and behind every axis."""
+        """Return the pads before and behind every axis."""
         paddings = self.p.paddings
         if len(paddings) != 2 * len(bottom) or min(paddings, default=0) < 0:
             self.fail(f"expected two paddings of 0 or more for each axis of {bottom}, got {paddings}")

@@ -12,7 +12,7 @@ _WORDS = {"true": True, "false": False, "null": None, "~": None}
 
 
 def settings(text: str) -> dict[str, Any] | None:
-    """The dictionary, empty for an empty text; None where it cannot be read.
+    """Return the dictionary, empty for an empty text; None where it cannot be read.
 
     Taken are Python's dictionary with its braces or without, and YAML's lines of ``key: value``. Nothing is run.
     """
@@ -26,7 +26,7 @@ def settings(text: str) -> dict[str, Any] | None:
             continue
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):
             return value
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     inside = text[1:-1] if text[0] == "{" and text[-1] == "}" and "," not in text else text
     for line in inside.splitlines():
         line = line.split(" #")[0].strip().rstrip(",")
@@ -36,12 +36,12 @@ def settings(text: str) -> dict[str, Any] | None:
         key = key.strip().strip("'\"")
         if not colon or not key:
             return None
-        found[key] = _value(value.strip())
-    return found
+        values[key] = _value(value.strip())
+    return values
 
 
 def _value(text: str) -> Any:
-    """A number, a list, a quoted string, YAML's true and false, or else the word itself."""
+    """Read a number, a list, a quoted string, YAML's true and false, or else the word itself."""
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     try:

@@ -85,14 +85,14 @@ class Pooling(Operator):
         self.sides = any((p.pad_l, p.pad_r, p.pad_t, p.pad_b))
         is_same, is_padded = p.pad_type is PadType.SAME, any((p.pad, p.pad_h, p.pad_w))
         for first, second in (("pad", "pad_type"), ("pad_type", "pad_l, pad_r, pad_t and pad_b"), ("pad", "pad_l")):
-            given = {"pad": is_padded, "pad_type": is_same}
-            if given[first] and given.get(second, self.sides):
+            fields = {"pad": is_padded, "pad_type": is_same}
+            if fields[first] and fields.get(second, self.sides):
                 self.fail(f"gives both {first} and {second}; expected one of the two")
         if self.random and (self.sides or is_same):
             self.fail("pads are for MAX and AVE pooling only")
 
     def window(self, bottom: Shape) -> PoolWindow:
-        """The window; its pads follow the size of the bottom where pad_type is SAME."""
+        """Return the window; its pads follow the size of the bottom where pad_type is SAME."""
         p = self.p
         pad = (p.pad_h or p.pad or 0, p.pad_w or p.pad or 0)
         stride = (p.stride_h or p.stride or 1, p.stride_w or p.stride or 1)
@@ -147,8 +147,8 @@ class Pooling(Operator):
         if window.is_huge:
             window = window.fitted((x[0].static(2), x[0].static(3)))
         if method is PoolMethod.MAX:
-            made = onnx_max(g, x[0], window, with_mask=self.context.num_tops == 2)
-            return made if self.context.num_tops == 2 else made[0]
+            tops = onnx_max(g, x[0], window, with_mask=self.context.num_tops == 2)
+            return tops if self.context.num_tops == 2 else tops[0]
         if method is not PoolMethod.STOCHASTIC:
             return onnx_average(g, x[0], window)
         # In the TEST phase, STOCHASTIC is the average weighted by the numbers themselves.
@@ -160,7 +160,7 @@ class Pooling(Operator):
 def _padded(
     g: Emitter, x: Tensor, near: Sequence[int], far: Sequence[int], window: PoolWindow, value: float = 0.0
 ) -> Tensor:
-    """A Pad of height and width; where it reaches a whole kernel, one more is padded and sliced off again.
+    """Emit a Pad of height and width; where it reaches a whole kernel, one more is padded and sliced off again.
 
     ONNX Runtime up to 1.23 merges a Pad into the pooling after it, and then refuses pads of a kernel or more.
     """
@@ -170,7 +170,7 @@ def _padded(
 
 
 def onnx_max(g: Emitter, x: Tensor, window: PoolWindow, with_mask: bool = False) -> list[Tensor]:
-    """[MaxPool, and the mask as float]; padding that MaxPool refuses (kernel or more) goes into a Pad."""
+    """Return [MaxPool, and the mask as float]; padding that MaxPool refuses (kernel or more) goes into a Pad."""
     far, near = window.far, window.pad
     padded, near_inside, pads = x, (0, 0), [*near, *far]
     if far[0] >= window.kernel[0] or far[1] >= window.kernel[1]:
@@ -193,14 +193,14 @@ def onnx_max(g: Emitter, x: Tensor, window: PoolWindow, with_mask: bool = False)
 
 
 def onnx_sum(g: Emitter, x: Tensor, window: PoolWindow) -> Tensor:
-    """The sum over each window, pads counting as zero."""
+    """Emit the sum over each window, pads counting as zero."""
     padded = _padded(g, x, window.pad, window.far, window)
     mean = g.op("AveragePool", padded, kernel_shape=list(window.kernel), strides=list(window.stride))
     return g.mul(mean, float(math.prod(window.kernel)))
 
 
 def onnx_average(g: Emitter, x: Tensor, window: PoolWindow) -> Tensor:
-    """AveragePool over explicit padding, corrected where the window leaves the padded image."""
+    """Emit AveragePool over explicit padding, corrected where the window leaves the padded image."""
     shape = {"kernel_shape": list(window.kernel), "strides": list(window.stride)}
     dynamic = x.dynamic & {2, 3}
     size = (x.shape[2], x.shape[3])
@@ -258,8 +258,8 @@ class SPP(Operator):
             self.fail("expected pool MAX or AVE")
 
     def windows(self, bottom: Shape) -> list[PoolWindow]:
-        """The window of every level; refuses the first level that is too fine for the bottom."""
-        made = []
+        """Return the window of every level; refuses the first level that is too fine for the bottom."""
+        windows = []
         for level in range(self.p.pyramid_height):
             bins = 2**level
             kernel = [-(-size // bins) for size in bottom[2:4]]
@@ -269,8 +269,8 @@ class SPP(Operator):
                     f"a bottom of {bottom[2]}x{bottom[3]} is too small for {bins}x{bins} bins, level {level + 1} "
                     f"of a pyramid_height of {self.p.pyramid_height}"
                 )
-            made.append(PoolWindow((kernel[0], kernel[1]), (kernel[0], kernel[1]), (pad[0], pad[1])))
-        return made
+            windows.append(PoolWindow((kernel[0], kernel[1]), (kernel[0], kernel[1]), (pad[0], pad[1])))
+        return windows
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         (bottom,) = bottoms

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAX_SIZE = 2**31 - 1  # Caffe makes ints of the sizes
 MAX_BOXES, MAX_RATIOS = 100_000, 1_000  # of one cell; SSD has up to 6 boxes, from 2 ratios
 DIALECTS = ("ssd", "textboxes", "faceboxes")
-"""What a text without a fork's own fields can mean: see PriorBox."""
+"""The meanings that a text without a fork's own fields can have: see PriorBox."""
 DENSE = {32: (range(-2, 2), 8), 64: (range(-1, 1), 16)}
 """FaceBoxes: {min_size: (steps from the center, both ways, and how many pixels one is)}."""
 
@@ -67,7 +67,7 @@ class PriorBoxes:
     variance: tuple[float, float, float, float]
 
     def blob(self, cells: tuple[int, int], image: tuple[int, int]) -> np.ndarray:
-        """(1, 2, 4 P): corners relative to the image, x before y, cell by cell; then their variances."""
+        """Return (1, 2, 4 P): corners relative to the image, x before y, cell by cell; then their variances."""
         image = self.image or image
         step = self.step or (image[0] / cells[0], image[1] / cells[1])
         sides = []  # low and high, of rows (cells, 1, boxes) and of columns (1, cells, boxes)
@@ -135,26 +135,26 @@ class PriorBox(Operator):
         self.boxes = PriorBoxes(tuple(self.cell(dialect)), self.image, self.step, self.p.clip, self.variance)
 
     def pair(self, both: str, height: str, width: str) -> tuple[Any, Any] | None:
-        """(height, width) from the field for both or the field for each; None where neither is given."""
+        """Return (height, width) from the field for both or the field for each; None where neither is given."""
         one, each = getattr(self.p, both), (getattr(self.p, height), getattr(self.p, width))
         if one is not None and each != (None, None):
             self.fail(f"expected {both}, or {height} and {width}, not both")
-        given = (one, one) if one is not None else each
-        if given == (None, None):
+        sizes = (one, one) if one is not None else each
+        if sizes == (None, None):
             return None
-        if any(size is None or size <= 0 for size in given):
-            self.fail(f"expected a positive {both}, or {height} and {width}, got {given}")
-        return given
+        if any(size is None or size <= 0 for size in sizes):
+            self.fail(f"expected a positive {both}, or {height} and {width}, got {sizes}")
+        return sizes
 
     def explicit(self) -> list[tuple[float, float]]:
-        """(height, width) of the boxes that the text gives one by one."""
+        """Return (height, width) of the boxes that the text gives one by one."""
         heights, widths = [*self.p.height, *self.p.box_height], [*self.p.width, *self.p.box_width]
         if len(heights) != len(widths) or not all(0 < size <= MAX_SIZE for size in heights + widths):
             self.fail(f"expected a positive height for every width, got {heights} and {widths}")
         return list(zip(heights, widths, strict=True))
 
     def cell(self, dialect: str) -> list[Prior]:
-        """The boxes of one cell, in Caffe's order."""
+        """Return the boxes of one cell, in Caffe's order."""
         p, middle = self.p, (self.p.offset, self.p.offset)
         if explicit := self.explicit():
             return [Prior(size, middle) for size in explicit]
@@ -181,7 +181,7 @@ class PriorBox(Operator):
         return boxes
 
     def _centered(self, ratios: list[float]) -> list[Prior]:
-        """tl_ssd's boxes."""
+        """Return tl_ssd's boxes."""
         if not ratios or any(abs(ratio - 1) < 1e-6 for ratio in ratios):
             self.fail(f"offset_w and offset_h need aspect ratios, none of them 1, which has no box; got {ratios}")
         return [

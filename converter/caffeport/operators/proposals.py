@@ -29,7 +29,7 @@ def refuse_batches(g: Emitter, scores: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which boxes a proposal layer keeps.
+    """The choice of the boxes that a proposal layer keeps.
 
     min_size: in pixels of the image before it was scaled; a box with a shorter side is dropped or, with ``keep_small``,
         gets the score 0. pre_top_n and post_top_n: how many are kept before and after suppression; 0: all.
@@ -48,7 +48,7 @@ class Selection:
 
 
 class RegionProposals(Operator):
-    """What all proposal layers do: an anchor in every cell is moved by its deltas, clipped to the image, dropped if
+    """The base of proposal layers: an anchor in every cell is moved by its deltas, clipped to the image, dropped if
     small; the best are taken, and of those that overlap the better one, until there are enough.
 
     Bottoms: scores (1, 2 A, H, W), the second half for "object"; deltas (1, 4 A, H, W); im_info (1, 3 or more): height
@@ -69,7 +69,7 @@ class RegionProposals(Operator):
         raise NotImplementedError
 
     def numbers(self, title: str, values: Any) -> list[float]:
-        """A list of positive numbers, as a field or a setting gives it."""
+        """Read a list of positive numbers, as a field or a setting gives it."""
         values = list(values) if isinstance(values, (list, tuple)) else [values]
         if not values or not all(
             isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v < math.inf for v in values
@@ -131,8 +131,8 @@ class RegionProposals(Operator):
         scores, best = g.ops("TopK", 2, scores, total)
         boxes = g.op("Gather", boxes, best, axis=0)
         if chosen.threshold is not None:
-            kept = onnx_suppressed(g, boxes, total, chosen.threshold, chosen.post_top_n)
-            boxes, scores = (g.op("Gather", array, kept, axis=0) for array in (boxes, scores))
+            indices = onnx_suppressed(g, boxes, total, chosen.threshold, chosen.post_top_n)
+            boxes, scores = (g.op("Gather", array, indices, axis=0) for array in (boxes, scores))
         elif chosen.post_top_n > 0:
             boxes, scores = (g.slice(array, [0], [0], [chosen.post_top_n]) for array in (boxes, scores))
         rows = g.pad(boxes, [0, 1], [0, 0])
@@ -150,22 +150,22 @@ class PythonProposals(RegionProposals):
     known_settings: ClassVar[tuple[str, ...]] = ("feat_stride", "scales", "ratios", "base_size")
 
     def setup(self) -> None:
-        found = settings(self.p.param_str)
-        if found is None:
+        values = settings(self.p.param_str)
+        if values is None:
             self.fail(f"param_str is no dictionary of settings: {self.p.param_str!r}")
-        self.found = found
-        unknown = [name for name in found if name not in self.known_settings]
+        self.settings = values
+        unknown = [name for name in values if name not in self.known_settings]
         if unknown:
             self.fail(
                 f'param_str has the setting "{unknown[0]}", which is not known here (known: '
                 f"{', '.join(self.known_settings)}); an operator class of your own can read it (custom_layers=[...])"
             )
-        if "feat_stride" not in found:
+        if "feat_stride" not in values:
             self.fail("expected feat_stride in param_str")
-        (stride,) = self.numbers("feat_stride", found["feat_stride"])
-        (base_size,) = self.numbers("base_size", found.get("base_size", 16))
-        ratios = self.numbers("ratios", found.get("ratios", [0.5, 1, 2]))
-        scales = self.numbers("scales", found.get("scales", [8, 16, 32]))
+        (stride,) = self.numbers("feat_stride", values["feat_stride"])
+        (base_size,) = self.numbers("base_size", values.get("base_size", 16))
+        ratios = self.numbers("ratios", values.get("ratios", [0.5, 1, 2]))
+        scales = self.numbers("scales", values.get("scales", [8, 16, 32]))
         self.check_anchors(ratios, scales)
         self.anchors = Anchors(rounded_sizes(base_size, ratios, scales), base_size, stride)
 

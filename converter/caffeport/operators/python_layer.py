@@ -29,7 +29,7 @@ class PythonParameter:
 
 
 def type_names(layer: Message) -> list[str]:
-    """The names under which an operator for this layer may be registered, the nearest first."""
+    """Return the names under which an operator for this layer may be registered, the nearest first."""
     kind = layer.text("type")
     if kind != PYTHON:
         return [kind]
@@ -38,14 +38,19 @@ def type_names(layer: Message) -> list[str]:
 
 
 def python_class(layer: Message) -> tuple[str, str]:
-    """(module, class) that a Python layer's text names."""
+    """Return (module, class) that a Python layer's text names."""
     parameters = layer.messages("python_param")
     return (parameters[-1].text("module"), parameters[-1].text("layer")) if parameters else ("", "")
 
 
-def operator_class(layer: Message, known: Mapping[str, type[Operator]]) -> type[Operator] | None:
-    """The operator of a layer's text, or None where its type, or its Python class, is not known."""
-    kind = layer.text("type")
+def operator_class(
+    layer: Message, known: Mapping[str, type[Operator]], kind: str | None = None
+) -> type[Operator] | None:
+    """Return the operator of a layer's text, or None where its type, or its Python class, is not known.
+
+    kind: the layer's type, where the caller has read it already.
+    """
+    kind = layer.text("type") if kind is None else kind
     if kind != PYTHON:
         return known.get(kind)
     return next((known[name] for name in type_names(layer) if name in known), None)

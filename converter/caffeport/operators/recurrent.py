@@ -81,7 +81,7 @@ class Recurrent(Operator):
         return sample_continuation(shape, random) if index == 1 else None
 
     def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
-        """A Scan over time; the body gets the states, one step of x already multiplied, and of cont."""
+        """Emit a Scan over time; the body gets the states, one step of x already multiplied, and of cont."""
         hidden, sequences = self.p.num_output, x[0].static(1)
         # (T * N, I) -> (T, N, rows)
         flat = g.op("Reshape", x[0], g.ints([-1, count(x[0].shape, 2)]))
@@ -132,8 +132,8 @@ class RNN(Recurrent):
     def onnx_step(self, g: Emitter, states: list[Tensor], slices: list[Tensor]) -> list[Tensor]:
         step, cont = slices
         index = self._hidden_index()
-        kept = g.op("Mul", states[0], cont)
-        hidden = g.op("Tanh", g.op("Add", g.op("Gemm", kept, g.blob(index), transB=1), step))
+        state = g.op("Mul", states[0], cont)
+        hidden = g.op("Tanh", g.op("Add", g.op("Gemm", state, g.blob(index), transB=1), step))
         output = g.op("Tanh", g.op("Gemm", hidden, g.blob(index + 1), g.blob(index + 2), transB=1))
         return [hidden, output]
 
@@ -150,8 +150,8 @@ class LSTM(Recurrent):
 
     def onnx_step(self, g: Emitter, states: list[Tensor], slices: list[Tensor]) -> list[Tensor]:
         step, cont = slices
-        kept = g.op("Mul", states[0], cont)
-        gates = g.op("Add", g.op("Gemm", kept, g.blob(self._hidden_index()), transB=1), step)
+        state = g.op("Mul", states[0], cont)
+        gates = g.op("Add", g.op("Gemm", state, g.blob(self._hidden_index()), transB=1), step)
         i, f, o, new = g.split(gates, 1, [self.p.num_output] * 4, 4)
         i, f, o = (g.op("Sigmoid", gate) for gate in (i, f, o))
         carried = g.op("Mul", g.op("Mul", f, cont), states[1])

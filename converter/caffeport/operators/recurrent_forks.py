@@ -90,7 +90,7 @@ class Lstm(Operator):
         return g.op("Squeeze", g.op("LSTM", rows, *blobs, hidden_size=hidden), g.ints([1]))
 
     def _onnx_scan(self, g: Emitter, x: Tensor, cont: Tensor) -> Tensor:
-        """A Scan over time, whose states a zero in ``cont`` clears."""
+        """Emit a Scan over time, whose states a zero in ``cont`` clears."""
         hidden, sequences = self.p.num_output, x.static(1)
         inputs = g.op("Gemm", g.op("Reshape", x, g.ints([-1, count(x.shape, 2)])), g.blob(0), g.blob(2), transB=1)
         inputs = g.op("Reshape", inputs, g.ints([-1, sequences, 4 * hidden]))

@@ -1,4 +1,4 @@
-"""Which regions Cascade R-CNN and MS-CNN train on, and how good the boxes are that come of them."""
+"""The regions that Cascade R-CNN and MS-CNN train on, and how good the boxes are that come of them."""
 
 from __future__ import annotations
 
@@ -113,9 +113,9 @@ class ProposalTarget(TrainingRows):
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         rows, truths = self.rows("regions", bottoms[0], 5), self.rows("true boxes", bottoms[1], 7, 8)
-        taken = self.p.batch_size if self.p.batch_size > 0 else rows + truths * self.p.append_gtbox
+        count = self.p.batch_size if self.p.batch_size > 0 else rows + truths * self.p.append_gtbox
         columns = 4 * self.p.cls_num if self.class_aware else 8
-        tops: list[Shape] = [(taken, each, 1, 1) for each in (5, 1, columns, columns, columns, 6, 1)]
+        tops: list[Shape] = [(count, each, 1, 1) for each in (5, 1, columns, columns, columns, 6, 1)]
         return tops[: self.context.num_tops]
 
     def sample_bottom(self, index: int, shape: Shape, random: np.random.Generator) -> np.ndarray | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class RegionPooling(Operator):
-    """What both poolings share: bottom 1 holds regions (R, 5) [image, x1, y1, x2, y2] in pixels of the input."""
+    """The base of both poolings: bottom 1 holds regions (R, 5) [image, x1, y1, x2, y2] in pixels of the input."""
 
     bottoms = (2, 2)
     bottom_axes = ((4, 4), (2, None))
@@ -141,5 +141,5 @@ class PSROIPooling(RegionPooling):
 
 
 def onnx_rounded(g: Emitter, x: Tensor) -> Tensor:
-    """Halves away from 0, as C's round; ONNX's Round takes them to the even number."""
+    """Round halves away from 0, as C's round; ONNX's Round takes them to the even number."""
     return g.op("Mul", g.op("Sign", x), g.op("Floor", g.add(g.op("Abs", x), 0.5)))

@@ -53,7 +53,7 @@ class ROIAlign(RegionPooling):
 
 
 def onnx_sampled(g: Emitter, features: Tensor, image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """(R, C, I, J): the map of image (R, 1) at rows (R, I) and columns (R, J), 0 beyond half a place outside."""
+    """Return (R, C, I, J): the map of image (R, 1) at rows (R, I) and columns (R, J), 0 beyond half a place outside."""
     sizes = g.op("Shape", features)
     height, width = (g.op("Gather", sizes, g.ints([axis]), axis=0) for axis in (2, 3))
     area = g.op("Mul", height, width)
@@ -65,10 +65,10 @@ def onnx_sampled(g: Emitter, features: Tensor, image: Tensor, rows: Tensor, colu
     for points, length, axis in ((rows, height, 2), (columns, width, 1)):
         limit = g.cast(length, "float")
         last = g.add(limit, -1.0)
-        held = g.op("Max", g.op("Min", points, last), g.const(0.0))
-        low = g.op("Floor", held)
+        positions = g.op("Max", g.op("Min", points, last), g.const(0.0))
+        low = g.op("Floor", positions)
         high = g.op("Min", g.add(low, 1.0), last)
-        upper = g.op("Sub", held, low)
+        upper = g.op("Sub", positions, low)
         within = g.op(
             "And", g.op("GreaterOrEqual", points, g.const(-0.5)), g.op("LessOrEqual", points, g.add(limit, -0.5))
         )
@@ -123,7 +123,7 @@ class MaskResize(Operator):
 
 
 def resize_matrix(old: int, new: int) -> np.ndarray:
-    """(new, old): how much of each old place a new one takes."""
+    """Return (new, old): the share of each old place that a new one takes."""
     places = np.arange(new, dtype=np.float32) * (np.float32(old) / np.float32(new))
     low = np.minimum(places.astype(np.int64), old - 1)
     share = np.where(low < old - 1, places - low, 0)

@@ -59,7 +59,7 @@ class Reorg(Operator):
         return g.op("Reshape", read, g.op("Concat", g.ints([0, channels * s * s]), small, axis=0))
 
     def _sizes(self, g: Emitter, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(height, width) divided by the stride and multiplied with it."""
+        """Return (height, width) divided by the stride and multiplied with it."""
         s = self.p.stride
         if x.dynamic & {2, 3}:
             size = g.slice(g.op("Shape", x), [0], [2], [4])

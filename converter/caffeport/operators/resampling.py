@@ -16,13 +16,13 @@ END = 2**62  # slices up to it reach the end of an axis of any size
 
 
 class Resampling(Operator):
-    """What they share: bottoms of four axes, and ONNX sizes that may depend on those of a bottom."""
+    """The common base of these layers: bottoms of four axes, and ONNX sizes that may depend on those of a bottom."""
 
     bottom_axes = ((4, 4),)
 
     @staticmethod
     def onnx_axes(g: Emitter, x: Tensor, start: int, end: int) -> Tensor:
-        """The sizes of axes [start, end) as an ONNX value."""
+        """Return the sizes of axes [start, end) as an ONNX value."""
         return g.op("Slice", g.op("Shape", x), g.ints([start]), g.ints([end]))
 
 
@@ -69,10 +69,10 @@ class Interp(Resampling):
             self.fail(f'interp_type "{p.interp_type}" is not supported')
         if max(p.pad_beg, p.pad_end) > 0:
             self.fail(f"expected pad_beg and pad_end of 0 or less (they crop), got {p.pad_beg} and {p.pad_end}")
-        given = [p.height, p.width, p.zoom_factor, p.shrink_factor]
-        if min([size for size in given if size is not None], default=1) < 1:
-            self.fail(f"expected a positive height, width, zoom_factor and shrink_factor, got {given}")
-        if self.context.num_bottoms == 2 and given != [None] * 4:
+        values = [p.height, p.width, p.zoom_factor, p.shrink_factor]
+        if min([size for size in values if size is not None], default=1) < 1:
+            self.fail(f"expected a positive height, width, zoom_factor and shrink_factor, got {values}")
+        if self.context.num_bottoms == 2 and values != [None] * 4:
             self.fail("takes its size from bottom 1; expected no height, width, zoom_factor or shrink_factor")
         one_factor = (p.zoom_factor is None) != (p.shrink_factor is None)
         fixed = None if one_factor or p.height is None or p.width is None else (p.height, p.width)
@@ -101,7 +101,7 @@ class Interp(Resampling):
         return g.op("Resize", cropped, None, None, sizes, **modes)
 
     def _onnx_size(self, g: Emitter, cropped: Tensor, x: tuple[Tensor, ...]) -> Tensor:
-        """Height and width of the top."""
+        """Return height and width of the top."""
         if not g.tops[0].dynamic & {2, 3}:
             return g.ints(g.tops[0].shape[2:])
         if len(x) == 2:

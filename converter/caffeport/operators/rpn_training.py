@@ -1,4 +1,4 @@
-"""What Faster R-CNN's and R-FCN's Python layers choose to train on: anchors for the RPN, regions for its head."""
+"""The choice that Faster R-CNN's and R-FCN's Python layers train on: anchors for the RPN, regions for its head."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AnchorChoice:
 
 
 def sample_truth(shape: Shape, random: np.random.Generator) -> np.ndarray:
-    """Boxes [x1, y1, x2, y2, label] within 200 pixels."""
+    """Return boxes [x1, y1, x2, y2, label] within 200 pixels."""
     corners = np.sort(random.uniform(0, 200, (shape[0], 2, 2)), 1).reshape(shape[0], 4)
     return np.concatenate([corners, np.ones((shape[0], 1))], 1).reshape(shape)
 
@@ -86,7 +86,7 @@ class AnchorTargetLayer(PythonProposals):
             batch_size=self.option("rpn_batchsize", 256),
             positive_weight=self.option("rpn_positive_weight", -1.0),
             normalize=bool(self.option("rpn_normalize_targets", 0)),
-            border=float(self.found.get("allowed_border", 0)),
+            border=float(self.settings.get("allowed_border", 0)),
         )
         return nn.AnchorTarget(self.anchors, choice)
 
@@ -132,10 +132,10 @@ class ProposalTargetLayer(Operator):
     onnx_support = "no (training)"
 
     def setup(self) -> None:
-        found = settings(self.p.param_str)
-        if found is None or list(found) != ["num_classes"]:
+        values = settings(self.p.param_str)
+        if values is None or list(values) != ["num_classes"]:
             self.fail(f"expected num_classes in param_str and no other setting, got {self.p.param_str!r}")
-        classes = found["num_classes"]
+        classes = values["num_classes"]
         if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
             self.fail(f"expected num_classes of 2 or more, got {classes!r}")
         self.choice = RegionChoice(

@@ -1,9 +1,7 @@
-"""Layers that move numbers without changing them: Concat, Slice, Reshape, Crop and their kin."""
+"""Layers that move numbers without changing them: Flatten, Reshape, Crop, Tile and their kin."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,106 +10,6 @@ from .data import BlobShape
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
-
-
-@dataclass
-class ConcatParameter:
-    axis: int | None = None
-    concat_dim: int | None = None  # deprecated; wins over axis
-
-
-@layer_type("Concat")
-class Concat(Operator):
-    """Bottoms one after another along an axis"""
-
-    schemas = {"concat_param": ConcatParameter}
-    bottoms = (1, None)
-
-    def joined_axis(self, bottom: Shape) -> int:
-        given = self.p.concat_dim if self.p.concat_dim is not None else self.p.axis
-        return self.axis(1 if given is None else given, len(bottom))
-
-    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        axis = self.joined_axis(bottoms[0])
-        for bottom in bottoms[1:]:
-            if len(bottom) != len(bottoms[0]) or any(
-                bottom[i] != bottoms[0][i] for i in range(len(bottom)) if i != axis
-            ):
-                self.fail(f"bottoms {bottoms[0]} and {bottom} differ on another axis than {axis}")
-        joined = sum(bottom[axis] for bottom in bottoms)
-        return [(*bottoms[0][:axis], joined, *bottoms[0][axis + 1 :])]
-
-    def module(self, bottoms: list[Shape]) -> Any:
-        return nn.Concat(self.joined_axis(bottoms[0]))
-
-    def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
-        return g.op("Concat", *x, axis=self.joined_axis(x[0].shape))
-
-
-@dataclass
-class SliceParameter:
-    axis: int | None = None
-    slice_point: list[int] = field(default_factory=list)
-    slice_dim: int | None = None  # deprecated; wins over axis
-
-
-@layer_type("Slice")
-class Slice(Operator):
-    """Cut along an axis, at slice_point or into equal parts"""
-
-    schemas = {"slice_param": SliceParameter}
-    tops = (1, None)
-
-    def cut_axis(self, bottom: Shape) -> int:
-        given = self.p.slice_dim if self.p.slice_dim is not None else self.p.axis
-        return self.axis(1 if given is None else given, len(bottom))
-
-    def sizes(self, bottom: Shape) -> list[int]:
-        size, parts = bottom[self.cut_axis(bottom)], self.context.num_tops
-        if not self.p.slice_point:
-            if size % parts:
-                self.fail(f"{size} along axis {self.cut_axis(bottom)} cannot be cut into {parts} equal parts")
-            return [size // parts] * parts
-        edges = [0, *self.p.slice_point, size]
-        sizes = [after - before for before, after in itertools.pairwise(edges)]
-        if len(sizes) != parts or min(sizes) < 1:
-            self.fail(f"slice points {self.p.slice_point} do not cut {size} into {parts} parts")
-        return sizes
-
-    def joined(self, tops: Sequence[Shape | None]) -> Shape | None:
-        """The bottom's shape from those of the tops, where slice points stand for what is not known of them.
-
-        A top that lacks the axis to cut along, as labels do, has one number there.
-        """
-        first = next((top for top in tops if top), None)
-        given = self.p.slice_dim if self.p.slice_dim is not None else self.p.axis
-        axis = 1 if given is None else given
-        if first is None or not 0 <= axis <= len(first):
-            return None
-        first = first if axis < len(first) else (*first, 1)
-        edges = [0, *self.p.slice_point]
-        between = [after - before for before, after in itertools.pairwise(edges)] + [None]
-        between = between if self.p.slice_point and len(between) == len(tops) else [None] * len(tops)
-        sizes = [size if top is None else (*top, 1)[axis] for top, size in zip(tops, between, strict=True)]
-        whole = sum(size for size in sizes if size is not None)
-        return None if None in sizes else (*first[:axis], whole, *first[axis + 1 :])
-
-    def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
-        (bottom,) = bottoms
-        axis = self.cut_axis(bottom)
-        return [(*bottom[:axis], size, *bottom[axis + 1 :]) for size in self.sizes(bottom)]
-
-    def module(self, bottoms: list[Shape]) -> Any:
-        return nn.Slice(self.cut_axis(bottoms[0]), self.p.slice_point, self.context.num_tops)
-
-    def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
-        axis = self.cut_axis(x[0].shape)
-        if axis not in x[0].dynamic:
-            return g.split(x[0], axis, self.sizes(x[0].shape), self.context.num_tops)
-        if not self.p.slice_point:
-            return g.split(x[0], axis, None, self.context.num_tops)
-        edges = [0, *self.p.slice_point, 2**62]
-        return [g.slice(x[0], [axis], [a], [b]) for a, b in itertools.pairwise(edges)]
 
 
 @dataclass
@@ -172,7 +70,7 @@ class Reshape(Operator):
             self.fail(f"expected one -1 at most and no other negative dim, got {self.p.shape.dim}")
 
     def span(self, rank: int) -> tuple[int, int]:
-        """[start, end) of the axes that are replaced."""
+        """Return [start, end) of the axes that are replaced."""
         start = self.p.axis if self.p.axis >= 0 else rank + self.p.axis + 1
         if not 0 <= start <= rank:
             self.fail(f"axis {self.p.axis} is out of range for a bottom of {rank} axes")
@@ -202,7 +100,7 @@ class Reshape(Operator):
         return [tuple(top)]
 
     def shuffled(self, bottom: Shape) -> Shape:
-        """The top of PixelShuffle."""
+        """Return the top of PixelShuffle."""
         factor = self.p.pixelshuffler
         if len(bottom) != 4 or bottom[1] % factor**2:
             self.fail(f"pixelshuffler {factor} expects 4 axes and channels that its square divides, got {bottom}")
@@ -251,12 +149,12 @@ class Crop(Operator):
     bottoms = (2, 2)
 
     def offsets(self, rank: int) -> dict[int, int]:
-        """{axis: offset}"""
+        """Return {axis: offset}."""
         axes = range(self.axis(self.p.axis, rank), rank)
-        given = self.p.offset
-        if len(given) > 1 and len(given) != len(axes):
-            self.fail(f"expected 0, 1 or {len(axes)} offsets, got {len(given)}")
-        values = given if len(given) > 1 else (given or [0]) * len(axes)
+        numbers = self.p.offset
+        if len(numbers) > 1 and len(numbers) != len(axes):
+            self.fail(f"expected 0, 1 or {len(axes)} offsets, got {len(numbers)}")
+        values = numbers if len(numbers) > 1 else (numbers or [0]) * len(axes)
         return dict(zip(axes, values, strict=True))
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:

@@ -1,4 +1,4 @@
-"""What SSD trains with: its data layer, its loss over matched and mined default boxes, and its detections' score.
+"""The parts that SSD trains with: its data layer, its loss over matched and mined boxes, and its detections' score.
 
 The definitions are those of weiliu89/caffe (branch ssd), also in NVIDIA/caffe, src/caffe: layers/
 multibox_loss_layer.cpp, detection_evaluate_layer.cpp and annotated_data_layer.cpp, and util/bbox_util.cpp.
@@ -146,7 +146,7 @@ def check_truth(layer: Operator, truth: Shape) -> None:
 
 
 def sample_truth(shape: Shape, random: np.random.Generator, classes: int, background: int) -> np.ndarray:
-    """Ground truth (1, 1, G, 8): a box for each of the first G images."""
+    """Return ground truth (1, 1, G, 8): a box for each of the first G images."""
     rows = np.zeros((shape[2], 8))
     rows[:, 0] = np.arange(shape[2])
     labels = [label for label in range(classes) if label != background] or [0]

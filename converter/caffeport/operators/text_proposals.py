@@ -20,7 +20,7 @@ WIDTH = 16
 
 
 def text_anchors() -> np.ndarray:
-    """The corners (10, 4) of the anchors of the first place; half sizes and corners are cut to whole numbers."""
+    """Return the corners (10, 4) of the anchors of the first place; half sizes and corners are cut to whole numbers."""
     middle = (WIDTH - 1) / 2
     corners = [[middle - WIDTH // 2, middle - h // 2, middle + WIDTH // 2, middle + h // 2] for h in HEIGHTS]
     return np.trunc(corners)
@@ -42,10 +42,10 @@ class TextProposals(Operator):
     full_precision = True
 
     def setup(self) -> None:
-        found = settings(self.p.param_str)
-        if found is None or list(found) != ["feat_stride"]:
+        values = settings(self.p.param_str)
+        if values is None or list(values) != ["feat_stride"]:
             self.fail(f"expected feat_stride in param_str and no other setting, got {self.p.param_str!r}")
-        self.stride = found["feat_stride"]
+        self.stride = values["feat_stride"]
         if isinstance(self.stride, bool) or not isinstance(self.stride, int) or self.stride < 1:
             self.fail(f"expected a positive whole number as feat_stride, got {self.stride!r}")
 

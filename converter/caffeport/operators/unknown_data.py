@@ -19,19 +19,19 @@ class UnknownData(DataLayer):
         return [None] * self.context.num_tops
 
     def source(self) -> str:
-        """What the layer's own messages name as their source, "" for nothing."""
+        """Return the source that the layer's own messages name, "" for nothing."""
         sources = (message.text("source") for message in self._messages())
         return next((source for source in sources if source), "")
 
     def whose(self) -> str:
-        """The words by which a refusal tells what this layer is."""
+        """Return the words by which a refusal tells what this layer is."""
         if self.type != PYTHON or self.context.text is None:
             return f'the type "{self.type}" is unknown, so that what it makes are inputs; '
         module, name = python_class(self.context.text)
         return f'its Python class "{name}" of module "{module}" is not at hand, so that what it makes are inputs; '
 
     def sizes(self) -> str:
-        """The fields of the text that sound like sizes, as it has them."""
+        """Return the fields of the text that sound like sizes, as it has them."""
         fields = [
             f"{entry.name} {entry.value.text}"
             for message in self._messages()

@@ -46,7 +46,7 @@ class Convolution3DParameter:
 
 
 class C3D(Convolution):
-    """What Convolution3D and Deconvolution3D share: a window of one size in space and another in time."""
+    """The common base of Convolution3D and Deconvolution3D: a window of one size in space and another in time."""
 
     bottoms = (1, 1)
     tops = (1, 1)
@@ -165,21 +165,23 @@ class VolumeWindow:
 
     @property
     def torch_agrees(self) -> bool:
-        """Whether torch's pooling has the same windows at any size: it always clips, pads up to half a kernel."""
+        """Return whether torch's pooling has the same windows at any size: it always clips, pads up to half a
+        kernel."""
         return all(
             2 * p <= k and (p + s <= k or (self.clips and p > 0))
             for k, s, p in zip(self.kernel, self.stride, self.pad, strict=True)
         )
 
     def far(self, size: Sequence[int]) -> Shape:
-        """The padding behind with which rounding down gives these positions; negative where the rest is in none."""
+        """Return the padding behind with which rounding down gives these positions; negative where the rest is in
+        none."""
         return tuple(
             (count - 1) * s + k - p - i
             for count, i, k, s, p in zip(self.positions(size), size, self.kernel, self.stride, self.pad, strict=True)
         )
 
     def divisors(self, size: Sequence[int]) -> np.ndarray:
-        """How much of the padded blob each window covers."""
+        """Return the share of the padded blob that each window covers."""
         area = np.ones(())
         for count, i, k, s, p in zip(self.positions(size), size, self.kernel, self.stride, self.pad, strict=True):
             starts = np.arange(count) * s - p
@@ -188,7 +190,7 @@ class VolumeWindow:
 
 
 class VolumePooling(Operator):
-    """What Pooling3D and NdPooling share."""
+    """The common base of Pooling3D and NdPooling."""
 
     def window(self, bottom: Shape) -> VolumeWindow:
         raise NotImplementedError

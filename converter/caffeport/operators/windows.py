@@ -19,7 +19,7 @@ HUGE = 1 << 12  # pixels; no image that a net takes has as many along an axis
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """(near, far) padding of one axis with which there are ceil(size / stride) positions, as TensorFlow's SAME.
+    """Return (near, far) padding of one axis with which there are ceil(size / stride) positions, as TensorFlow's SAME.
 
     Of an odd number the far side gets one more.
     """
@@ -40,11 +40,11 @@ class Window:
 
     @property
     def even(self) -> bool:
-        """Whether both sides have one pad, whatever the size."""
+        """Return whether both sides have one pad, whatever the size."""
         return not self.same and self.far in (None, self.pad)
 
     def at(self, size: Sequence[int]) -> Window:
-        """The window with the pads that it has at this size.
+        """Return the window with the pads that it has at this size.
 
         The fork pads SAME for the kernel without its dilation; what a dilated one reaches beyond that, reads zeros.
         """
@@ -57,16 +57,16 @@ class Window:
         return replace(self, pad=tuple(near), far=tuple(far), same=False)
 
     def edges(self, size: Sequence[int]) -> tuple[Shape, Shape]:
-        """The pads before and behind at this size."""
+        """Return the pads before and behind at this size."""
         window = self.at(size)
         return window.pad, window.pad if window.far is None else window.far
 
     def extents(self) -> Shape:
-        """How far the dilated kernel reaches."""
+        """Return how far the dilated kernel reaches."""
         return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
 
     def slide(self, size: Sequence[int]) -> Shape:
-        """Positions along each axis of a convolution over ``size``."""
+        """Return the positions along each axis of a convolution over ``size``."""
         near, far = self.edges(size)
         return tuple(
             (i + p + q - extent) // s + 1
@@ -95,7 +95,7 @@ class PoolWindow:
         return self.pad if self.behind is None else self.behind
 
     def at(self, size: tuple[int, int]) -> PoolWindow:
-        """The window with the pads that it has at this size."""
+        """Return the window with the pads that it has at this size."""
         if not self.same:
             return self
         rows, columns = (same_padding(size[i], self.kernel[i], self.stride[i]) for i in (0, 1))
@@ -103,11 +103,12 @@ class PoolWindow:
 
     @property
     def is_huge(self) -> bool:
-        """Whether it may be far larger than any bottom, so that padding for it would fill memory; see ``fitted``."""
+        """Return whether it may be far larger than any bottom, so that padding for it would fill memory; see
+        ``fitted``."""
         return max(*self.kernel, *self.stride) > HUGE
 
     def fitted(self, size: tuple[int, int]) -> PoolWindow:
-        """A window that does the same on this size and is no larger than it takes.
+        """Return a window that does the same on this size and is no larger than it takes.
 
         A kernel beyond the padded size has one position and is cut to that size by Caffe; a stride beyond it
         leads from the first position to one without a pixel, wherever that is.
@@ -136,7 +137,7 @@ class PoolWindow:
 
     @property
     def far(self) -> tuple[int, int]:
-        """Padding of the far side with which rounding down gives Caffe's positions (see above)."""
+        """Return the padding of the far side with which rounding down gives Caffe's positions (see above)."""
         height, width = (
             min(q + (s - 1 if self.ceil else 0), k - 1 if self.padded else MAX_INT)
             for k, s, q in zip(self.kernel, self.stride, self.edge, strict=True)
@@ -145,7 +146,8 @@ class PoolWindow:
 
     @property
     def torch_agrees(self) -> bool:
-        """Whether torch's pooling has the same windows: it always clips, and takes even pads up to half a kernel."""
+        """Return whether torch's pooling has the same windows: it always clips, and takes even pads up to half a
+        kernel."""
         return (
             not self.same
             and self.edge == self.pad
@@ -157,7 +159,8 @@ class PoolWindow:
         )
 
     def divisors(self, size: tuple[int, int]) -> list[np.ndarray]:
-        """Per axis, the window length that an average divides by: clipped to the padded image, or to the image."""
+        """Return for each axis the window length that an average divides by: clipped to the padded image, or to the
+        image."""
         lengths = []
         for i, positions in enumerate(self.positions(size)):
             starts = np.arange(positions) * self.stride[i] - self.pad[i]

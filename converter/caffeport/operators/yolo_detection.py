@@ -46,7 +46,7 @@ class Yolov3DetectionOutputParameter:
 
 
 def below(threshold: float) -> float:
-    """The float before ``threshold``: what is above it is ``threshold`` or more."""
+    """Return the float before ``threshold``: what is above it is ``threshold`` or more."""
     return float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))
 
 
@@ -68,11 +68,11 @@ class YoloOutput(Operator):
 
     @property
     def numbers(self) -> int:
-        """How many numbers there are of a box."""
+        """Return the count of numbers of a box."""
         return 5 + self.p.num_classes
 
     def rows(self) -> int:
-        """How many rows a box can give."""
+        """Return the number of rows that a box can give."""
         raise NotImplementedError
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
@@ -91,7 +91,8 @@ class YoloOutput(Operator):
     # ONNX
 
     def cells(self, g: Emitter, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, cells, boxes, numbers) of a bottom; each cell's place (cells, 1, 2), x before y; [W, H] as float."""
+        """Return (N, cells, boxes, numbers) of a bottom; each cell's place (cells, 1, 2), x before y; [W, H] as
+        float."""
         boxes = g.op("Reshape", x, g.ints([0, self.p.num_box, self.numbers, -1]))
         boxes = g.op("Transpose", boxes, perm=[0, 3, 1, 2])
         if not x.dynamic & {2, 3}:
@@ -105,7 +106,7 @@ class YoloOutput(Operator):
         return boxes, g.cast(g.unsqueeze(place, [1]), "float"), g.cast(g.reverse(size, [0]), "float")
 
     def best(self, g: Emitter, boxes: Tensor, labels: Tensor, scores: Tensor, images: Tensor) -> Tensor:
-        """Rows (1, 1, kept, 7) of candidates: boxes (K, 4) as center and size, labels and scores (K,).
+        """Return rows (1, 1, kept, 7) of candidates: boxes (K, 4) as center and size, labels and scores (K,).
 
         Suppression wants them best first, and its own result is in no order that can be relied on.
         """
@@ -117,22 +118,22 @@ class YoloOutput(Operator):
         chosen = g.op("NonMaxSuppression", flat, alone, number, threshold, center_point_box=1)
         chosen = g.slice(chosen, [1], [2], [3])
         ones = g.op("Expand", g.const(1.0), g.slice(g.op("Shape", chosen), [0], [0], [1]))
-        kept = g.op("ScatterND", g.op("Expand", g.const(0.0), number), chosen, ones)
-        kept = g.op("Reshape", g.op("NonZero", kept), g.ints([-1]))
-        center, size = g.split(g.op("Gather", boxes, kept, axis=0), 1, [2, 2], 2)
+        mask = g.op("ScatterND", g.op("Expand", g.const(0.0), number), chosen, ones)
+        indices = g.op("Reshape", g.op("NonZero", mask), g.ints([-1]))
+        center, size = g.split(g.op("Gather", boxes, indices, axis=0), 1, [2, 2], 2)
         half = g.mul(size, 0.5)
-        columns = [g.unsqueeze(g.op("Gather", column, kept, axis=0), [1]) for column in (labels, scores)]
+        columns = [g.unsqueeze(g.op("Gather", column, indices, axis=0), [1]) for column in (labels, scores)]
         rows = g.op("Concat", *columns, g.op("Sub", center, half), g.op("Add", center, half), axis=1)
         rows = g.op("Pad", rows, g.ints([0, 1, 0, 0]), g.const(0.0))
         return onnx_detections(g, rows, images)
 
     def images(self, g: Emitter, x: Tensor) -> Tensor:
-        """[N]"""
+        """Return the number of images as a vector [N]."""
         return g.slice(g.op("Shape", x), [0], [0], [1])
 
 
 def joined(g: Emitter, parts: Sequence[Tensor]) -> Tensor:
-    """The parts one after another."""
+    """Return the parts one after another."""
     return parts[0] if len(parts) == 1 else g.op("Concat", *parts, axis=0)
 
 
@@ -220,11 +221,11 @@ class Yolov3DetectionOutput(YoloOutput):
 
     @property
     def best_class_only(self) -> bool:
-        """Whether a box can count for its best class alone: the same box again overlaps it altogether."""
+        """Return whether a box can count for its best class alone: the same box again overlaps it altogether."""
         return self.p.nms_threshold < 1
 
     def anchors(self) -> list[np.ndarray]:
-        """Width and height (num_box, 2) of every bottom's boxes, in cells."""
+        """Return width and height (num_box, 2) of every bottom's boxes, in cells."""
         pairs = np.reshape(self.p.biases, (-1, 2))
         return [
             pairs[self.p.mask[self.group * i : self.group * i + self.p.num_box]] / self.p.anchors_scale[i]
@@ -262,7 +263,7 @@ class Yolov3DetectionOutput(YoloOutput):
         return self.best(g, boxes, labels, scores, self.images(g, x[0]))
 
     def _parts(self, g: Emitter, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(place in the cell, logarithm of the size, object's score, classes before their sigmoid)"""
+        """Return (place in the cell, logarithm of the size, object's score, classes before their sigmoid)."""
         classes = self.p.num_classes
         if not self.p.gaussian_box:
             move, grow, thing, rest = g.split(numbers, 3, [2, 2, 1, classes], 4)

@@ -17,7 +17,7 @@ from .loss import Loss
 
 
 class YoloLoss(Loss):
-    """What compares the boxes of every cell (N, num (5 + classes), H, W) with labels."""
+    """The base of losses that compare the boxes of every cell (N, num (5 + classes), H, W) with labels."""
 
     bottom_axes = ((4, 4), (1, None))
 

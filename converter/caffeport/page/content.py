@@ -1,4 +1,4 @@
-"""What the page shows of a net and of a report, as plain data for JSON."""
+"""The contents of the page, from a net and a report, as plain data for JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ KINDS = {
 
 
 def net_content(net: Net) -> dict[str, Any]:
-    """The net: its layers with parameters, shapes, cost and weights' statistics, in the order of the text."""
+    """Return the net's content: its layers with parameters, shapes, cost and weights' statistics, in the order of the
+    text."""
     index = {layer: number for number, layer in enumerate(net.layers)}
     seen: set[int] = set()
     layers = [_layer(layer, seen) for layer in net.layers]
@@ -53,7 +54,7 @@ def net_content(net: Net) -> dict[str, Any]:
 
 
 def report_content(report: Report, layers: Sequence[Layer]) -> dict[str, Any]:
-    """The report: its verdict and a row for each blob, with the number of the layer that makes it."""
+    """Return the report's content: its verdict and a row for each blob, with the number of the layer that makes it."""
     number = {layer.name: position for position, layer in reversed(list(enumerate(layers)))}
     rows = [*report.rows, *report.exported]
     return {
@@ -68,7 +69,7 @@ def report_content(report: Report, layers: Sequence[Layer]) -> dict[str, Any]:
 
 
 def provenance(report: Report) -> dict[str, str]:
-    """{title: words} of what the report was made of."""
+    """Return {title: words} that tell what the report was made of."""
     files = {f"{facts.role} file": str(facts) for facts in report.files}
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     random = f"{report.inputs}, seed {report.seed}" if report.inputs == "random" else report.inputs
@@ -108,7 +109,7 @@ def _layer(layer: Layer, seen: set[int]) -> dict[str, Any]:
 
 
 def kind(layer: Layer) -> str:
-    """The kind of layer that its colour stands for."""
+    """Return the kind of layer that its colour stands for."""
     if layer.op.role is Role.DATA:
         return "data"
     if layer.op.role in (Role.LOSS, Role.METRIC):
@@ -117,7 +118,7 @@ def kind(layer: Layer) -> str:
 
 
 def _parameters(text: Message | None) -> str:
-    """The layer's own fields as they stand in the text, without those that the page shows elsewhere."""
+    """Return the layer's own fields as they stand in the text, without those that the page shows elsewhere."""
     if text is None:
         return ""
     shown = {"name", "type", "bottom", "top", "blobs"}

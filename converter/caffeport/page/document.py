@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def asset(name: str) -> str:
-    """The text of one of the page's parts."""
+    """Return the text of one of the page's parts."""
     return (resources.files(__package__) / "assets" / name).read_text("utf-8")
 
 

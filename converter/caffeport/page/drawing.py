@@ -8,7 +8,7 @@ from .content import net_content
 from .document import asset
 
 CLONE = "globalThis.structuredClone ??= (value) => JSON.parse(JSON.stringify(value));"
-"""What dagre takes from a browser and the engine lacks; it copies plain numbers and words only."""
+"""A function that dagre takes from a browser and the engine lacks; it copies plain numbers and words only."""
 
 
 def svg(net: Net) -> str:

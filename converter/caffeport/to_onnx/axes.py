@@ -1,4 +1,4 @@
-"""Which axes of a net's blobs change when the batch, or the size, of its inputs does, or what the numbers are."""
+"""The axes of a net's blobs that change when the batch, or the size, of its inputs does, or what the numbers are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FixedAxesError(NetError):
 
 
 class Axes:
-    """Which axes of each Value change with the batch, the height and the width of the inputs.
+    """The axes of each Value that change with the batch, the height and the width of the inputs.
 
     Only ``inputs`` are varied and only ``layers`` are asked: what an export leaves out fixes nothing in it. Axes whose
     length the numbers decide (``Operator.varying_axis``), and what follows from them, change in any case.
@@ -40,7 +40,7 @@ class Axes:
             self._vary_rows([])
 
     def _holds_rows(self, value: Value) -> bool:
-        """Whether the Value, an input, has a row for every region, whatever the batch is."""
+        """Return whether the Value, an input, has a row for every region, whatever the batch is."""
         reads = [(layer, place) for layer in value.consumers for place, bottom in enumerate(layer.inputs)
                  if bottom is value and layer in self._layers]  # fmt: skip
         return bool(reads) and all(place in layer.op.row_bottoms for layer, place in reads)

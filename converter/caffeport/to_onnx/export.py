@@ -52,7 +52,7 @@ def export(
     rgb: bool = False,
     external_data: bool | None = None,
 ) -> Exported:
-    """Write the net as ONNX. Returns what the file's inputs and outputs are called.
+    """Write the net as ONNX and return what the file's inputs and outputs are called.
 
     They have the names of Caffe's blobs, and an input that no layer on the way to an output reads is left out. An
     output whose blob has an input's name, because a layer works in place on that input, is called ``blob@layer``; see
@@ -171,7 +171,7 @@ def trace(
 
 
 def _fixed_size(inputs: list[Port], layer: str) -> str:
-    """A sentence on the size of the first image, if it is fixed."""
+    """Return a sentence on the size of the first image, if it is fixed."""
     for port in inputs:
         if len(port.dims) == 4 and not any(isinstance(dim, str) for dim in port.dims[2:]):
             height, width = port.dims[2:]
@@ -236,10 +236,10 @@ def _results(layer: Layer, results: Tensor | Sequence[Tensor], count: int) -> li
     listed: list[Any] = list(results) if isinstance(results, (list, tuple)) else [results]
     wrong = [result for result in listed if not isinstance(result, Tensor)]
     if wrong or len(listed) != count:
-        got = f"the {type(wrong[0]).__name__} {wrong[0]!r}" if wrong else f"{len(listed)} of them"
+        actual = f"the {type(wrong[0]).__name__} {wrong[0]!r}" if wrong else f"{len(listed)} of them"
         raise ExportError(
             f"{layer.title}: expected {type(layer.op).__name__}.onnx to return a tensor for each top ({count}), as "
-            f"g.op returns it, got {got}"
+            f"g.op returns it, got {actual}"
         )
     return listed
 
@@ -258,13 +258,15 @@ def _declare(nodes: list[Node], results: list[Tensor], tops: list[Tensor]) -> No
             result.declare(top.shape, top.dynamic)
 
 
-def _output(g: Emitter, value: Value, held: Tensor, name: str) -> str:
-    """Return the name of the Value as an output of the file; ``held`` has its numbers, and ``name`` is its own."""
-    if held.name == name:
+def _output(g: Emitter, value: Value, tensor: Tensor, name: str) -> str:
+    """Return the name of the Value as an output of the file; ``tensor`` has its numbers, and ``name`` is its own."""
+    if tensor.name == name:
         return name
     if value.layer.op.role is Role.DATA:  # an input, prepared; its name is what the user feeds
         name = g.fresh(version_name(value))
-    g.nodes.append(Node("Identity", [held], {}, g.fresh(f"{name}/Identity"), [Tensor(name, held.shape, held.dynamic)]))
+    g.nodes.append(
+        Node("Identity", [tensor], {}, g.fresh(f"{name}/Identity"), [Tensor(name, tensor.shape, tensor.dynamic)])
+    )
     return name
 
 
@@ -290,7 +292,7 @@ def write(graph: Graph, path: Path, external_data: bool | None = None) -> None:
 
 
 def _write_inline(stream: IO[bytes], entry: Initializer) -> None:
-    """One initializer as a chunk that merges into the model's graph."""
+    """Return one initializer as a chunk that merges into the model's graph."""
     size = 4 * math.prod(entry.shape)
     head = _tensor_head(entry) + wire.header(_TENSOR_RAW, size)
     initializer = wire.header(_GRAPH_INITIALIZER, len(head) + size)
@@ -304,7 +306,7 @@ def _tensor_head(entry: Initializer) -> bytes:
 
 
 def _write_external(stream: IO[bytes], data: IO[bytes], location: str, entry: Initializer, offset: int) -> int:
-    """The numbers at the next page of the data file, and a reference to them. Returns the next offset."""
+    """Write the numbers at the next page of the data file, and a reference to them; return the next offset."""
     start = -(-offset // ALIGNMENT) * ALIGNMENT
     data.write(b"\0" * (start - offset))
     write_numbers(data, entry.load())
@@ -318,7 +320,7 @@ def _write_external(stream: IO[bytes], data: IO[bytes], location: str, entry: In
 
 
 def _model(graph: Graph) -> Any:
-    """The ModelProto without its weights."""
+    """Return the ModelProto without its weights."""
     h = onnx.helper
     constants = [onnx.numpy_helper.from_array(v, k) for k, v in graph.emitter.constants.items()]
     body = h.make_graph(
@@ -352,7 +354,7 @@ def _subgraph(body: Subgraph) -> Any:
 
 
 def check_structure(skeleton: Any, graph: Graph) -> None:
-    """onnx's checker with full shape inference, weights standing in as inputs of their shapes."""
+    """Run onnx's checker with full shape inference, weights standing in as inputs of their shapes."""
     model = onnx.ModelProto()
     model.CopyFrom(skeleton)
     for entry in graph.initializers:

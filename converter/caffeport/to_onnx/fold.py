@@ -23,12 +23,12 @@ class Folded:
 
     @property
     def shapes(self) -> list[Shape]:
-        """Weight and bias; a layer without a bias gets one."""
+        """Return the shapes of weight and bias; a layer without a bias gets one."""
         weight = self.layer.specs[0].shape
         return [weight, (self.layer.outputs[0].shape[1],)]
 
     def blobs(self) -> list[np.ndarray]:
-        """The new weight and bias, computed in float64 and rounded once."""
+        """Return the new weight and bias, computed in float64 and rounded once."""
         top = self.layer.outputs[0].shape
         scale, shift = np.ones(top[1]), np.zeros(top[1])
         for layer in self.swallowed:
@@ -41,12 +41,12 @@ class Folded:
 
 
 def plan(layers: Sequence[Layer], wanted: Sequence[Value]) -> dict[Layer, Folded]:
-    """{layer that absorbs: what it swallows}.
+    """Return {layer that absorbs: what it swallows}.
 
     A layer is swallowed only if it does no more than scale and shift channels, and nobody but it reads
     the blob in between, which is not asked for as an output either.
     """
-    kept = set(layers)
+    members = set(layers)
     folds = {}
     for layer in layers:
         if len(layer.outputs) != 1 or not layer.op.can_absorb(layer.outputs[0].shape):
@@ -54,7 +54,7 @@ def plan(layers: Sequence[Layer], wanted: Sequence[Value]) -> dict[Layer, Folded
         fold = Folded(layer)
         value = layer.outputs[0]
         while value not in wanted:
-            readers = [reader for reader in value.consumers if reader in kept]
+            readers = [reader for reader in value.consumers if reader in members]
             if len(readers) != 1 or len(readers[0].inputs) != 1 or len(readers[0].outputs) != 1:
                 break
             if readers[0].op.channel_affine(value.shape, readers[0].blobs) is None:
@@ -67,14 +67,14 @@ def plan(layers: Sequence[Layer], wanted: Sequence[Value]) -> dict[Layer, Folded
 
 
 def once(make: Callable[[], list[np.ndarray]]) -> Callable[[], list[np.ndarray]]:
-    """``make()`` for the two blobs of one fold without doing it twice: the last result is kept until taken."""
+    """Call ``make()`` once for the two blobs of one fold: the last result stays until it is taken."""
     cache: list[list[np.ndarray]] = []
 
     def cached() -> list[np.ndarray]:
         if cache:
             return cache.pop()
-        made = make()
-        cache.append(made)
-        return made
+        result = make()
+        cache.append(result)
+        return result
 
     return cached

@@ -14,13 +14,13 @@ from ..naming import Names
 def onnx_names(net: Net) -> dict[Value, str]:
     """Return a name for each Value, no two of them alike and none of them empty (which ONNX takes for "absent")."""
     names: dict[Value, str] = {}
-    taken = Names([""])
+    namespace = Names([""])
     for value in [*net.input_values, *net.blobs.values()]:
-        if value not in names and value.name not in taken:
-            names[value] = taken.take(value.name)
+        if value not in names and value.name not in namespace:
+            names[value] = namespace.take(value.name)
     for value in net.values:
         if value not in names:
-            names[value] = taken.take(version_name(value))
+            names[value] = namespace.take(version_name(value))
     return names
 
 

@@ -10,6 +10,7 @@ from caffeport.cli.command import DONE
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 
+from ..errors import UnknownThresholdError
 from . import photo_options
 
 EXAMPLES = (
@@ -25,7 +26,7 @@ def add_arguments(parser: OneLineParser) -> None:
     photo_options.add_arguments(parser)
     group = parser.add_argument_group("the verdict")
     group.add_argument("--far", type=finite, default=1e-3, help="false accepts tolerated (default 0.001)")
-    group.add_argument("--threshold", type=finite, metavar="COSINE", help="your own instead")
+    group.add_argument("--threshold", type=finite, metavar="COSINE", help="your own instead, told as given")
     group.add_argument(
         "--calibration",
         type=Path,
@@ -45,15 +46,21 @@ def run(options: argparse.Namespace) -> int:
     if options.threshold is not None:  # refused before a model is read
         threshold_for(options.far, cosine=options.threshold)
     reader = photo_options.reader(options)
-    threshold = threshold_for(
-        options.far, cosine=options.threshold, calibration=options.calibration, extractor=reader.extractor
-    )
+    threshold, unknown = None, ""
+    try:
+        threshold = threshold_for(
+            options.far, cosine=options.threshold, calibration=options.calibration, extractor=reader.extractor
+        )
+    except UnknownThresholdError as error:
+        unknown = str(error)
     a, b = reader.read(options.a), reader.read(options.b)
-    verdict = compare(a, b, threshold)
+    verdict = compare(a, b, threshold, unknown)
     if options.draw is not None:
         draw(options.draw, verdict)
     if options.json:
         print(to_json(verdict.to_dict()))
         return DONE
     print(verdict.words)
+    if verdict.threshold is None:
+        print(verdict.unknown)
     return DONE

@@ -74,7 +74,7 @@ def add_arguments(parser: OneLineParser) -> None:
         "--config", required=True, type=Path, metavar="blufr_lfw_config.mat", help="the benchmark's protocol file"
     )
     threshold_option.add(blufr)
-    blufr.add_argument("--fars", metavar="F[,F]", help="of the verification rates (default 0.01,0.001,0.0001)")
+    blufr.add_argument("--fars", "--far", metavar="F[,F]", help="of the verification rates (default 0.01,0.001,0.0001)")
     blufr.add_argument("--dir-fars", metavar="F[,F]", help="of the identification rates (default 0.1,0.01,0.001)")
     blufr.add_argument("--rank", type=int, default=1, metavar="N", help="of the identification rates (default 1)")
     _add_score_options(blufr)
@@ -192,8 +192,8 @@ def _blufr(options: argparse.Namespace) -> int:
         )
     whole, result = result, result.at(fars, dir_fars)
     figures = blufr_figures(result, comparable=comparable)
-    impostors = int(result.impostor_pairs.min())
-    threshold_option.write(options, figures, features.settings, f"BLUFR ({len(config.trials)} trials)", impostors)
+    pairs = int(result.genuine_pairs.min()), int(result.impostor_pairs.min())
+    threshold_option.write(options, figures, features.settings, f"BLUFR ({len(config.trials)} trials)", pairs)
     if options.out:
         from ..evaluate.figures import save_blufr_rates
 
@@ -221,8 +221,9 @@ def _tell_folds(
     from ..evaluate.report import fold_figures, fold_lines
 
     figures = fold_figures(result, comparable=result.protocol == "plain")
-    impostors = int((~result.same).sum())
-    threshold_option.write(options, figures, settings or {}, f"{title} ({len(result.same)} pairs)", impostors)
+    measured = f"{title} ({len(result.same)} pairs)"
+    pairs = int(result.same.sum()), int((~result.same).sum())
+    threshold_option.write(options, figures, settings or {}, measured, pairs, result.scores[~result.same])
     if options.out:
         from ..evaluate.figures import save_fold_figures
         from ..evaluate.source import finder
@@ -269,6 +270,8 @@ def _extracted(options: argparse.Namespace, images: Any, mirror: str) -> Feature
     extractor = model_options.extractor(options)
     rows = extractor.features(images, progress=True)
     settings = dict(extractor.settings)
+    if len(extractor.image_sizes) == 1:
+        settings["face"] = list(*extractor.image_sizes)
     if options.threshold_out is not None and extractor.identity is not None:
         settings["identity"] = extractor.identity.to_dict()
     return Features(rows, list(images.names), settings=settings)
@@ -291,7 +294,7 @@ def _add_fold_options(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--protocol", choices=PROTOCOLS, default=default, help="whose way of measuring (default %(default)s)"
     )
-    parser.add_argument("--fars", metavar="F[,F]", help="false accept rates (default 0.1,0.01,0.001)")
+    parser.add_argument("--fars", "--far", metavar="F[,F]", help="false accept rates (default 0.1,0.01,0.001)")
     _add_score_options(parser)
 
 

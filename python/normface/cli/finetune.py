@@ -116,6 +116,7 @@ def _config(options: argparse.Namespace) -> Config:
     return Config.from_settings({**stored, **given})
 
 
+THRESHOLDS = "model.toml"
 _STOPPING = "stopping after this step, with a checkpoint; once more stops at once"
 _ADVICE = "a lower --lr or --head-lr-mult, --clip-norm, or a longer --warmup may help"
 
@@ -152,3 +153,5 @@ def _print(result: Any, as_json: bool) -> None:
     ]
     if rows:
         print_table(Table(("", "loaded again", "run by", "max abs"), rows, {"", "max abs"}))
+    if (Path(result.out) / THRESHOLDS).is_file():
+        print(f"{THRESHOLDS}: thresholds, measured on the held-out people; normface compare finds them there")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caffeport.cli import command
 
 from ..errors import NormfaceError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -32,14 +35,21 @@ def check(options: argparse.Namespace, comparable: bool) -> None:
 
 
 def write(
-    options: argparse.Namespace, figures: dict[str, Any], settings: dict[str, Any], measured: str, impostors: int
+    options: argparse.Namespace,
+    figures: dict[str, Any],
+    settings: dict[str, Any],
+    measured: str,
+    pairs: tuple[int, int],
+    impostor_scores: np.ndarray | None = None,
 ) -> None:
     """Write the threshold file of the model that made the features, as their ``settings`` say.
 
-    Rates below one of the ``impostors`` (pairs of different people) are left out: nothing was measured of them.
+    pairs: (genuine, impostor). Rates below one of the impostor pairs are left out: nothing was measured of them.
+    impostor_scores: of listed pairs, which tell how far the rates can be trusted.
     """
     if options.threshold_out is None:
         return
+    from ..evaluate.intervals import of_listed_pairs
     from ..features.identity import ModelIdentity
     from ..reading import parsing
     from ..recognise import threshold_file
@@ -52,12 +62,20 @@ def write(
         )
     with parsing(source, "its settings name no model"):
         model = ModelIdentity.from_dict(settings["identity"])
-    known = {float(far): cosine for far, cosine in figures["thresholds"].items() if float(far) * impostors >= 1}
+        face = None if "face" not in settings else (int(settings["face"][0]), int(settings["face"][1]))
+    known = {float(far): cosine for far, cosine in figures["thresholds"].items() if float(far) * pairs[1] >= 1}
     if not known:
         raise NormfaceError(
-            f"--threshold-out: {impostors} impostor pairs show no such rate; ask for higher ones (--fars)"
+            f"--threshold-out: {pairs[1]} impostor pairs show no such rate; ask for higher ones (--fars)"
         )
-    threshold_file.write(options.threshold_out, threshold_file.Measurement(measured, model, known))
+    intervals = {}
+    if impostor_scores is not None:
+        accepted = {far: int((impostor_scores >= cosine).sum()) for far, cosine in known.items()}
+        intervals = {far: of_listed_pairs(count, pairs[1]) for far, count in accepted.items()}
+    threshold_file.write(
+        options.threshold_out,
+        threshold_file.Measurement(measured, model, known, face, intervals, pairs, threshold_file.today()),
+    )
 
 
 def tell(options: argparse.Namespace) -> None:

@@ -42,6 +42,7 @@ class Extractor:
 
     inside: what the model itself does to its images first, None where that is nothing.
     size: (H, W) of the net's images. color: whether it takes three channels. dimension: numbers of a feature.
+    image_sizes: (H, W) of the images of the last ``batches``, as they were read.
     settings: all of that as plain values, as it is stored with the features.
 
     Raises NormfaceError where the model is no net from one image to one vector, or its preprocessing is unknown.
@@ -75,6 +76,7 @@ class Extractor:
         options["mean"] = None if mean is None else tuple(np.asarray(mean, float).reshape(-1).tolist())
         self.preprocessing = resolve(self._session.own, preset, options, self._session.title)
         self.inside = None if self._session.own is None else self._session.own.inside
+        self.image_sizes: set[tuple[int, int]] = set()
         self.color = self._session.channels == 3
         self._check_channels()
         self.size = self._image_size(size)
@@ -136,9 +138,14 @@ class Extractor:
             for first in range(start, len(images), self.batch_size)
         ]
 
+        self.image_sizes = set()
+
         def read(index: int) -> np.ndarray | DataError:
             try:
-                return self._prepared(images.read(index), title_of(images, index))
+                image = images.read(index)
+                prepared = self._prepared(image, title_of(images, index))
+                self.image_sizes.add(image.shape[:2])
+                return prepared
             except DataError as error:
                 return error
 

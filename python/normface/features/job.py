@@ -48,18 +48,24 @@ def extract_to(
             raise DataError(f"{part.skipped[0][1]} (an earlier run skipped it; skip again, or delete {path}.part)")
         start = part.done
         for fate, features in extractor.batches(images, progress=progress, start=start, bad=bad):
+            part.sizes |= extractor.image_sizes
             part.add(fate, features)
         rows = part.kept()
         if not len(rows):
             raise DataError(f"none of the {len(images)} images has a feature; the first: {part.skipped[0][1]}")
         # Weights that were exchanged meanwhile do no harm: the probe is of those that have been at work.
         identity = extractor.identity
+        settings = dict(extractor.settings)
+        if len(part.sizes) == 1:
+            settings["face"] = list(*part.sizes)
+        if identity is not None:
+            settings["identity"] = identity.to_dict()
         result = Features(
             part.rows(),
             [images.names[index] for index in rows],
             None if images.labels is None else np.asarray(images.labels)[rows],
             None if images.labels is None else list(images.identities),
-            extractor.settings if identity is None else extractor.settings | {"identity": identity.to_dict()},
+            settings,
         )
         save_features(path, result)
         part.remove()

@@ -25,7 +25,8 @@ class Part:
     Rows are appended first and noted afterwards, so that a row which was not noted is written again. A folder of
     another key (other work), or a damaged one, starts anew.
 
-    done: images that are dealt with. skipped: of these, (number, why) of those without a feature.
+    done: images that are dealt with. skipped: of these, (number, why) of those without a feature. sizes: (H, W) of the
+    images read.
     """
 
     def __init__(self, folder: Path, key: str, dimension: int) -> None:
@@ -38,9 +39,10 @@ class Part:
             raise DataError(f"{folder}: cannot be written: {error.strerror or error}") from error
         if not _locked(self._stream):
             raise DataError(f"{folder}: another run is writing there; wait for it, or choose another file")
-        note = self._noted() or {"done": 0, "skipped": []}
+        note = self._noted() or {"done": 0, "skipped": [], "sizes": []}
         self.done: int = note["done"]
         self.skipped: list[tuple[int, str]] = [(number, why) for number, why in note["skipped"]]
+        self.sizes: set[tuple[int, int]] = {(height, width) for height, width in note["sizes"]}
         self._stream.truncate(4 * dimension * self._count())
         self._saved = time.monotonic()
 
@@ -71,8 +73,9 @@ class Part:
             os.fsync(self._stream.fileno())
         except OSError as error:
             raise DataError(f"{self._rows}: cannot be written: {error.strerror or error}") from error
+        note = {"key": self._key, "done": self.done, "skipped": self.skipped, "sizes": sorted(self.sizes)}
         with replacing(self._note) as stream:
-            stream.write(to_json({"key": self._key, "done": self.done, "skipped": self.skipped}, indent=None).encode())
+            stream.write(to_json(note, indent=None).encode())
         self._saved = time.monotonic()
 
     def kept(self) -> np.ndarray:
@@ -104,7 +107,7 @@ class Part:
             note = json.loads(self._note.read_text())
             count = note["done"] - len(note["skipped"])
             whole = self._rows.stat().st_size >= 4 * self._dimension * count
-            return note if note["key"] == self._key and whole else None
+            return note if note["key"] == self._key and whole and "sizes" in note else None
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 

@@ -7,14 +7,14 @@ import shutil
 from pathlib import Path
 
 from ..errors import TrainingError
-from . import checkpoint, config_file, curves, export
+from . import checkpoint, config_file, curves, export, thresholds
 from .config import Config
 from .records import CSV
 
 CONFIG, METRICS, TENSORBOARD = config_file.NAME, "metrics.json", "tensorboard"
 WRITTEN = (
     *(CONFIG, METRICS, CSV, checkpoint.CHECKPOINT, checkpoint.BEST, curves.FILE),
-    *(export.DEPLOY, export.CAFFEMODEL, export.ONNX, export.SAFETENSORS, export.HEAD),
+    *(export.DEPLOY, export.CAFFEMODEL, export.ONNX, export.SAFETENSORS, export.HEAD, thresholds.FILE),
 )
 """All files that a run writes, beside TensorBoard's."""
 

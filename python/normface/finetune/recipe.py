@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import NormfaceWarning, NotFiniteError
-from . import config_file, curves, export
+from . import config_file, curves, export, thresholds
 from .backbone import Trunk
 from .checkpoint import CHECKPOINT, Checkpoints, Position
 from .collectives import Ranks
@@ -192,6 +192,7 @@ def _export(run: Run, folder: Path, position: Position, result: Result) -> None:
     images = _some_images(run.image_source)
     if images is not None:
         result.proofs = export.prove(run.backbone, run.frozen, trunk, folder, config.normalize, images)
+    thresholds.write(run, folder)
     title = f"{run.backbone.whole.name or Path(config.net).stem}: {config.loss}"
     if config.figure and not curves.draw(
         position.rows, folder, title=title, far=config.val_far, best_step=result.best_step

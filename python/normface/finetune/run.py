@@ -194,6 +194,13 @@ def _sources(
 
 def _warn_of_known(others: Reader, training: Reader) -> None:
     """Tell where --val holds images, or people by name, that are trained on."""
+    known = trained_on(others, training)
+    if known:
+        warnings.warn(f"{known}: it will look better than it is", NormfaceWarning, stacklevel=5)
+
+
+def trained_on(others: Reader, training: Reader) -> str:
+    """Return in words which images of --val, or people by name, are trained on as well; "" where none are."""
     known = _files(others) & _files(training)
     shared = set(others.identities) & set(training.identities)
     if known:
@@ -201,12 +208,8 @@ def _warn_of_known(others: Reader, training: Reader) -> None:
     elif shared and not all(name.isdigit() for name in shared):  # numbers of two lists mean nothing
         what, first = f"{len(shared)} identities", min(shared)
     else:
-        return
-    warnings.warn(
-        f"{what} of --val are trained on as well, such as {first}: it will look better than it is",
-        NormfaceWarning,
-        stacklevel=5,
-    )
+        return ""
+    return f"{what} of --val are trained on as well, such as {first}"
 
 
 def _files(images: Reader) -> set[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, NormfaceError, NormfaceWarning
+from ..errors import DataError, NormfaceError, NormfaceWarning, UnknownThresholdError
 from ..reading import parsing, read_json
 from . import threshold_file
 from .threshold_file import Measurement
@@ -24,13 +24,23 @@ WAY_OUT = (
 class Threshold:
     """far: the false accept rate that it was measured for, None where the user gave the number.
 
-    face: (H, W) of the aligned faces that it was measured on, None where any will do.
+    face: (H, W) of the aligned faces that it was measured on, None where any will do. between: the two rates between
+    which the true one lies with 95 % confidence, where that was measured.
     """
 
     cosine: float
     far: float | None
     source: str
     face: tuple[int, int] | None = None
+    between: tuple[float, float] | None = None
+
+    @property
+    def words(self) -> str:
+        """The guarantee, or that there is none."""
+        if self.far is None:
+            return f"threshold {self.source}, not measured"
+        between = "" if self.between is None else ", 95 % sure between {:.2g} and {:.2g}".format(*self.between)
+        return f"false accepts {self.far:g}{between}, {self.source}"
 
 
 def threshold_for(
@@ -44,14 +54,15 @@ def threshold_for(
 
     calibration: a threshold file, which has to be of this model, or the JSON that ``normface evaluate`` writes, which
     does not say of which it is. Without it the file beside the model is looked for, then the built-in ones.
-    Raises NormfaceError where no threshold is known for this model, and says why and how to get one.
+    Raises UnknownThresholdError where no threshold is known for this model or rate, and says why and how to get one.
     """
     if cosine is not None:
         if not -1 <= cosine <= 1:
             raise NormfaceError(f"threshold {cosine}: a cosine lies between -1 and 1")
         return Threshold(cosine, None, "given")
     if calibration is not None and Path(calibration).suffix.lower() != threshold_file.SUFFIX:
-        return Threshold(*_at(far, _read(Path(calibration)), str(calibration)), f"as {calibration} says")
+        source = f"as {calibration} says, of whichever model"
+        return Threshold(*_at(far, _read(Path(calibration)), str(calibration)), source)
     if calibration is not None:
         measurement = threshold_file.read(calibration)
         wrong = ["no model is given"] if extractor is None else _differences(measurement, extractor)
@@ -63,7 +74,7 @@ def threshold_for(
 
 def _known(far: float, extractor: Any | None) -> Threshold:
     if extractor is None:
-        raise NormfaceError(f"no threshold is known without a model; {WAY_OUT}")
+        raise UnknownThresholdError(f"no threshold is known without a model; {WAY_OUT}")
     beside = threshold_file.beside(extractor.settings["model"], extractor.settings["weights"])
     if beside is not None:
         path, measurement = beside
@@ -80,7 +91,7 @@ def _known(far: float, extractor: Any | None) -> Threshold:
         if extractor.identity is not None and set(measurement.model.weights) & set(extractor.identity.weights):
             nearest = wrong if not nearest or len(wrong) < len(nearest) else nearest
     why = f" as it is run (one was measured {'; '.join(nearest)})" if nearest else ""
-    raise NormfaceError(f"no threshold is known for this model{why}: {WAY_OUT}")
+    raise UnknownThresholdError(f"no threshold is known for this model{why}: {WAY_OUT}")
 
 
 def _differences(measurement: Measurement, extractor: Any) -> list[str]:
@@ -90,7 +101,8 @@ def _differences(measurement: Measurement, extractor: Any) -> list[str]:
 
 
 def _measured(far: float, measurement: Measurement, source: str) -> Threshold:
-    return Threshold(*_at(far, measurement.thresholds, source), source, measurement.face)
+    cosine, rate = _at(far, measurement.thresholds, source)
+    return Threshold(cosine, rate, source, measurement.face, measurement.intervals.get(rate))
 
 
 def _at(far: float, known: Mapping[float, float], source: str) -> tuple[float, float]:
@@ -99,7 +111,7 @@ def _at(far: float, known: Mapping[float, float], source: str) -> tuple[float, f
         if math.isclose(rate, far, rel_tol=1e-6):
             return cosine, rate
     rates = ", ".join(f"{rate:g}" for rate in sorted(known))
-    raise NormfaceError(f"FAR {far:g}: {source} has thresholds for {rates} (--far)")
+    raise UnknownThresholdError(f"FAR {far:g}: {source} has thresholds for {rates} (--far)")
 
 
 def _read(path: Path) -> dict[float, float]:

@@ -1,15 +1,17 @@
 """Threshold files: the cosines that were measured for false accept rates, and the one model that they hold for.
 
-TOML, as ``normface evaluate ... --threshold-out`` writes it: what was measured on which images, the model's identity
-(normface.features.identity), and ``[thresholds]``, false accept rate = cosine. Beside a model it is found by its name:
+TOML, as ``normface evaluate ... --threshold-out`` and ``normface finetune`` write it: what was measured on which images
+and when, the model's identity (normface.features.identity), ``[thresholds]``, false accept rate = cosine, and
+``[intervals]``, between which two rates the true one lies with 95 % confidence. Beside a model it is found by its name:
 ``face.toml`` for ``face.onnx``, or for the ``face.caffemodel`` or ``face.prototxt`` of a Caffe net.
 """
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -29,12 +31,19 @@ NO_THRESHOLDS = "is no threshold file (as normface evaluate --threshold-out writ
 
 @dataclass(frozen=True)
 class Measurement:
-    """thresholds: false accept rate -> cosine. face: (H, W) of the aligned faces measured, None where any will do."""
+    """thresholds: false accept rate -> cosine. face: (H, W) of the aligned faces measured, None where any will do.
+
+    intervals: false accept rate -> the two rates between which the true one lies with 95 % confidence, where that is
+    known. pairs: (genuine, impostor), and date, the day, where the file says so.
+    """
 
     measured: str
     model: ModelIdentity
     thresholds: Mapping[float, float]
     face: tuple[int, int] | None = None
+    intervals: Mapping[float, tuple[float, float]] = field(default_factory=dict)
+    pairs: tuple[int, int] | None = None
+    date: str = ""
 
 
 def built_in() -> list[Measurement]:
@@ -67,18 +76,38 @@ def parse(text: str, title: str | Path) -> Measurement:
             raise ValueError(f'its format is {content["format"]!r}; expected "{FORMAT}"')
         face = None if "face" not in content else (int(content["face"][0]), int(content["face"][1]))
         known = checked_thresholds(content["thresholds"], title)
-        return Measurement(str(content["measured"]), ModelIdentity.from_dict(content), known, face)
+        pairs = None if "pairs" not in content else (int(content["pairs"][0]), int(content["pairs"][1]))
+        return Measurement(
+            str(content["measured"]),
+            ModelIdentity.from_dict(content),
+            known,
+            face,
+            _checked_intervals(content.get("intervals", {}), title),
+            pairs,
+            str(content.get("date", "")),
+        )
 
 
 def write(path: str | Path, measurement: Measurement) -> None:
     """Write the file whole or not at all."""
     content: dict[str, Any] = {"format": FORMAT, "measured": measurement.measured}
+    if measurement.date:
+        content["date"] = measurement.date
+    if measurement.pairs is not None:
+        content["pairs"] = list(measurement.pairs)
     if measurement.face is not None:
         content["face"] = list(measurement.face)
     content |= measurement.model.to_dict()
     content["thresholds"] = {f"{far:g}": cosine for far, cosine in measurement.thresholds.items()}
+    if measurement.intervals:
+        content["intervals"] = {f"{far:g}": list(between) for far, between in measurement.intervals.items()}
     with replacing(path) as stream:
         stream.write(toml_text.dumps(content).encode("utf-8", "replace"))
+
+
+def today() -> str:
+    """The day in UTC, as a measurement notes it."""
+    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
 
 
 def checked_target(path: str | Path) -> Path:
@@ -95,4 +124,11 @@ def checked_thresholds(content: Any, title: str | Path) -> dict[float, float]:
     known = {float(rate): float(cosine) for rate, cosine in content.items()}
     if not known or not all(-1 <= cosine <= 1 for cosine in known.values()):
         raise DataError(f"{title}: its thresholds are to be cosines between -1 and 1, one or more; found {known}"[:300])
+    return known
+
+
+def _checked_intervals(content: Any, title: str | Path) -> dict[float, tuple[float, float]]:
+    known = {float(rate): (float(low), float(high)) for rate, (low, high) in content.items()}
+    if not all(0 <= low <= high <= 1 for low, high in known.values()):
+        raise DataError(f"{title}: its intervals are to be two rates between 0 and 1 each; found {known}"[:300])
     return known

@@ -203,6 +203,7 @@ function choose(number, go = false) {
   const panel = find("panel");
   panel.hidden = number < 0;
   find("stage").classList.toggle("open", number >= 0);
+  history.replaceState(null, "", number < 0 ? "#" : `#${encodeURIComponent(net.layers[number].name)}`);
   if (number < 0) return;
   drawing.querySelector(`[data-layer="${number}"]`).classList.add("chosen");
   panel.replaceChildren(...panelOf(number));
@@ -271,6 +272,15 @@ function listen() {
     if (event.key === "/") { find("search").focus(); event.preventDefault(); }
     if (event.key === "t") changeTheme();
   });
+}
+
+// The layer that the address names behind its #, so that a link can lead to it.
+function openFromAddress() {
+  const name = decodeURIComponent(location.hash.slice(1)), number = net.layers.findIndex((layer) => layer.name === name);
+  if (name && number >= 0 && number !== chosen) {
+    choose(number);
+    centre(number);
+  }
 }
 
 function changeTheme() {
@@ -389,4 +399,6 @@ if (report) { showChart(); showRows(); }
 showCosts();
 showDrawing();
 listen();
+openFromAddress();
+addEventListener("hashchange", openFromAddress);
 document.documentElement.dataset.ready = "yes";

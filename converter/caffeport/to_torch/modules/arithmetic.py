@@ -54,7 +54,7 @@ class Axpy(nn.Module):
 
 
 class ChannelScale(nn.Module):
-    """x times a number for every image and position. As in the fork each switch acts on its own part alone.
+    """Multiply x by a number for every image and position. As in the fork each switch acts on its own part alone.
 
     Off, do_forward leaves y = x but not the gradients; do_backward_feature gives x the gradient of y as it is;
     do_backward_scale gives the numbers none.

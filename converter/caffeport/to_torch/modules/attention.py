@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 class AttPooling(nn.Module):
-    """``is_local``: every window has its own place among the weights; else one window serves all places."""
+    """Every window has its own place among the weights with ``is_local``; else one window serves all places."""
 
     def __init__(self, kernel: int, pad: int, stride: int, dilation: int, is_local: bool) -> None:
         super().__init__()

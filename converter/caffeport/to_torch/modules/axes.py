@@ -1,4 +1,4 @@
-"""Axes turned, added, dropped and repeated (see caffeport.operators.axes)."""
+"""Modules that turn, add, drop and repeat axes (see caffeport.operators.axes)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Squeeze(nn.Module):
 
 
 class ExpandDims(nn.Module):
-    """``places`` of the new axes in the result, in rising order."""
+    """``places`` are those of the new axes in the result, in rising order."""
 
     def __init__(self, places: list[int]) -> None:
         super().__init__()

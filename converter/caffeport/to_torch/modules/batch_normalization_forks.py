@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over all axes but 1, kept as ones."""
+    """Return mean and biased variance over all axes but 1, kept as ones."""
     axes = [axis for axis in range(x.dim()) if axis != 1]
     mean = x.mean(axes, keepdim=True)
     return mean, (x - mean).square().mean(axes, keepdim=True)
@@ -18,7 +18,8 @@ def _spread(blob: Tensor, x: Tensor) -> Tensor:
 
 
 class SegNetBN(nn.Module):
-    """``eps`` None: x * weight + bias alone; else by the batch first, training or not."""
+    """The layer computes x * weight + bias alone where ``eps`` is None; else it normalises by the batch first, training
+    or not."""
 
     weight: Tensor
     bias: Tensor
@@ -40,7 +41,8 @@ class SegNetBN(nn.Module):
 
 
 class MovingBN(nn.Module):
-    """``inverse``: the last blob is ``inverse_std``, not ``variance``. ``uses_blobs`` False: by the batch always."""
+    """The last blob is ``inverse_std`` with ``inverse``, not ``variance``; without ``uses_blobs`` the batch decides
+    always."""
 
     weight: Tensor
     bias: Tensor

@@ -10,7 +10,8 @@ from .loss import normalizer
 
 
 class SmoothL1Loss(nn.Module):
-    """``divisor``: a normalization's name, or a number; ``exact``: the derivative also where Caffe has another."""
+    """``divisor`` is a normalization's name, or a number; ``exact`` asks for the derivative also where Caffe has
+    another."""
 
     def __init__(self, sigma: float, divisor: str | float, tops: int, exact: bool) -> None:
         super().__init__()
@@ -39,7 +40,7 @@ class SmoothL1Loss(nn.Module):
 
 
 def smooth_l1(x: Tensor, sigma: float) -> Tensor:
-    """(sigma x)^2 / 2 where |x| < 1 / sigma^2, |x| - 1 / (2 sigma^2) elsewhere."""
+    """Return (sigma x)^2 / 2 where |x| < 1 / sigma^2, |x| - 1 / (2 sigma^2) elsewhere."""
     square = sigma * sigma
     size = x.abs()
     return torch.where(size < 1 / square, 0.5 * square * x * x, size - 0.5 / square)

@@ -18,7 +18,7 @@ _PAIRWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class Pairwise(nn.Module):
-    """Of two tensors, or of one and the learned ``weight``."""
+    """Combine two tensors, or one and the learned ``weight``."""
 
     weight: Tensor
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DecodeBBox(nn.Module):
-    """``gt_iou_thr``: None in the TEST phase, where every box is kept."""
+    """``gt_iou_thr`` is None in the TEST phase, where every box is kept."""
 
     def __init__(self, spread: Spread, gt_iou_thr: float | None) -> None:
         super().__init__()
@@ -29,10 +29,10 @@ class DecodeBBox(nn.Module):
         boxes = decoded(deltas.reshape(-1, 8)[:, 4:], regions[:, 1:], self.spread)
         rows = torch.cat([regions[:, :1], boxes], 1)
         if self.gt_iou_thr is not None:
-            kept = (boxes[:, 2:] >= boxes[:, :2]).all(1)
+            mask = (boxes[:, 2:] >= boxes[:, :2]).all(1)
             if truth is not None:
-                kept &= truth.reshape(len(rows), -1)[:, -1] < self.gt_iou_thr
-            rows = rows[kept]
+                mask &= truth.reshape(len(rows), -1)[:, -1] < self.gt_iou_thr
+            rows = rows[mask]
         return rows[:, :, None, None]
 
     def extra_repr(self) -> str:
@@ -40,7 +40,7 @@ class DecodeBBox(nn.Module):
 
 
 def decoded(deltas: Tensor, regions: Tensor, spread: Spread) -> Tensor:
-    """Boxes (..., 4) that deltas make of regions (..., 4)."""
+    """Return boxes (..., 4) that deltas make of regions (..., 4)."""
     deltas = deltas * deltas.new_tensor(spread.std) + deltas.new_tensor(spread.mean)
     low, high = regions[..., :2], regions[..., 2:]
     size = high - low + 1
@@ -72,7 +72,8 @@ class ScaleRoute(nn.Module):
 
 
 def overlaps(boxes: Tensor, others: Tensor, mode: str, whole_pixels: bool) -> Tensor:
-    """What each box (A, 4) shares with each other (B, 4) over the union (IOU), the smaller (IOMU) or the first (IOFU).
+    """Return what each box (A, 4) shares with each other (B, 4) over the union (IOU), the smaller (IOMU) or the first
+    (IOFU).
 
     whole_pixels: widths are x2 - x1 + 1, and boxes that only touch, or are the wrong way round, share nothing.
     """
@@ -93,7 +94,8 @@ def overlaps(boxes: Tensor, others: Tensor, mode: str, whole_pixels: bool) -> Te
 
 
 def paired_overlaps(low: Tensor, size: Tensor, other: Tensor, other_size: Tensor, whole_pixels: bool) -> Tensor:
-    """Intersection over union of boxes (..., 2) with the others of the same place; 0 where one has no area.
+    """Return the overlap (intersection over union) of boxes (..., 2) with those of the same place; 0 where one has no
+    area.
 
     whole_pixels: sizes count both end pixels, and boxes have to share a pixel.
     """
@@ -107,7 +109,7 @@ def paired_overlaps(low: Tensor, size: Tensor, other: Tensor, other_size: Tensor
 
 
 class FrcnnOutput(nn.Module):
-    """``suppression``: (conf_thr, iou_thr, nms_type, max_det_num)."""
+    """``suppression`` is (conf_thr, iou_thr, nms_type, max_det_num)."""
 
     def __init__(self, spread: Spread, class_aware: bool, suppression: tuple[float, float, str, int]) -> None:
         super().__init__()
@@ -120,16 +122,16 @@ class FrcnnOutput(nn.Module):
         scores, regions, size = scores.reshape(rows, -1), regions.reshape(rows, -1)[:, 1:5], size.reshape(-1)
         boxes = decoded(deltas.reshape(rows, -1, 4), regions[:, None], self.spread)
         boxes = torch.cat([boxes[..., :2].clamp_min(0), torch.minimum(boxes[..., 2:], size[[1, 0]])], -1)
-        found = []
+        parts = []
         for label in range(1, scores.shape[1]):
             chosen = (scores[:, label] >= confidence).nonzero()[:, 0]
             chosen = chosen[scores[chosen, label].sort(descending=True, stable=True).indices]
             own = boxes[chosen, label if self.class_aware else 1]
-            kept = not_suppressed(own, threshold, partial(overlaps, mode=mode, whole_pixels=True))
-            score = scores[chosen[kept], label, None]
+            indices = not_suppressed(own, threshold, partial(overlaps, mode=mode, whole_pixels=True))
+            score = scores[chosen[indices], label, None]
             image, name = torch.zeros_like(score), torch.full_like(score, label)
-            found.append(torch.cat([image, own[kept], name, score], 1))
-        detections = torch.cat(found)
+            parts.append(torch.cat([image, own[indices], name, score], 1))
+        detections = torch.cat(parts)
         if most and len(detections) > most:
             best = detections[:, 6].sort(descending=True, stable=True).indices[:most]
             detections = detections[best.sort().values]
@@ -146,7 +148,7 @@ class _MapBoxes(nn.Module):
         self.fields, self.selection, self.tops = fields, selection, tops
 
     def corners(self, deltas: Tensor, fields: Fields) -> Tensor:
-        """Clipped boxes (N, G H W, 4) of deltas (N, G, 4, H, W)."""
+        """Return the clipped boxes (N, G H W, 4) of deltas (N, G, 4, H, W)."""
         chosen, stride = self.selection, fields.stride
         height, width = deltas.shape[3:]
         deltas = deltas.permute(0, 1, 3, 4, 2)  # (N, G, H, W, 4)
@@ -169,8 +171,8 @@ class _MapBoxes(nn.Module):
         return torch.cat([low, high], -1).reshape(len(deltas), -1, 4)
 
     def rows(self, boxes: Tensor, scores: Tensor) -> Tensor | list[Tensor]:
-        """The tops, from boxes (N, K, 4) and scores (N, K) of all maps."""
-        chosen, found = self.selection, []
+        """Return the tops, from boxes (N, K, 4) and scores (N, K) of all maps."""
+        chosen, parts = self.selection, []
         sides = boxes[..., 2:] - boxes[..., :2] + (1.0 if chosen.whole_pixels else 0.0)
         valid = (sides >= chosen.min_size).all(-1) & (scores >= chosen.least_score)
         for image in range(len(boxes)):
@@ -180,8 +182,8 @@ class _MapBoxes(nn.Module):
             measure = partial(overlaps, mode=chosen.nms_type, whole_pixels=chosen.whole_pixels)
             order = order[not_suppressed(boxes[image, order], chosen.threshold, measure, most=chosen.most[1])]
             score = scores[image, order, None]
-            found.append(torch.cat([torch.full_like(score, image), boxes[image, order], score], 1))
-        rows = torch.cat(found)
+            parts.append(torch.cat([torch.full_like(score, image), boxes[image, order], score], 1))
+        rows = torch.cat(parts)
         tops = [rows[:, :5], rows]
         if not len(rows):
             tops = [boxes.new_tensor([[0.0, 1, 1, 10, 10]]), boxes.new_zeros(1, 6)]

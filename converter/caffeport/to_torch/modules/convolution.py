@@ -17,7 +17,7 @@ _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose
 
 
 class Convolution(nn.Module):
-    """A convolution that torch has not.
+    """A convolution that torch has no module for.
 
     It has several bottoms, channels on an axis other than 1, no spatial axis, or pads that differ on the two sides.
     """
@@ -52,7 +52,7 @@ class Convolution(nn.Module):
         return _FORWARD[axes](x, self.weight, self.bias, window.stride, window.pad, window.dilation, self.groups)
 
     def _uneven(self, x: Tensor) -> Tensor:
-        """Padded, or for the transpose cropped, by itself."""
+        """Pad the input, or for the transpose crop the result, by itself."""
         window, axes = self.window.at(x.shape[2:]), len(self.window.kernel)
         zeros, near, far = (0,) * axes, *window.edges(x.shape[2:])
         sides = [pad for sides in reversed(list(zip(near, far, strict=True))) for pad in sides]

@@ -11,7 +11,8 @@ from .gradients import straight_through
 
 
 class Unpooling(nn.Module):
-    """Numbers spread over windows, divided by ``lengths``, a window's pixels; ``tiles``: repeated, not divided.
+    """Spread numbers over windows, divided by ``lengths``, a window's pixels; with ``tiles`` they are repeated, not
+    divided.
 
     Tiles keep the gradient of what is divided.
     """
@@ -45,17 +46,17 @@ class EltwiseAccuracy(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         labels = label.long().reshape(x.shape[0], 1, *x.shape[2:])
-        kept = torch.ones_like(labels, dtype=torch.bool)
+        mask = torch.ones_like(labels, dtype=torch.bool)
         if self.ignore_label is not None:
-            kept &= labels != self.ignore_label
+            mask &= labels != self.ignore_label
         if self.use_label is not None:
-            kept &= labels == self.use_label
+            mask &= labels == self.use_label
         known = (labels >= 0) & (labels < x.shape[1])
         own = x.gather(1, labels.clamp(0, x.shape[1] - 1))
         classes = torch.arange(x.shape[1], device=x.device).reshape(1, -1, 1, 1)
         before = (x > own) | ((x == own) & (classes > labels))
-        correct = (before.sum(1, keepdim=True) < self.top_k) & known & kept
-        return (correct.sum().to(x.dtype) / kept.sum()).reshape(1, 1, 1, 1)
+        correct = (before.sum(1, keepdim=True) < self.top_k) & known & mask
+        return (correct.sum().to(x.dtype) / mask.sum()).reshape(1, 1, 1, 1)
 
     def extra_repr(self) -> str:
         return f"top_k={self.top_k}, ignore_label={self.ignore_label}, use_label={self.use_label}"

@@ -76,8 +76,8 @@ class DetectionOutput(nn.Module):
             label, place = self._chosen(boxes[image].detach().cpu(), scores[image].detach().cpu())
             label, place = label.to(conf.device), place.to(conf.device)
             front = torch.stack([torch.full_like(label, image), label], 1).to(conf.dtype)
-            found = scores[image, label, place][:, None], boxes[image, label, place]
-            rows.append(torch.cat([front, *found], 1))
+            columns = scores[image, label, place][:, None], boxes[image, label, place]
+            rows.append(torch.cat([front, *columns], 1))
         top = torch.cat(rows)
         if not len(top):
             top = conf.new_full((len(conf), 7), -1.0)
@@ -85,7 +85,7 @@ class DetectionOutput(nn.Module):
         return top[None, None]
 
     def _chosen(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """(labels, priors) that one image keeps, ordered by label and falling score."""
+        """Return (labels, priors) that one image keeps, ordered by label and falling score."""
         confidence, top_k, threshold, eta = self.suppression
         labels, places = [], []
         for number in self.labels:
@@ -107,7 +107,7 @@ class DetectionOutput(nn.Module):
 
 
 def decoded(loc: Tensor, corners: Tensor, variance: Tensor, code_type: str, in_target: bool) -> Tensor:
-    """The boxes that offsets (..., P, 4) make of the priors ``corners`` (P, 4)."""
+    """Return the boxes that offsets (..., P, 4) make of the priors ``corners`` (P, 4)."""
     if not in_target:
         loc = loc * variance
     if code_type == "CORNER":
@@ -122,7 +122,7 @@ def decoded(loc: Tensor, corners: Tensor, variance: Tensor, code_type: str, in_t
 
 
 def overlaps(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of every box (A, 4) with every one of ``others`` (B, 4)."""
+    """Return intersection over union of every box (A, 4) with every one of ``others`` (B, 4)."""
     low, high = boxes[:, None, :2], boxes[:, None, 2:]
     common = (torch.minimum(high, others[:, 2:]) - torch.maximum(low, others[:, :2])).clamp_min(0).prod(-1)
     union = (high - low).prod(-1) + (others[:, 2:] - others[:, :2]).prod(-1) - common

@@ -1,4 +1,4 @@
-"""Which detections are right (see caffeport.operators.ssd_training)."""
+"""The verdicts on detections, right or wrong (see caffeport.operators.ssd_training)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 CASCADE_DETECTION = [0, 5, 6, 1, 2, 3, 4]
-"""Where cascade-rcnn's rows (image, corners, label, score) have image, label, score, corners."""
+"""The places in cascade-rcnn's rows (image, corners, label, score) of image, label, score, corners."""
 CASCADE_TRUTH = [0, 5, 6, 1, 2, 3, 4, 7]
-"""Where its rows (image, corners, label, ignored, difficult) have image, label, ignored, corners, difficult."""
+"""The places in its rows (image, corners, label, ignored, difficult) of image, label, ignored, corners, difficult."""
 Rows = dict[int, dict[int, np.ndarray]]
 """{image: {label: rows}}, in rising order of both."""
 
 
 class DetectionEvaluate(nn.Module):
-    """``sizes``: (height, width) of every image of the data set in turn; empty to compare boxes as they are."""
+    """``sizes`` are (height, width) of every image of the data set in turn; empty to compare boxes as they are."""
 
     running_state = ("position",)
 
@@ -34,17 +34,17 @@ class DetectionEvaluate(nn.Module):
 
     @torch.no_grad()
     def forward(self, detections: Tensor, truth: Tensor, image_sizes: Tensor | None = None) -> Tensor:
-        found, true = (x.detach().cpu().double().numpy() for x in (detections, truth))
-        found, true = found.reshape(-1, 7), true.reshape(-1, 8)
-        count = len(found)
+        detection_rows, true = (x.detach().cpu().double().numpy() for x in (detections, truth))
+        detection_rows, true = detection_rows.reshape(-1, 7), true.reshape(-1, 8)
+        count = len(detection_rows)
         if image_sizes is None:
             end = np.flatnonzero(true[:, 0].astype(int) == -1)
             true = true[: end[0]] if len(end) else true
         else:
-            found, true = found[:, CASCADE_DETECTION], true[:, CASCADE_TRUTH]
+            detection_rows, true = detection_rows[:, CASCADE_DETECTION], true[:, CASCADE_TRUTH]
         truths = _grouped(true)
         rows = [[-1, label, self._boxes(truths, label), -1, -1] for label in self.labels]
-        for image, by_label in _grouped(found).items():
+        for image, by_label in _grouped(detection_rows).items():
             for label, some in by_label.items():
                 boxes = truths.get(image, {}).get(label)
                 if image_sizes is not None and label == -1:
@@ -66,24 +66,26 @@ class DetectionEvaluate(nn.Module):
         return detections.new_tensor(top)[None, None]
 
     def _boxes(self, truths: Rows, label: int) -> int:
-        """The number of boxes of this label."""
+        """Return the number of boxes of this label."""
         groups = [boxes for by_label in truths.values() for key, boxes in by_label.items() if key == label]
         return sum(len(boxes) if self.evaluate_difficult else int((boxes[:, 7] == 0).sum()) for boxes in groups)
 
-    def _overlaps(self, found: np.ndarray, boxes: np.ndarray, image: int, image_sizes: Tensor | None) -> np.ndarray:
-        """Intersection over union (A, B), in the pixels of the original image where its size is known."""
+    def _overlaps(
+        self, detections: np.ndarray, boxes: np.ndarray, image: int, image_sizes: Tensor | None
+    ) -> np.ndarray:
+        """Return intersection over union (A, B), in the pixels of the original image where its size is known."""
         if not self.sizes:
-            return _shares(found, boxes, int(image_sizes is not None), 0)
+            return _shares(detections, boxes, int(image_sizes is not None), 0)
         height, width = self.sizes[self.position]
         if image_sizes is not None:
             own = image_sizes.reshape(-1, 2)[image].tolist()
             height, width = height / own[0], width / own[1]
         scale = np.array([width, height] * 2, np.float32)
         # In pixels SSD's boxes that do not meet share one, as its width of 0 counts as 1.
-        return _shares(found * scale, boxes * scale, 1, int(image_sizes is None))
+        return _shares(detections * scale, boxes * scale, 1, int(image_sizes is None))
 
     def _verdicts(self, shared: np.ndarray, difficult: np.ndarray) -> list[tuple[int, int]]:
-        """(true positive, false positive) of every detection of one image and label, best first."""
+        """Return (true positive, false positive) of every detection of one image and label, best first."""
         seen, verdicts = set(), []
         for row in shared:
             best = int(row.argmax())
@@ -98,7 +100,7 @@ class DetectionEvaluate(nn.Module):
 
 
 def _grouped(rows: np.ndarray) -> Rows:
-    """Rows by their image (column 0) and label (column 1), in rising order; those of image -1 are none."""
+    """Group rows by their image (column 0) and label (column 1), in rising order; those of image -1 are none."""
     rows = rows[rows[:, 0].astype(int) != -1]
     images, labels = rows[:, 0].astype(int), rows[:, 1].astype(int)
     return {
@@ -107,14 +109,14 @@ def _grouped(rows: np.ndarray) -> Rows:
     }
 
 
-def _shares(found: np.ndarray, boxes: np.ndarray, pixel: int, apart: float) -> np.ndarray:
-    """Intersection over union (A, B). ``pixel``: 1 where corners are pixels, which belong to the box; ``apart``: the
-    intersection of boxes that do not meet."""
-    low = np.maximum(found[:, None, :2], boxes[:, :2])
-    high = np.minimum(found[:, None, 2:], boxes[:, 2:])
+def _shares(detections: np.ndarray, boxes: np.ndarray, pixel: int, apart: float) -> np.ndarray:
+    """Return intersection over union (A, B). ``pixel`` is 1 where corners are pixels, which belong to the box;
+    ``apart`` is the intersection of boxes that do not meet."""
+    low = np.maximum(detections[:, None, :2], boxes[:, :2])
+    high = np.minimum(detections[:, None, 2:], boxes[:, 2:])
     common = np.where((high >= low).all(2), (high - low + pixel).prod(2), apart)
     areas = []
-    for some in (found, boxes):
+    for some in (detections, boxes):
         sides = some[:, 2:] - some[:, :2]
         areas.append(np.where((sides >= 0).all(1), (sides + pixel).prod(1), 0))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,4 +1,4 @@
-"""In which bottoms DetectionOutput's numbers come (see caffeport.operators.detection_sources)."""
+"""The bottoms in which DetectionOutput's numbers come (see caffeport.operators.detection_sources)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def in_order(sources: Sources, bottoms: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Offsets (N, 4 P), scores (N, P C) and priors (1, 2, 4 P) in SSD's order."""
+    """Return offsets (N, 4 P), scores (N, P C) and priors (1, 2, 4 P) in SSD's order."""
     if not sources.maps:
         return bottoms[0], bottoms[1], bottoms[2]
     named: dict[str, list[Tensor]] = {"conf": [], "loc": [], "prior": [], "more": []}
@@ -37,7 +37,7 @@ def in_order(sources: Sources, bottoms: Sequence[Tensor]) -> tuple[Tensor, Tenso
 
 
 def _flat(sources: Sources, x: Tensor, each: int, offsets: bool) -> Tensor:
-    """(N, boxes each) with each box's numbers together."""
+    """Return (N, boxes each) with each box's numbers together."""
     if sources.order == "maps" and offsets:  # ratios, sets, coordinates, cells
         x = x.reshape(len(x), x.shape[1] // (4 * sources.located), sources.located, 4, -1).permute(0, 1, 4, 2, 3)
     elif sources.order != "cells":

@@ -1,4 +1,4 @@
-"""How Cascade R-CNN and MS-CNN train (see caffeport.operators.detection_training)."""
+"""The losses that Cascade R-CNN and MS-CNN train with (see caffeport.operators.detection_training)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEAST = 1.17549435e-38
 
 
 class _MapLoss(nn.Module):
-    """``p``: the layer's parameters. A subclass says which places count."""
+    """``p`` holds the layer's parameters. A subclass says which places count."""
 
     def __init__(self, p: Any, fields: Fields, spread: Spread, ignore_label: int | None) -> None:
         super().__init__()
@@ -35,14 +35,14 @@ class _MapLoss(nn.Module):
                 for i, reach in ((0, 1 / p.field_xyr), (2, math.log(p.field_whr)))
             )
 
-    def loss(self, scores: Tensor, deltas: Tensor, truth: Tensor, kept: Tensor, weight: Tensor, smooth: bool) -> Tensor:
-        """(1, 1, 1, 2), from the places (M, H, W) that are kept, and their weights."""
+    def loss(self, scores: Tensor, deltas: Tensor, truth: Tensor, mask: Tensor, weight: Tensor, smooth: bool) -> Tensor:
+        """Return (1, 1, 1, 2), from the places (M, H, W) that are kept, and their weights."""
         label = self.label(truth)
-        counted = kept if self.ignore_label is None else kept & (label != self.ignore_label)
+        counted = mask if self.ignore_label is None else mask & (label != self.ignore_label)
         log = F.log_softmax(scores, 1).gather(1, torch.where(counted, label, 0)[:, None])[:, 0]
         log = log + (math.log(LEAST) - log.detach()).clamp_min(0)
         class_loss = -(torch.where(counted, log, 0.0) * weight).sum() / counted.sum().clamp_min(1)
-        positive = kept & (truth[:, 0].long() != 0)
+        positive = mask & (truth[:, 0].long() != 0)
         if self.ignore_label is not None:
             positive &= truth[:, 0].long() != self.ignore_label
         if self.bounds is not None:
@@ -58,7 +58,7 @@ class _MapLoss(nn.Module):
         return label.clamp_max(1) if self.p.objectness else label
 
     def encoded(self, truth: Tensor) -> Tensor:
-        """The deltas (M, 4, H, W) that would make the true boxes."""
+        """Return the deltas (M, 4, H, W) that would make the true boxes."""
         size, middle = _grid(self.fields, truth)
         move = (truth[:, 1:3] - middle) / size
         grow = (truth[:, 3:5].clamp_min(2) / size).log()
@@ -66,22 +66,22 @@ class _MapLoss(nn.Module):
         mean, std = (deltas.new_tensor(values)[:, None, None] for values in (self.spread.mean, self.spread.std))
         return (deltas - mean) / std
 
-    def weights(self, truth: Tensor, kept: Tensor, weight: Tensor, either: bool) -> Tensor:
-        """Weights under which positives count 1 / (1 + bg_multiple) of what is kept. either: the sum that has to be
-        there for negatives to be weighted is theirs, else that of the positives."""
+    def weights(self, truth: Tensor, mask: Tensor, weight: Tensor, either: bool) -> Tensor:
+        """Return weights under which positives count 1 / (1 + bg_multiple) of what is kept. With ``either`` the sum
+        that has to be there for negatives to be weighted is theirs, else that of the positives."""
         positive = truth[:, 0].long() > 0 if either else truth[:, 0].long() != 0
-        total, share = kept.sum(), 1 / (1 + self.p.bg_multiple)
-        sums = [(weight * (kept & chosen)).sum() for chosen in (positive, ~positive)]
+        total, share = mask.sum(), 1 / (1 + self.p.bg_multiple)
+        sums = [(weight * (mask & chosen)).sum() for chosen in (positive, ~positive)]
         of_positives = torch.where(sums[0] != 0, share * total / sums[0], 1.0)
         of_negatives = torch.where((sums[1] if either else sums[0]) != 0, (1 - share) * total / sums[1], 1.0)
-        return torch.where(kept, weight * torch.where(positive, of_positives, of_negatives), 0.0)
+        return torch.where(mask, weight * torch.where(positive, of_positives, of_negatives), 0.0)
 
     def extra_repr(self) -> str:
         return f"{self.fields}, {self.spread}"
 
 
 def _grid(fields: Fields, like: Tensor) -> tuple[Tensor, Tensor]:
-    """(sizes (M, 2, 1, 1) of the fields, middles (1, 2, H, W) of the places)."""
+    """Return (sizes (M, 2, 1, 1) of the fields, middles (1, 2, H, W) of the places)."""
     height, width = like.shape[2:]
     size = like.new_tensor(fields.sizes).repeat(len(like) // len(fields.sizes), 1)[:, :, None, None]
     rows, columns = ((torch.arange(n, device=like.device, dtype=like.dtype) + 0.5) * fields.stride
@@ -91,18 +91,18 @@ def _grid(fields: Fields, like: Tensor) -> tuple[Tensor, Tensor]:
 
 class DetectionGroupLoss(_MapLoss):
     def forward(self, scores: Tensor, deltas: Tensor, truth: Tensor) -> Tensor:
-        kept = self.sample(scores.detach(), truth)
+        mask = self.sample(scores.detach(), truth)
         weight = torch.ones_like(truth[:, 0])
         if self.p.pos_neg_weighted:
-            weight = self.weights(truth, kept, weight, either=True)
-        return self.loss(scores, deltas, truth, kept, weight, self.p.bbox_loss_type == "Smooth_L1")
+            weight = self.weights(truth, mask, weight, either=True)
+        return self.loss(scores, deltas, truth, mask, weight, self.p.bbox_loss_type == "Smooth_L1")
 
     def sample(self, scores: Tensor, truth: Tensor) -> Tensor:
-        """Which places (M, H, W) are trained on."""
+        """Return which places (M, H, W) are trained on."""
         p, group = self.p, len(self.fields.sizes)
         label, overlap = truth[:, 0].long(), truth[:, 5]
         hardness = -F.log_softmax(scores, 1)[:, 0]  # in the order of 1 - softmax too
-        kept = torch.zeros(label.shape, dtype=torch.bool, device=label.device)
+        mask = torch.zeros(label.shape, dtype=torch.bool, device=label.device)
         for start in range(0, len(label), group):
             own = slice(start, start + group)
             positives = (label[own] > 0).reshape(-1).nonzero()[:, 0]
@@ -118,8 +118,8 @@ class DetectionGroupLoss(_MapLoss):
                 negatives = self._mined(negatives, hardness[own].reshape(-1), most[1])
             chosen = torch.zeros(label[own].numel(), dtype=torch.bool, device=label.device)
             chosen[torch.cat([positives, negatives])] = True
-            kept[own] = chosen.reshape(label[own].shape)
-        return kept
+            mask[own] = chosen.reshape(label[own].shape)
+        return mask
 
     def _mined(self, negatives: Tensor, hardness: Tensor, most: int) -> Tensor:
         mode = self.p.neg_mining_type
@@ -132,51 +132,51 @@ class DetectionLoss(_MapLoss):
     def forward(self, maps: Tensor, truth: Tensor) -> Tensor:
         scores, deltas = maps[:, :-4], maps[:, -4:]
         positive = truth[:, 0].long() != 0
-        kept = self.sample(scores.detach(), truth) | positive
+        mask = self.sample(scores.detach(), truth) | positive
         weight = torch.ones_like(truth[:, 0])
         if self.p.iou_weighted:
             weight = torch.where(positive, truth[:, 5], weight)
         if self.p.pos_neg_weighted:
-            weight = self.weights(truth, kept, weight, either=False)
-        return self.loss(scores, deltas, truth, kept, weight, self.p.bb_smooth)
+            weight = self.weights(truth, mask, weight, either=False)
+        return self.loss(scores, deltas, truth, mask, weight, self.p.bb_smooth)
 
     def sample(self, scores: Tensor, truth: Tensor) -> Tensor:
-        """Which negatives (N, H, W) are trained on."""
+        """Return which negatives (N, H, W) are trained on."""
         p = self.p
         label = self.label(truth)
         candidates = (truth[:, 0].long() == 0) & (truth[:, 5] < p.bg_threshold)
         if p.sample_mode not in ("random", "bootstrap", "mixture"):
             return candidates
         ratio = 0.5 if p.sample_mode == "mixture" else 1.0
-        kept = torch.zeros(candidates.shape, dtype=torch.bool, device=candidates.device).flatten(1)
+        mask = torch.zeros(candidates.shape, dtype=torch.bool, device=candidates.device).flatten(1)
         for image, possible in enumerate(candidates.flatten(1)):
             if p.sample_mode != "bootstrap":
                 positives = int((label[image] != 0).sum())
                 draws = max(int(positives * p.bg_multiple * ratio), 4 * (p.cls_num - 1))
                 draws = min(draws, 100 * possible.numel())  # as good as all; more would fill the memory
-                kept[image, torch.randint(possible.numel(), (draws,), device=kept.device)] = True
-                kept[image] &= possible
+                mask[image, torch.randint(possible.numel(), (draws,), device=mask.device)] = True
+                mask[image] &= possible
             if p.sample_mode != "random":
                 places = possible.nonzero()[:, 0]
                 for k in range(1, p.cls_num):
                     most = max(4, int(int((label[image] == k).sum()) * p.bg_multiple * ratio))
-                    kept[image, hardest(places, scores[image, k].reshape(-1))[:most]] = True
-        return kept.reshape(candidates.shape)
+                    mask[image, hardest(places, scores[image, k].reshape(-1))[:most]] = True
+        return mask.reshape(candidates.shape)
 
 
 def drawn(places: Tensor, most: int) -> Tensor:
-    """So many of the places, at random."""
+    """Draw so many of the places at random."""
     return places[torch.randperm(len(places), device=places.device)[:most]]
 
 
 def hardest(places: Tensor, hardness: Tensor) -> Tensor:
-    """The places by falling hardness; of equal ones the last comes first."""
+    """Order the places by falling hardness; of equal ones the last comes first."""
     places = places.flip(0)
     return places[hardness[places].sort(descending=True, stable=True).indices]
 
 
 class DetectionAccuracy(nn.Module):
-    """``whole_pixels``: overlaps as Cascade R-CNN measures them; with deltas in a bottom of their own."""
+    """With ``whole_pixels`` overlaps are measured as in Cascade R-CNN, and deltas have a bottom of their own."""
 
     def __init__(
         self, p: Any, fields: Fields, spread: Spread, ignore: int | None, tops: int, top_k: int, whole_pixels: bool
@@ -215,11 +215,11 @@ class DetectionAccuracy(nn.Module):
         size, middle = _grid(self.fields, truth)
         reach = math.log(self.p.field_whr)
         center = move.clamp(-1 / self.p.field_xyr, 1 / self.p.field_xyr) * size + middle
-        found = size * grow.clamp(-reach, reach).exp()
+        box_size = size * grow.clamp(-reach, reach).exp()
         true_size = truth[:, 3:5]
-        low, true_low = center - found / 2, truth[:, 1:3] - true_size / 2
-        low, found, true_low, true_size = (part.movedim(1, -1) for part in (low, found, true_low, true_size))
-        return paired_overlaps(low, found, true_low, true_size, self.whole_pixels)
+        low, true_low = center - box_size / 2, truth[:, 1:3] - true_size / 2
+        low, box_size, true_low, true_size = (part.movedim(1, -1) for part in (low, box_size, true_low, true_size))
+        return paired_overlaps(low, box_size, true_low, true_size, self.whole_pixels)
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:

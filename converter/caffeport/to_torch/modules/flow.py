@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class FlowWarp(nn.Module):
-    """Bilinear; ``fill`` stands where the flow leads out of the image."""
+    """Read bilinearly; ``fill`` stands where the flow leads out of the image."""
 
     def __init__(self, fill: float) -> None:
         super().__init__()

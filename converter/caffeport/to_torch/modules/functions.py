@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Elementwise(nn.Module):
-    """torch's function of that name."""
+    """Apply torch's function of that name."""
 
     def __init__(self, name: str) -> None:
         super().__init__()

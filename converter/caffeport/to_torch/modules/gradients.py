@@ -20,10 +20,11 @@ class _GivenGradient(torch.autograd.Function):
 
 
 def given_gradient(x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-    """``value``, as a function of ``x`` alone whose derivative is ``slope`` (x's shape; value's broadcasts to it)."""
+    """Return ``value``, as a function of ``x`` alone whose derivative is ``slope`` (x's shape; value's broadcasts to
+    it)."""
     return _GivenGradient.apply(x, value.detach(), slope.detach())
 
 
 def straight_through(x: Tensor, value: Tensor) -> Tensor:
-    """``value``, computed from ``x``, whose gradient goes to x as if it were x itself."""
+    """Return ``value``, computed from ``x``, whose gradient goes to x as if it were x itself."""
     return x + (value - x).detach()

@@ -13,7 +13,7 @@ from .lengths import lengths
 
 
 def unit_rows(weight: Tensor, eps: float) -> Tensor:
-    """Rows of unit length whose gradient passes straight through to ``weight``.
+    """Return rows of unit length whose gradient passes straight through to ``weight``.
 
     The NormFace fork overwrites the weight with these rows and then takes their gradient for the
     weight's own; here the stored weight stays as it is.

@@ -1,4 +1,4 @@
-"""How much boxes are alike, and the gradients that MobileNet-YOLO writes for it (src/caffe/layers/yolov3_layer.cpp).
+"""The likeness of boxes, and the gradients that MobileNet-YOLO writes for it (src/caffe/layers/yolov3_layer.cpp).
 
 Boxes are (x, y, w, h) around their center. The measures are those of the papers on GIoU (arXiv 1902.09630) and on DIoU
 and CIoU (1911.08287); the gradients are darknet's, which leaves out factors that the derivatives have.
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def overlaps_around(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of every box (A, 4) with each of ``others`` (B, 4)."""
+    """Return intersection over union of every box (A, 4) with each of ``others`` (B, 4)."""
     low = torch.maximum((boxes[:, :2] - boxes[:, 2:] / 2)[:, None], others[:, :2] - others[:, 2:] / 2)
     high = torch.minimum((boxes[:, :2] + boxes[:, 2:] / 2)[:, None], others[:, :2] + others[:, 2:] / 2)
     common = (high - low).clamp_min(0).prod(-1)
@@ -21,7 +21,8 @@ def overlaps_around(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def alike(boxes: Tensor, others: Tensor, kind: str) -> Tensor:
-    """Every box (A, 4) with each of ``others`` (B, 4): 1 for the same; ``kind``: GIOU, DIOU, CIOU, or the overlap."""
+    """Compare every box (A, 4) with each of ``others`` (B, 4): 1 for the same; ``kind`` is GIOU, DIOU, CIOU, or the
+    overlap."""
     overlap = overlaps_around(boxes, others)
     if kind not in ("GIOU", "DIOU", "CIOU"):
         return overlap
@@ -44,7 +45,7 @@ def _angle(boxes: Tensor) -> Tensor:
 
 
 def step_towards(box: Tensor, goal: Tensor, kind: str) -> Tensor:
-    """What darknet takes for the slope of the likeness along (x, y, w, h) of ``box``, both (4,)."""
+    """Return darknet's slope of the likeness along (x, y, w, h) of ``box``, both (4,)."""
     low, high = box[:2] - box[2:] / 2, box[:2] + box[2:] / 2
     goal_low, goal_high = goal[:2] - goal[2:] / 2, goal[:2] + goal[2:] / 2
     inner = torch.minimum(high, goal_high) - torch.maximum(low, goal_low)

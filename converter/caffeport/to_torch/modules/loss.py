@@ -27,7 +27,7 @@ class _ClassLoss(nn.Module):
         self.axis, self.ignore_label, self.normalization, self.tops = axis, ignore_label, normalization, tops
 
     def per_position(self, scores: Tensor, labels: Tensor, matrix: Tensor | None) -> Tensor:
-        """The loss at every position, from scores (outer, C, inner) and labels (outer, inner)."""
+        """Return the loss at every position, from scores (outer, C, inner) and labels (outer, inner)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, label: Tensor, matrix: Tensor | None = None) -> Tensor | list[Tensor]:

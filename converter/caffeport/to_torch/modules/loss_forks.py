@@ -22,9 +22,9 @@ class FlowL1Loss(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         difference = x if y is None else x - y.reshape(x.shape)
-        kept = ~difference.isnan()
-        divisor = kept.sum() / x.shape[1] if self.by_entries else x.shape[0]
-        difference = torch.where(kept, difference, 0.0)
+        mask = ~difference.isnan()
+        divisor = mask.sum() / x.shape[1] if self.by_entries else x.shape[0]
+        difference = torch.where(mask, difference, 0.0)
         if self.per_location:
             squares = difference.square().sum(1) * self.scale
             if self.plateau > 0:

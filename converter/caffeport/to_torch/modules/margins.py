@@ -22,23 +22,23 @@ Number = TypeVar("Number", float, Tensor)
 
 
 def annealing(base: float, gamma: float, power: float, t: Number, raised: Callable[[Number, float], Number]) -> Number:
-    """base (1 + gamma t)^-power; ``raised`` is the power of what t is: np.power or torch.pow."""
+    """Return base (1 + gamma t)^-power; ``raised`` is the power of what t is: np.power or torch.pow."""
     return base * raised(1.0 + gamma * t, -power)
 
 
 def annealed(base: float, gamma: float, power: float, iteration: int) -> float:
-    """base (1 + gamma t)^-power as a number; NaN or infinity where C's pow has them and math.pow raises."""
+    """Return base (1 + gamma t)^-power as a number; NaN or infinity where C's pow has them and math.pow raises."""
     with np.errstate(all="ignore"):
         return float(annealing(base, gamma, power, float(iteration), np.power))
 
 
 def risen(base: float, gamma: float, power: float, iteration: int) -> float:
-    """base + (1 + gamma t)^power - 1, which starts from base; otherwise as ``annealed``."""
+    """Return base + (1 + gamma t)^power - 1, which starts from base; otherwise as ``annealed``."""
     return base + annealed(1.0, gamma, -power, iteration) - 1
 
 
 def psi(c: Tensor, m: int) -> tuple[Tensor, Tensor]:
-    """(-1)^k cos(m theta) - 2k on theta in [k pi / m, (k+1) pi / m], as a polynomial of c = cos theta, and d/dc.
+    """Return (-1)^k cos(m theta) - 2k on theta in [k pi / m, (k+1) pi / m], as a polynomial of c = cos theta, and d/dc.
 
     Liu et al. 2016 and 2017. The signs are constants between the kinks, and so to autograd.
     """
@@ -58,7 +58,8 @@ def multiplied_angle(
     dot: Tensor, length: Tensor, m: int, decay: float | Tensor, *, eps: float = 0.0,
     published: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:  # fmt: skip
-    """(|x| |w| psi(theta) + lambda x . w) / (1 + lambda), (N, 1): SphereFace's and L-Softmax's score of the label.
+    """Return (|x| |w| psi(theta) + lambda x . w) / (1 + lambda), (N, 1): SphereFace's and L-Softmax's score of the
+    label.
 
     dot: x . w of the labels' classes, (N, 1). length: |x| |w|, (N, 1). decay: lambda. eps: added to the length where
     it divides. published: (x, w), both (N, K), to take the gradient of SphereFace's published code: the derivative
@@ -80,5 +81,6 @@ Angle = TypeVar("Angle", float, Tensor)
 
 
 def added_angle(cosine: Tensor, sine: Tensor, cotangent: Tensor, cos_m: Angle, sin_m: Angle) -> tuple[Tensor, Tensor]:
-    """cos(theta + m), and its derivative by cos(theta). ``cotangent`` is cosine / sine, bounded as the caller wants."""
+    """Return cos(theta + m), and its derivative by cos(theta). ``cotangent`` is cosine / sine, bounded as the caller
+    wants."""
     return cosine * cos_m - sine * sin_m, cos_m + cotangent * sin_m

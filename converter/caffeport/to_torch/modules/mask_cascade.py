@@ -43,7 +43,7 @@ class ROIWarping(nn.Module):
 
 
 def _samples(size: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """(places in bins (bins, S), which of them belong to their bin), stepped as Caffe's loop steps."""
+    """Return (places in bins (bins, S), which of them belong to their bin), stepped as Caffe's loop steps."""
     steps = int((size / bins).ceil())
     first = torch.arange(bins, device=size.device, dtype=size.dtype)
     step = size.new_tensor(1.0) / steps if steps else size.new_tensor(1e30)
@@ -70,7 +70,7 @@ class StageBridge(nn.Module):
 
 
 def first_largest(scores: Tensor) -> Tensor:
-    """The first index of the largest number of each row."""
+    """Return the first index of the largest number of each row."""
     return (scores == scores.amax(1, keepdim=True)).int().argmax(1)
 
 

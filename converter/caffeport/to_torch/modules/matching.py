@@ -39,7 +39,7 @@ class Correlation(nn.Module):
 
 
 class Resample(nn.Module):
-    """To ``size``, or to that of the second argument."""
+    """Resize to ``size``, or to that of the second argument."""
 
     def __init__(self, kind: str, antialias: bool, size: tuple[int, int] | None) -> None:
         super().__init__()

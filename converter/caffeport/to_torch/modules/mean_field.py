@@ -30,12 +30,12 @@ class Lattice:
         for axis in range(d + 1):
             move = -steps.sum() + (0 if axis == d else (d + 1) * steps[axis])
             for side, key in enumerate((keys + move, keys - move)):
-                found = np.searchsorted(keys, key).clip(max=len(keys) - 1)
-                self.neighbours[axis, :, side] = np.where(keys[found] == key, found + 1, 0)
+                places = np.searchsorted(keys, key).clip(max=len(keys) - 1)
+                self.neighbours[axis, :, side] = np.where(keys[places] == key, places + 1, 0)
         self.scale = 1 / (1 + 2.0**-d)
 
     def filter(self, x: Tensor) -> Tensor:
-        """Every row of x (C, N) filtered: splat to the vertices, blur along each axis, slice at the points."""
+        """Filter every row of x (C, N): splat to the vertices, blur along each axis, slice at the points."""
         places = torch.as_tensor(self.places, device=x.device)
         shares = torch.as_tensor(self.shares, device=x.device).to(x.dtype)[..., None]
         neighbours = torch.as_tensor(self.neighbours, device=x.device)
@@ -48,7 +48,7 @@ class Lattice:
 
 
 def _simplices(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the first d coordinates of every point's vertices (N, d + 1, d), their shares (N, d + 1))."""
+    """Return (the first d coordinates of every point's vertices (N, d + 1, d), their shares (N, d + 1))."""
     points, d = features.shape
     deviation = np.float32(math.sqrt(2 / 3) * (d + 1))
     elevated, total = np.zeros((points, d + 1), np.float32), np.zeros(points, np.float32)

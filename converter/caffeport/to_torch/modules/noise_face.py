@@ -73,16 +73,16 @@ class NoiseTolerantFR(nn.Module):
             own = cosines.reshape(x.shape[0], -1).gather(1, labels.clamp_min(0)[:, None])[:, 0]
             place = (self.bins * (own - self.low) / (self.high - self.low)).trunc().clamp(0, self.bins).long().cpu()
             place = torch.where(labels.cpu() >= 0, place, -1)
-            kept = self.batches * x.shape[0]
-            self.history = torch.cat([self.history.cpu(), place])[-kept:]  # a restored one may be elsewhere
+            length = self.batches * x.shape[0]
+            self.history = torch.cat([self.history.cpu(), place])[-length:]  # a restored one may be elsewhere
             self.iteration += 1
             if self.iteration < self.start:
                 return x
-            found = self._follow()
-            weights = self._weights(place) if found else torch.zeros(len(place), dtype=torch.float64)
+            has_ends = self._follow()
+            weights = self._weights(place) if has_ends else torch.zeros(len(place), dtype=torch.float64)
             weights = torch.where(place >= 0, weights, 1.0).to(x)
         weights = weights.reshape(-1, *[1] * (x.dim() - 1))
-        if self.shield or not found:  # without ends the fork passes rows through, and gives them no gradient
+        if self.shield or not has_ends:  # without ends the fork passes rows through, and gives them no gradient
             return given_gradient(x, x, weights)
         return x * weights
 
@@ -112,7 +112,7 @@ class NoiseTolerantFR(nn.Module):
 
     @staticmethod
     def _peaks(smooth: list[float], first: int, last: int) -> list[int]:
-        """Bins that rise above their five neighbours on either side, by the number of bins beyond the second."""
+        """Return bins that rise above their five neighbours on either side, by the number of bins beyond the second."""
         peaks, i = [], first
         while i <= last:
             here = smooth[i]
@@ -142,7 +142,7 @@ class NoiseTolerantFR(nn.Module):
 
     @staticmethod
     def _clean(bins: Tensor, peak: int, right: int) -> Tensor:
-        """More for what lies further above the lower peak."""
+        """Weigh samples more that lie further above the lower peak."""
         rise = 10 * (bins - peak) / (torch.tensor(float(right - peak)))
         return (torch.logaddexp(rise, torch.zeros_like(rise)) / math.log1p(math.exp(10))).clamp(0, 1)
 

@@ -12,7 +12,7 @@ from .gradients import straight_through
 
 
 class BatchNorm(nn.Module):
-    """Keeps Caffe's own blobs: sums of mean and variance, and the factor they are divided by.
+    """Keep Caffe's own blobs: sums of mean and variance, and the factor they are divided by.
 
     Uses the batch's statistics while training unless ``use_global_stats`` says otherwise; they are
     added to the blobs only while training.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _fitted(window: PoolWindow, x: Tensor) -> PoolWindow:
-    """The window for this size."""
+    """Return the window for this size."""
     size = (x.shape[2], x.shape[3])
     window = window.at(size)
     return window.fitted(size) if window.is_huge else window

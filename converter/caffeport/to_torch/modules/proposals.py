@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RegionProposals(nn.Module):
-    """Gives rows [0, x1, y1, x2, y2] and, with two tops, their scores of ``score_axes`` axes; without a gradient."""
+    """Give rows [0, x1, y1, x2, y2] and, with two tops, their scores of ``score_axes`` axes; without a gradient."""
 
     def __init__(self, anchors: Anchors, selection: Selection, tops: int, score_axes: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def check_batch(scores: Tensor) -> None:
 
 
 def moved_anchors(anchors: Anchors, deltas: Tensor) -> Tensor:
-    """Boxes (H W A, 4), the anchor fastest, that deltas (1, 4 A, H, W) make of the anchors in each cell."""
+    """Return boxes (H W A, 4), the anchor fastest, that deltas (1, 4 A, H, W) make of the anchors in each cell."""
     height, width = deltas.shape[2:]
     deltas = deltas.permute(0, 2, 3, 1).reshape(height, width, len(anchors), 4)
     size = deltas.new_tensor(anchors.sizes)
@@ -76,7 +76,7 @@ def moved_anchors(anchors: Anchors, deltas: Tensor) -> Tensor:
 
 
 def overlaps(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of every box (A, 4) with every one of ``others`` (B, 4); both end pixels count."""
+    """Return intersection over union of every box (A, 4) with every one of ``others`` (B, 4); both end pixels count."""
     low = torch.maximum(boxes[:, None, :2], others[:, :2])
     high = torch.minimum(boxes[:, None, 2:], others[:, 2:])
     common = (high - low + 1).clamp_min(0).prod(-1)

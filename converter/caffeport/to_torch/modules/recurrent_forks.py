@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Lstm(nn.Module):
-    """Over (T, N, ...); ``threshold`` bounds the gradients of the gates' sums, if it is above 0."""
+    """Run over (T, N, ...); ``threshold`` bounds the gradients of the gates' sums, if it is above 0."""
 
     weight_x: Tensor
     weight_h: Tensor

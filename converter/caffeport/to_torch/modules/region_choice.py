@@ -1,4 +1,4 @@
-"""Which regions are trained on (see caffeport.operators.region_choice)."""
+"""The choice of regions to train on (see caffeport.operators.region_choice)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class HardMining(nn.Module):
 
 
 class ProposalTarget(nn.Module):
-    """``fill``: whether random boxes fill up what is missing (MS-CNN)."""
+    """``fill`` tells whether random boxes fill up what is missing (MS-CNN)."""
 
     TRIES = 10000
 
@@ -66,7 +66,7 @@ class ProposalTarget(nn.Module):
         return self._tops(rows[chosen], overlap[chosen], match[chosen], positives, truth)
 
     def _matched(self, rows: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """(overlap, index of the true box) of every region; (0, -1) in an image without one."""
+        """Return (overlap, index of the true box) of every region; (0, -1) in an image without one."""
         if not len(truth):
             return rows.new_zeros(len(rows)), torch.full((len(rows),), -1, device=rows.device)
         sizes = [array[:, 3:5] - array[:, 1:3] + 1 for array in (rows, truth)]
@@ -76,7 +76,7 @@ class ProposalTarget(nn.Module):
         return overlap.clamp_min(0), torch.where(overlap < 0, -1, match)
 
     def _sampled(self, overlap: Tensor, match: Tensor, truth: Tensor) -> tuple[Tensor, int]:
-        """(regions to train on, positives first; how many positives)."""
+        """Return (regions to train on, positives first; how many positives)."""
         p = self.p
         positive = overlap >= p.fg_thr
         negative = ~positive & (overlap >= p.bg_thr_lw) & (overlap < p.bg_thr_hg)
@@ -97,7 +97,7 @@ class ProposalTarget(nn.Module):
         return torch.cat([positives, negatives]), len(positives)
 
     def _random(self, wanted: int, truth: Tensor, like: Tensor) -> Tensor:
-        """Boxes at random that overlap no true box by fg_thr."""
+        """Return boxes at random that overlap no true box by fg_thr."""
         p, boxes = self.p, []
         width, height = p.img_width, p.img_height
         if min(width, height) <= 32:

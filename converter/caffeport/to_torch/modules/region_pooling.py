@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def rounded(x: Tensor) -> Tensor:
-    """Halves away from 0, as C's round; in float64, where adding a half is exact."""
+    """Round halves away from 0, as C's round; in float64, where adding a half is exact."""
     wide = x.double()
     return (wide.sign() * (wide.abs() + 0.5).floor()).to(x.dtype)
 
@@ -29,7 +29,7 @@ class ROIPooling(nn.Module):
         return torch.stack(pooled) if pooled else x.new_zeros(0, x.shape[1], *self.pooled)
 
     def _edges(self, start: Tensor, size: Tensor, bins: int, limit: int) -> Tensor:
-        """(R, bins, 2): first row (or column) of each bin, and the one after its last."""
+        """Return (R, bins, 2): first row (or column) of each bin, and the one after its last."""
         bin_size = (size / bins)[:, None]
         index = torch.arange(bins + 1, device=size.device, dtype=size.dtype)
         edges = torch.stack([(index[:-1] * bin_size).floor(), (index[1:] * bin_size).ceil()], 2)
@@ -40,7 +40,7 @@ class ROIPooling(nn.Module):
 
 
 def _pooled(plane: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Maxima (C, bins, bins) of one image (C, H, W); the gradient goes to the first maximum, as in Caffe."""
+    """Return maxima (C, bins, bins) of one image (C, H, W); the gradient goes to the first maximum, as in Caffe."""
     places, inside = zip(*(_places(edges) for edges in (rows, columns)), strict=True)
     tall, wide = places[0].shape[1], places[1].shape[1]
     if not tall or not wide:
@@ -56,7 +56,7 @@ def _pooled(plane: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _places(edges: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of each bin, all bins as long as the longest, and which of them belong to it."""
+    """Return the rows of each bin, all bins as long as the longest, and which of them belong to it."""
     length = int((edges[:, 1] - edges[:, 0]).max().clamp_min(0))
     places = edges[:, :1] + torch.arange(length, device=edges.device)
     return places, places < edges[:, 1:]
@@ -89,6 +89,6 @@ class PSROIPooling(nn.Module):
 
 
 def _covered(low: Tensor, high: Tensor, length: int) -> Tensor:
-    """(R, G, length): 1 where the bin [low, high) covers the place."""
+    """Return (R, G, length): 1 where the bin [low, high) covers the place."""
     places = torch.arange(length, device=low.device, dtype=low.dtype)
     return ((low[:, :, None] <= places) & (places < high[:, :, None])).to(low.dtype)

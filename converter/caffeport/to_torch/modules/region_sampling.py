@@ -33,14 +33,14 @@ class ROIAlign(nn.Module):
 
 
 def sampled(x: Tensor, images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """(R, C, I, J): the map of images (R) at rows (R, I) and columns (R, J), 0 beyond half a place outside."""
+    """Return (R, C, I, J): the map of images (R) at rows (R, I) and columns (R, J), 0 beyond half a place outside."""
     height, width = x.shape[2:]
     flat = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
     places, shares, inside = [], [], []
     for points, length in ((rows, height), (columns, width)):
-        held = points.clamp(0, length - 1)
-        low = held.floor()
-        upper = held - low
+        positions = points.clamp(0, length - 1)
+        low = positions.floor()
+        upper = positions - low
         places.append((low.long(), (low + 1).clamp_max(length - 1).long()))
         shares.append((1 - upper, upper))
         inside.append((points >= -0.5) & (points <= length - 0.5))

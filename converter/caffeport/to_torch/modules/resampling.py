@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Interp(nn.Module):
-    """Resampling to a size of its own, or to that of the second argument."""
+    """Resample to a size of its own, or to that of the second argument."""
 
     def __init__(self, size: InterpSize) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What Faster R-CNN trains on (see caffeport.operators.rpn_training). No gradient passes."""
+"""The anchors and regions that Faster R-CNN trains on (see caffeport.operators.rpn_training). No gradient passes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class AnchorTarget(nn.Module):
         return [part.to(scores.dtype) for part in (labels, *maps)]
 
     def _anchors(self, height: int, width: int, like: Tensor) -> Tensor:
-        """Corners (H W A, 4) of all anchors."""
+        """Return corners (H W A, 4) of all anchors."""
         size, center = like.new_tensor(self.anchors.sizes), like.new_tensor(self.anchors.centers)
         first = torch.cat([center - size / 2, center + size / 2 - 1], 1)
         rows, columns = (torch.arange(n, device=like.device) * self.anchors.stride for n in (height, width))
@@ -62,7 +62,7 @@ class AnchorTarget(nn.Module):
         return (torch.stack([x, y, x, y], -1)[:, :, None] + first).reshape(-1, 4)
 
     def _labels(self, boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """(1, 0 or -1 for each box; the true box that it overlaps most)."""
+        """Return (1, 0 or -1 for each box; the true box that it overlaps most)."""
         choice = self.choice
         label = torch.full((len(boxes),), -1, device=boxes.device)
         if not len(boxes) or not len(truth):
@@ -89,7 +89,7 @@ class AnchorTarget(nn.Module):
 
 
 def box_targets(boxes: Tensor, truth: Tensor) -> Tensor:
-    """The deltas (R, 4) that make the true boxes of the boxes; widths are x2 - x1 + 1."""
+    """Return the deltas (R, 4) that make the true boxes of the boxes; widths are x2 - x1 + 1."""
     sizes = [array[:, 2:] - array[:, :2] + 1 for array in (boxes, truth)]
     centers = [array[:, :2] + 0.5 * size for array, size in zip((boxes, truth), sizes, strict=True)]
     return torch.cat([(centers[1] - centers[0]) / sizes[0], (sizes[1] / sizes[0]).log()], 1)

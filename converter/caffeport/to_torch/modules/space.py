@@ -1,4 +1,4 @@
-"""Resizes, and numbers moved between space and channels or batch (see caffeport.operators.space)."""
+"""Resizes, and numbers moved between space and channels or batch (see caffeport.operators.resize and space)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ...operators.space import ResizeSize
+    from ...operators.resize import ResizeSize
 
 
 class ResizeNearest(nn.Module):
-    """Copies of pixels, by one of the fork's rules; ``first`` is the first spatial axis."""
+    """Copy pixels by one of the fork's rules; ``first`` is the first spatial axis."""
 
     def __init__(self, rule: str, size: ResizeSize, first: int) -> None:
         super().__init__()
         self.rule, self.size, self.first = rule, size, first
 
     def forward(self, x: Tensor) -> Tensor:
-        from ...operators.space import nearest_places
+        from ...operators.resize import nearest_places
 
         old = tuple(x.shape[self.first : self.first + len(self.size.fixed)])
         for axis, (size, top) in enumerate(zip(old, self.size.of(old), strict=True), self.first):
@@ -34,7 +34,7 @@ class ResizeNearest(nn.Module):
 
 
 class ResizeLinear(nn.Module):
-    """Linear interpolation along every spatial axis, one after another."""
+    """Interpolate linearly along every spatial axis, one after another."""
 
     def __init__(self, rule: str, size: ResizeSize, first: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class DepthToSpace(nn.Module):
 
 
 class SpaceToDepth(nn.Module):
-    """What DepthToSpace undoes."""
+    """Undo what DepthToSpace does."""
 
     def __init__(self, block: int, last: bool) -> None:
         super().__init__()

@@ -26,8 +26,9 @@ UNMATCHED, IGNORED = -1, -2
 
 @dataclass
 class ImageMatches:
-    """What became of the priors of one image. ``index``: (labels, P), the box of the ground truth, or UNMATCHED or
-    IGNORED; ``overlap``: (labels, P), the largest with any box; ``labels``: which class each row is for, -1 for all."""
+    """The matches of the priors of one image. ``index`` (labels, P) is the box of the ground truth, or UNMATCHED or
+    IGNORED; ``overlap`` (labels, P) is the largest with any box; ``labels`` has the class that each row is for, -1 for
+    all."""
 
     labels: list[int]
     index: Tensor
@@ -35,7 +36,8 @@ class ImageMatches:
 
 
 class MultiBoxLoss(nn.Module):
-    """``p``: multibox_loss_param. ``counts``: whether the losses of the offsets and of the classes are in the sum.
+    """``p`` is multibox_loss_param; ``counts`` tells whether the losses of the offsets and of the classes are in the
+    sum.
 
     Matching and mining see numbers only; gradients reach the offsets and scores that were chosen. ``exact``: the
     true derivative where Caffe's backward pass computes another, with encode_variance_in_target.
@@ -62,7 +64,7 @@ class MultiBoxLoss(nn.Module):
                 negatives[image] = self._mine(
                     loc[image].detach(), conf[image].detach(), boxes, corners, variance, matches[image]
                 )
-        matched = sum(int((found.index >= 0).sum()) for found in matches)
+        matched = sum(int((match.index >= 0).sum()) for match in matches)
         total = loc[:0].sum() + conf[:0].sum()  # 0, with a gradient also where nothing is matched
         if self.counts[0]:
             errors = [self._errors(loc[i], truths[i], corners, variance, matches[i]) for i in range(images)]
@@ -73,7 +75,7 @@ class MultiBoxLoss(nn.Module):
         return total / max(1, divisors[self.normalization])
 
     def _boxes(self, rows: Tensor, image: int) -> Tensor:
-        """The rows of the ground truth that are of this image."""
+        """Return the rows of the ground truth that are of this image."""
         chosen = rows[:, 0].long() == image
         if not self.p.use_difficult_gt:
             chosen &= rows[:, 7] == 0
@@ -86,7 +88,7 @@ class MultiBoxLoss(nn.Module):
         return boxes
 
     def _class_of(self, boxes: Tensor) -> Tensor:
-        """The class that each box of the ground truth stands for."""
+        """Return the class that each box of the ground truth stands for."""
         labels = boxes[:, 1].long()
         return torch.full_like(labels, self.p.background_label_id + 1) if self.p.map_object_to_agnostic else labels
 
@@ -117,7 +119,8 @@ class MultiBoxLoss(nn.Module):
         return ImageMatches(labels, torch.stack(indices), torch.stack(shared))
 
     def _match_boxes(self, boxes: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """(index, overlap) of each candidate (P, 4): its box or UNMATCHED or IGNORED, and its largest overlap."""
+        """Return (index, overlap) of each candidate (P, 4): its box or UNMATCHED or IGNORED, and its largest
+        overlap."""
         index = torch.full((len(candidates),), UNMATCHED, device=boxes.device)
         if not len(boxes):
             return index, candidates.new_zeros(len(candidates))
@@ -150,7 +153,7 @@ class MultiBoxLoss(nn.Module):
     def _mine(
         self, loc: Tensor, conf: Tensor, boxes: Tensor, corners: Tensor, variance: Tensor, matches: ImageMatches
     ) -> Tensor:
-        """Which priors (P,) are negatives; HARD_EXAMPLE also forgets matches that are not among the worst."""
+        """Return which priors (P,) are negatives; HARD_EXAMPLE also forgets matches that are not among the worst."""
         p, index = self.p, matches.index[0]
         positive = index >= 0
         labels = torch.where(positive, self._class_of(boxes)[index.clamp_min(0)], p.background_label_id)
@@ -183,7 +186,8 @@ class MultiBoxLoss(nn.Module):
 
     @staticmethod
     def _suppressed(boxes: Tensor, order: Tensor, threshold: float, top_k: int) -> Tensor:
-        """Of the boxes in this order, at most top_k, those that overlap none before by more than the threshold."""
+        """Return, of the boxes in this order, at most top_k, those that overlap none before by more than the
+        threshold."""
         order = order[: top_k if top_k >= 0 else None]
         sides = boxes[order, 2:] - boxes[order, :2]
         order = order[(sides >= 0).all(1) & (sides.prod(1) >= LEAST_AREA)]
@@ -192,7 +196,7 @@ class MultiBoxLoss(nn.Module):
     # Losses
 
     def _errors(self, loc: Tensor, boxes: Tensor, corners: Tensor, variance: Tensor, matches: ImageMatches) -> Tensor:
-        """The loss of every offset (labels, P, 4) that is matched, flat, label by label."""
+        """Return the loss of every offset (labels, P, 4) that is matched, flat, label by label."""
         p, picked = self.p, []
         for row, label in enumerate(matches.labels):
             place = (matches.index[row] >= 0).nonzero()[:, 0]
@@ -222,10 +226,10 @@ class MultiBoxLoss(nn.Module):
         target = torch.full_like(conf, background) if logistic else None
         if target is not None and self.mines and 0 <= background < classes:
             target[..., background] = torch.where(negatives, 1.0, target[..., background])
-        for image, found in enumerate(matches):
-            for row in range(len(found.labels)):
-                place = (found.index[row] >= 0).nonzero()[:, 0]
-                goal = self._class_of(truths[image])[found.index[row, place]]
+        for image, match in enumerate(matches):
+            for row in range(len(match.labels)):
+                place = (match.index[row] >= 0).nonzero()[:, 0]
+                goal = self._class_of(truths[image])[match.index[row, place]]
                 chosen[image, place] = True
                 labels[image, place] = goal
                 if target is not None and self.mines:
@@ -243,13 +247,13 @@ class MultiBoxLoss(nn.Module):
 
 
 def _softmax_losses(scores: Tensor, labels: Tensor) -> Tensor:
-    """-log of the label's probability, of FLT_MIN at least, for rows of scores (A, C)."""
+    """Return -log of the label's probability, of FLT_MIN at least, for rows of scores (A, C)."""
     losses = -F.log_softmax(scores, 1).gather(1, labels[:, None])[:, 0]
     return losses - (losses.detach() - SoftmaxWithLoss.MOST).clamp_min(0)
 
 
 def encoded(boxes: Tensor, corners: Tensor, code_type: str) -> Tensor:
-    """The offsets that make ``boxes`` (A, 4) of the priors ``corners`` (A, 4), before their variance."""
+    """Return the offsets that make ``boxes`` (A, 4) of the priors ``corners`` (A, 4), before their variance."""
     if code_type == "CORNER":
         return boxes - corners
     low, high = corners.chunk(2, -1)

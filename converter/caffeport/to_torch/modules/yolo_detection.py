@@ -11,7 +11,7 @@ from .suppression import not_suppressed
 
 
 def cells(x: Tensor, anchors: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(N, cells, anchors, numbers) of (N, anchors x numbers, H, W); each cell's place (cells, 1, 2), x before y;
+    """Return (N, cells, anchors, numbers) of (N, anchors x numbers, H, W); each cell's place (cells, 1, 2), x before y;
     [W, H]."""
     height, width = x.shape[2:]
     numbers = x.reshape(len(x), anchors, -1, height * width).permute(0, 3, 1, 2)
@@ -23,24 +23,24 @@ def cells(x: Tensor, anchors: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def best_rows(boxes: Tensor, labels: Tensor, scores: Tensor, threshold: float, images: int) -> Tensor:
-    """Rows (1, 1, kept, 7) of candidates: boxes (K, 4) as center and size, labels and scores (K,)."""
+    """Return rows (1, 1, kept, 7) of candidates: boxes (K, 4) as center and size, labels and scores (K,)."""
     order = scores.detach().sort(descending=True, stable=True).indices
     center, half = boxes[order, :2], boxes[order, 2:] / 2
     corners = torch.cat([center - half, center + half], 1)
     # What overlaps by the threshold itself goes too: by more than the float before it.
     limit = float(np.nextafter(np.float32(threshold), np.float32(0)))
-    kept = not_suppressed(corners, limit, overlaps)
-    if not len(kept):
+    indices = not_suppressed(corners, limit, overlaps)
+    if not len(indices):
         nothing = boxes.new_full((images, 7), -1.0)
         nothing[:, 0] = torch.arange(images)
         return nothing[None, None]
-    chosen = order[kept]
+    chosen = order[indices]
     front = torch.stack([torch.zeros_like(scores[chosen]), labels[chosen].to(scores.dtype) + 1, scores[chosen]], 1)
-    return torch.cat([front, corners[kept]], 1)[None, None]
+    return torch.cat([front, corners[indices]], 1)[None, None]
 
 
 class YoloDetectionOutput(nn.Module):
-    """``anchors``: width and height of every box, in cells."""
+    """``anchors`` are the width and height of every box, in cells."""
 
     def __init__(self, anchors: list[tuple[float, float]], classes: int, confidence: float, threshold: float) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class YoloDetectionOutput(nn.Module):
 
 
 class Yolov3DetectionOutput(nn.Module):
-    """``anchors``: of every scale, width and height of every box, in cells."""
+    """``anchors`` are, for every scale, the width and height of every box, in cells."""
 
     def __init__(
         self, anchors: list[list[list[float]]], classes: int, confidence: float, threshold: float, gaussian: bool

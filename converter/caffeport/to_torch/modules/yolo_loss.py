@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def until_zero(labels: Tensor, column: int) -> Tensor:
-    """The rows of (T, 5) before the first that has 0 in that column."""
+    """Return the rows of (T, 5) before the first that has 0 in that column."""
     zeros = (labels[:, column] == 0).nonzero()
     return labels[: int(zeros[0])] if len(zeros) else labels
 
 
 class _YoloLoss(nn.Module):
-    """``anchors``: width and height of every box, in cells."""
+    """``anchors`` are the width and height of every box, in cells."""
 
     kind = "MSE"
-    """How boxes are compared with labels."""
+    """The measure by which boxes are compared with labels."""
 
     def __init__(self, anchors: list[list[float]], classes: int, thresh: float) -> None:
         super().__init__()
@@ -52,15 +52,15 @@ class _YoloLoss(nn.Module):
         return given_gradient(x, self.value(delta, errors) / len(x), slope / len(x))
 
     def activated(self, numbers: Tensor) -> Tensor:
-        """Numbers (N, cells, boxes, 5 + classes) as the loss compares them."""
+        """Return numbers (N, cells, boxes, 5 + classes) as the loss compares them."""
         raise NotImplementedError
 
     def place_in_cell(self, active: Tensor) -> Tensor:
-        """Where the center is in its cell, of these numbers."""
+        """Return where the center is in its cell, of these numbers."""
         raise NotImplementedError
 
     def no_object(self, score: Tensor) -> Tensor:
-        """d of the score of a box that should have no object."""
+        """Return d of the score of a box that should have no object."""
         raise NotImplementedError
 
     def place_label(
@@ -70,11 +70,11 @@ class _YoloLoss(nn.Module):
         raise NotImplementedError
 
     def value(self, delta: Tensor, errors: list[Tensor]) -> Tensor:
-        """The loss of the batch."""
+        """Return the loss of the batch."""
         return delta.square().sum()
 
     def slope(self, active: Tensor, numbers: Tensor) -> Tensor | float:
-        """What the gradient has beside d."""
+        """Return what the gradient has beside d."""
         return 1.0
 
     def extra_repr(self) -> str:
@@ -82,7 +82,7 @@ class _YoloLoss(nn.Module):
 
 
 class RegionLoss(_YoloLoss):
-    """``p``: region_loss_param."""
+    """``p`` is region_loss_param."""
 
     def __init__(self, p: RegionLossParameter) -> None:
         anchors = [[p.biases[2 * i], p.biases[2 * i + 1]] for i in range(p.num)]
@@ -121,7 +121,7 @@ class RegionLoss(_YoloLoss):
 
 
 class Yolov3(_YoloLoss):
-    """``p``: yolov3_param."""
+    """``p`` is yolov3_param."""
 
     def __init__(self, p: Yolov3Parameter) -> None:
         self.all = [

@@ -16,6 +16,8 @@ _SHORT = {
     "Conv1d": "Conv", "Conv2d": "Conv", "Conv3d": "Conv", "ConvTranspose2d": "Deconv",
     "BatchNorm1d": "BN", "BatchNorm2d": "BN", "BatchNorm3d": "BN", "MaxPool2d": "Pool", "AvgPool2d": "Pool",
 }  # fmt: skip
+_LONGEST_NAME = 48
+"""Characters, so that lines stay short; what was left off stands in the comment."""
 _COMMONPLACE = {"conv", "res", "layer", "relu", "bn", "block", "branch", "stage", "unit", "net"}
 _MODULE = {"forward", "training", "weight", "bias", "type", "train", "eval", "apply", "half", "float", "to", "cpu"}
 
@@ -28,7 +30,7 @@ def is_channels(name: str) -> bool:
 def safe(text: str, kind: str) -> str:
     """An identifier that looks like ``text``, and says ``kind`` where it cannot."""
     name = re.sub(r"\W", "_", text, flags=re.ASCII).strip("_")
-    name = re.sub(r"__+", "_", name)
+    name = re.sub(r"__+", "_", name)[:_LONGEST_NAME].rstrip("_")
     name = name if name[:1].isalpha() else f"{kind}{'_' if name[:1].isalpha() else ''}{name}"
     return f"{name}_" if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in dir(builtins) else name
 
@@ -115,6 +117,8 @@ def class_name(occurrences: Sequence[Sequence[Step]], inputs: Sequence[int]) -> 
         return "".join(_SHORT.get(kind, kind) for kind in kinds)
     if any(attribute.kind == "block" for attribute in own):
         return "Stage"
+    if any(attribute.constructor == "PriorBox" for attribute in own):
+        return "BoxHead"
     word = _word(occurrences)
     if word:
         return word
@@ -184,4 +188,5 @@ def _channels_name(
     if leaves:
         return f"out_{word}"
     maker = next((place for place, name in places if name.startswith("out_")), places[0][0])
-    return f"?{attributes[maker]}_{word}"
+    inside = any(name.startswith(("in_", "channels")) for _, name in places)
+    return f"{'?' if inside else ''}{attributes[maker]}_{word}"

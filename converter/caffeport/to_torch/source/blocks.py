@@ -10,8 +10,10 @@ from typing import Any
 from ...naming import Names
 from .block_names import attribute_names, class_name, instance_name, is_channels, parameter_names
 from .constructors import with_runs
-from .repeats import Repeat, best_repeat, separable, units
+from .literals import Listed
+from .repeats import Exit, Repeat, best_repeat
 from .steps import Arguments, Attribute, Step
+from .units import separable, units
 
 REQUIRED = object()
 """In place of a default."""
@@ -25,6 +27,9 @@ class Block:
     steps: list[Step]
     names: tuple[str, ...]
     inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    tops: tuple[str, ...] = ()
+    """The outputs' names, where there are several."""
     parameters: dict[str, Any] = field(default_factory=dict)  # {name: default or REQUIRED}
     types: dict[str, str] = field(default_factory=dict)
     texts: list[dict[str, str]] = field(default_factory=list)  # of each step: {argument: text}, those that vary
@@ -33,13 +38,13 @@ class Block:
 def make_blocks(steps: list[Step], outputs: Sequence[int], taken: Names) -> tuple[list[Step], list[Block]]:
     """The steps with a step for every block, and the blocks, each after those that it consists of."""
     blocks: list[Block] = []
-    found = units(steps, outputs)
-    steps = _replaced(steps, outputs, found, blocks, taken)
+    steps = _replaced(steps, outputs, units(steps, outputs), blocks, taken)
     if pairs := separable(steps, outputs):
         steps = _replaced(steps, outputs, [pairs], blocks, taken)
+    steps = with_runs(steps, outputs, {"block", "unit"})
     while repeat := best_repeat(steps, outputs):
         steps = with_runs(_replaced(steps, outputs, [repeat], blocks, taken), outputs, {"block"})
-    return with_runs(steps, outputs, {"block", "unit"}), blocks
+    return steps, blocks
 
 
 def _replaced(
@@ -49,9 +54,9 @@ def _replaced(
     calls: dict[int, tuple[int, Step]] = {}
     for repeat in repeats:
         occurrences = [steps[start : start + repeat.length] for start in repeat.starts]
-        block, made = _block(occurrences, steps, taken)
+        block, uses = _block(occurrences, repeat.exits, steps, taken)
         blocks.append(block)
-        calls |= {start: (repeat.length, step) for start, step in zip(repeat.starts, made, strict=True)}
+        calls |= {start: (repeat.length, step) for start, step in zip(repeat.starts, uses, strict=True)}
     result, place = [], 0
     while place < len(steps):
         length, step = calls.get(place, (1, steps[place]))
@@ -60,10 +65,13 @@ def _replaced(
     return result
 
 
-def _block(occurrences: list[list[Step]], all_steps: Sequence[Step], taken: Names) -> tuple[Block, list[Step]]:
+def _block(
+    occurrences: list[list[Step]], exits: Sequence[Exit], all_steps: Sequence[Step], taken: Names
+) -> tuple[Block, list[Step]]:
     first = occurrences[0]
     names = attribute_names(occurrences)
-    block = Block(_free(class_name(occurrences, _outside(first)), taken), first, names, _outside(first))
+    title = _free(class_name(occurrences, _outside(first)), taken)
+    block = Block(title, first, names, _outside(first), tuple(first[place].outputs[n] for place, n in exits))
     values = _parameters(block, occurrences)
     defaults = {name: default for name, default in block.parameters.items() if default is not REQUIRED}
     by_place = len(block.parameters) - len(defaults)
@@ -82,10 +90,24 @@ def _block(occurrences: list[list[Step]], all_steps: Sequence[Step], taken: Name
         operands = ", ".join(f"{{{i}}}" for i in range(len(inputs)))
         layers = tuple(layer for step in steps for layer in step.layers)
         parts = tuple(steps)
-        last = steps[-1]
+        outputs = tuple(steps[place].outputs[n] for place, n in exits)
+        tops = tuple(steps[place].tops[n] for place, n in exits)
+        if len(exits) > 1:  # short names, since all stand before one =
+            tops = tuple(_maker(steps, names, place) or top for (place, _), top in zip(exits, tops, strict=True))
+        block.tops = block.tops or tops
         name = instance_name(steps, all_steps)
-        calls.append(Step(f"{{m}}({operands})", inputs, last.outputs, name, layers, attribute, parts, names, last.tops))
+        calls.append(Step(f"{{m}}({operands})", inputs, outputs, name, layers, attribute, parts, names, tops))
     return block, calls
+
+
+def _maker(steps: Sequence[Step], names: Sequence[str], place: int) -> str:
+    """The attribute that a step calls, or that has made what the step's expression reads."""
+    while not names[place]:
+        makers = [i for i in range(place) if set(steps[i].outputs) & set(steps[place].inputs)]
+        if len(makers) != 1:
+            return ""
+        place = makers[0]
+    return names[place]
 
 
 def _free(name: str, taken: Names) -> str:
@@ -169,7 +191,7 @@ def _order(block: Block, values: dict[str, list[Any]], places: dict[str, list[tu
         (_, common), number = counts.most_common(1)[0]
         if usual is not None and (type(usual).__name__, usual) in counts:
             defaults[name] = usual
-        elif any(map(is_channels, kinds)) or 2 * number < len(column):
+        elif isinstance(common, Listed) or any(map(is_channels, kinds)) or 2 * number < len(column):
             required[name] = REQUIRED
         else:
             defaults[name] = common
@@ -186,6 +208,8 @@ def annotation(values: Sequence[Any]) -> str:
 
 
 def _type_text(value: Any) -> str:
+    if isinstance(value, Listed):
+        return "list[float]"
     if isinstance(value, tuple):
         kinds = [_type_text(entry) for entry in value]
         return f"tuple[{', '.join(kinds)}]"

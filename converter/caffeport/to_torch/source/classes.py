@@ -33,19 +33,28 @@ def block_class(block: Block, width: int) -> list[str]:
             lines += wrapped(f"{_INDENT}self.{name} = {constructor_text(step.attribute, texts)}", width=width)
     inputs = dict(zip(block.inputs, ["x"] if len(block.inputs) == 1 else ["x", "y"], strict=True))
     signature = ", ".join(f"{name}: Tensor" for name in inputs.values())
-    lines += ["", f"    def forward(self, {signature}) -> Tensor:"]
+    tensors = ", ".join("Tensor" for _ in block.outputs)
+    kind = "Tensor" if len(block.outputs) == 1 else f"tuple[{tensors}]"
+    lines += ["", f"    def forward(self, {signature}) -> {kind}:"]
     names = dict(zip(map(id, block.steps), block.names, strict=True))
+    named = {}
+    if len(block.outputs) > 1:
+        pairs = zip(block.outputs, block.tops, strict=True)
+        named = {value: name for value, name in pairs if name.isidentifier() and name not in inputs.values()}
+        if len(set(named.values())) < len(named):  # of a module with several outputs
+            named = {}
     forward = Forward(
         block.steps,
         block.names,
         inputs,
-        list(block.steps[-1].outputs),
+        list(block.outputs),
         wished=lambda step, value: names[id(step)] or "y",
-        named={},
+        named=named,
         indent=_INDENT,
         width=width,
     )
-    (result,) = forward.write().values()
+    results = forward.write()
+    result = ", ".join(results[value] for value in block.outputs)
     for line in [*forward.lines, f"{_INDENT}return {result}"]:
         lines += wrapped(line, width=width)
     return lines
@@ -71,6 +80,8 @@ def _sentence(block: Block, most: int) -> str:
         return f"The sum of two branches of {listed}."
     if any(step.template.startswith("torch.cat") for step in block.steps):
         return "Branches of one input, joined."
+    if block.name.startswith("BoxHead"):
+        return "Offsets, scores and default boxes of a feature map."
     if any(".permute" in step.template for step in block.steps):
         return f"{listed}, with the channels behind the places."
     return f"Layers that repeat: {listed}."
@@ -131,11 +142,11 @@ def _attribute_lines(step: Step, name: str, width: int) -> list[str]:
     lines = wrapped(f"{_INDENT}self.{name} = {constructor_text(attribute, {})}", _printable(original), width)
     for blob in attribute.registered:
         shape = literal(tuple(blob.shape))
-        made = f"torch.empty({shape})"
+        numbers = f"torch.empty({shape})"
         if blob.trained:
-            lines += wrapped(f"{_INDENT}self.{name}.{blob.name} = nn.Parameter({made})", width=width)
+            lines += wrapped(f"{_INDENT}self.{name}.{blob.name} = nn.Parameter({numbers})", width=width)
         else:
-            lines += wrapped(f'{_INDENT}self.{name}.register_buffer("{blob.name}", {made})', width=width)
+            lines += wrapped(f'{_INDENT}self.{name}.register_buffer("{blob.name}", {numbers})', width=width)
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ...graph.net import Layer, Net, Value
 from ...graph.walk import needed_layers
 from ...operators.base import Role
 from .. import modules as own
-from . import detection, expressions, normalization, stock  # noqa: F401  (they fill the table of forms)
+from . import detection, expressions, functions, normalization, pooling, region, stock  # noqa: F401  (they fill the table of forms)
 from .copied import Copies
 from .form import FORMS, Form, Subject
 from .literals import literal
@@ -36,9 +36,9 @@ def steps_of(net: Net, wanted: Sequence[Value]) -> tuple[list[Step], dict[Value,
                 f"{layer.title}: a {layer.op.role.value} layer is for training, and the source is for inference; load "
                 'the net with phase="test", or name the blobs before it (outputs=[...], --output BLOB)'
             )
-        subject = _subject(layer)
+        subject = _subject(layer, wanted)
         inputs = tuple(numbers[value] for value in layer.inputs)
-        outputs = tuple(numbers[value] for value in layer.outputs)
+        results = tuple(numbers[value] for value in layer.outputs)
         if type(subject.module) is own.Split:
             for value in layer.outputs:
                 numbers[value] = inputs[0]
@@ -47,12 +47,13 @@ def steps_of(net: Net, wanted: Sequence[Value]) -> tuple[list[Step], dict[Value,
             continue
         template, attribute = _form(subject)
         steps.append(
-            Step(template, inputs, outputs, layer.name or layer.type, (layer,), attribute, tops=tuple(layer.tops))
+            Step(template, inputs, results, layer.name or layer.type, (layer,), attribute, tops=tuple(layer.tops))
         )
-    return _merged(steps, [numbers[value] for value in wanted]), numbers
+    outputs = [numbers[value] for value in wanted]
+    return _in_chains(_merged(steps, outputs), outputs), numbers
 
 
-def _subject(layer: Layer) -> Subject:
+def _subject(layer: Layer, wanted: Collection[Value] = ()) -> Subject:
     shapes = [value.shape for value in layer.inputs]
     with torch.device("meta"):
         module = layer.op.module(shapes)
@@ -62,7 +63,7 @@ def _subject(layer: Layer) -> Subject:
                 f"{layer.title}: shares a blob of another shape (share_mode PERMISSIVE), which has no source form"
             )
     blobs = {spec.name: np.asarray(blob) for spec, blob in zip(layer.specs, layer.blobs, strict=True)}
-    return Subject(layer, module, blobs)
+    return Subject(layer, module, blobs, wanted)
 
 
 def _form(subject: Subject) -> Form:
@@ -72,7 +73,7 @@ def _form(subject: Subject) -> Form:
 
 
 def _copied(subject: Subject) -> Form:
-    """A class whose source goes into the file, called with what its constructor kept under its arguments' names."""
+    """A class whose source goes into the file, called with what it has under its arguments' names."""
     m, cls = subject.module, type(subject.module)
     if cls.__module__.startswith("torch."):
         raise subject.refuse(f"torch's {cls.__name__} has no source form here")
@@ -141,6 +142,34 @@ def _merged(steps: list[Step], outputs: Sequence[int]) -> list[Step]:
         merged.append(step)
         makers.update(dict.fromkeys(step.outputs, step))
     return merged
+
+
+def _in_chains(steps: list[Step], outputs: Sequence[int]) -> list[Step]:
+    """The steps in an order in which a chain is not left before its end: branches that take turns follow each other."""
+    counts = uses(steps, outputs)
+    makers = {value for step in steps for value in step.outputs}
+    readers: dict[int, int] = {}
+    for index, step in enumerate(steps):
+        if len(set(step.inputs) & makers) == 1:  # where branches join, the text's order is as good
+            readers |= {value: index for value in step.inputs if counts[value] == 1}
+    missing = [len(set(step.inputs) & makers) for step in steps]
+    waiting: dict[int, list[int]] = {}
+    for index, step in enumerate(steps):
+        for value in set(step.inputs) & makers:
+            waiting.setdefault(value, []).append(index)
+    order: list[Step] = []
+    done: set[int] = set()
+    for first in range(len(steps)):
+        following: int | None = first
+        while following is not None and following not in done and not missing[following]:
+            step = steps[following]
+            order.append(step)
+            done.add(following)
+            for value in step.outputs:
+                for index in waiting.get(value, ()):
+                    missing[index] -= 1
+            following = next((readers[value] for value in step.outputs if value in readers), None)
+    return order
 
 
 def _takes(before: Attribute, step: Step) -> bool:

@@ -69,31 +69,32 @@ def _definition(tree: ast.Module, name: str) -> ast.stmt | None:
     for node in tree.body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
             return node
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return node
     return None
 
 
 def _imports(tree: ast.AST) -> dict[str, tuple[str, int, str]]:
     """{name here: (module, dots before it, name there or "")} of a file's imports, those for types too."""
-    found: dict[str, tuple[str, int, str]] = {}
+    names: dict[str, tuple[str, int, str]] = {}
     for node in getattr(tree, "body", []):
         if isinstance(node, ast.If):
-            found |= _imports(node)
+            names |= _imports(node)
         elif isinstance(node, ast.Import):
-            found |= {alias.asname or alias.name: (alias.name, 0, "") for alias in node.names}
+            names |= {alias.asname or alias.name: (alias.name, 0, "") for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found |= {a.asname or a.name: (node.module or "", node.level, a.name) for a in node.names}
-    return found
+            names |= {a.asname or a.name: (node.module or "", node.level, a.name) for a in node.names}
+    return names
 
 
 def _local_imports(node: ast.AST) -> dict[str, tuple[str, int, str]]:
     """As ``_imports``, of those within functions."""
-    found: dict[str, tuple[str, int, str]] = {}
+    names: dict[str, tuple[str, int, str]] = {}
     for inner in ast.walk(node):
         if isinstance(inner, ast.FunctionDef):
-            found |= _imports(inner)
-    return found
+            names |= _imports(inner)
+    return names
 
 
 def _names(node: ast.AST) -> list[str]:

@@ -33,6 +33,8 @@ def concat(subject: Subject) -> Form:
 @form(own.Slice)
 def cut(subject: Subject) -> Form:
     m, x = subject.module, subject.layer.inputs[0]
+    if len(subject.layer.outputs) == 1:
+        return "{0}", None
     if m.points:
         return f"{{0}}.tensor_split({literal(tuple(m.points))}, {m.axis})", None
     return f"{{0}}.split({x.shape[m.axis] // m.parts}, {m.axis})", None
@@ -109,20 +111,6 @@ def _cropped(subject: Subject, start: int, end: int) -> Form | None:
     area = f"{start or ''}:{end or ''}"
     size = "{1}.shape[2:]" if len(subject.ranks) == 2 else literal(tuple(subject.module.size.fixed))
     return f'F.interpolate({{0}}[:, :, {area}, {area}], {size}, mode="bilinear", align_corners=True)', None
-
-
-@form(own.MaxPooling)
-def max_pooling(subject: Subject) -> Form | None:
-    m = subject.module
-    window = m.window
-    if m.with_mask or window.is_huge or window.torch_agrees:
-        return None
-    (top, left), (bottom, right) = window.pad, window.far
-    # The least float, which is what Caffe gives for a window without a pixel.
-    least = "torch.finfo({0}.dtype).min"
-    padded = f"F.pad({{0}}, ({left}, {right}, {top}, {bottom}), value={least})"
-    kernel, stride = (literal(size[0] if len(set(size)) == 1 else size) for size in (window.kernel, window.stride))
-    return f"F.max_pool2d({padded}, {kernel}, {stride})", None
 
 
 @form(own.Eltwise)

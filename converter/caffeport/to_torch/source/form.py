@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from ...errors import ExportError
-from ...graph.net import Layer
+from ...graph.net import Layer, Value
 from .steps import Arguments, Attribute
 
 
@@ -21,6 +21,8 @@ class Subject:
     layer: Layer
     module: Any
     blobs: dict[str, np.ndarray]
+    wanted: Collection[Value] = ()
+    """What the source is to give, of the whole net."""
 
     @property
     def ranks(self) -> list[int]:

@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 
 
+class Listed(tuple[Any, ...]):
+    """Values that stand in a list in the source; hashable, unlike a list."""
+
+
 def literal(value: Any) -> str:
     """The text of a number, string, tuple, list, dict, enum or dataclass; raises TypeError for any other thing."""
     if value is None or isinstance(value, (bool, np.bool_)):
@@ -26,6 +30,8 @@ def literal(value: Any) -> str:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [f for f in dataclasses.fields(value) if f.init]
         return f"{type(value).__name__}({', '.join(f'{f.name}={literal(getattr(value, f.name))}' for f in fields)})"
+    if isinstance(value, Listed):
+        return f"[{', '.join(map(literal, value))}]"
     if isinstance(value, tuple):
         return f"({', '.join(map(literal, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, list):

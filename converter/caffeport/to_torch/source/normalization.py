@@ -18,7 +18,7 @@ _BY_RANK = {2: "nn.BatchNorm1d", 3: "nn.BatchNorm1d", 4: "nn.BatchNorm2d", 5: "n
 
 
 def _batch_norm(subject: Subject, eps: float, state: dict[str, np.ndarray], owners: dict[str, int]) -> Attribute:
-    channels = len(state["running_mean"])
+    channels = int(np.size(state["running_mean"]))
     arguments: dict[str, Any] = {"num_features": channels, "eps": eps, "affine": "weight" in state}
     return Attribute(
         _BY_RANK[subject.ranks[0]],

@@ -72,11 +72,11 @@ class Program:
             text += " - self.mean"
             if mean.size <= 16:
                 numbers = literal(mean.reshape(-1).tolist())
-                made, persistent = f"torch.tensor({numbers}).reshape({', '.join(map(str, mean.shape))})", False
+                tensor, persistent = f"torch.tensor({numbers}).reshape({', '.join(map(str, mean.shape))})", False
             else:
-                made, persistent = f"torch.zeros{literal(mean.shape)}", True
+                tensor, persistent = f"torch.zeros{literal(mean.shape)}", True
                 self._mean_state = {"mean": np.array(mean, np.float32)}
-            self.mean = [f'self.register_buffer("mean", {made}{"" if persistent else ", persistent=False"})']
+            self.mean = [f'self.register_buffer("mean", {tensor}{"" if persistent else ", persistent=False"})']
         if preprocessing.scale != 1:
             text = f"({text})" if " - " in text else text
             text += f" * {literal(preprocessing.scale)}"

@@ -7,34 +7,48 @@ from dataclasses import dataclass
 from typing import Any
 
 from .literals import literal
-from .steps import Attribute, Step, uses
+from .steps import Step
 
 LONGEST = 48
 """Steps of a block."""
 MOST_INPUTS = 2
+MOST_OUTPUTS = 3
 _CLASS_LINES = 8
 """What a class costs beyond the lines of its steps."""
 _TELLING = 4.5
 """Lines from which on a structure within another is worth a class of its own."""
 _NEVER_READ = -1
-_WEIGHTED = ("nn.Conv", "nn.Linear")
-_BEHIND = ("nn.BatchNorm", "nn.PReLU", "nn.ReLU", "nn.LeakyReLU", "nn.ELU", "nn.Sigmoid", "nn.Tanh", "nn.SiLU")
 
 Place = tuple[str, int, int]
 """Where a step's input comes from: an input of the region, or an earlier step's output."""
 
 
+Wired = tuple[Any, tuple[Place, ...]]
+"""A step's structure, and where its inputs come from."""
+Exit = tuple[int, int]
+"""An output of a region: the step, counted from its first, and which of that step's."""
+
+
 @dataclass
 class Repeat:
-    """Where a structure occurs: the first steps' places, and how many steps it has."""
+    """Where a structure occurs: the first steps' places, how many steps it has, and what is read behind it."""
 
     starts: list[int]
     length: int
+    exits: tuple[Exit, ...]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What all occurrences share."""
+
+    steps: tuple[Wired, ...]
+    exits: tuple[Exit, ...]
 
 
 def can_vary(value: Any) -> bool:
     """Whether an argument may be one of a block's own arguments."""
-    if isinstance(value, tuple):
+    if isinstance(value, tuple):  # lists of numbers too, which are Listed
         return all(can_vary(entry) for entry in value)
     return isinstance(value, (int, float))
 
@@ -51,77 +65,40 @@ def token(step: Step) -> tuple[Any, ...] | None:
     return (step.template, len(step.inputs), len(step.outputs), *shape)
 
 
-def units(steps: Sequence[Step], outputs: Sequence[int]) -> list[Repeat]:
-    """A convolution or inner product with its batch normalisation and activation, wherever that pays."""
-    counts = uses(steps, outputs)
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    place = 0
-    while place < len(steps):
-        length = _unit_length(steps, place, counts)
-        tokens = [token(step) for step in steps[place : place + length]]
-        if length > 1 and None not in tokens:
-            key = tuple(_without_features(one) for one in tokens if one is not None)
-            groups.setdefault(key, []).append(place)
-        place += length
-    repeats = [Repeat(starts, len(key)) for key, starts in groups.items()]
-    return [r for r in repeats if _gain(steps[r.starts[0] : r.starts[0] + r.length], len(r.starts)) > 0]
-
-
-def _without_features(one: tuple[Any, ...]) -> tuple[Any, ...]:
-    return one[:-1] if len(one) > 3 else one
-
-
-def _unit_length(steps: Sequence[Step], place: int, counts: dict[int, int]) -> int:
-    first, length = steps[place], 1
-    if not _constructs(first.attribute, _WEIGHTED):
-        return 1
-    while place + length < len(steps) and length < 4:
-        before, step = steps[place + length - 1], steps[place + length]
-        if step.inputs != before.outputs or counts.get(before.outputs[0]) != 1:
-            break
-        if not _constructs(step.attribute, _BEHIND):
-            break
-        length += 1
-    return length
-
-
-def _constructs(attribute: Attribute | None, constructors: tuple[str, ...]) -> bool:
-    return attribute is not None and attribute.constructor.startswith(constructors)
-
-
 def best_repeat(steps: Sequence[Step], outputs: Sequence[int]) -> Repeat | None:
     """The repeated structure that saves the most lines; None where none saves any."""
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for start, length, key in _regions(steps, outputs):
-        starts = groups.setdefault(key, [])
-        if not starts or start >= starts[-1] + length:
+    groups: dict[Structure, list[int]] = {}
+    for start, structure in _regions(steps, outputs):
+        starts = groups.setdefault(structure, [])
+        if not starts or start >= starts[-1] + len(structure.steps):
             starts.append(start)
-    gains = {key: _gained(steps, starts, key) for key, starts in groups.items()}
-    inner = {key for key, gain in gains.items() if gain > 0 and _lines(steps, groups[key][0], len(key)) >= _TELLING}
-    for key in sorted((key for key, gain in gains.items() if gain > 0), key=lambda key: -gains[key]):
-        if not _holds_repeat(key, inner):
-            return Repeat(groups[key], len(key))
+    gains = {structure: _gained(steps, starts, structure) for structure, starts in groups.items()}
+    paying = sorted((structure for structure, gain in gains.items() if gain > 0), key=lambda one: -gains[one])
+    inner = {one.steps for one in paying if _lines(steps, groups[one][0], len(one.steps)) >= _TELLING}
+    for structure in paying:
+        if not _holds_repeat(structure.steps, inner):
+            return Repeat(groups[structure], len(structure.steps), structure.exits)
     return None
 
 
-def _gained(steps: Sequence[Step], starts: Sequence[int], key: tuple[Any, ...]) -> float:
-    if len(starts) < 2 or _is_periodic(key):
+def _gained(steps: Sequence[Step], starts: Sequence[int], structure: Structure) -> float:
+    if len(starts) < 2 or _is_periodic(structure.steps):
         return 0
-    length = len(key)
-    gain = _gain(steps[starts[0] : starts[0] + length], len(starts))
+    length = len(structure.steps)
+    gain = gain_of(steps[starts[0] : starts[0] + length], len(starts))
     if gain <= 0:
         return 0
     gain *= 1 + 0.3 * _coherence(steps, starts, length)
-    entries = {place for _, wiring in key for place in wiring if place[0] == "in"}
-    gain = gain if len(entries) < 2 else 0.7 * gain
+    entries = {place for _, wiring in structure.steps for place in wiring if place[0] == "in"}
+    gain *= 0.7 ** (len(entries) - 1) * 0.8 ** (len(structure.exits) - 1)
     # A block ends with an activation rather than that it begins with the one before it.
     first = steps[starts[0]].attribute
     return 0.8 * gain if first is not None and not first.state and not steps[starts[0]].parts else gain
 
 
-def _holds_repeat(key: tuple[Any, ...], others: set[tuple[Any, ...]]) -> bool:
+def _holds_repeat(key: tuple[Wired, ...], others: set[tuple[Wired, ...]]) -> bool:
     """Whether the structure holds another, which pays by itself, twice: that is to be a class first."""
-    counts: dict[tuple[Any, ...], int] = {}
+    counts: dict[tuple[Wired, ...], int] = {}
     for start in range(len(key)):
         for end in range(start + 2, len(key) + (start > 0)):
             part = _renumbered(key[start:end], start)
@@ -132,12 +109,12 @@ def _holds_repeat(key: tuple[Any, ...], others: set[tuple[Any, ...]]) -> bool:
     return False
 
 
-def _renumbered(part: tuple[Any, ...], first: int) -> tuple[Any, ...]:
+def _renumbered(part: tuple[Wired, ...], first: int) -> tuple[Wired, ...]:
     """A part of a structure as a structure of its own."""
     entries: dict[Place, Place] = {}
     result = []
     for one, wiring in part:
-        own = []
+        own: list[Place] = []
         for place in wiring:
             kind, index, number = place
             if kind == "step" and index >= first:
@@ -153,7 +130,7 @@ def _lines(steps: Sequence[Step], start: int, length: int) -> float:
     return sum(1.0 if step.attribute is None else 1.5 for step in steps[start : start + length])
 
 
-def _gain(region: Sequence[Step], occurrences: int) -> float:
+def gain_of(region: Sequence[Step], occurrences: int) -> float:
     """The lines that a class for the region saves, about."""
     lines = _lines(region, 0, len(region))
     return occurrences * lines - (_CLASS_LINES + lines + 1.5 * occurrences)
@@ -168,7 +145,7 @@ def _coherence(steps: Sequence[Step], starts: Sequence[int], length: int) -> flo
     return alike / len(starts)
 
 
-def _is_periodic(key: tuple[Any, ...]) -> bool:
+def _is_periodic(key: tuple[Wired, ...]) -> bool:
     """Whether the structure is a shorter one several times over."""
     tokens = [one for one, _ in key]
     length = len(tokens)
@@ -176,41 +153,65 @@ def _is_periodic(key: tuple[Any, ...]) -> bool:
     return any(tokens == tokens[:p] * (length // p) for p in periods)
 
 
-def _regions(steps: Sequence[Step], outputs: Sequence[int]) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
-    """(first step, length, structure) of every run of steps that has one output, its last step's."""
+def _regions(steps: Sequence[Step], outputs: Sequence[int]) -> Iterator[tuple[int, Structure]]:
+    """(first step, structure) of every run of steps with few inputs and outputs, the last step's among them."""
     last_read = {value: index for index, step in enumerate(steps) for value in step.inputs}
     last_read |= dict.fromkeys(outputs, len(steps))
     tokens = [token(step) for step in steps]
     # A run of equal blocks becomes a loop, and is in a region whole or not at all.
-    splits = [
-        False,
-        *(one == other and _is_block(s) for one, other, s in zip(tokens, tokens[1:], steps, strict=False)),
-        False,
-    ]
+    alike = zip(tokens, tokens[1:], steps, strict=False)
+    splits = [False, *(one == other and _is_block(step) for one, other, step in alike), False]
     for start in range(len(steps)):
-        places: dict[int, Place] = {}
-        entries: list[int] = []
-        key: list[Any] = []
-        open_until = _NEVER_READ
+        region = _Region(start)
         for index in range(start, min(start + LONGEST, len(steps))):
-            step, one = steps[index], tokens[index]
-            if one is None:
+            one = tokens[index]
+            if one is None or not region.add(steps[index], one):
                 break
-            wiring = []
-            for value in step.inputs:
-                if value not in places:
-                    places[value] = ("in", len(entries), 0)
-                    entries.append(value)
-                wiring.append(places[value])
-            if len(entries) > MOST_INPUTS:
-                break
-            key.append((one, tuple(wiring)))
-            is_closed = open_until <= index and len(step.outputs) == 1 and entries
-            if index > start and is_closed and not (splits[start] or splits[index + 1]):
-                yield start, index - start + 1, tuple(key)
-            for number, value in enumerate(step.outputs):
-                places[value] = ("step", index - start, number)
-                open_until = max(open_until, last_read.get(value, _NEVER_READ))
+            if index == start or splits[start] or splits[index + 1]:
+                continue
+            exits = region.exits(last_read, index)
+            if exits is not None and region.entries:
+                yield start, Structure(tuple(region.wired), exits)
+
+
+class _Region:
+    """A run of steps that grows."""
+
+    def __init__(self, start: int) -> None:
+        self.wired: list[Wired] = []
+        self.entries: list[int] = []
+        self._start = start
+        self._places: dict[int, Place] = {}
+        self._read: set[int] = set()
+
+    def add(self, step: Step, one: tuple[Any, ...]) -> bool:
+        """Whether the region has few inputs with this step too."""
+        for value in step.inputs:
+            if value not in self._places:
+                self._places[value] = ("in", len(self.entries), 0)
+                self.entries.append(value)
+            self._read.add(value)
+        if len(self.entries) > MOST_INPUTS:
+            return False
+        self.wired.append((one, tuple(self._places[value] for value in step.inputs)))
+        place = len(self.wired) - 1
+        self._places |= {value: ("step", place, number) for number, value in enumerate(step.outputs)}
+        return True
+
+    def exits(self, last_read: dict[int, int], index: int) -> tuple[Exit, ...] | None:
+        """What is read behind step ``index``, the region's last; None where that is no result of a block.
+
+        The last step's output is one. Others are read by nothing within: else where a block ends would be anybody's
+        guess in a chain of residual blocks.
+        """
+        exits = []
+        for value, (kind, place, number) in self._places.items():
+            if kind == "step" and last_read.get(value, _NEVER_READ) > index:
+                if value in self._read:
+                    return None
+                exits.append((place, number))
+        is_last = bool(exits) and exits[-1] == (len(self.wired) - 1, 0)
+        return tuple(exits) if is_last and len(exits) <= MOST_OUTPUTS else None
 
 
 def common_start(names: Sequence[str]) -> str:
@@ -226,25 +227,3 @@ def common_start(names: Sequence[str]) -> str:
 
 def _is_block(step: Step) -> bool:
     return step.attribute is not None and step.attribute.kind == "block"
-
-
-def separable(steps: Sequence[Step], outputs: Sequence[int]) -> Repeat | None:
-    """A convolution of each channel by itself and one across the channels behind it, alike but for their numbers.
-
-    Where blocks of them follow each other, any three or five in a row repeat too, so that these are looked for first.
-    """
-    counts, starts, place = uses(steps, outputs), list[int](), 0
-    while place + 1 < len(steps):
-        one, other = steps[place], steps[place + 1]
-        fits = other.inputs == one.outputs and counts.get(one.outputs[0]) == 1 and _alike(one, other)
-        starts += [place] if fits else []
-        place += 2 if fits else 1
-    keys = {tuple(token(step) for step in steps[start : start + 2]) for start in starts}
-    return Repeat(starts, 2) if len(starts) > 3 and len(keys) == 1 else None
-
-
-def _alike(one: Step, other: Step) -> bool:
-    a, b = one.attribute, other.attribute
-    if a is None or b is None or a.constructor != b.constructor or not a.constructor.startswith("Conv"):
-        return False
-    return "depthwise" in a.features and "depthwise" not in b.features

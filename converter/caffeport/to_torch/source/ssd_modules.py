@@ -9,22 +9,35 @@ from torch import Tensor, nn
 class PriorBox(nn.Module):
     """SSD's default boxes (1, 2, 4 P) of a feature map, and their variances.
 
-    ``shapes`` are the boxes of one cell, (height, width) in pixels; ``image`` and
-    ``step`` are too, or None where they follow from what forward is given.
+    A cell has for each of ``min_sizes`` a square, for the size between it and its
+    ``max_sizes`` another, and for each of ``ratios`` an upright and a flat box.
+    ``image`` and ``step``, (height, width), are None where forward's inputs tell them.
     """
 
     def __init__(
         self,
-        shapes: list[tuple[float, float]],
-        variance: tuple[float, float, float, float],
-        offset: float = 0.5,
+        min_sizes: list[float],
+        max_sizes: list[float],
+        ratios: list[float],
+        flip: bool = True,
         clip: bool = False,
+        offset: float = 0.5,
+        variance: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2),
         image: tuple[int, int] | None = None,
         step: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
-        self.shapes, self.variance, self.offset = shapes, variance, offset
-        self.clip, self.image, self.step = clip, image, step
+        self.clip, self.offset, self.variance = clip, offset, variance
+        self.image, self.step = image, step
+        self.shapes: list[tuple[float, float]] = []
+        for index, size in enumerate(map(int, min_sizes)):
+            self.shapes.append((size, size))
+            if max_sizes:
+                between = (size * int(max_sizes[index])) ** 0.5
+                self.shapes.append((between, between))
+            for root in (ratio**0.5 for ratio in ratios):
+                self.shapes.append((size / root, size * root))
+                self.shapes += [(size * root, size / root)] if flip else []
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
         height, width = self.image or image.shape[2:]

@@ -49,7 +49,7 @@ def prelu(subject: Subject) -> Form:
     return "{m}({0})", plain(subject, "nn.PReLU", arguments, 1, "prelu", **more)
 
 
-def _parameterless(kind: str, by_place: int, defaults: dict[str, Any]) -> Any:
+def parameterless(kind: str, by_place: int, defaults: dict[str, Any]) -> Any:
     """A module whose attributes have its arguments' names."""
 
     def maker(subject: Subject) -> Form:
@@ -62,20 +62,20 @@ def _parameterless(kind: str, by_place: int, defaults: dict[str, Any]) -> Any:
     return maker
 
 
-form(nn.ReLU)(_parameterless("relu", 0, {}))
-form(nn.Sigmoid)(_parameterless("sigmoid", 0, {}))
-form(nn.Tanh)(_parameterless("tanh", 0, {}))
-form(nn.Softplus)(_parameterless("softplus", 0, {"beta": 1.0, "threshold": 20.0}))
-form(nn.Hardswish)(_parameterless("hardswish", 0, {}))
-form(nn.LeakyReLU)(_parameterless("relu", 1, {"negative_slope": 0.01}))
-form(nn.ELU)(_parameterless("elu", 1, {"alpha": 1.0}))
-form(nn.Dropout)(_parameterless("dropout", 1, {"p": 0.5}))
-form(nn.PixelShuffle)(_parameterless("pixel_shuffle", 1, {"upscale_factor": None}))
-form(nn.LocalResponseNorm)(_parameterless("lrn", 1, {"size": None, "alpha": 1e-4, "beta": 0.75, "k": 1.0}))
-form(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)(_parameterless("pool", 1, {"output_size": None}))
+form(nn.ReLU)(parameterless("relu", 0, {}))
+form(nn.Sigmoid)(parameterless("sigmoid", 0, {}))
+form(nn.Tanh)(parameterless("tanh", 0, {}))
+form(nn.Softplus)(parameterless("softplus", 0, {"beta": 1.0, "threshold": 20.0}))
+form(nn.Hardswish)(parameterless("hardswish", 0, {}))
+form(nn.LeakyReLU)(parameterless("relu", 1, {"negative_slope": 0.01}))
+form(nn.ELU)(parameterless("elu", 1, {"alpha": 1.0}))
+form(nn.Dropout)(parameterless("dropout", 1, {"p": 0.5}))
+form(nn.PixelShuffle)(parameterless("pixel_shuffle", 1, {"upscale_factor": None}))
+form(nn.LocalResponseNorm)(parameterless("lrn", 1, {"size": None, "alpha": 1e-4, "beta": 0.75, "k": 1.0}))
+form(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)(parameterless("pool", 1, {"output_size": None}))
 
 
-@form(nn.MaxPool2d, nn.AvgPool2d)
+@form(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 def pooling(subject: Subject) -> Form:
     m = subject.module
     arguments = {name: even(getattr(m, name)) for name in ("kernel_size", "stride", "padding")}

@@ -49,7 +49,7 @@ def _split(line: str, indent: str, width: int) -> list[str]:
 
 def _last_bracket(line: str) -> tuple[int, int] | None:
     """Where the last outermost pair of brackets with something inside opens and closes."""
-    found, depth, start, quote = None, 0, 0, ""
+    bracket, depth, start, quote = None, 0, 0, ""
     for place, character in enumerate(line):
         if quote:
             quote = "" if character == quote and line[place - 1] != "\\" else quote
@@ -61,8 +61,8 @@ def _last_bracket(line: str) -> tuple[int, int] | None:
         elif character in _CLOSE:
             depth -= 1
             if depth == 0 and place > start + 1:
-                found = start, place
-    return found
+                bracket = start, place
+    return bracket
 
 
 def split_commas(text: str) -> list[str]:

@@ -82,7 +82,7 @@ def _from_here(path: Path, weights: Path) -> str:
 
 def _docstring(net: Net, program: Program, module: str, weights: str, preprocessing: Preprocessing | None) -> list[str]:
     """What the file is, what goes in and comes out, and how the model is loaded."""
-    name = "".join(one for one in net.name if one.isprintable() and one not in '"\\') or "A net"
+    name = _plain(net.name, 30) or "A net"
     count = sum(int(np.prod(param.shape)) for param in net.params)
     size = f"{count / 1e6:.1f} million" if count >= 1e6 else f"{count:,}"
     layers = sum(layer.op.role is not Role.DATA for layer in net.layers)
@@ -95,6 +95,12 @@ def _docstring(net: Net, program: Program, module: str, weights: str, preprocess
         lines += ["", "or step by step, with safetensors.torch.load_file:", "", f"    model = {module}.Model().eval()"]
         lines.append(f'    model.load_state_dict(load_file("{weights}"))')
     return lines
+
+
+def _plain(name: str, most: int) -> str:
+    """A name for the docstring: without what could end it, and no longer than that."""
+    text = "".join(one for one in name if one.isprintable() and one not in '"\\')
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _batched(net: Net) -> set[Value]:
@@ -112,7 +118,7 @@ def _described(title: str, values: Sequence[Value], batched: set[Value]) -> list
     texts = []
     for value in values:
         sizes = ["N" if value in batched and axis == 0 else str(size) for axis, size in enumerate(value.shape)]
-        name = "".join(one for one in value.name if one.isprintable() and one not in '"\\')
+        name = _plain(value.name, 48)
         texts.append(f"``{name}`` ({', '.join(sizes)})")
     if len(texts) == 1:
         return [f"{title}: {texts[0]}."]

@@ -7,7 +7,7 @@ from caffeport import Layer
 from caffeport.errors import shape_text
 from caffeport.formats.caffemodel import read_binaryproto
 from caffeport.operators.base import Phase
-from caffeport.operators.data import TransformationParameter
+from caffeport.operators.transformation import TransformationParameter
 
 from ...errors import DataError
 from .source import Place, Shape
