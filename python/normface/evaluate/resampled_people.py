@@ -14,7 +14,7 @@ from ..errors import ProtocolError
 from .roc import impostors_accepted
 
 MOST_DRAWS, LEAST_DRAWS = 1000, 200
-WORK = 4 * 10**8
+WORK = 10**8
 """Pairs that all draws together look at, about a second; more than this makes fewer draws, to LEAST_DRAWS."""
 LEVEL = 0.95
 
@@ -35,14 +35,14 @@ def drawn_tars(
     one, other = people[first], people[second]
     same = one == other
     order = np.argsort(-scores[same], kind="stable")
-    genuine, of_genuine = scores[same][order], one[same][order]
+    falling, of_genuine = -scores[same][order], one[same][order]
     order = np.argsort(-scores[~same], kind="stable")
     impostor, one, other = scores[~same][order], one[~same][order], other[~same][order]
     counts = np.bincount(people)
     present = np.flatnonzero(counts)
     near = min(len(impostor), 4 * impostors_accepted(far, len(impostor)) + 1000)  # hold nearly every threshold
     if draws is None:
-        draws = int(np.clip(WORK // max(1, near + len(genuine)), LEAST_DRAWS, MOST_DRAWS))
+        draws = int(np.clip(WORK // max(1, near + len(falling)), LEAST_DRAWS, MOST_DRAWS))
     generator = np.random.default_rng(seed)
     tars = np.full(draws, np.nan)
     for draw in range(draws):
@@ -58,9 +58,8 @@ def drawn_tars(
             if accepted.size and accepted[-1] >= max(wanted, 1):
                 break
         place = int(np.searchsorted(accepted, max(wanted, 1)))
-        # Sorted downwards, so that the genuine pairs accepted are the first ones; at no impostor, those above it.
-        side = "right" if wanted else "left"
-        length = int(np.searchsorted(-genuine, -impostor[place], side=side))
+        # From the largest down, so that the accepted genuine pairs come first; at no impostor, those above it.
+        length = int(np.searchsorted(falling, -impostor[place], side="right" if wanted else "left"))
         tars[draw] = times[of_genuine[:length]].sum() / genuine_pairs
     return tars
 
