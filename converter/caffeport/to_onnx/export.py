@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from ..errors import CaffeportWarning, ExportError, NetError, name_list
-from ..files import replacing, write_numbers
+from ..files import replacing, target_of, write_numbers
 from ..formats import wire
 from ..graph.file_facts import file_facts
 from ..graph.net import Layer, Net, Value
@@ -278,6 +278,13 @@ def _output(g: Emitter, value: Value, held: Tensor, name: str) -> str:
 def write(graph: Graph, path: Path, external_data: bool | None = None) -> None:
     """Write the graph whole or not at all, after onnx's own checker has accepted its structure."""
     external = graph.weight_bytes > PROTOBUF_LIMIT if external_data is None else external_data
+    if external and path.is_symlink():
+        link, path = path, target_of(path)
+        warnings.warn(
+            f"{link} is a link, and the weights are beside the file that it leads to: open the model as {path}",
+            CaffeportWarning,
+            stacklevel=4,
+        )
     skeleton = _model(graph)
     check_structure(skeleton, graph)
     data_path = path.with_name(path.name + ".data")
