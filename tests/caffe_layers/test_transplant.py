@@ -122,6 +122,23 @@ def test_caffe_face_keeps_its_center_loss(transplant, tmp_path):
     assert "center_step" not in numbers(protoc(root, tmp_path)["CenterLossParameter"])
 
 
+@pytest.mark.parametrize(
+    ("step", "noted"),
+    [("(Dtype)1. / (count_data[n] + (Dtype)1.)", True), ("(Dtype)1./(count + (Dtype)1.)", False)],
+    ids=["NormFace's fork", "caffe-face"],
+)
+def test_a_kept_center_loss_that_steps_otherwise_is_named(transplant, tmp_path, step, noted):
+    files = trees.caffe_face()
+    path = "src/caffe/layers/center_loss_layer.cpp"
+    files[path] = f"caffe_axpy(K_, {step}, sums + n * K_, diff + n * K_);\n" + files[path]
+    root = make(tmp_path / "tree", files)
+    assert transplant(root) == 0
+    assert ("CenterLoss is kept, and steps as NormFace's fork does: n times as far" in transplant.out) == noted
+    if noted:
+        assert transplant(root, "--replace", "CenterLoss") == 0
+        assert "steps as NormFace's fork" not in transplant.out
+
+
 def test_the_trees_center_loss_is_replaced_on_request(transplant, tmp_path):
     user = {"src/caffe/layers/other_layer.cpp": '#include "caffe/layers/center_loss_layer.hpp"\n'}
     root = make(tmp_path / "tree", {**trees.caffe_face(), **user})
