@@ -388,7 +388,8 @@ TYPED_TEST(LargeMarginInnerProductLayerTest, TestSamplesWithoutAClass) {
   typedef typename TypeParam::Dtype Dtype;
   LayerParameter param(this->param_), plain_param(this->param_);
   param.mutable_largemargin_inner_product_param()->set_type(LargeMarginInnerProductParameter_LargeMarginType_QUADRUPLE);
-  plain_param.mutable_largemargin_inner_product_param()->set_type(LargeMarginInnerProductParameter_LargeMarginType_SINGLE);
+  plain_param.mutable_largemargin_inner_product_param()->set_type(
+      LargeMarginInnerProductParameter_LargeMarginType_SINGLE);
   LargeMarginInnerProductLayer<Dtype> layer(param), plain(plain_param);
   layer.SetUp(this->bottom_vec_, this->top_vec_);
   plain.SetUp(this->bottom_vec_, this->top_vec_);

@@ -59,7 +59,7 @@ def test_the_fields_have_their_numbers_and_comments(transplant, root, tmp_path):
     text = (root / PROTO).read_text()
     assert "  // The smallest score is the best: for distances.\n  optional bool min_is_better = 4 [" in text
     assert '  optional string distance_type = 29 [default = "L2"];  // "L2" (squared) or "L1"\n' in text
-    assert "(last added: clip_param)" in text  # 149 is still free
+    assert "  // From here on there is no published number" in text
 
 
 def test_caffes_own_registrations_are_commented_out_and_nothing_else(transplant, root):
@@ -251,7 +251,7 @@ def test_without_tests(transplant, root):
     assert transplant(root) == 0  # they come in later
     assert (root / "src/caffe/test/test_flip_layer.cpp").exists()
     assert transplant(root, "--no-tests") == 0
-    assert "16 files removed" in transplant.out
+    assert f"{len(Layers(trees.SOURCE, trees.TESTS).layers)} files removed" in transplant.out
 
 
 def test_a_tree_without_tests_gets_none(transplant, root):
@@ -324,7 +324,7 @@ def test_a_real_layer_needs_no_other_that_a_tree_may_keep():
 def test_the_readme_names_every_layer_with_its_fields():
     text = (trees.SOURCE / "README.md").read_text()
     layers = Layers(trees.SOURCE, trees.TESTS)
-    rows = dict(re.findall(r"^\| `(\w+)` \| (`\w+ = \d+`.*?) \|", text, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \| (`\w+ = \d+`.*?|) ?\|", text, re.MULTILINE))
     for layer in layers.layers:
         messages = [layers.proto.message(name) for name in layer.messages]
         fields = [field for message in messages if message for field in message.fields]
