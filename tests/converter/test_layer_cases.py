@@ -222,6 +222,14 @@ ELSEWHERE = {
     **dict.fromkeys(["LabelSpecificRescale", "LabelSpecificMargin"], "test_face_margins.py"),
     **dict.fromkeys(["PSROIPooling", "ROIPooling", "Interp", "Upsample", "PixelShuffle"], "test_fork_layers.py"),
     "BN": "test_batch_normalization_forks.py",
+    **dict.fromkeys(["CosinAddm", "CombinedMargin", "AdaCosAddmScale"], "test_angle_margins.py"),
+    **dict.fromkeys(
+        ["LabelSpecificHardMargin", "RadialRemovalMargin", "LabelSpecificAffine", "GlobalLSEMargin"],
+        "test_batch_margins.py",
+    ),
+    **dict.fromkeys(
+        ["TripletLoss", "RingLoss", "FocalLoss", "RankHardLoss", "RangeLoss", "InterClass"], "test_face_loss_forks.py"
+    ),
 }
 
 

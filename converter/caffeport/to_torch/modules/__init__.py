@@ -37,12 +37,15 @@ from torch.nn import (
 )  # fmt: skip
 
 from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshold
+from .angle_margins import AdaptiveScaleMargin, AngleMargin
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
+from .batch_margins import GlobalLSEMargin, HardMargin, LabelSpecificAffine, RadialRemovalMargin
 from .batch_normalization_forks import MovingBN, SegNetBN
 from .convolution import Convolution, Im2col
 from .detection import DetectionOutput, PriorBox
 from .face import Flip, InnerDistance, LabelSpecificAdd, Normalize, SSDNormalize
 from .face_loss import CenterLoss, GeneralContrastiveLoss, GeneralTripletLoss
+from .face_loss_forks import FocalLoss, InterClass, RangeLoss, RankHardLoss, RingLoss, TripletLoss
 from .face_margin import LabelSpecificMargin, LabelSpecificRescale, MarginInnerProduct
 from .inner_product import Embed, InnerProduct
 from .loss import (
