@@ -95,7 +95,7 @@ class AdaCosAddmScaleLayerTest : public MultiDeviceTest<TypeParam> {
       labelled += own >= 0;
       for (int j = 0; j < 4 && own >= 0; ++j) {
         angles += std::acos(static_cast<double>(first_.cpu_data()[i * 4 + j]));
-        exponentials += j == own ? 0 : std::exp(before * first_.cpu_data()[i * 4 + j]);
+        exponentials += j == own ? 1 : std::exp(before * first_.cpu_data()[i * 4 + j]);
       }
     }
     return std::log(exponentials / labelled) / std::cos(std::min(angles / labelled / 4, std::atan(1.)));

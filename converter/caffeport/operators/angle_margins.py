@@ -78,9 +78,9 @@ class AdaCosAddmScaleParameter:
 class AdaCosAddmScale(LabelSpecific):
     """s x, with cos(theta + m) for the label's x; s = log B / cos(min(pi / 4, mean angle of all scores)) at every pass.
 
-    xialuxi/arcface-caffe, folder AdaCos (Zhang et al. 2019). B is the mean over the samples of the sum of exp(s x) over
-    the other classes, with the s of the pass before, at first sqrt(2) log(num_classes - 1). The gradient takes s for a
-    constant; the margin is CosinAddm's. It acts in TRAIN, with transform_test in TEST too.
+    xialuxi/arcface-caffe, folder AdaCos (Zhang et al. 2019). B is the mean over the samples of 1 + the sum of exp(s x)
+    over the other classes, with the s of the pass before, at first sqrt(2) log(num_classes - 1). The gradient takes s
+    for a constant; the margin is CosinAddm's. It acts in TRAIN, with transform_test in TEST too.
     """
 
     schemas = {"adacos_add_m_scale_param": AdaCosAddmScaleParameter}

@@ -25,9 +25,10 @@ namespace caffe {
  * - num_classes (8750): of the s that the first pass starts from, sqrt(2) log(num_classes - 1).
  * - transform_test (false): act in the TEST phase too (with its own s).
  *
- * B is the mean over the samples of the sum of exp(s x) over the other classes, with the s of the pass before, and
- * @f$ \bar\theta @f$ the mean angle of all scores, where the paper has the median of the labels' ones: as published.
- * Snapshots do not hold s. Backward is the derivative with s a constant; beyond theta + m = pi as in CosinAddm.
+ * B is the mean over the samples of 1 + the sum of exp(s x) over the other classes, with the s of the pass before, and
+ * @f$ \bar\theta @f$ the mean angle of all scores: as published. (The paper has no 1, and the median of the labels'
+ * angles.) Snapshots do not hold s. Backward is the derivative with s a constant; beyond theta + m = pi as in
+ * CosinAddm.
  */
 template <typename Dtype>
 class AdaCosAddmScaleLayer : public BaseAngleMarginLayer<Dtype> {

@@ -44,7 +44,7 @@ Dtype AdaCosAddmScaleLayer<Dtype>::Scale_cpu(const vector<Blob<Dtype>*>& bottom,
     const int own = ClassOf(label[i]);
     for (int j = 0; j < this->C_ && own >= 0; ++j) {
       angles += std::acos(std::min(std::max(x[j], Dtype(-1)), Dtype(1)));
-      exponentials += j == own ? 0. : std::exp(static_cast<double>(this->scale_) * x[j]);
+      exponentials += j == own ? 1. : std::exp(static_cast<double>(this->scale_) * x[j]);
     }
   }
   return NextScale(angles, exponentials, labelled);

@@ -16,7 +16,7 @@ __global__ void AdaCosSums(const int rows, const int classes, const Dtype scale,
     for (int j = threadIdx.x; j < classes && own >= 0; j += blockDim.x) {
       const Dtype value = x[static_cast<size_t>(i) * classes + j];
       angles += acos(value > 1 ? Dtype(1) : (value < -1 ? Dtype(-1) : value));
-      exponentials += j == own ? Dtype(0) : exp(scale * value);
+      exponentials += j == own ? Dtype(1) : exp(scale * value);
     }
     angles = BlockSum(angles);
     exponentials = BlockSum(exponentials);

@@ -83,8 +83,8 @@ class AdaptiveScaleMargin(AngleMargin):
     def next_scale(self, scores: Tensor, labels: Tensor, has_class: Tensor) -> Tensor | float:
         rows = has_class.sum()
         angles = torch.where(has_class, scores.clamp(-1, 1).acos(), 0.0).sum() / rows.clamp_min(1) / scores.shape[1]
-        others = has_class & ~one_per_row(scores, labels)
-        exponentials = torch.where(others, torch.exp(self.scale * scores), 0.0).sum() / rows.clamp_min(1)
+        exponentials = torch.where(one_per_row(scores, labels), 1.0, torch.exp(self.scale * scores))
+        exponentials = torch.where(has_class, exponentials, 0.0).sum() / rows.clamp_min(1)
         scale = exponentials.log() / angles.clamp_max(math.pi / 4).cos()
         self.scale = torch.where(rows > 0, scale, self.scale)
         return self.scale
