@@ -5,6 +5,7 @@ from typing import NamedTuple
 from .decide import ADDED, BESIDE, KEPT, REPLACED, Decisions, Facts
 from .errors import Refused
 from .filler import with_filler
+from .kept import otherwise
 from .layers import Layer, Layers, MessageText, declared
 from .merge import Merged, Placed, merge
 from .registry import without
@@ -44,7 +45,7 @@ class _Planner:
         self.facts, self.tree, self.layers, self.decisions = facts, facts.tree, layers, decisions
         self.actions = decisions.actions
         self.placed = [layer for layer in layers.layers if self.actions[layer.type] != KEPT]
-        self.notes = list(decisions.notes)
+        self.notes = list(decisions.notes) + otherwise(facts, self.actions)
         self.files: dict[str, bytes] = {}
 
     def plan(self, tests: bool, earlier: "dict[str, int]") -> Plan:

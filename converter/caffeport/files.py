@@ -15,6 +15,7 @@ import numpy as np
 from .errors import CaffeportError
 
 _PIECE = 1 << 18
+_STREAMS = ("/dev/std", "/dev/fd/", "/proc/")
 
 
 def same_file(one: str | Path, other: str | Path) -> bool:
@@ -29,29 +30,45 @@ def _plain_name(path: str | Path) -> str:
     return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
 
 
+def target_of(path: str | Path) -> Path:
+    """Return the file that is written under the name ``path``: itself, or where a link leads, so that the link stays.
+
+    Raises CaffeportError for what is no place for a file: a folder, a device or pipe, ``-``, a link to itself.
+    """
+    path = Path(path)
+    if str(path) == "-":
+        raise CaffeportError("-: a file is written beside its place and renamed, not to standard output; name a file")
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if target.is_symlink():
+        raise CaffeportError(f"{path}: is a link that leads to itself; name a file to write")
+    if target.is_dir():
+        raise CaffeportError(f"{path}: is a folder; name the file to write")
+    # root could rename over /dev/null, and a redirected /dev/stdout is a file
+    if (target.exists() and not target.is_file()) or os.path.abspath(path).startswith(_STREAMS):
+        raise CaffeportError(f"{path}: is a device or pipe, which is not replaced; name a file to write")
+    return target
+
+
 @contextlib.contextmanager
 def replacing_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that is renamed to it when the block ends well, else removed.
 
-    An interrupted run therefore leaves the old file as it was. Raises CaffeportError, naming the
-    path, where the folder is missing or cannot be written.
+    An interrupted run therefore leaves the old file as it was. A link stays, and the file it leads to is replaced.
+    Raises CaffeportError, naming the path, where the folder is missing or cannot be written.
     """
-    path = Path(path)
+    target = Path(path)
     try:
-        if path.is_dir():
-            raise CaffeportError(f"{path}: is a folder; name the file to write")
-        if path.exists() and not path.is_file():  # root could rename over /dev/null
-            raise CaffeportError(f"{path}: is a device or pipe, which is not replaced; name a file to write")
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        target = target_of(path)
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
         os.close(handle)
     except OSError as error:
-        raise CaffeportError(f"{path}: cannot be written: {error.strerror} ({path.parent})") from error
+        raise CaffeportError(f"{path}: cannot be written: {error.strerror} ({target.parent})") from error
     try:
         yield Path(temporary)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp's files are private; the user's need not be
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         raise CaffeportError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
@@ -70,6 +87,10 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
 
 def write_numbers(stream: IO[bytes], array: np.ndarray) -> None:
     """An array's numbers as little-endian float32; in pieces, which the page cache takes twice as fast as a whole."""
-    numbers = np.ascontiguousarray(array, "<f4").reshape(-1).view(np.uint8).data
+    write_bytes(stream, np.ascontiguousarray(array, "<f4").reshape(-1).view(np.uint8).data)
+
+
+def write_bytes(stream: IO[bytes], numbers: memoryview) -> None:
+    """Bytes in pieces, as write_numbers does."""
     for start in range(0, len(numbers), _PIECE):
         stream.write(numbers[start : start + _PIECE])

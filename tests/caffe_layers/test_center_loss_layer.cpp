@@ -1,4 +1,5 @@
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -131,7 +132,7 @@ TYPED_TEST(CenterLossLayerTest, TestDefaults) {
   ASSERT_EQ(1, layer->blobs().size());
   EXPECT_EQ("4 6 (24)", layer->blobs()[0]->shape_string());
   EXPECT_EQ(3, layer->blobs()[0]->cpu_data()[23]);
-  EXPECT_EQ(CenterLossParameter_CenterStep_FORK, layer->layer_param().center_loss_param().center_step());
+  EXPECT_EQ(CenterLossParameter_CenterStep_PAPER, layer->layer_param().center_loss_param().center_step());
   EXPECT_EQ("L2", layer->layer_param().center_loss_param().distance_type());
 }
 
@@ -182,6 +183,66 @@ TYPED_TEST(CenterLossLayerTest, TestSamplesAtTheirCenters) {
     layer.Backward(this->top_vec_, propagate_down, this->bottom_vec_);
     EXPECT_EQ(0, this->f_.asum_diff());
     EXPECT_EQ(0, layer.blobs()[0]->asum_diff());
+  }
+}
+
+TYPED_TEST(CenterLossLayerTest, TestSamplesWithoutAClass) {
+  typedef typename TypeParam::Dtype Dtype;
+  const int labels[] = {2, -1, 0, -1, 2};
+  const int rows[] = {0, 2, 4};
+  for (int step = 0; step < 3; ++step) {
+    const LayerParameter param = this->Parameter("L2", static_cast<CenterLossParameter_CenterStep>(step));
+    this->Fill(labels, 5, 2, 3);
+    Blob<Dtype> f, label(vector<int>(1, 3)), loss;  // without them
+    f.Reshape(3, 2, 3, 1);
+    for (int i = 0; i < 3; ++i) {
+      caffe_copy(6, this->f_.cpu_data() + 6 * rows[i], f.mutable_cpu_data() + 6 * i);
+      label.mutable_cpu_data()[i] = labels[rows[i]];
+    }
+    vector<Blob<Dtype>*> bottom(1, &f), top(1, &loss);
+    bottom.push_back(&label);
+    CenterLossLayer<Dtype> layer(param), other(param);
+    layer.SetUp(this->bottom_vec_, this->top_vec_);
+    other.SetUp(bottom, top);
+    this->FillCenters(layer.blobs()[0].get());
+    this->FillCenters(other.blobs()[0].get());
+    caffe_set(24, Dtype(0), layer.blobs()[0]->mutable_cpu_diff());
+    caffe_set(24, Dtype(0), other.blobs()[0]->mutable_cpu_diff());
+    layer.Forward(this->bottom_vec_, this->top_vec_);
+    other.Forward(bottom, top);
+    EXPECT_NEAR(loss.cpu_data()[0], this->loss_.cpu_data()[0], 1e-5);
+    this->loss_.mutable_cpu_diff()[0] = loss.mutable_cpu_diff()[0] = 0.5;
+    vector<bool> propagate_down(2, false);
+    propagate_down[0] = true;
+    layer.Backward(this->top_vec_, propagate_down, this->bottom_vec_);
+    other.Backward(top, propagate_down, bottom);
+    for (int k = 0; k < 24; ++k) {
+      EXPECT_NEAR(other.blobs()[0]->cpu_diff()[k], layer.blobs()[0]->cpu_diff()[k], 1e-6);
+    }
+    for (int k = 0; k < 6; ++k) {
+      EXPECT_EQ(0, this->f_.cpu_diff()[6 + k]);
+      EXPECT_EQ(0, this->f_.cpu_diff()[18 + k]);
+      for (int i = 0; i < 3; ++i) {
+        EXPECT_NEAR(f.cpu_diff()[6 * i + k], this->f_.cpu_diff()[6 * rows[i] + k], 1e-6);
+      }
+    }
+  }
+  const int none[] = {-1, -1, -1, -1, -1};
+  this->Fill(none, 5, 2, 3);
+  CenterLossLayer<Dtype> layer(this->Parameter("L2", CenterLossParameter_CenterStep_PAPER));
+  layer.SetUp(this->bottom_vec_, this->top_vec_);
+  layer.Forward(this->bottom_vec_, this->top_vec_);
+  EXPECT_EQ(0, this->loss_.cpu_data()[0]);
+}
+
+TYPED_TEST(CenterLossLayerTest, TestNaNIsTheLoss) {
+  typedef typename TypeParam::Dtype Dtype;
+  for (int l1 = 0; l1 < 2; ++l1) {
+    CenterLossLayer<Dtype> layer(this->Parameter(l1 ? "L1" : "L2", CenterLossParameter_CenterStep_PAPER));
+    layer.SetUp(this->bottom_vec_, this->top_vec_);
+    this->f_.mutable_cpu_data()[3] = std::numeric_limits<Dtype>::quiet_NaN();
+    layer.Forward(this->bottom_vec_, this->top_vec_);
+    EXPECT_NE(this->loss_.cpu_data()[0], this->loss_.cpu_data()[0]);
   }
 }
 
@@ -270,8 +331,8 @@ TEST_F(CenterLossLayerDeathTest, TestParameters) {
 TEST_F(CenterLossLayerDeathTest, TestLabels) {
   label_.mutable_cpu_data()[1] = 4;
   EXPECT_DEATH(Run(), "cl: label 4 of sample 1 is out of range; expected 0 to 3");
-  label_.mutable_cpu_data()[1] = -1;
-  EXPECT_DEATH(Run(), "cl: label -1 of sample 1 is out of range");
+  label_.mutable_cpu_data()[1] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_DEATH(Run(), "cl: label -?nan of sample 1 is out of range");
   label_.mutable_cpu_data()[1] = 0;
   EXPECT_DEATH(Run(1), "CenterLoss Layer cannot backpropagate to label inputs");
 }

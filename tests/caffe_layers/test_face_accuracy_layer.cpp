@@ -236,7 +236,8 @@ TEST_F(FaceAccuracyLayerDeathTest, TestRefused) {
   EXPECT_DEATH(Run(0, true), "Not [Ii]mplemented");
   param_.mutable_accuracy_param()->set_ignore_label(-1);
   Run(-1, false);
-  EXPECT_DEATH(Run(4, false), "accuracy: label 4 of sample 1 is out of range; expected 0 to 3 or the ignored -1");
+  EXPECT_DEATH(Run(4, false), "accuracy: label 4 of sample 1 is out of range; expected 0 to 3 or the "
+      "ignored ignore_label");
   labels_.Reshape(2, 1, 1, 1);
   EXPECT_DEATH(Run(0, false), "Number of labels must match number of predictions");
 }

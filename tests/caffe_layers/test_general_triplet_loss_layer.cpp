@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -298,6 +299,64 @@ TYPED_TEST(GeneralTripletLossLayerTest, TestGradientThatNobodyAsksFor) {
   }
 }
 
+TYPED_TEST(GeneralTripletLossLayerTest, TestSamplesWithoutAClass) {
+  typedef typename TypeParam::Dtype Dtype;
+  const int rows[] = {0, 2, 3, 5};
+  this->label_.mutable_cpu_data()[1] = this->label_.mutable_cpu_data()[4] = -1;
+  Blob<Dtype> d(4, 5, 1, 1), label(vector<int>(1, 4)), loss, report;  // without them
+  for (int i = 0; i < 4; ++i) {
+    caffe_copy(5, this->d_.cpu_data() + 5 * rows[i], d.mutable_cpu_data() + 5 * i);
+    label.mutable_cpu_data()[i] = this->label_.cpu_data()[rows[i]];
+  }
+  vector<Blob<Dtype>*> bottom(1, &d), top(1, &loss);
+  bottom.push_back(&label);
+  top.push_back(&report);
+  for (int k = 0; k < kNumTripletCases; ++k) {
+    const LayerParameter param = TripletParameter(kTripletCases[k]);
+    GeneralTripletLossLayer<Dtype> layer(param), other(param);
+    layer.SetUp(this->bottom_vec_, this->top_vec_);
+    other.SetUp(bottom, top);
+    layer.Forward(this->bottom_vec_, this->top_vec_);
+    other.Forward(bottom, top);
+    EXPECT_NEAR(loss.cpu_data()[0], this->loss_.cpu_data()[0], 1e-5);
+    for (int j = 0; j < report.count(); ++j) {
+      EXPECT_NEAR(report.cpu_data()[j], this->report_.cpu_data()[j], 1e-5);
+    }
+    this->loss_.mutable_cpu_diff()[0] = loss.mutable_cpu_diff()[0] = 0.5;
+    vector<bool> propagate_down(2, false);
+    propagate_down[0] = true;
+    layer.Backward(this->top_vec_, propagate_down, this->bottom_vec_);
+    other.Backward(top, propagate_down, bottom);
+    for (int j = 0; j < 5; ++j) {
+      EXPECT_EQ(0, this->d_.cpu_diff()[5 + j]);
+      EXPECT_EQ(0, this->d_.cpu_diff()[20 + j]);
+      for (int i = 0; i < 4; ++i) {
+        EXPECT_NEAR(d.cpu_diff()[5 * i + j], this->d_.cpu_diff()[5 * rows[i] + j], 1e-6);
+      }
+    }
+  }
+  caffe_set(6, Dtype(-1), this->label_.mutable_cpu_data());
+  GeneralTripletLossLayer<Dtype> layer(TripletParameter(""));
+  layer.SetUp(this->bottom_vec_, this->top_vec_);
+  layer.Forward(this->bottom_vec_, this->top_vec_);
+  EXPECT_EQ(0, this->loss_.cpu_data()[0]);
+}
+
+TYPED_TEST(GeneralTripletLossLayerTest, TestNaNIsTheLoss) {
+  typedef typename TypeParam::Dtype Dtype;
+  for (int at = 0; at < 30; ++at) {
+    const Dtype d = this->d_.cpu_data()[at];
+    this->d_.mutable_cpu_data()[at] = std::numeric_limits<Dtype>::quiet_NaN();
+    for (int k = 0; k < kNumTripletCases; ++k) {
+      GeneralTripletLossLayer<Dtype> layer(TripletParameter(kTripletCases[k]));
+      layer.SetUp(this->bottom_vec_, this->top_vec_);
+      layer.Forward(this->bottom_vec_, this->top_vec_);
+      EXPECT_NE(this->loss_.cpu_data()[0], this->loss_.cpu_data()[0]) << kTripletCases[k] << " " << at;
+    }
+    this->d_.mutable_cpu_data()[at] = d;
+  }
+}
+
 class GeneralTripletLossLayerDeathTest : public CPUDeviceTest<float> {
  protected:
   GeneralTripletLossLayerDeathTest() : d_(6, 5, 1, 1), label_(vector<int>(1, 6)) {
@@ -330,8 +389,6 @@ TEST_F(GeneralTripletLossLayerDeathTest, TestParameters) {
 TEST_F(GeneralTripletLossLayerDeathTest, TestLabels) {
   label_.mutable_cpu_data()[1] = 5;
   EXPECT_DEATH(Run(""), "gt: label 5 of sample 1 is out of range; expected 0 to 4");
-  label_.mutable_cpu_data()[1] = -1;
-  EXPECT_DEATH(Run(""), "gt: label -1 of sample 1 is out of range");
   label_.mutable_cpu_data()[1] = 0;
   EXPECT_DEATH(Run("", false, 1), "GeneralTripletLoss Layer cannot backpropagate to label inputs");
 }

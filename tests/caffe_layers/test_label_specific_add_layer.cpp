@@ -135,6 +135,16 @@ TYPED_TEST(LabelSpecificAddLayerTest, TestInPlace) {
   }
 }
 
+TYPED_TEST(LabelSpecificAddLayerTest, TestSamplesWithoutAClass) {
+  typedef typename TypeParam::Dtype Dtype;
+  this->param_.mutable_label_specific_add_param()->set_bias(0.25);
+  this->label_.mutable_cpu_data()[0] = this->label_.mutable_cpu_data()[4] = -1;
+  LabelSpecificAddLayer<Dtype> layer(this->param_);
+  layer.SetUp(this->bottom_vec_, this->top_vec_);
+  layer.Forward(this->bottom_vec_, this->top_vec_);
+  this->ExpectAdded(this->Scores(), 0.25);
+}
+
 TYPED_TEST(LabelSpecificAddLayerTest, TestGradient) {
   typedef typename TypeParam::Dtype Dtype;
   this->param_.mutable_label_specific_add_param()->set_bias(-0.35);
@@ -248,8 +258,6 @@ TEST_F(LabelSpecificAddLayerDeathTest, TestRefused) {
   EXPECT_DEATH(Run(true), "LabelSpecificAdd Layer cannot backpropagate to label inputs");
   label_.mutable_cpu_data()[2] = 4;
   EXPECT_DEATH(Run(), "add: label 4 of sample 2 is out of range; expected 0 to 3");
-  label_.mutable_cpu_data()[2] = -1;
-  EXPECT_DEATH(Run(), "add: label -1 of sample 2 is out of range");
   label_.Reshape(4, 1, 1, 1);
   EXPECT_DEATH(Run(), "add: expected 3 labels as bottom 1, got 4 1 1 1");
   x_.Reshape(vector<int>(1, 3));

@@ -236,6 +236,32 @@ TYPED_TEST(LabelSpecificMarginLayerTest, TestInPlace) {
   this->ExpectGradient(x, 20);
 }
 
+TYPED_TEST(LabelSpecificMarginLayerTest, TestSamplesWithoutAClass) {
+  typedef typename TypeParam::Dtype Dtype;
+  this->FixedMargin(20);
+  this->label_.mutable_cpu_data()[0] = this->label_.mutable_cpu_data()[4] = -1;
+  LabelSpecificMarginLayer<Dtype> layer(this->param_);
+  layer.SetUp(this->bottom_vec_, this->top_vec_);
+  layer.Forward(this->bottom_vec_, this->top_vec_);
+  this->ExpectMargin(this->Scores(), 20);
+  this->Backward(&layer);
+  this->ExpectGradient(this->Scores(), 20);
+}
+
+TYPED_TEST(LabelSpecificMarginLayerTest, TestGradientPassedOn) {
+  typedef typename TypeParam::Dtype Dtype;
+  this->FixedMargin(20);
+  this->margin_param_->set_pass_bp(true);
+  LabelSpecificMarginLayer<Dtype> layer(this->param_);
+  layer.SetUp(this->bottom_vec_, this->top_vec_);
+  layer.Forward(this->bottom_vec_, this->top_vec_);
+  this->ExpectMargin(this->Scores(), 20);
+  this->Backward(&layer);
+  for (int i = 0; i < this->x_.count(); ++i) {
+    EXPECT_EQ(Dtype(this->Gradient(i)), this->x_.cpu_diff()[i]);
+  }
+}
+
 TYPED_TEST(LabelSpecificMarginLayerTest, TestOneSampleOneClass) {
   typedef typename TypeParam::Dtype Dtype;
   this->FixedMargin(20);

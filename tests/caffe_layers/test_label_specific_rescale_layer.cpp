@@ -88,7 +88,13 @@ class LabelSpecificRescaleLayerTest : public MultiDeviceTest<TypeParam> {
       layer.Backward(top_vec_, propagate_down, bottom_vec_);
       for (int i = 0; i < count; ++i) {
         double y, slope;
-        Expected(x[i], i % classes == label_.cpu_data()[i / classes], positive, &y, &slope);
+        if (label_.cpu_data()[i / classes] < 0) {
+          y = x[i];
+          slope = 1;
+        } else {
+          Expected(x[i], i % classes == label_.cpu_data()[i / classes], positive, &y, &slope);
+        }
+        slope = rescale_->do_backward() ? slope : 1;
         EXPECT_NEAR(y, top_vec_[0]->cpu_data()[i], 1e-5);
         EXPECT_NEAR(slope * ((i * 5 % 7) - 2.5), x_.cpu_diff()[i], 1e-5);
       }
@@ -103,6 +109,16 @@ class LabelSpecificRescaleLayerTest : public MultiDeviceTest<TypeParam> {
 };
 
 TYPED_TEST_CASE(LabelSpecificRescaleLayerTest, TestDtypesAndDevices);
+
+TYPED_TEST(LabelSpecificRescaleLayerTest, TestSamplesWithoutAClass) {
+  this->label_.mutable_cpu_data()[0] = this->label_.mutable_cpu_data()[4] = -1;
+  this->rescale_->set_positive_weight(0.75);
+  this->rescale_->set_negative_weight(0.5);
+  for (int option = 0; option < 4; ++option) {
+    this->rescale_->set_do_backward(option / 2);
+    this->CheckPass(0.75, option % 2);
+  }
+}
 
 TYPED_TEST(LabelSpecificRescaleLayerTest, TestAllOptions) {
   const double positives[] = {1, 0.75, 2.5}, negatives[] = {1, 0.5};

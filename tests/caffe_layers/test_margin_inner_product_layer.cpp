@@ -399,6 +399,48 @@ TYPED_TEST(MarginInnerProductLayerTest, TestManySamplesOfAClass) {
   }
 }
 
+TYPED_TEST(MarginInnerProductLayerTest, TestSamplesWithoutAClass) {
+  typedef typename TypeParam::Dtype Dtype;
+  LayerParameter param(this->param_), plain_param(this->param_);
+  param.mutable_margin_inner_product_param()->set_type(MarginInnerProductParameter_MarginType_QUADRUPLE);
+  plain_param.mutable_margin_inner_product_param()->set_type(MarginInnerProductParameter_MarginType_SINGLE);
+  MarginInnerProductLayer<Dtype> layer(param), plain(plain_param);
+  layer.SetUp(this->bottom_vec_, this->top_vec_);
+  plain.SetUp(this->bottom_vec_, this->top_vec_);
+  Blob<Dtype>* weight = layer.blobs()[0].get();
+  caffe_copy(weight->count(), weight->cpu_data(), plain.blobs()[0]->mutable_cpu_data());
+  caffe_set(this->label_.count(), Dtype(-1), this->label_.mutable_cpu_data());
+  Blob<Dtype>* x = this->bottom_vec_[0];
+  Blob<Dtype>* y = this->top_vec_[0];
+  Blob<Dtype> scores, dx, dw;
+  vector<bool> propagate_down(2, false);
+  propagate_down[0] = true;
+  for (int k = 0; k < 2; ++k) {
+    Layer<Dtype>* of = k == 0 ? static_cast<Layer<Dtype>*>(&plain) : &layer;
+    Blob<Dtype>* w = of->blobs()[0].get();
+    caffe_set(w->count(), Dtype(0), w->mutable_cpu_diff());
+    of->Forward(this->bottom_vec_, this->top_vec_);
+    for (int i = 0; i < y->count(); ++i) {
+      y->mutable_cpu_diff()[i] = (i * 5 % 7) - Dtype(2.5);
+    }
+    of->Backward(this->top_vec_, propagate_down, this->bottom_vec_);
+    if (k == 0) {
+      scores.CopyFrom(*y, false, true);
+      dx.CopyFrom(*x, true, true);
+      dw.CopyFrom(*w, true, true);
+    }
+  }
+  for (int i = 0; i < y->count(); ++i) {
+    EXPECT_NEAR(scores.cpu_data()[i], y->cpu_data()[i], 1e-5);
+  }
+  for (int i = 0; i < x->count(); ++i) {
+    EXPECT_NEAR(dx.cpu_diff()[i], x->cpu_diff()[i], 1e-5);
+  }
+  for (int i = 0; i < weight->count(); ++i) {
+    EXPECT_NEAR(dw.cpu_diff()[i], weight->cpu_diff()[i], 1e-5);
+  }
+}
+
 class MarginInnerProductLayerDeathTest : public CPUDeviceTest<float> {
  protected:
   MarginInnerProductLayerDeathTest() : x_(3, 5, 1, 1), label_(3, 1, 1, 1) {

@@ -59,7 +59,7 @@ def test_the_fields_have_their_numbers_and_comments(transplant, root, tmp_path):
     text = (root / PROTO).read_text()
     assert "  // The smallest score is the best: for distances.\n  optional bool min_is_better = 4 [" in text
     assert '  optional string distance_type = 29 [default = "L2"];  // "L2" (squared) or "L1"\n' in text
-    assert "(last added: clip_param)" in text  # 149 is still free
+    assert "  // From here on there is no published number" in text
 
 
 def test_caffes_own_registrations_are_commented_out_and_nothing_else(transplant, root):
@@ -120,6 +120,23 @@ def test_caffe_face_keeps_its_center_loss(transplant, tmp_path):
     assert not (root / "src/caffe/layers/center_loss_layer.cu").exists()
     assert not (root / "src/caffe/test/test_center_loss_layer.cpp").exists()
     assert "center_step" not in numbers(protoc(root, tmp_path)["CenterLossParameter"])
+
+
+@pytest.mark.parametrize(
+    ("step", "noted"),
+    [("(Dtype)1. / (count_data[n] + (Dtype)1.)", True), ("(Dtype)1./(count + (Dtype)1.)", False)],
+    ids=["NormFace's fork", "caffe-face"],
+)
+def test_a_kept_center_loss_that_steps_otherwise_is_named(transplant, tmp_path, step, noted):
+    files = trees.caffe_face()
+    path = "src/caffe/layers/center_loss_layer.cpp"
+    files[path] = f"caffe_axpy(K_, {step}, sums + n * K_, diff + n * K_);\n" + files[path]
+    root = make(tmp_path / "tree", files)
+    assert transplant(root) == 0
+    assert ("CenterLoss is kept, and steps as NormFace's fork does: n times as far" in transplant.out) == noted
+    if noted:
+        assert transplant(root, "--replace", "CenterLoss") == 0
+        assert "steps as NormFace's fork" not in transplant.out
 
 
 def test_the_trees_center_loss_is_replaced_on_request(transplant, tmp_path):
@@ -234,7 +251,8 @@ def test_without_tests(transplant, root):
     assert transplant(root) == 0  # they come in later
     assert (root / "src/caffe/test/test_flip_layer.cpp").exists()
     assert transplant(root, "--no-tests") == 0
-    assert "17 files removed" in transplant.out  # a test of each layer, and what two of them share
+    # a test of each layer, and what two of them share
+    assert f"{len(Layers(trees.SOURCE, trees.TESTS).layers) + 1} files removed" in transplant.out
 
 
 def test_a_tree_without_tests_gets_none(transplant, root):
@@ -309,7 +327,7 @@ def test_a_real_layer_needs_no_other_that_a_tree_may_keep():
 def test_the_readme_names_every_layer_with_its_fields():
     text = (trees.SOURCE / "README.md").read_text()
     layers = Layers(trees.SOURCE, trees.TESTS)
-    rows = dict(re.findall(r"^\| `(\w+)` \| (`\w+ = \d+`.*?) \|", text, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \| (`\w+ = \d+`.*?|) ?\|", text, re.MULTILINE))
     for layer in layers.layers:
         messages = [layers.proto.message(name) for name in layer.messages]
         fields = [field for message in messages if message for field in message.fields]

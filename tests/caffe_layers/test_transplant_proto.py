@@ -126,20 +126,20 @@ def test_taken_numbers_are_replaced_by_the_next_free_ones(transplant, tmp_path):
     text = with_fields(text, "ScaleParameter", "optional int32 six = 6;", "optional int32 high = 18999;")
     merged = put_in(transplant, tmp_path, text)
     layer = numbers(merged["LayerParameter"])
-    assert (layer["flip_param"], layer["center_loss_param"]) == (243, 211)
+    assert (layer["flip_param"], layer["center_loss_param"]) == (307, 211)
     assert numbers(merged["InnerProductParameter"])["normalize"] == 101  # above normalize_eps, which has its own
     assert numbers(merged["ScaleParameter"])["min_value"] == 20000  # beyond protobuf's own numbers
-    assert transplant.row("Flip")[2:] == ["flip_param", "243"]
-    assert "LayerParameter.flip_param has the number 243 here, as 212 is taken by mine\n" in transplant.out
+    assert transplant.row("Flip")[2:] == ["flip_param", "307"]
+    assert "LayerParameter.flip_param has the number 307 here, as 212 is taken by mine\n" in transplant.out
 
 
 def test_reserved_numbers_and_extensions_are_left_alone(transplant, tmp_path):
-    text = with_fields(trees.PROTO_TEXT, "LayerParameter", "reserved 211, 213 to 215;", "extensions 242 to 300;")
+    text = with_fields(trees.PROTO_TEXT, "LayerParameter", "reserved 211, 213 to 215;", "extensions 307 to 400;")
     merged = put_in(transplant, tmp_path, text)
     layer = numbers(merged["LayerParameter"])
     moved = ["center_loss_param", "inner_distance_param", "normalize_param", "general_contrastive_loss_param"]
-    assert [layer[name] for name in moved] == [301, 302, 303, 304]
-    assert "center_loss_param has the number 301 here, as 211 is taken by reserved numbers" in transplant.out
+    assert [layer[name] for name in moved] == [401, 402, 403, 404]
+    assert "center_loss_param has the number 401 here, as 211 is taken by reserved numbers" in transplant.out
 
 
 def test_without_room_above_the_smallest_free_numbers_serve(transplant, tmp_path):
@@ -169,7 +169,7 @@ def test_fields_of_groups_oneofs_and_the_like_count(transplant, tmp_path):
     assert layer["flip_param"] == 212 and layer["general_contrastive_loss_param"] == 215
     moved = ["center_loss_param", "inner_distance_param", "normalize_param"]
     moved += ["general_triplet_loss_param", "largemargin_inner_product_param"]
-    assert [layer[name] for name in moved] == [242, 243, 244, 245, 246]
+    assert [layer[name] for name in moved] == [307, 308, 309, 310, 311]
 
 
 @pytest.mark.parametrize(

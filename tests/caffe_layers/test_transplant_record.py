@@ -158,12 +158,12 @@ def test_a_field_keeps_the_number_it_got_first(transplant, tmp_path):
     files[PROTO] = trees.with_fields(files[PROTO], "LayerParameter", "optional int32 mine = 212;")
     root = make(tmp_path / "tree", files)
     transplant(root)
-    assert "flip_param = 242;" in (root / PROTO).read_text()
+    assert "flip_param = 307;" in (root / PROTO).read_text()
     proto = transplant.source / "proto/face_layers.proto"
     proto.write_text(proto.read_text().replace("label_specific_add_param = 241", "label_specific_add_param = 300"))
     assert transplant(root) == 0
     text = (root / PROTO).read_text()
-    assert "flip_param = 242;" in text and "label_specific_add_param = 241;" in text
+    assert "flip_param = 307;" in text and "label_specific_add_param = 241;" in text
 
 
 # Runs that end in the middle

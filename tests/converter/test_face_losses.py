@@ -47,7 +47,7 @@ def test_the_centers_step_ignores_the_loss_weight_and_counts_every_sample(tmp_pa
     expected = np.zeros_like(centers)
     for j in range(4):
         pull = centers[j] - FEATURES[j == LABELS]
-        times = 1 if step == "PAPER" else len(pull)
+        times = len(pull) if step == "FORK" else 1
         expected[j] = times / (1 + len(pull)) * (np.sign(pull) if kind == "L1" else pull).sum(0)
     same(model.out.centers.grad.numpy(), expected)
     assert not expected[1].any()

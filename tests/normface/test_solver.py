@@ -39,9 +39,11 @@ def initial(folder, net_text, blobs):
 
 @pytest.mark.parametrize("name", TRAJECTORIES)
 def test_recorded_training_of_the_face_fork(name, tmp_path):
-    """Forty iterations of caffe-windows' solver, from the texts as they stand."""
+    """Forty iterations of caffe-windows' solver, from the texts as they stand but for center_step: FORK."""
     with np.load(golden_cases.GOLDEN / "trajectories" / f"{name}.npz") as stored:
         recorded = {key: stored[key] for key in stored.files}
+    recorded["net"] = golden_cases.of_the_fork(str(recorded["net"]))
+    recorded["solver"] = golden_cases.of_the_fork(str(recorded["solver"]))
     weights = initial(tmp_path, str(recorded["net"]), by_layer(recorded, "init"))
     solver = normface.Solver(nets.write(tmp_path, str(recorded["solver"]), "solver.prototxt"), weights=weights)
     tops = [

@@ -20,6 +20,17 @@ MESSAGES = {
     "LabelSpecificAdd": "label_specific_add_param",
     "LabelSpecificRescale": "label_specific_rescale_param",
     "LabelSpecificMargin": "label_specific_margin_param",
+    "CosinAddm": "cosin_add_m_param",
+    "CombinedMargin": "combined_margin_param",
+    "AdaCosAddmScale": "adacos_add_m_scale_param",
+    "LabelSpecificHardMargin": "label_specific_hard_margin_param",
+    "LabelSpecificAffine": "label_specific_affine_param",
+    "RadialRemovalMargin": "radial_removal_margin_param",
+    "GlobalLSEMargin": "scale_param",
+    "FocalLoss": "focal_loss_param",
+    "RangeLoss": "range_loss_param",
+    "RankHardLoss": "rank_hard_loss_param",
+    "InterClass": "inter_class_param",
 }
 
 

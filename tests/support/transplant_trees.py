@@ -204,7 +204,7 @@ def ms() -> dict[str, str]:
     layers = Layers(SOURCE, TESTS)
     text = files[PROTO]
     for message in layers.proto.messages:
-        fields = [f"optional {field.type} {field.name} = {field.number};" for field in message.fields]
+        fields = [f"{field.label} {field.type} {field.name} = {field.number};" for field in message.fields]
         enums = [
             f"enum {enum.name} {{ {' '.join(f'{name} = {number};' for name, number in enum.values.items())} }}"
             for enum in message.enums

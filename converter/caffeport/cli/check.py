@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CaffeportError
-from ..files import same_file
+from ..files import same_file, target_of
 from .arguments import finite
 from .command import DONE, FAILED, busy, print_table, tell
 from .common import add_net, add_preprocessing, load_net, read_mean, size_text
@@ -61,6 +61,8 @@ def _check(options: argparse.Namespace) -> int:
     from ..parity.compare import check
 
     read = (options.net, options.weights, options.onnx, options.torch, options.reference, options.input)
+    if options.report is not None:
+        target_of(options.report)
     if options.report is not None and any(same_file(options.report, path) for path in read if path is not None):
         raise CaffeportError(f"{options.report}: is read; name another file for the report")
     net = load_net(options)

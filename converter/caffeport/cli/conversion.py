@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CaffeportError
-from ..files import replacing_path, same_file
+from ..files import replacing_path, same_file, target_of
 from ..graph.net import Net
 from ..graph.results import Exported
 from ..graph.walk import inference_values
@@ -34,8 +34,10 @@ def check_targets(
     if not targets:
         raise CaffeportError("nothing to write; give --onnx F.onnx, --torch F.safetensors or --python F.py")
     if onnx is not None and external_data is not False:
-        targets.append(onnx.with_name(onnx.name + ".data"))
+        file = target_of(onnx)
+        targets.append(file.with_name(file.name + ".data"))
     for index, target in enumerate(targets):
+        target_of(target)
         if any(same_file(target, source) for source in sources):
             raise CaffeportError(f"{target}: would overwrite what is converted; choose another name")
         if any(same_file(target, other) for other in targets[:index]):

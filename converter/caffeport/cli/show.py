@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CaffeportError, shape_text
-from ..files import replacing, same_file
+from ..files import replacing, same_file, target_of
 from ..json_text import to_json
 from ..table import Table
 from .command import DONE, print_table, tell
@@ -43,6 +43,7 @@ def _show(options: argparse.Namespace) -> int:
         return _stub(options)
     targets = [path for path in (options.html, options.svg) if path is not None]
     for target in targets:
+        target_of(target)
         if any(same_file(target, source) for source in (options.net, options.weights) if source is not None):
             raise CaffeportError(f"{target}: is read; name another file to write")
     net = load_net(options)

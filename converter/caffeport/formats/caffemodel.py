@@ -43,7 +43,9 @@ def read(path: str | Path) -> Caffemodel:
     path = Path(path)
     data = mapped(path)
     if data[:6] == b"\x89HDF\r\n":
-        return read_hdf5(path)
+        stored = read_hdf5(path)
+        stored.data = data
+        return stored
     try:
         return _Reader(str(path), data).model()
     except CaffemodelError:
@@ -81,7 +83,7 @@ class _Reader:
         return CaffemodelError(f"{self.path}: {problem}")
 
     def model(self) -> Caffemodel:
-        model = Caffemodel(self.path, "", [])
+        model = Caffemodel(self.path, "", [], self.data)
         place = "the net"
         try:
             for number, kind, a, b in wire.fields(self.data, 0, len(self.data)):

@@ -7,6 +7,7 @@ order, with the line and column it came from. :mod:`caffeport.formats.schema` gi
 from __future__ import annotations
 
 import codecs
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -60,6 +61,7 @@ class Message:
     source: str = ""
     line: int = 0
     column: int = 0
+    sha256: str = ""  # of the file that the whole text was read from
 
     def named(self, name: str) -> list[Field]:
         return [entry for entry in self.fields if entry.name == name]
@@ -125,7 +127,9 @@ def load(path: str | Path) -> Message:
     if b"\0" in raw:
         raise PrototxtError(f"{path}: is a binary file; expected the text of a net (.prototxt)")
     # Comments in old prototxts are often in a local encoding; within a string the escapes mean the same bytes.
-    return parse(from_bytes(raw.removeprefix(codecs.BOM_UTF8)), str(path))
+    message = parse(from_bytes(raw.removeprefix(codecs.BOM_UTF8)), str(path))
+    message.sha256 = hashlib.sha256(raw).hexdigest()
+    return message
 
 
 def parse(text: str, source: str = "<text>") -> Message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 
@@ -77,6 +78,12 @@ class Caffemodel:
     path: str
     name: str
     layers: list[StoredLayer]
+    data: wire.Buffer = b""
+    """The file's bytes, which stay on disk."""
+
+    def sha256(self) -> str:
+        """SHA-256 of the file as it was opened; "" of one that was put together."""
+        return hashlib.sha256(self.data).hexdigest() if len(self.data) else ""
 
     def by_name(self) -> dict[str, list[StoredLayer]]:
         """Return the layers of each name in the file's order; of several those with blobs, if any has some."""

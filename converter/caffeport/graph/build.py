@@ -99,6 +99,7 @@ def load(
     if stored is not None:
         attach(net, stored, allow_missing=options.allow_missing_weights)
         net.weights_path = Path(stored.path)
+        net.weights_digest = stored.sha256
     return net
 
 

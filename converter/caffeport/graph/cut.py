@@ -40,6 +40,7 @@ def cut(
     starts = [value for value in starts if value in read]
     _refuse_second_maker(starts, layers, goals)
     text = Message([entry for entry in net.message.fields if entry.name not in _NOT_A_PARTS], net.message.source)
+    text.sha256 = net.message.sha256
     layer_names = Names(layer.name for layer in layers)
     blob_names = Names(net.blobs)
     for value, shape in zip(starts, _shapes(starts, input_shapes or {}), strict=True):
@@ -65,7 +66,7 @@ def cut(
     for source, layer in zip(layers, part.layers[len(starts) :], strict=False):
         for param, original in zip(layer.params, source.params, strict=True):
             param.carry(original)
-    part.weights_path = net.weights_path
+    part.weights_path, part.weights_digest = net.weights_path, net.weights_digest
     return part
 
 

@@ -54,6 +54,7 @@ class Param:
         self.spec, self.layer, self.index = spec, layer, index
         self.lr_mult, self.decay_mult = 1.0, 1.0
         self.from_filler = True  # until numbers are given
+        self.from_file = False  # while its numbers are those of the net's weights file
         self.is_fixed = False  # by a filler without chance, where the weights that were given leave the layer out
         self._seed = seed
         self._array: np.ndarray | None = None
@@ -95,11 +96,11 @@ class Param:
             )
         # ascontiguousarray would give a 0-D blob an axis
         self._read, self._array = None, np.array(array, np.float32, order="C")
-        self.from_filler = False
+        self.from_filler = self.from_file = False
 
     def read_from(self, read: Callable[[], np.ndarray]) -> None:
         """Take the numbers from ``read()`` whenever they are asked for."""
-        self._read, self._array, self.from_filler = read, None, False
+        self._read, self._array, self.from_filler, self.from_file = read, None, False, False
 
     def carry(self, source: Param) -> None:
         """Hold the numbers that ``source`` has now, not copied, in this blob's shape, and its multipliers.
@@ -108,7 +109,7 @@ class Param:
         """
         present = copy(source)
         self.read_from(partial(_numbers, present, self.shape))
-        self.from_filler, self.is_fixed = source.from_filler, source.is_fixed
+        self.from_filler, self.is_fixed, self.from_file = source.from_filler, source.is_fixed, source.from_file
         self.lr_mult, self.decay_mult = source.lr_mult, source.decay_mult
 
 
@@ -170,6 +171,7 @@ class Net:
         self.name, self.layers, self.message, self.options = name, layers, message, options
         self.phase = options.phase
         self.weights_path: Path | None = None  # the file that the weights were read from
+        self.weights_digest: Callable[[], str] | None = None  # its SHA-256, which takes reading it through
         self.values = [value for layer in layers for value in layer.outputs]
         self.blobs = {value.name: value for value in self.values}
         keys = Names(self.blobs)
@@ -228,6 +230,11 @@ class Net:
             if some:
                 parts.append(f"{how}, for {name_list(some)}")
         return "; ".join(parts)
+
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weights' file; "" where there is none, or where numbers were given since."""
+        whole = self.weights_digest is not None and all(param.from_file or param.from_filler for param in self.params)
+        return self.weights_digest() if whole and self.weights_digest is not None else ""
 
     @property
     def has_random_weights(self) -> bool:

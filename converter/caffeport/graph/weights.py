@@ -129,6 +129,7 @@ def _copy(layer: Layer, stored: StoredLayer, path: str) -> None:
                 f"{shape_text(spec.shape)}; these weights belong to another net, or the text was changed"
             )
         param.read_from(_reader(blob, param.shape))
+        param.from_file = True
 
 
 def _reader(blob: Blob, shape: Shape) -> Callable[[], np.ndarray]:

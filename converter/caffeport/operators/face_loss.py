@@ -32,8 +32,8 @@ class FaceLoss(RowLoss):
 class CenterStep(enum.Enum):
     """The gradient of a center, of p = sum (c - f) over its n samples ("L1": of the signs)."""
 
-    FORK = 0  # n / (1 + n) p
-    PAPER = 1  # p / (1 + n)
+    FORK = 0  # n / (1 + n) p: NormFace's fork
+    PAPER = 1  # p / (1 + n): Wen et al. 2016, and caffe-face
     DERIVATIVE = 2
 
 
@@ -43,17 +43,16 @@ class CenterLossParameter:
     center_filler: FillerParameter = field(default_factory=FillerParameter)
     axis: int = 1
     distance_type: str = "L2"
-    center_step: CenterStep = CenterStep.FORK
+    center_step: CenterStep = CenterStep.PAPER
 
 
 @layer_type("CenterLoss")
 class CenterLoss(FaceLoss):
     """sum |f - c_y|^2 / (2 N), or with distance_type "L1" sum |f - c_y| / N; the blob holds the centers (C, D).
 
-    Wen et al. 2016. A center's gradient is n / (1 + n) sum (c - f) over its n samples (the sign of c - f for
-    "L1"), without the loss_weight: the fork adds sum / (1 + n) once for each of them, where the paper and
-    caffe-face (ydwen) have it once, which center_step PAPER gives. With DERIVATIVE, or exact_gradients, it is the
-    derivative.
+    Wen et al. 2016. A center's gradient is sum (c - f) / (1 + n) over its n samples (the sign of c - f for "L1"),
+    without the loss_weight, as in the paper and in caffe-face (ydwen). NormFace's fork adds that once for each of the
+    n, n / (1 + n) sum (c - f): center_step FORK. With DERIVATIVE, or exact_gradients, it is the derivative.
     """
 
     schemas = {"center_loss_param": CenterLossParameter}
@@ -117,9 +116,11 @@ class GeneralContrastiveLoss(FaceLoss):
 
     The fork's gradient of the positive is w+ for m+ < d_y < thresh, whereas clip's slope ends at m+ + thresh,
     and always w+ where positive_first leaves out the negatives; exact_gradient (in the text, or exact_gradients
-    for the whole net) gives the derivative.
+    for the whole net) gives the derivative. A third bottom, of the first one's shape, holds the distances that the
+    gradient is made from in their place.
     """
 
+    bottoms = (2, 3)
     schemas = {"general_contrastive_loss_param": GeneralContrastiveParameter}
     tops = (1, 2)
 
@@ -128,10 +129,14 @@ class GeneralContrastiveLoss(FaceLoss):
         self.not_negative("positive_weight", "negative_weight", "positive_outlier_thresh")
         if self.p.square:
             self.fail("square is not supported (the fork has the field but no code for it)")
+        if self.exact and self.context.num_bottoms > 2:
+            self.fail("bottom 2 changes the gradient only; it does not go with exact gradients")
         if self.exact and self.p.normalize_negative is not None:
             self.fail("normalize_negative changes the gradient only; it does not go with exact gradients")
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
+        if len(bottoms) > 2 and count(bottoms[2]) != count(bottoms[0]):
+            self.fail(f"expected distances as in bottom 0, {bottoms[0]}, as bottom 2, got {bottoms[2]}")
         return [*super().top_shapes(bottoms), (3,) if self.p.add_intra_mae else (2,)][: self.context.num_tops]
 
     def module(self, bottoms: list[Shape]) -> Any:

@@ -123,6 +123,7 @@ class LabelSpecificRescaleParameter:
     iteration: int = 0
     bias_fix: bool = False
     power_on_positive: bool = False
+    do_backward: bool = True
 
 
 @layer_type("LabelSpecificRescale")
@@ -131,7 +132,8 @@ class LabelSpecificRescale(LabelSpecific):
 
     for_ip leaves x_y alone unless it is positive. positive_weight_base: in training w+ = base (1 + gamma t)^-power
     within positive_weight_min and _max, t counted from ``iteration`` on, the first pass included. A second top
-    gives w+. rescale_test: acts in the TEST phase too, with positive_weight.
+    gives w+. rescale_test: acts in the TEST phase too, with positive_weight. do_backward: false lets the gradient pass
+    as it is (the fork's branch experiment).
     """
 
     schemas = {"label_specific_rescale_param": LabelSpecificRescaleParameter}
@@ -150,7 +152,7 @@ class LabelSpecificRescale(LabelSpecific):
         return nn.LabelSpecificRescale(
             p.positive_weight, p.negative_weight, p.rescale_test, p.for_ip, p.bias_fix,
             p.positive_weight_base, p.gamma, p.power, p.positive_weight_min, p.positive_weight_max, p.iteration,
-            self.context.num_tops,
+            not p.do_backward, self.context.num_tops,
         )  # fmt: skip
 
 
@@ -170,6 +172,7 @@ class LabelSpecificMarginParameter:
     margin_on_test: bool = False
     auto_tune: bool = False
     type: MarginKind = MarginKind.HARD
+    pass_bp: bool = False
     exact_gradient: bool = True
 
 
@@ -180,7 +183,7 @@ class LabelSpecificMargin(LabelSpecific):
     m is the layer's blob (1,). With margin_base it is margin_base + (1 + gamma t)^power - 1 at training pass t,
     the first one being ``iteration``; margin_max bounds it either way. A second top gives m. (The default
     gamma 1 and power 1 add a degree a pass.) margin_on_test, for which the fork has no code: acts in the TEST
-    phase too, with the m of the blob.
+    phase too, with the m of the blob. pass_bp (the fork's branch experiment): the gradient passes as it is.
 
     The gradient is the derivative, cos m + cot(theta) sin m, with a sin(theta) of at least 1e-3. Beyond
     theta + m = pi the score is x_y - m sin m, as ArcFace's authors have it (Deng et al. 2019, ``easy_margin`` off), so
@@ -207,5 +210,5 @@ class LabelSpecificMargin(LabelSpecific):
         p = self.p
         return nn.LabelSpecificMargin(
             p.margin_base, p.margin_max, p.gamma, p.power, p.iteration, p.margin_on_test,
-            wants_derivative(self), self.context.num_tops,
+            wants_derivative(self), p.pass_bp, self.context.num_tops,
         )  # fmt: skip

@@ -10,13 +10,14 @@ import math
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from ..errors import CaffeportWarning, ExportError, NetError, name_list
-from ..files import replacing, write_numbers
+from ..files import replacing, target_of, write_numbers
 from ..formats import wire
+from ..graph.file_facts import file_facts
 from ..graph.net import Layer, Net, Value
 from ..graph.preprocessing import METADATA_KEY, Preprocessing
 from ..graph.results import Exported
@@ -24,6 +25,7 @@ from ..graph.walk import inference_values, needed_layers, read_inputs, wanted_va
 from ..lazy import LazyModule
 from ..operators.base import Role
 from ..operators.onnx_builder import OPSETS, Emitter, Initializer, Node, StaticShapeError, Subgraph, Tensor
+from ..version import __version__
 from . import fold as folding
 from .axes import Axes, FixedAxesError
 from .names import onnx_names, version_name
@@ -86,6 +88,7 @@ def export(
         )
     preprocessing = Preprocessing.of(net, wanted, mean, scale, rgb)
     graph = trace(net, opset, dynamic_batch, fold, wanted, preprocessing)
+    graph.facts = file_facts(net, (value.name for value in wanted))
     write(graph, Path(path), external_data)
     exported = Exported([port.name for port in graph.inputs], [port.name for port in graph.outputs])
     exported.fixed_size = graph.fixed_size
@@ -110,6 +113,7 @@ class Graph:
     inputs: list[Port]
     outputs: list[Port]
     preprocessing: Preprocessing | None = None
+    facts: dict[str, str] = field(default_factory=dict)  # further entries of the metadata
     fixed_size: str = ""  # why height and width may not differ from the declared ones, if something forbids it
 
     @property
@@ -276,6 +280,13 @@ def _output(g: Emitter, value: Value, tensor: Tensor, name: str) -> str:
 def write(graph: Graph, path: Path, external_data: bool | None = None) -> None:
     """Write the graph whole or not at all, after onnx's own checker has accepted its structure."""
     external = graph.weight_bytes > PROTOBUF_LIMIT if external_data is None else external_data
+    if external and path.is_symlink():
+        link, path = path, target_of(path)
+        warnings.warn(
+            f"{link} is a link, and the weights are beside the file that it leads to: open the model as {path}",
+            CaffeportWarning,
+            stacklevel=4,
+        )
     skeleton = _model(graph)
     check_structure(skeleton, graph)
     data_path = path.with_name(path.name + ".data")
@@ -334,8 +345,10 @@ def _model(graph: Graph) -> Any:
     # The oldest IR version that knows the opset, so that old runtimes can read the file.
     version = h.find_min_ir_version_for([opset])
     model = h.make_model(body, opset_imports=[opset], ir_version=version, producer_name="caffeport")
-    if graph.preprocessing is not None:  # so that a reader knows that it takes pixels as they are
-        h.set_model_props(model, {METADATA_KEY: graph.preprocessing.to_json()})
+    model.producer_version = __version__
+    # The preprocessing, so that a reader knows that it takes pixels as they are.
+    front = {} if graph.preprocessing is None else {METADATA_KEY: graph.preprocessing.to_json()}
+    h.set_model_props(model, graph.facts | front)
     return model
 
 

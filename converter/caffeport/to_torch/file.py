@@ -13,7 +13,11 @@ import numpy as np
 
 from ..errors import CaffeportError, CaffeportWarning, ExportError, NetError
 from ..files import replacing_path
+from ..graph.file_facts import file_facts
 from ..graph.net import Net
+from ..graph.preprocessing import METADATA_KEY, Preprocessing
+from ..graph.walk import wanted_values
+from ..json_text import to_json
 from ..lazy import require
 from .safetensors_file import state_arrays, write_safetensors
 
@@ -23,6 +27,10 @@ FORMATS = {
     ".pt": "a state_dict",
     ".pt2": "a program of torch.export",
 }
+
+
+FACTS = "caffeport.json"
+"""The extra file of a ``.pt2`` with what it says of itself, as other forms have it in their metadata."""
 
 
 def check_format(path: str | Path) -> str:
@@ -52,36 +60,44 @@ def save_torch(
     ``.pt2``: what ``net.to_torch(outputs=..., mean=..., scale=..., rgb=...)`` gives, for ``torch.export.load(path)``;
     with ``dynamic_batch`` for any batch size where the layers allow it, else for the declared one.
 
+    ``.safetensors`` and ``.pt2`` say what they are made of (caffeport.graph.file_facts); the former also what has to
+    be done to images before it, by ``mean``, ``scale`` and ``rgb``.
+
     Blobs that layers share are written under each of their names, since load_state_dict wants all keys.
     """
     ending = check_format(path) if ending is None else ending
+    wanted = wanted_values(net, outputs)
     with replacing_path(path) as temporary:
         if ending == ".pt2":
             module = net.to_torch(outputs=outputs, mean=mean, scale=scale, rgb=rgb)
-            temporary.write_bytes(_program(net, module, dynamic_batch))
+            facts = file_facts(net, (value.name for value in wanted))
+            front = Preprocessing.of(net, wanted, mean, scale, rgb)
+            facts |= {} if front is None else {METADATA_KEY: front.to_json()}
+            temporary.write_bytes(_program(net, module, dynamic_batch, facts))
         elif ending == ".safetensors":
-            write_safetensors(net, temporary)
+            write_safetensors(net, temporary, Preprocessing.of(net, wanted, mean, scale, rgb))
         else:
             torch = require("torch")
-            torch.save({key: torch.from_numpy(array) for key, array in state_arrays(net).items()}, temporary)
+            with temporary.open("wb") as stream:  # to a path torch would write its random name into the file
+                torch.save({key: torch.from_numpy(array) for key, array in state_arrays(net).items()}, stream)
 
 
-def _program(net: Net, module: Any, dynamic_batch: bool) -> bytes:
+def _program(net: Net, module: Any, dynamic_batch: bool, facts: dict[str, str]) -> bytes:
     """The bytes of torch.export's program of the module, for any batch size if that is wanted and can be."""
     batched = _batched_inputs(net) if dynamic_batch else None
     if batched:
         with contextlib.suppress(ExportError):
-            return _traced(net, module, batched)
+            return _traced(net, module, batched, facts)
     if dynamic_batch:
         warnings.warn(
             f"net {net.name!r}: a layer fixes the batch size, so the .pt2 file is for the declared shapes",
             CaffeportWarning,
             stacklevel=4,
         )
-    return _traced(net, module, set())
+    return _traced(net, module, set(), facts)
 
 
-def _traced(net: Net, module: Any, batched: set[str]) -> bytes:
+def _traced(net: Net, module: Any, batched: set[str], facts: dict[str, str]) -> bytes:
     """The program of one trace; the first axis of the ``batched`` inputs is free."""
     torch = require("torch")
     samples, axes = [], []
@@ -94,7 +110,11 @@ def _traced(net: Net, module: Any, batched: set[str]) -> bytes:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, on its own future
-            torch.export.save(torch.export.export(module, tuple(samples), dynamic_shapes=shapes), stream)
+            program = torch.export.export(module, tuple(samples), dynamic_shapes=shapes)
+            for graph in (part.graph for part in program.graph_module.modules() if hasattr(part, "graph")):
+                for node in graph.nodes:
+                    node.meta.pop("stack_trace", None)  # it holds paths of this machine
+            torch.export.save(program, stream, extra_files={FACTS: to_json(facts)})
     except Exception as error:  # torch.export has many, without a base of their own
         raise ExportError(f"net {net.name!r}: torch.export does not take it: {error}") from error
     return stream.getvalue()

@@ -135,6 +135,13 @@ def _print(result: Any, as_json: bool) -> None:
             f"and {held['impostor_pairs']:,} impostor pairs, of which FAR {100 * result.far:g} % lets in "
             f"{held['impostors_accepted']:,}"
         )
+    headings, lines = result.test_table()
+    if lines:
+        print_table(Table(headings, lines, set(headings[1:])))
+        held = result.test.held
+        print(f"{held['pictures']} images of {held['identities']} people of {result.test.data}; {result.test_words()}")
+    for note in result.notes:
+        print(f"note: {note}")
     if not result.proofs:
         return
     best = f"the model of step {result.best_step}" if result.best_step else "the last model"

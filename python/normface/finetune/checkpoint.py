@@ -18,7 +18,7 @@ from caffeport.files import replacing
 from ..errors import DivergedError, TrainingError
 from .config import Config, flag
 from .config_file import plain, same
-from .measure import Measured
+from .figures import Measured
 
 if TYPE_CHECKING:
     from .run import Run
@@ -28,7 +28,7 @@ VERSION = 2
 
 MAY_CHANGE = frozenset(
     {"out", "readers", "device", "on_bad_image", "log_every", "checkpoint_every", "validate_every", "patience"}
-    | {"tensorboard", "figure", "normalize", "feature_cache"}
+    | {"tensorboard", "figure", "normalize", "feature_cache", "test", "test_root"}
 )
 """Settings that leave the training's numbers as they are; a resumed run may have others."""
 
@@ -39,7 +39,7 @@ class Position:
 
     before, last: the models at the start and of the last measurement. best: of those after a step of training, which
     ``before`` is not, the one that verifies best. rows: one a line of metrics.csv. loss_sum, images: of the steps
-    since the last line. seconds: since the start, breaks not counted.
+    since the last line. seconds: since the start, breaks not counted. exported: the step whose model is exported.
     """
 
     step: int = 0
@@ -51,6 +51,7 @@ class Position:
     loss_sum: float = 0.0
     images: int = 0
     seconds: float = 0.0
+    exported: int = 0
 
     def count(self, loss: float, images: int) -> None:
         """One more step is done, whose loss is the mean over so many images; none where all were left out."""
@@ -128,8 +129,8 @@ class Checkpoints:
             words = " ".join(str(error).split())[:200]
             raise TrainingError(f"{path}: does not fit this run: {words}; --overwrite starts anew") from error
 
-    def restore_best(self, problem: str = "") -> None:
-        """The best weights, or the last checkpoint's where none were the best.
+    def restore_best(self, position: Position, problem: str = "") -> int:
+        """The best weights, or the last checkpoint's where none were the best; returns their step.
 
         Raises DivergedError, for ``problem``, where there are neither.
         """
@@ -140,8 +141,10 @@ class Checkpoints:
         try:
             for name in ("trunk", "loss"):
                 self._parts[name].load_state_dict(content[name])
+            step = position.best.step if path.name == BEST and position.best else int(content["position"]["step"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise TrainingError(f"{path}: does not fit this run; --overwrite starts anew") from error
+        return step
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         if self._leads:

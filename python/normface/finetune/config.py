@@ -87,6 +87,10 @@ class Config:
     val_share: float = _setting("number", 0.1, "data", "share of the identities held out to validate on, 0: none")
     val_images: int = _setting("count", 2000, "data", "most images to validate on; all their pairs are compared")
     val_far: float = _setting("number", 1e-3, "data", "false accept rate at which true accepts are counted")
+    test: str | None = _setting(
+        "path", None, "data", "images of yet other people, to measure the exported model on once", metavar="DATA"
+    )
+    test_root: str | None = _setting("path", None, "data", "the same as --root, of --test", metavar="DIR")
     on_bad_image: str = _setting(
         "choice", "stop", "data", "an unreadable image ends the run, or is left out", choices=("stop", "skip")
     )

@@ -7,36 +7,17 @@ metrics.csv is of no one model: each step's is of the model before it, on a batc
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 import torch
 
 from ..errors import NotFiniteError
 from .feeding import ahead
+from .figures import Measured
 from .run import Run
 
 IMAGES = 512
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The figures of the model after ``step`` steps; None if not measured. The names are metrics.csv's columns."""
-
-    step: int
-    training_loss: float | None = None
-    tar: float | None = None
-    accuracy: float | None = None
-    auc: float | None = None
-    eer: float | None = None
-
-    def row(self) -> dict[str, float]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-    def verifies_better_than(self, other: Measured | None) -> bool:
-        """More true accepts; where they tie, as they often do on few people, the larger area under the ROC."""
-        assert self.tar is not None and self.auc is not None
-        return other is None or other.tar is None or (self.tar, self.auc) > (other.tar, other.auc)
 
 
 def measured(run: Run, step: int, device: torch.device) -> Measured | str:

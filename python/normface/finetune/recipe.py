@@ -22,8 +22,9 @@ from .collectives import Ranks
 from .config import Config
 from .fabric import progress_of
 from .feeding import ImageSource, ahead
+from .figures import Measured
 from .launch import launched
-from .measure import Measured, measured
+from .measure import measured
 from .output import CONFIG, METRICS, check_folder, open_folder
 from .records import Records
 from .result import INTERRUPTED, Result
@@ -75,6 +76,10 @@ def finetune(
         result = Result.of(run, position, stopped, diverged, fabric.is_global_zero)
     if stopped != INTERRUPTED and result.leads:
         _export(run, folder, position, result)
+        if run.unseen is not None:
+            test = run.unseen.run(run.backbone, folder, position.exported, fabric.device)
+            result.add_test(test, list(run.unseen.source.bad.values()))
+            result.write(folder / METRICS)
     return result
 
 
@@ -180,8 +185,9 @@ def _train(
                 position.seconds = time.monotonic() - clock
                 saved.save(position)
     position.seconds = time.monotonic() - clock
+    position.exported = position.step
     if leads and stopped != INTERRUPTED and (diverged or position.best is not None):
-        saved.restore_best(diverged)
+        position.exported = saved.restore_best(position, diverged)
     return position, stopped, diverged
 
 

@@ -12,10 +12,12 @@ from ..errors import NormfaceWarning
 from ..row_log import RowLog
 
 CSV = "metrics.csv"
-COLUMNS = ("step", "epoch", "loss", "lr", "scale", "tar", "accuracy", "auc", "eer", "training_loss")
+INTERVAL = ("tar_low", "tar_high")
+COLUMNS = ("step", "epoch", "loss", "lr", "scale", "tar", "accuracy", "auc", "eer", "training_loss", *INTERVAL)
 """A cell is empty where nothing was measured at that step. loss: the mean over the steps since the last line;
-training_loss: of the model of this step, on the same training images each time."""
-VALIDATION = ("tar", "accuracy", "auc", "eer")
+training_loss: of the model of this step, on the same training images each time; INTERVAL: that of tar, over people
+drawn anew."""
+VALIDATION = ("tar", "accuracy", "auc", "eer", *INTERVAL)
 
 
 class Records:

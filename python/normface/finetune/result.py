@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from caffeport.files import replacing
 from caffeport.json_text import to_json
 
-from ..evaluate.roc import impostors_accepted
+from . import notes
 from .export import Proof
-from .measure import Measured, sample
+from .figures import Measured
+from .measure import sample
+from .unseen import Tested
 
 if TYPE_CHECKING:
     from .checkpoint import Position
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 
 CHOSEN = "chosen on these people"
+EXPORTED = "exported, measured once"
 INTERRUPTED = "interrupted"
 """``stopped`` of a run that was asked to; nothing is exported then."""
 
@@ -31,7 +34,8 @@ class Result:
     one is. It was chosen on the very people whose figures it has, which flatters it; ``last`` was not chosen.
     training_loss_pictures: on how many training images each model's training_loss is.
     held_out: what is compared, images that could not be read left out. impostors_accepted: how many of the pairs of
-    different people the false accept rate ``far`` lets in.
+    different people the false accept rate ``far`` lets in. test: on ``--test``'s people, None without. notes: where
+    people are too few, or too easy, for the figures to tell much.
     stopped: why the run ended before its last step, else "". diverged: the same, where a NaN was the reason.
     seconds: up to the last step, breaks not counted. leads: whether this process, of several, wrote the files. ok: it
     did not diverge, and every exported file computes what was trained.
@@ -58,13 +62,15 @@ class Result:
     leads: bool
     rows: list[dict[str, float]]
     proofs: list[Proof] = field(default_factory=list)
+    test: Tested | None = None
+    notes: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, run: Run, position: Position, stopped: str, diverged: str, leads: bool) -> Result:
         validation, backbone = run.validation, run.backbone
         sources = [source for source in (run.image_source, run.validation_source) if source is not None]
         shown = run.image_source.places[sample(len(run.labels), run.config.seed)]
-        impostors = validation.impostor if validation else 0
+        held_out = notes.counted(validation)
         return cls(
             loss=run.config.loss,
             steps=position.step,
@@ -74,13 +80,7 @@ class Result:
             identities=run.classes,
             pictures=len(run.labels),
             left_out=[reason for source in sources for reason in source.bad.values()],
-            held_out={
-                "identities": validation.identities if validation else 0,
-                "pictures": validation.images if validation else 0,
-                "genuine_pairs": validation.genuine if validation else 0,
-                "impostor_pairs": impostors,
-                "impostors_accepted": impostors_accepted(run.config.val_far, impostors),
-            },
+            held_out=held_out,
             far=run.config.val_far,
             before=position.before,
             best=position.best,
@@ -92,7 +92,14 @@ class Result:
             seconds=position.seconds,
             leads=leads,
             rows=position.rows,
+            notes=notes.about("held-out people", held_out, run.config.val_far, position.before),
         )
+
+    def add_test(self, test: Tested, left_out: list[str]) -> None:
+        """Take the figures of the test and its notes. left_out: why images of it could not be read."""
+        self.test = test
+        self.left_out += left_out
+        self.notes += notes.about("test people", test.held, self.far, test.before)
 
     @property
     def best_step(self) -> int | None:
@@ -120,6 +127,28 @@ class Result:
             f"last (step {self.last.step if self.last else 0})": self.last,
         }
         models = {title: model for title, model in titles.items() if model is not None}
+        verified = any(model.tar is not None for model in models.values())
+        return self._compared("held-out people" if verified else "", models)
+
+    def test_table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Headings and lines of the test; no lines without one."""
+        if self.test is None:
+            return (), []
+        return self._compared("test people", {"before": self.test.before, EXPORTED: self.test.exported})
+
+    def test_words(self) -> str:
+        """The gain on the test's people, with its interval."""
+        test = self.test
+        if test is None:
+            return ""
+        between = ""
+        if test.gain_low is not None and test.gain_high is not None:
+            open_ = test.gain_low <= 0 <= test.gain_high
+            between = f" (95 % of draws of people: {100 * test.gain_low:+.2f} to {100 * test.gain_high:+.2f})"
+            between += ", which leaves open whether it is better" if open_ else ""
+        return f"true accepts of the exported model less those before: {100 * test.gain:+.2f} points{between}"
+
+    def _compared(self, heading: str, models: dict[str, Measured]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         lines = []
         for key, name, shown in (
             ("tar", f"true accepts at FAR {100 * self.far:g} %", _percent),
@@ -131,8 +160,17 @@ class Result:
             values = [getattr(model, key) for model in models.values()]
             if any(value is not None for value in values):
                 lines.append((name, *("" if value is None else shown(value) for value in values)))
-        verified = any(model.tar is not None for model in models.values())
-        return ("held-out people" if verified else "", *models), lines
+            intervals = [_interval(model) for model in models.values()]
+            if key == "tar" and any(intervals):
+                lines.append(("    95 % of draws of people", *intervals))
+        return (heading, *models), lines
+
+
+def _interval(model: Measured) -> str:
+    """The interval of the true accepts, or nothing."""
+    if model.tar_low is None or model.tar_high is None:
+        return ""
+    return f"{100 * model.tar_low:.2f} to {100 * model.tar_high:.2f} %"
 
 
 def _percent(share: float) -> str:

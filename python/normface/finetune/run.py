@@ -23,6 +23,7 @@ from .fabric import progress_of
 from .feeding import ImageSource, Source
 from .frozen import frozen_source
 from .sampling import Sampler, fewer, hold_out
+from .unseen import Unseen
 from .validation import Validation, embed
 
 
@@ -42,6 +43,7 @@ class Run:
     sampler: Sampler
     validation: Validation | None
     validation_source: ImageSource | None
+    unseen: Unseen | None
 
     @property
     def steps(self) -> int:
@@ -99,7 +101,14 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
         sampler=sampler,
         validation=validation,
         validation_source=validation_source,
+        unseen=Unseen.opened(config, backbone) if config.test is not None else None,
     )
+    if run.unseen is not None:
+        known = [("trained on", images)]
+        if config.val is not None and validation_source is not None:
+            known.append(("validated on", validation_source.images))
+        for use, others in known:
+            _warn_of_known("--test", run.unseen.source.images, others, use)
     if not resumes:
         _start_head(run, fabric)
     return run
@@ -169,7 +178,7 @@ def _sources(
     if config.val is not None:
         others = open_reader(config.val, root=config.val_root, color=backbone.channels == 3)
         other_labels = _labels_of(others)
-        _warn_of_known(others, image_source.images)
+        _warn_of_known("--val", others, image_source.images, "trained on")
         places = fewer(other_labels, config.val_images, config.seed)
         val_source = ImageSource(others, backbone, config.on_bad_image, places)
     elif len(held_out):
@@ -188,28 +197,35 @@ def _sources(
     validation = None
     if val_source is not None:
         labels = np.unique(_labels_of(val_source.images)[val_source.places], return_inverse=True)[1].reshape(-1)
-        validation = Validation(through(val_source, False), labels, config.val_far, config.batch_size, config.readers)
+        validation = Validation(
+            through(val_source, False), labels, config.val_far, config.batch_size, config.readers, seed=config.seed
+        )
     return through(image_source, config.mirror), val_source, validation
 
 
-def _warn_of_known(others: Reader, training: Reader) -> None:
-    """Tell where --val holds images, or people by name, that are trained on."""
-    known = trained_on(others, training)
+def _warn_of_known(option: str, others: Reader, earlier: Reader, use: str) -> None:
+    """Tell where the images of an option, or its people by name, are among earlier ones, of that ``use``."""
+    known = known_in(option, others, earlier, use)
     if known:
         warnings.warn(f"{known}: it will look better than it is", NormfaceWarning, stacklevel=5)
 
 
 def trained_on(others: Reader, training: Reader) -> str:
     """Return in words which images of --val, or people by name, are trained on as well; "" where none are."""
-    known = _files(others) & _files(training)
-    shared = set(others.identities) & set(training.identities)
+    return known_in("--val", others, training, "trained on")
+
+
+def known_in(option: str, others: Reader, earlier: Reader, use: str) -> str:
+    """Return in words which images of an option, or people by name, are among earlier ones; "" where none are."""
+    known = _files(others) & _files(earlier)
+    shared = set(others.identities) & set(earlier.identities)
     if known:
         what, first = f"{len(known)} of {len(others)} images", min(known)
     elif shared and not all(name.isdigit() for name in shared):  # numbers of two lists mean nothing
         what, first = f"{len(shared)} identities", min(shared)
     else:
         return ""
-    return f"{what} of --val are trained on as well, such as {first}"
+    return f"{what} of {option} are {use} as well, such as {first}"
 
 
 def _files(images: Reader) -> set[str]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import NotFiniteError, TrainingError
+from ..evaluate.resampled_people import drawn_tars, interval
 from ..evaluate.roc import verification
 from .backbone import Trunk
 from .feeding import Source, ahead, in_order
@@ -18,12 +19,18 @@ from .feeding import Source, ahead, in_order
 
 @dataclass(frozen=True)
 class Score:
-    """tar: share of genuine pairs accepted at the false accept rate; the rest as normface.evaluate.roc defines it."""
+    """tar: share of genuine pairs accepted at the false accept rate; the rest as normface.evaluate.roc defines it.
+
+    tar_low, tar_high: the middle 95 % of the same for people drawn anew, with replacement; None where these are too
+    few people for that.
+    """
 
     tar: float
     accuracy: float
     auc: float
     eer: float
+    tar_low: float | None = None
+    tar_high: float | None = None
 
 
 NotFinite = NotFiniteError
@@ -33,12 +40,16 @@ NotFinite = NotFiniteError
 class Validation:
     """``labels`` (N,) belong to the images of ``source``; ``far`` is the false accept rate.
 
+    seed: of the people drawn for the interval. name, without: what the images are for, and the way to do without.
     Raises TrainingError where the images make no genuine pair, or none of different people.
     """
 
-    def __init__(self, source: Source, labels: np.ndarray, far: float, batch_size: int, readers: int) -> None:
-        self.source, self.labels, self.far = source, labels, far
-        self._batch_size, self._readers = batch_size, readers
+    def __init__(
+        self, source: Source, labels: np.ndarray, far: float, batch_size: int, readers: int, *, seed: int = 0,
+        name: str = "validation", without: str = "--val-share 0 trains without",
+    ) -> None:  # fmt: skip
+        self.source, self.labels, self.far, self.seed = source, labels, far, seed
+        self._batch_size, self._readers, self._name, self._without = batch_size, readers, name, without
         self._count(labels)
 
     def _count(self, labels: np.ndarray) -> None:
@@ -49,22 +60,23 @@ class Validation:
         self.impostor = math.comb(len(labels), 2) - self.genuine
         if not self.genuine or not self.impostor:
             raise TrainingError(
-                f"validation needs two images of one person and images of two people; got {self.images} images "
-                f"of {self.identities} identities (--val-share 0 trains without)"
+                f"{self._name} needs two images of one person and images of two people; got {self.images} images "
+                f"of {self.identities} identities ({self._without})"
             )
 
     def run(self, trunk: Trunk, device: torch.device) -> Score:
         """The score of the model as it is, in float32 and without mirroring. Leaves the trunk in its mode."""
-        features, readable = self.features(trunk, device)
-        self._count(self.labels[readable])  # those that could be read
-        return score(features, self.labels[readable], self.far)
+        return self.run_with_draws(trunk, device)[0]
 
-    def features(self, trunk: Trunk, device: torch.device) -> tuple[Tensor, np.ndarray]:
-        return embed(trunk, self.source, len(self.labels), self._batch_size, self._readers, device)
+    def run_with_draws(self, trunk: nn.Module, device: torch.device) -> tuple[Score, np.ndarray]:
+        """The score, and the true accepts of each draw of people: the same people for every model."""
+        features, readable = embed(trunk, self.source, len(self.labels), self._batch_size, self._readers, device)
+        self._count(self.labels[readable])  # those that could be read
+        return score_and_draws(features, self.labels[readable], self.far, self.seed)
 
 
 def embed(
-    trunk: Trunk, source: Source, images: int, batch_size: int, readers: int, device: torch.device, bar: Any = None
+    trunk: nn.Module, source: Source, images: int, batch_size: int, readers: int, device: torch.device, bar: Any = None
 ) -> tuple[Tensor, np.ndarray]:
     """(features (n, D) on the CPU, which images they belong to (N,) bool), in eval mode, float32."""
     mode = trunk.training
@@ -76,7 +88,7 @@ def embed(
             for chosen, inputs, kept in ahead(source, in_order(images, batch_size), readers):
                 kept_all[chosen[0]] = kept
                 if kept.any():
-                    rows.append(trunk(inputs.to(device)).float().cpu())
+                    rows.append(trunk(inputs.to(device)).float().flatten(1).cpu())
                 if bar is not None:
                     bar.advance(len(kept))
     finally:
@@ -86,12 +98,19 @@ def embed(
     return torch.cat(rows), kept_all
 
 
-def score(features: Tensor, labels: np.ndarray, far: float) -> Score:
+def score(features: Tensor, labels: np.ndarray, far: float, seed: int = 0) -> Score:
     """Score all pairs i < j: s = <x_i, x_j> / (|x_i| |x_j|), a zero vector scoring 0."""
+    return score_and_draws(features, labels, far, seed)[0]
+
+
+def score_and_draws(features: Tensor, labels: np.ndarray, far: float, seed: int) -> tuple[Score, np.ndarray]:
+    """The same, and the true accepts of each draw of people."""
     if not torch.isfinite(features).all():
         raise NotFiniteError("the features of the validation images are no numbers (NaN or infinite)")
     units = torch.nn.functional.normalize(features.float())
     first, second = np.triu_indices(len(labels), 1)
     scores = (units @ units.T).numpy()[first, second]
     figures = verification(scores, labels[first] == labels[second], fars=(far,))
-    return Score(figures.tar[far], figures.accuracy, figures.auc, figures.eer)
+    draws = drawn_tars(scores, labels, far, seed=[seed, 13])
+    between = interval(draws) or (None, None)
+    return Score(figures.tar[far], figures.accuracy, figures.auc, figures.eer, *between), draws

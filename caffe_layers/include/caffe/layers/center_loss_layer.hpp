@@ -17,7 +17,7 @@ namespace caffe {
  *        2 to 4.
  *
  * bottom 0: f (N, ...), everything from axis 1 on flattened to K
- * bottom 1: the labels y, N numbers
+ * bottom 1: the labels y, N numbers; N counts the samples with a label of 0 or more only
  * top 0: the loss, a scalar
  * blob 0: the centers c (C, K)
  *
@@ -26,12 +26,12 @@ namespace caffe {
  * - center_filler: of the centers.
  * - axis (1): only 1.
  * - distance_type ("L2"): "L2" (squared) or "L1".
- * - center_step (FORK): the gradient of the centers. With p the sum over the n samples of a class of c - f ("L1": of
+ * - center_step (PAPER): the gradient of the centers. With p the sum over the n samples of a class of c - f ("L1": of
  *   its sign)
- *   - FORK: n / (1 + n) p, NormFace's fork, which adds the paper's step once for each of the n samples. The default so
- *     that its nets train as they did.
  *   - PAPER: p / (1 + n), equation 4 and caffe-face. With a base_lr * lr_mult up to 1 no center steps past the mean
- *     of its samples, however many they are; to be preferred in nets of your own.
+ *     of its samples, however many they are.
+ *   - FORK: n / (1 + n) p, NormFace's fork, which adds the paper's step once for each of the n samples. Say it to train
+ *     that fork's nets as they did.
  *   - DERIVATIVE: of the loss, so that it carries the loss_weight, which in the two others acts on the features only.
  *
  * Backward: df = loss_weight (f - c) / N, "L1": of its sign. The cost is that of N rows, not of C.
@@ -54,6 +54,7 @@ class CenterLossLayer : public LossLayer<Dtype> {
       const vector<Blob<Dtype>*>& bottom);
 
   int N_, C_, K_;
+  int labelled_;  // of the last Forward's samples, or 1
   bool l1_;
   Blob<Dtype> slope_;  // (N, K), made by Forward: f - c, or with "L1" its sign
 };

@@ -37,7 +37,9 @@ struct GeneralContrastiveOptions {
  *        InnerDistance gives squared ones.
  *
  * bottom 0: d (N, C) or (N, C, 1, 1), from InnerDistance
- * bottom 1: the labels y, N numbers
+ * bottom 1: the labels y, N numbers; a sample with a label below 0 does not count, not in N either
+ * bottom 2 (optional): of the shape of d, the distances that the gradient of d is made from in place of d: which of
+ *       them are within the margins, and exp(-d). It gets no gradient. Not with exact_gradient.
  * top 0: the loss, a scalar
  * top 1 (optional): a report, (2) or with add_intra_mae (3): the mean over the samples of the positive term and over
  *       samples and other classes of max(0, m- - d), of all of them and without weights; the running mean. Published
@@ -71,6 +73,10 @@ class GeneralContrastiveLossLayer : public LossLayer<Dtype> {
   virtual void Reshape(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
 
   virtual inline const char* type() const { return "GeneralContrastiveLoss"; }
+  virtual inline int ExactNumBottomBlobs() const { return -1; }
+  virtual inline int MinBottomBlobs() const { return 2; }
+  virtual inline int MaxBottomBlobs() const { return 3; }
+  virtual inline bool AllowForceBackward(const int bottom_index) const { return bottom_index == 0; }
   virtual inline int ExactNumTopBlobs() const { return -1; }
   virtual inline int MinTopBlobs() const { return 1; }
   virtual inline int MaxTopBlobs() const { return 2; }
@@ -87,11 +93,12 @@ class GeneralContrastiveLossLayer : public LossLayer<Dtype> {
   enum { RUNNING_MEAN, MARGIN, NEGATIVE_FACTOR, STATES };
 
   int N_, C_;
+  int labelled_;  // of the last Forward's samples, or 1
   GeneralContrastiveOptions<Dtype> options_;
   // Made by Forward. The running mean lives in a blob so that the GPU need not wait for the host.
   Blob<Dtype> state_;  // RUNNING_MEAN; the MARGIN and the negatives' NEGATIVE_FACTOR of the last pass
   Blob<Dtype> pull_;  // (N) the slope at d_y
-  Blob<int> negatives_;  // (N) which negatives count, see GeneralContrastiveOptions
+  Blob<int> negatives_;  // (N) which negatives count where positive_first does not leave them out
   Blob<Dtype> row_sums_;  // (3, N) on the GPU: sum of max(0, m- - d); negative terms; their gradient
 };
 

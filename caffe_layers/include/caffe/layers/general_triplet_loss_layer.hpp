@@ -33,7 +33,7 @@ struct GeneralTripletOptions {
  *        distances are not squared here: InnerDistance gives squared ones.
  *
  * bottom 0: d (N, C) or (N, C, 1, 1), from InnerDistance
- * bottom 1: the labels y, N numbers
+ * bottom 1: the labels y, N numbers; a sample with a label below 0 does not count, not in N either
  * top 0: the loss, a scalar
  * top 1 (optional): a report, (2): the mean distance to the label's agent and to the others. Published nets give it a
  *       loss_weight; it has no gradient whatever that is. With no loss_weight at all in the layer its own is 0.
@@ -71,6 +71,7 @@ class GeneralTripletLossLayer : public LossLayer<Dtype> {
       const vector<Blob<Dtype>*>& bottom);
 
   int N_, C_;
+  int labelled_;  // of the last Forward's samples, or 1
   GeneralTripletOptions<Dtype> options_;
   // Made by Forward, (N).
   Blob<Dtype> reach_;  // d_y + margin: nearer negatives have a term

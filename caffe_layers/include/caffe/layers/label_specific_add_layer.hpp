@@ -15,7 +15,7 @@ namespace caffe {
  *        condition is not in the paper but in NormFace's fork, which they are trained with.
  *
  * bottom 0: x (N, C) or (N, C, ...): then the bias is added at every position
- * bottom 1: the labels, N numbers
+ * bottom 1: the labels, N numbers; a sample with a label below 0 stays as it is
  * top 0: y, of the shape of x; it may be bottom 0 itself
  * top 1 (optional): b of this pass (1); a report without a gradient
  *

@@ -14,7 +14,7 @@ namespace caffe {
  *        \sqrt{1 - x_j^2} \sin m @f$; all other scores stay. NormFace's fork.
  *
  * bottom 0: x (N, C), cosines; of more axes those from 1 on are flattened to C
- * bottom 1: the labels, N numbers
+ * bottom 1: the labels, N numbers; a sample with a label below 0 stays as it is
  * top 0: y, of the shape of x; it may be bottom 0 itself
  * top 1 (optional): m in degrees (1); a report without a gradient
  * blob 0: m in degrees (1). The solver leaves it alone (its lr_mult and decay_mult become 0). It starts at margin_base,
@@ -33,6 +33,7 @@ namespace caffe {
  *   falls with theta all the way; see AngularMargin. With false it is NormFace's fork in its first version: a minus for
  *   the plus, which pushes a near sample away from its class, and cos(theta + m) all the way. Its author corrected the
  *   sign in December 2017.
+ * - pass_bp (false): the gradient passes as it is, as if there were no margin.
  * - type (HARD): SOFT is refused; the fork has it on the GPU only.
  * - auto_tune, reset_margin: refused; the fork's CPU code has nothing for them.
  *

@@ -15,7 +15,7 @@ namespace caffe {
  *        margin that is a share of the score.
  *
  * bottom 0: x (N, C); of more axes those from 1 on are flattened to C
- * bottom 1: the labels, N numbers
+ * bottom 1: the labels, N numbers; a sample with a label below 0 stays as it is
  * top 0: y, of the shape of x; it may be bottom 0 itself
  * top 1 (optional): w+ of this pass (1); a report without a gradient
  *
@@ -23,6 +23,7 @@ namespace caffe {
  * - positive_weight (1), negative_weight (1): w+, w-.
  * - for_ip (false): leave a label's score alone unless it is positive: for inner products, where w+ < 1 would otherwise
  *   help a negative one.
+ * - do_backward (true): with false the gradient passes as it is.
  * - bias_fix (false): add 1 - w+ to the label's score, so that a cosine of 1 stays 1 (with for_ip to a positive one).
  * - positive_weight_base: with it w+ changes in TRAIN: w+ = positive_weight_base (1 + gamma t)^-power within
  *   positive_weight_min and positive_weight_max, where these are given.

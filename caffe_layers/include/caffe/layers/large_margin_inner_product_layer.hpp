@@ -19,7 +19,7 @@ namespace caffe {
  * Like MarginInnerProduct, but W is not normalised, neither in what is computed nor as it is stored.
  *
  * bottom 0: x (..., K), the axes from `axis` on flattened to K; M rows
- * bottom 1: the labels, M numbers
+ * bottom 1: the labels, M numbers; a sample with a label below 0 has no margin
  * top 0: y (..., C); in the TEST phase with the margin too
  * top 1 (optional): lambda of this pass (1); a report without a gradient
  * blob 0: W (C, K)

@@ -18,7 +18,7 @@ namespace caffe {
  *        Liu et al. 2017 (SphereFace); psi and lambda are those of Liu et al. 2016 (L-Softmax), section 4.
  *
  * bottom 0: x (..., K), the axes from `axis` on flattened to K; M rows
- * bottom 1: the labels, M numbers
+ * bottom 1: the labels, M numbers; a sample with a label below 0 has no margin
  * top 0: y (..., C); in the TEST phase with the margin too
  * top 1 (optional): lambda of this pass (1); a report without a gradient
  * blob 0: W (C, K)

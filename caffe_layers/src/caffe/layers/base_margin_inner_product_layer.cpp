@@ -88,6 +88,10 @@ void BaseMarginInnerProductLayer<Dtype>::MarginForward_cpu(const Blob<Dtype>& we
   const Dtype* label = bottom[1]->cpu_data();
   Dtype* margins = margins_.mutable_cpu_data();
   for (int i = 0; i < M_; ++i) {
+    if (label[i] < 0) {
+      margins[i] = margins[M_ + i] = margins[2 * M_ + i] = 0;
+      continue;
+    }
     const size_t j = static_cast<size_t>(label[i]);
     const Dtype* x_row = x + static_cast<size_t>(i) * K_;
     const Dtype* w_row = w + j * K_;
@@ -114,6 +118,9 @@ void BaseMarginInnerProductLayer<Dtype>::MarginBackward_cpu(const Blob<Dtype>& w
   if (dw) {
     caffe_cpu_gemm<Dtype>(CblasTrans, CblasNoTrans, N_, K_, M_, Dtype(1), g, x, keep, dw);
     for (int i = 0; i < M_ && m_ > 1 && exact_gradient_; ++i) {
+      if (label[i] < 0) {
+        continue;
+      }
       const size_t j = static_cast<size_t>(label[i]);
       const Dtype slope = g[static_cast<size_t>(i) * N_ + j];
       caffe_axpy(K_, slope * margins[i], x + static_cast<size_t>(i) * K_, dw + j * K_);
@@ -124,6 +131,9 @@ void BaseMarginInnerProductLayer<Dtype>::MarginBackward_cpu(const Blob<Dtype>& w
     Dtype* dx = bottom[0]->mutable_cpu_diff();
     caffe_cpu_gemm<Dtype>(CblasNoTrans, CblasNoTrans, M_, K_, N_, Dtype(1), g, w, Dtype(0), dx);
     for (int i = 0; i < M_ && m_ > 1; ++i) {
+      if (label[i] < 0) {
+        continue;
+      }
       const size_t j = static_cast<size_t>(label[i]);
       const Dtype slope = g[static_cast<size_t>(i) * N_ + j];
       caffe_axpy(K_, slope * margins[i], w + j * K_, dx + static_cast<size_t>(i) * K_);

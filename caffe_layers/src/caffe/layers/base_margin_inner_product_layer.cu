@@ -13,6 +13,12 @@ template <typename Dtype>
 __global__ void MarginAtLabels(const int M, const int N, const int K, const int m, const Dtype lambda,
     const bool exact, const Dtype* x, const Dtype* w, const Dtype* label, Dtype* y, Dtype* margins) {
   for (int i = blockIdx.x; i < M; i += gridDim.x) {
+    if (label[i] < 0) {
+      if (threadIdx.x == 0) {
+        margins[i] = margins[M + i] = margins[2 * M + i] = 0;
+      }
+      continue;
+    }
     const size_t j = static_cast<size_t>(label[i]);
     Dtype x_square = 0, w_square = 0;
     for (int k = threadIdx.x; k < K; k += blockDim.x) {
@@ -40,6 +46,9 @@ __global__ void AddMarginToBottomGradient(const int nthreads, const int M, const
     const Dtype* x, const Dtype* w, const Dtype* label, const Dtype* margins, Dtype* dx) {
   CUDA_KERNEL_LOOP(index, nthreads) {
     const int i = index / K;
+    if (label[i] < 0) {
+      continue;
+    }
     const size_t j = static_cast<size_t>(label[i]);
     dx[index] += g[static_cast<size_t>(i) * N + j] * (margins[i] * w[j * K + index % K] + margins[M + i] * x[index]);
   }
@@ -51,10 +60,14 @@ template <typename Dtype>
 __global__ void AddMarginToWeightGradient(const int M, const int N, const int K, const Dtype* g, const Dtype* x,
     const Dtype* w, const Dtype* label, const Dtype* margins, Dtype* dw) {
   for (int first = blockIdx.x; first < M; first += gridDim.x) {
-    const size_t j = static_cast<size_t>(label[first]);
+    const int y = ClassOf(label[first]);
+    if (y < 0) {
+      continue;
+    }
+    const size_t j = y;
     int earlier = 0, later = 0;
     for (int i = threadIdx.x; i < M; i += blockDim.x) {
-      const bool same = static_cast<size_t>(label[i]) == j;
+      const bool same = ClassOf(label[i]) == y;
       earlier += same && i < first;
       later += same && i >= first;
     }
@@ -65,7 +78,7 @@ __global__ void AddMarginToWeightGradient(const int M, const int N, const int K,
     for (int k = threadIdx.x; k < K; k += blockDim.x) {
       Dtype sum = 0, w_factor = 0;
       for (int i = first, left = samples; left > 0; ++i) {
-        if (static_cast<size_t>(label[i]) == j) {
+        if (ClassOf(label[i]) == y) {
           const Dtype slope = g[static_cast<size_t>(i) * N + j];
           sum += slope * margins[i] * x[static_cast<size_t>(i) * K + k];
           w_factor += slope * margins[2 * M + i];

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
@@ -56,21 +57,25 @@ void CenterLossLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, const v
 
 template <typename Dtype>
 void CenterLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
-  CheckLabels(this->layer_param_.name(), *bottom[1], C_);
+  labelled_ = std::max(1, CheckLabels(this->layer_param_.name(), *bottom[1], C_));
   const Dtype* f = bottom[0]->cpu_data();
   const Dtype* label = bottom[1]->cpu_data();
   const Dtype* centers = this->blobs_[0]->cpu_data();
   Dtype* slope = slope_.mutable_cpu_data();
   const int count = N_ * K_;
   for (int i = 0; i < N_; ++i) {
-    const size_t center = static_cast<size_t>(label[i]) * K_;
-    caffe_sub(K_, f + i * K_, centers + center, slope + i * K_);
+    const int y = ClassOf(label[i]);
+    if (y < 0) {
+      caffe_set(K_, Dtype(0), slope + i * K_);
+    } else {
+      caffe_sub(K_, f + i * K_, centers + static_cast<size_t>(y) * K_, slope + i * K_);
+    }
   }
   if (l1_) {
-    top[0]->mutable_cpu_data()[0] = caffe_cpu_asum(count, slope) / N_;
+    top[0]->mutable_cpu_data()[0] = caffe_cpu_asum(count, slope) / labelled_;
     caffe_cpu_sign(count, slope, slope);
   } else {
-    top[0]->mutable_cpu_data()[0] = caffe_cpu_dot(count, slope, slope) / (2 * N_);
+    top[0]->mutable_cpu_data()[0] = caffe_cpu_dot(count, slope, slope) / (2 * labelled_);
   }
 }
 
@@ -80,7 +85,7 @@ void CenterLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top, const
   if (propagate_down[1]) {
     LOG(FATAL) << this->type() << " Layer cannot backpropagate to label inputs.";
   }
-  const Dtype rate = top[0]->cpu_diff()[0] / N_;
+  const Dtype rate = top[0]->cpu_diff()[0] / labelled_;
   const Dtype* slope = slope_.cpu_data();
   if (this->param_propagate_down_[0]) {
     const CenterLossParameter_CenterStep step = this->layer_param_.center_loss_param().center_step();
@@ -88,10 +93,13 @@ void CenterLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top, const
     Dtype* gradient = this->blobs_[0]->mutable_cpu_diff();
     std::map<int, int> samples;  // of a class
     for (int i = 0; i < N_; ++i) {
-      ++samples[static_cast<int>(label[i])];
+      ++samples[ClassOf(label[i])];
     }
     for (int i = 0; i < N_; ++i) {
-      const int y = static_cast<int>(label[i]);
+      const int y = ClassOf(label[i]);
+      if (y < 0) {
+        continue;
+      }
       const int n = samples[y];
       Dtype factor = rate;
       if (step != CenterLossParameter_CenterStep_DERIVATIVE) {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <vector>
 
 #include "caffe/layers/center_loss_layer.hpp"
@@ -12,8 +13,8 @@ template <typename Dtype>
 __global__ void CenterDifference(const int nthreads, const int size, const Dtype* f, const Dtype* label,
     const Dtype* centers, Dtype* apart) {
   CUDA_KERNEL_LOOP(index, nthreads) {
-    const size_t y = static_cast<size_t>(label[index / size]);
-    apart[index] = f[index] - centers[y * size + index % size];
+    const int y = ClassOf(label[index / size]);
+    apart[index] = y < 0 ? Dtype(0) : f[index] - centers[static_cast<size_t>(y) * size + index % size];
   }
 }
 
@@ -22,10 +23,13 @@ template <typename Dtype>
 __global__ void CenterGradient(const int rows, const int size, const int step, const Dtype rate, const Dtype* label,
     const Dtype* slope, Dtype* gradient) {
   for (int i = blockIdx.x; i < rows; i += gridDim.x) {
-    const int y = static_cast<int>(label[i]);
+    const int y = ClassOf(label[i]);
+    if (y < 0) {
+      continue;
+    }
     int earlier = 0, later = 0;
     for (int j = threadIdx.x; j < rows; j += blockDim.x) {
-      const bool same = static_cast<int>(label[j]) == y;
+      const bool same = ClassOf(label[j]) == y;
       earlier += same && j < i;
       later += same && j >= i;
     }
@@ -40,7 +44,7 @@ __global__ void CenterGradient(const int rows, const int size, const int step, c
     for (int k = threadIdx.x; k < size; k += blockDim.x) {
       Dtype sum = 0;
       for (int j = i, left = n; left > 0; ++j) {
-        if (static_cast<int>(label[j]) == y) {
+        if (ClassOf(label[j]) == y) {
           sum += slope[static_cast<size_t>(j) * size + k];
           --left;
         }
@@ -52,7 +56,7 @@ __global__ void CenterGradient(const int rows, const int size, const int step, c
 
 template <typename Dtype>
 void CenterLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
-  CheckLabels(this->layer_param_.name(), *bottom[1], C_);
+  labelled_ = std::max(1, CheckLabels(this->layer_param_.name(), *bottom[1], C_));
   Dtype* slope = slope_.mutable_gpu_data();
   const int count = N_ * K_;
   // NOLINT_NEXT_LINE(whitespace/operators)
@@ -67,7 +71,7 @@ void CenterLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom, con
     caffe_gpu_dot(count, slope, slope, &sum);
     sum /= 2;
   }
-  top[0]->mutable_cpu_data()[0] = sum / N_;
+  top[0]->mutable_cpu_data()[0] = sum / labelled_;
 }
 
 template <typename Dtype>
@@ -76,7 +80,7 @@ void CenterLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top, const
   if (propagate_down[1]) {
     LOG(FATAL) << this->type() << " Layer cannot backpropagate to label inputs.";
   }
-  const Dtype rate = top[0]->cpu_diff()[0] / N_;
+  const Dtype rate = top[0]->cpu_diff()[0] / labelled_;
   const Dtype* slope = slope_.gpu_data();
   if (this->param_propagate_down_[0]) {
     // NOLINT_NEXT_LINE(whitespace/operators)

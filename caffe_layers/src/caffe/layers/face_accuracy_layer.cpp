@@ -3,7 +3,6 @@
 #include "caffe/layer_factory.hpp"
 #include "caffe/layers/accuracy_layer.hpp"
 #include "caffe/layers/face_accuracy_layer.hpp"
-#include "caffe/util/check_labels.hpp"
 #include "caffe/util/math_functions.hpp"
 
 namespace caffe {
@@ -18,16 +17,13 @@ template <typename Dtype>
 void FaceAccuracyLayer<Dtype>::CheckScoredLabels(const vector<Blob<Dtype>*>& bottom) const {
   const AccuracyParameter& param = this->layer_param_.accuracy_param();
   const int classes = bottom[0]->shape(param.axis());
-  if (!param.has_ignore_label()) {
-    CheckLabels(this->layer_param_.name(), *bottom[1], classes);
-    return;
-  }
   const Dtype* label = bottom[1]->cpu_data();
   for (int i = 0; i < bottom[1]->count(); ++i) {
     const int value = static_cast<int>(label[i]);
-    CHECK(value == param.ignore_label() || (value >= 0 && value < classes)) << "Layer " << this->layer_param_.name()
-        << ": label " << label[i] << " of sample " << i << " is out of range; expected 0 to " << classes - 1
-        << " or the ignored " << param.ignore_label();
+    const bool ignored = param.has_ignore_label() && value == param.ignore_label();
+    CHECK(ignored || (value >= 0 && value < classes)) << "Layer " << this->layer_param_.name() << ": label " << label[i]
+        << " of sample " << i << " is out of range; expected 0 to " << classes - 1
+        << (param.has_ignore_label() ? " or the ignored ignore_label" : "");
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "caffe/layers/general_contrastive_loss_layer.hpp"
 #include "caffe/util/check_labels.hpp"
+#include "caffe/util/math_functions.hpp"
 
 namespace caffe {
 
@@ -29,6 +30,8 @@ void GeneralContrastiveLossLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& 
     CHECK(!param.exact_gradient()) << "Layer " << name << ": normalize_negative changes the gradient only; it does "
         << "not go with exact_gradient";
   }
+  CHECK(bottom.size() < 3 || !param.exact_gradient()) << "Layer " << name << ": bottom 2 changes the gradient only; it "
+      << "does not go with exact_gradient";
   options_.positive_margin = param.positive_margin();
   options_.negative_margin = param.negative_margin();
   options_.positive_weight = param.positive_weight();
@@ -57,6 +60,10 @@ void GeneralContrastiveLossLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bot
   C_ = bottom[0]->count(1);
   CHECK_EQ(bottom[1]->count(), N_) << "Layer " << name << ": expected a label for each row of bottom 0, "
       << bottom[0]->shape_string() << ", got " << bottom[1]->shape_string();
+  if (bottom.size() > 2) {
+    CHECK_EQ(bottom[2]->count(), bottom[0]->count()) << "Layer " << name << ": expected distances as in bottom 0, "
+        << bottom[0]->shape_string() << ", as bottom 2, got " << bottom[2]->shape_string();
+  }
   top[0]->Reshape(vector<int>());
   if (top.size() > 1) {
     top[1]->Reshape(vector<int>(1, this->layer_param_.general_contrastive_loss_param().add_intra_mae() ? 3 : 2));
@@ -71,24 +78,31 @@ void GeneralContrastiveLossLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bot
 template <typename Dtype>
 void GeneralContrastiveLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
     const vector<Blob<Dtype>*>& top) {
-  CheckLabels(this->layer_param_.name(), *bottom[1], C_);
+  labelled_ = std::max(1, CheckLabels(this->layer_param_.name(), *bottom[1], C_));
   const GeneralContrastiveOptions<Dtype>& options = options_;
   const Dtype* label = bottom[1]->cpu_data();
+  const Dtype* basis = bottom[bottom.size() > 2 ? 2 : 0]->cpu_data();  // of the gradient
   Dtype* state = state_.mutable_cpu_data();
   Dtype* pull = pull_.mutable_cpu_data();
   int* negatives = negatives_.mutable_cpu_data();
   const Dtype margin = options.negative_margin + state[RUNNING_MEAN];
   // Sums over thousands of classes: in float the last digits would drown.
   double positives = 0, negative_terms = 0, negative_slopes = 0, short_of_margin = 0;
+  Dtype broken = 0;  // or NaN, where a distance is: comparisons pass over it
   Dtype nearest_positive = 0;
-  int nearest = 0;
+  int nearest = -1;
   for (int i = 0; i < N_; ++i) {
     const Dtype* d = bottom[0]->cpu_data() + static_cast<size_t>(i) * C_;
-    const int y = static_cast<int>(label[i]);
+    const int y = ClassOf(label[i]);
+    if (y < 0) {
+      negatives[i] = options.NO_NEGATIVE;
+      continue;
+    }
+    const Dtype* basis_row = basis + static_cast<size_t>(i) * C_;
     const Dtype positive = std::min(std::max(d[y] - options.positive_margin, Dtype(0)),
         options.positive_outlier_thresh);
     positives += positive;
-    if (i == 0 || positive < nearest_positive) {
+    if (nearest < 0 || positive < nearest_positive) {
       nearest_positive = positive;
       nearest = i;
     }
@@ -96,13 +110,18 @@ void GeneralContrastiveLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>&
     Dtype largest = 0;
     int at = options.NO_NEGATIVE;
     for (int j = 0; j < C_; ++j) {
-      if (j == y || !(d[j] < margin)) {
+      if (d[j] != d[j]) {
+        broken = d[j];
+      }
+      if (options.normalize_negative > 0 && j != y && basis_row[j] < margin) {
+        row_slopes += options.exp_negative_weight ? std::exp(-basis_row[j]) : Dtype(1);
+      }
+      if (j == y || d[j] >= margin) {
         continue;
       }
       const Dtype term = options.exp_negative_weight ? std::exp(-d[j]) : margin - d[j];
       row_short += margin - d[j];
       row_terms += term;
-      row_slopes += options.exp_negative_weight ? term : Dtype(1);
       if (at == options.NO_NEGATIVE || term > largest) {
         largest = term;
         at = j;
@@ -113,19 +132,25 @@ void GeneralContrastiveLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>&
     if (options.max_negative_only) {
       const bool beaten = y == 0 && options.negative_weight * largest <= options.positive_weight * positive;
       negatives[i] = beaten ? options.NO_NEGATIVE : at;
-      row_terms = largest;
-      row_slopes = options.exp_negative_weight ? largest : Dtype(1);
+      row_terms = beaten ? Dtype(0) : largest;
+      row_slopes = 0;
+      if (negatives[i] >= 0 && basis_row[at] < margin) {
+        row_slopes = options.exp_negative_weight ? std::exp(-basis_row[at]) : Dtype(1);
+      }
     }
-    if (options.positive_first && d[y] > options.positive_upper_bound) {
-      negatives[i] = options.NO_NEGATIVE;
-    }
-    if (negatives[i] != options.NO_NEGATIVE) {
+    if (!options.positive_first || !(d[y] > options.positive_upper_bound)) {
       negative_terms += options.negative_weight * row_terms;
+    }
+    if (!options.positive_first || !(basis_row[y] > options.positive_upper_bound)) {
       negative_slopes += options.negative_weight * row_slopes;
     }
   }
   for (int i = 0; i < N_; ++i) {
-    const Dtype d = bottom[0]->cpu_data()[static_cast<size_t>(i) * C_ + static_cast<int>(label[i])];
+    if (label[i] < 0) {
+      pull[i] = 0;
+      continue;
+    }
+    const Dtype d = basis[static_cast<size_t>(i) * C_ + static_cast<int>(label[i])];
     const Dtype beyond = d - options.positive_margin;
     bool pulled = beyond > 0 && (options.exact_gradient ? beyond : d) < options.positive_outlier_thresh;
     pulled = pulled && (!options.max_positive_only || i == nearest);
@@ -133,14 +158,14 @@ void GeneralContrastiveLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>&
     pull[i] = pulled ? options.positive_weight : Dtype(0);
   }
   const double counted = options.max_positive_only ? static_cast<double>(nearest_positive) : positives;
-  top[0]->mutable_cpu_data()[0] = (options.positive_weight * counted + negative_terms) / N_;
+  top[0]->mutable_cpu_data()[0] = (options.positive_weight * counted + negative_terms) / labelled_ + broken;
   state[MARGIN] = margin;
   state[NEGATIVE_FACTOR] = 1;
   if (options.normalize_negative > 0) {
-    const Dtype mean = negative_slopes / options.normalize_negative / N_;
+    const Dtype mean = negative_slopes / options.normalize_negative / labelled_;
     state[NEGATIVE_FACTOR] = mean > options.positive_weight ? 1 / mean : Dtype(1);
   }
-  const Dtype positive_mean = positives / N_;
+  const Dtype positive_mean = positives / labelled_;
   if (options.update_running_mean) {
     state[RUNNING_MEAN] = std::min(Dtype(0.99) * state[RUNNING_MEAN] + Dtype(0.01) * positive_mean,
         options.max_negative_margin);
@@ -148,7 +173,7 @@ void GeneralContrastiveLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>&
   if (top.size() > 1) {
     Dtype* report = top[1]->mutable_cpu_data();
     report[0] = positive_mean;
-    report[1] = short_of_margin / N_ / std::max(C_ - 1, 1);
+    report[1] = short_of_margin / labelled_ / std::max(C_ - 1, 1);
     if (top[1]->count() > 2) {
       report[2] = state[RUNNING_MEAN];
     }
@@ -161,19 +186,25 @@ void GeneralContrastiveLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>
   if (propagate_down[1]) {
     LOG(FATAL) << this->type() << " Layer cannot backpropagate to label inputs.";
   }
+  if (bottom.size() > 2 && propagate_down[2]) {
+    caffe_set(bottom[2]->count(), Dtype(0), bottom[2]->mutable_cpu_diff());
+  }
   if (!propagate_down[0]) {
     return;
   }
   const GeneralContrastiveOptions<Dtype>& options = options_;
   const Dtype* label = bottom[1]->cpu_data();
   const Dtype* state = state_.cpu_data();
-  const Dtype rate = top[0]->cpu_diff()[0] / N_;
+  const Dtype rate = top[0]->cpu_diff()[0] / labelled_;
   const Dtype push = -rate * options.negative_weight * state[NEGATIVE_FACTOR];
   for (int i = 0; i < N_; ++i) {
-    const Dtype* d = bottom[0]->cpu_data() + static_cast<size_t>(i) * C_;
+    const Dtype* d = bottom[bottom.size() > 2 ? 2 : 0]->cpu_data() + static_cast<size_t>(i) * C_;
     Dtype* dd = bottom[0]->mutable_cpu_diff() + static_cast<size_t>(i) * C_;
-    const int y = static_cast<int>(label[i]);
-    const int only = negatives_.cpu_data()[i];
+    const int y = ClassOf(label[i]);
+    int only = negatives_.cpu_data()[i];
+    if (y >= 0 && options.positive_first && d[y] > options.positive_upper_bound) {
+      only = options.NO_NEGATIVE;
+    }
     for (int j = 0; j < C_; ++j) {
       const bool pushed = (only == options.ALL_NEGATIVES || only == j) && d[j] < state[MARGIN];
       dd[j] = pushed ? push : Dtype(0);
@@ -183,7 +214,9 @@ void GeneralContrastiveLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>
         dd[j] = dd[j] == 0 ? Dtype(0) : dd[j] * std::exp(-d[j]);
       }
     }
-    dd[y] = rate * pull_.cpu_data()[i];
+    if (y >= 0) {
+      dd[y] = rate * pull_.cpu_data()[i];
+    }
   }
 }
 

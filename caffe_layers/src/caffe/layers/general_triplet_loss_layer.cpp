@@ -56,7 +56,7 @@ void GeneralTripletLossLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom,
 template <typename Dtype>
 void GeneralTripletLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
     const vector<Blob<Dtype>*>& top) {
-  CheckLabels(this->layer_param_.name(), *bottom[1], C_);
+  labelled_ = std::max(1, CheckLabels(this->layer_param_.name(), *bottom[1], C_));
   const GeneralTripletOptions<Dtype>& options = options_;
   const Dtype* label = bottom[1]->cpu_data();
   Dtype* reach = reach_.mutable_cpu_data();
@@ -64,9 +64,15 @@ void GeneralTripletLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bot
   int* negatives = negatives_.mutable_cpu_data();
   // Sums over thousands of classes: in float the last digits would drown.
   double terms = 0, own = 0, others = 0;
+  Dtype broken = 0;  // or NaN, where a distance is: every comparison below passes over it
   for (int i = 0; i < N_; ++i) {
     const Dtype* d = bottom[0]->cpu_data() + static_cast<size_t>(i) * C_;
-    const int y = static_cast<int>(label[i]);
+    const int y = ClassOf(label[i]);
+    if (y < 0) {
+      reach[i] = pull[i] = 0;
+      negatives[i] = options.NO_NEGATIVE;
+      continue;
+    }
     const bool skipped = options.positive_first && d[y] > options.positive_upper_bound;
     reach[i] = d[y] + options.margin;
     double row_terms = 0, row_others = 0;
@@ -74,6 +80,9 @@ void GeneralTripletLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bot
     int at = options.NO_NEGATIVE;
     int count = 0;
     for (int j = 0; j < C_; ++j) {
+      if (d[j] != d[j]) {
+        broken = d[j];
+      }
       if (j == y) {
         continue;
       }
@@ -108,10 +117,10 @@ void GeneralTripletLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bot
       pull[i] = count > 0 || skipped || options.add_center_loss ? options.positive_weight : Dtype(0);
     }
   }
-  top[0]->mutable_cpu_data()[0] = options.negative_weight * terms / N_;
+  top[0]->mutable_cpu_data()[0] = options.negative_weight * terms / labelled_ + broken;
   if (top.size() > 1) {
-    top[1]->mutable_cpu_data()[0] = own / N_;
-    top[1]->mutable_cpu_data()[1] = others / N_ / std::max(C_ - 1, 1);
+    top[1]->mutable_cpu_data()[0] = own / labelled_;
+    top[1]->mutable_cpu_data()[1] = others / labelled_ / std::max(C_ - 1, 1);
   }
 }
 
@@ -126,7 +135,7 @@ void GeneralTripletLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& to
   }
   const GeneralTripletOptions<Dtype>& options = options_;
   const Dtype* label = bottom[1]->cpu_data();
-  const Dtype rate = top[0]->cpu_diff()[0] / N_;
+  const Dtype rate = top[0]->cpu_diff()[0] / labelled_;
   const Dtype push = -rate * options.negative_weight;
   for (int i = 0; i < N_; ++i) {
     const Dtype* d = bottom[0]->cpu_data() + static_cast<size_t>(i) * C_;
@@ -137,7 +146,9 @@ void GeneralTripletLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& to
       const bool pushed = (only == options.ALL_NEGATIVES || only == j) && reach - d[j] > 0;
       dd[j] = pushed ? push : Dtype(0);
     }
-    dd[static_cast<int>(label[i])] = rate * pull_.cpu_data()[i];
+    if (label[i] >= 0) {
+      dd[static_cast<int>(label[i])] = rate * pull_.cpu_data()[i];
+    }
   }
 }
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <vector>
 
 #include "caffe/layers/general_triplet_loss_layer.hpp"
@@ -12,13 +13,24 @@ __global__ void TripletRows(const int rows, const int classes, const GeneralTrip
     const Dtype* distances, const Dtype* label, Dtype* reaches, Dtype* pull, int* negatives, Dtype* row_sums) {
   for (int i = blockIdx.x; i < rows; i += gridDim.x) {
     const Dtype* d = distances + static_cast<size_t>(i) * classes;
-    const int y = static_cast<int>(label[i]);
+    const int y = ClassOf(label[i]);
+    if (y < 0) {
+      if (threadIdx.x == 0) {
+        reaches[i] = pull[i] = row_sums[i] = row_sums[rows + i] = 0;
+        negatives[i] = options.NO_NEGATIVE;
+      }
+      continue;
+    }
     const Dtype reach = d[y] + options.margin;
     Dtype terms = 0, others = 0;
+    Dtype broken = 0;  // or NaN, where a distance is
     int count = 0;
     Dtype largest = 0;
     int at = options.NO_NEGATIVE;
     for (int j = threadIdx.x; j < classes; j += blockDim.x) {
+      if (d[j] != d[j]) {
+        broken = d[j];
+      }
       if (j == y) {
         continue;
       }
@@ -34,6 +46,7 @@ __global__ void TripletRows(const int rows, const int classes, const GeneralTrip
       }
     }
     others = BlockSum(others);
+    broken = BlockSum(broken);
     int counting = options.ALL_NEGATIVES;
     if (options.hardest_only) {
       BlockArgMax(&largest, &at);
@@ -58,7 +71,7 @@ __global__ void TripletRows(const int rows, const int classes, const GeneralTrip
       } else {
         pull[i] = count > 0 || skipped || options.add_center_loss ? options.positive_weight : Dtype(0);
       }
-      row_sums[i] = terms;
+      row_sums[i] = terms + broken;
       row_sums[rows + i] = others;
     }
   }
@@ -66,10 +79,13 @@ __global__ void TripletRows(const int rows, const int classes, const GeneralTrip
 
 // One block: the loss, and the report unless it is NULL.
 template <typename Dtype>
-__global__ void TripletTotals(const int rows, const int classes, const Dtype negative_weight, const Dtype* distances,
-    const Dtype* label, const Dtype* row_sums, Dtype* loss, Dtype* report) {
+__global__ void TripletTotals(const int rows, const int labelled, const int classes, const Dtype negative_weight,
+    const Dtype* distances, const Dtype* label, const Dtype* row_sums, Dtype* loss, Dtype* report) {
   Dtype own = 0, terms = 0, others = 0;
   for (int i = threadIdx.x; i < rows; i += blockDim.x) {
+    if (label[i] < 0) {
+      continue;
+    }
     own += distances[static_cast<size_t>(i) * classes + static_cast<int>(label[i])];
     terms += row_sums[i];
     others += row_sums[rows + i];
@@ -78,10 +94,10 @@ __global__ void TripletTotals(const int rows, const int classes, const Dtype neg
   terms = BlockSum(terms);
   others = BlockSum(others);
   if (threadIdx.x == 0) {
-    *loss = negative_weight * terms / rows;
+    *loss = negative_weight * terms / labelled;
     if (report) {
-      report[0] = own / rows;
-      report[1] = others / rows / (classes > 1 ? classes - 1 : 1);
+      report[0] = own / labelled;
+      report[1] = others / labelled / (classes > 1 ? classes - 1 : 1);
     }
   }
 }
@@ -96,7 +112,7 @@ __global__ void TripletGradient(const int nthreads, const int classes, const Gen
     const int j = index % classes;
     const int only = negatives[i];
     Dtype value = 0;
-    if (j == static_cast<int>(label[i])) {
+    if (j == ClassOf(label[i])) {
       value = rate * pull[i];
     } else if ((only == options.ALL_NEGATIVES || only == j) && reach[i] - distances[index] > 0) {
       value = push;
@@ -108,7 +124,7 @@ __global__ void TripletGradient(const int nthreads, const int classes, const Gen
 template <typename Dtype>
 void GeneralTripletLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
     const vector<Blob<Dtype>*>& top) {
-  CheckLabels(this->layer_param_.name(), *bottom[1], C_);
+  labelled_ = std::max(1, CheckLabels(this->layer_param_.name(), *bottom[1], C_));
   const Dtype* d = bottom[0]->gpu_data();
   const Dtype* label = bottom[1]->gpu_data();
   Dtype* row_sums = row_sums_.mutable_gpu_data();
@@ -118,7 +134,7 @@ void GeneralTripletLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bot
   CUDA_POST_KERNEL_CHECK;
   Dtype* report = top.size() > 1 ? top[1]->mutable_gpu_data() : NULL;
   // NOLINT_NEXT_LINE(whitespace/operators)
-  TripletTotals<Dtype><<<1, RowThreads(N_)>>>(N_, C_, options_.negative_weight, d, label, row_sums,
+  TripletTotals<Dtype><<<1, RowThreads(N_)>>>(N_, labelled_, C_, options_.negative_weight, d, label, row_sums,
       top[0]->mutable_gpu_data(), report);
   CUDA_POST_KERNEL_CHECK;
 }
@@ -132,7 +148,7 @@ void GeneralTripletLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& to
   if (!propagate_down[0]) {
     return;
   }
-  const Dtype rate = top[0]->cpu_diff()[0] / N_;
+  const Dtype rate = top[0]->cpu_diff()[0] / labelled_;
   const int count = bottom[0]->count();
   // NOLINT_NEXT_LINE(whitespace/operators)
   TripletGradient<Dtype><<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(count, C_, options_, rate,

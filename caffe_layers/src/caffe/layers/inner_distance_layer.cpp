@@ -155,8 +155,8 @@ void InnerDistanceLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top, co
     if (label_bottom_ >= 0) {
       const Dtype* label = bottom[label_bottom_]->cpu_data();
       for (int i = 0; i < M_; ++i) {
-        const int j = static_cast<int>(label[i]);
-        for (int k = 0; k < K_; ++k) {
+        const int j = ClassOf(label[i]);
+        for (int k = 0; k < K_ && j >= 0; ++k) {
           dw[j * K_ + k] += DistanceGradient(l1_, exact_gradient_, g[i * N_ + j], w[j * K_ + k], x[i * K_ + k]);
         }
       }

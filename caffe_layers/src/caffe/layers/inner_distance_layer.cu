@@ -91,6 +91,9 @@ __global__ void OwnRowGradients(const int K, const int M, const int N, const boo
     const Dtype* label, const Dtype* g, const Dtype* x, const Dtype* w, Dtype* dw) {
   CUDA_KERNEL_LOOP(k, K) {
     for (int i = 0; i < M; ++i) {
+      if (label[i] < 0) {
+        continue;
+      }
       const size_t j = static_cast<size_t>(label[i]);
       dw[j * K + k] += DistanceGradient(l1, exact, g[static_cast<size_t>(i) * N + j], w[j * K + k],
           x[static_cast<size_t>(i) * K + k]);

@@ -69,6 +69,9 @@ void LabelSpecificAddLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& botto
   const Dtype* label = bottom[1]->cpu_data();
   Dtype* y = top[0]->mutable_cpu_data();
   for (int i = 0; i < N_; ++i) {
+    if (label[i] < 0) {
+      continue;
+    }
     Dtype* scores = y + (static_cast<size_t>(i) * C_ + static_cast<size_t>(label[i])) * positions_;
     for (int p = 0; p < positions_; ++p) {
       if (scores[p] > -bias_) {

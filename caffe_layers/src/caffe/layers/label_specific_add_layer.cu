@@ -11,6 +11,9 @@ __global__ void AddAtLabels(const int nthreads, const int classes, const int pos
     const Dtype* label, Dtype* y) {
   CUDA_KERNEL_LOOP(index, nthreads) {
     const int i = index / positions;
+    if (label[i] < 0) {
+      continue;
+    }
     const size_t row = static_cast<size_t>(i) * classes + static_cast<size_t>(label[i]);
     const size_t at = row * positions + index % positions;
     if (y[at] > -bias) {

@@ -96,6 +96,9 @@ void LabelSpecificMarginLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bo
   Dtype* y = top[0]->mutable_cpu_data();
   Dtype* slope = label_slope_.mutable_cpu_data();
   for (int i = 0; i < N_; ++i) {
+    if (label[i] < 0) {
+      continue;
+    }
     Dtype* score = y + static_cast<size_t>(i) * C_ + static_cast<size_t>(label[i]);
     CosineWithMargin(margin, score, slope + i);
   }
@@ -113,13 +116,16 @@ void LabelSpecificMarginLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& t
   if (top[0] != bottom[0]) {
     caffe_copy(top[0]->count(), top[0]->cpu_diff(), bottom[0]->mutable_cpu_diff());
   }
-  if (!acts_) {
+  if (!acts_ || this->layer_param_.label_specific_margin_param().pass_bp()) {
     return;
   }
   const Dtype* label = bottom[1]->cpu_data();
   const Dtype* slope = label_slope_.cpu_data();
   Dtype* dx = bottom[0]->mutable_cpu_diff();
   for (int i = 0; i < N_; ++i) {
+    if (label[i] < 0) {
+      continue;
+    }
     dx[static_cast<size_t>(i) * C_ + static_cast<size_t>(label[i])] *= slope[i];
   }
 }

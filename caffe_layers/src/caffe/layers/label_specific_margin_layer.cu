@@ -11,6 +11,9 @@ template <typename Dtype>
 __global__ void AngularMarginForward(const int nthreads, const int classes, const AngularMargin<Dtype> margin,
     const Dtype* label, Dtype* y, Dtype* slope) {
   CUDA_KERNEL_LOOP(i, nthreads) {
+    if (label[i] < 0) {
+      continue;
+    }
     Dtype* score = y + static_cast<size_t>(i) * classes + static_cast<size_t>(label[i]);
     CosineWithMargin(margin, score, slope + i);
   }
@@ -20,6 +23,9 @@ template <typename Dtype>
 __global__ void AngularMarginBackward(const int nthreads, const int classes, const Dtype* label, const Dtype* slope,
     Dtype* dx) {
   CUDA_KERNEL_LOOP(i, nthreads) {
+    if (label[i] < 0) {
+      continue;
+    }
     dx[static_cast<size_t>(i) * classes + static_cast<size_t>(label[i])] *= slope[i];
   }
 }
@@ -52,7 +58,7 @@ void LabelSpecificMarginLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& t
   if (top[0] != bottom[0]) {
     caffe_copy(top[0]->count(), top[0]->gpu_diff(), bottom[0]->mutable_gpu_diff());
   }
-  if (!acts_) {
+  if (!acts_ || this->layer_param_.label_specific_margin_param().pass_bp()) {
     return;
   }
   // NOLINT_NEXT_LINE(whitespace/operators)

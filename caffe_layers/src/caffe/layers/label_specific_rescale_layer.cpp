@@ -86,6 +86,12 @@ void LabelSpecificRescaleLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& b
   Dtype* factor = label_factor_.mutable_cpu_data();
   for (int i = 0; i < N_; ++i) {
     const size_t row = static_cast<size_t>(i) * C_;
+    if (label[i] < 0) {
+      if (x != y) {
+        caffe_copy(C_, x + row, y + row);
+      }
+      continue;
+    }
     const size_t at = row + static_cast<size_t>(label[i]);
     const Dtype score = x[at];
     const bool alone = for_ip_ && !(score > 0);
@@ -108,7 +114,7 @@ void LabelSpecificRescaleLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& 
   }
   const Dtype* g = top[0]->cpu_diff();
   Dtype* dx = bottom[0]->mutable_cpu_diff();
-  if (!acts_) {
+  if (!acts_ || !this->layer_param_.label_specific_rescale_param().do_backward()) {
     if (top[0] != bottom[0]) {
       caffe_copy(top[0]->count(), g, dx);
     }
@@ -118,6 +124,12 @@ void LabelSpecificRescaleLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& 
   const Dtype* factor = label_factor_.cpu_data();
   for (int i = 0; i < N_; ++i) {
     const size_t row = static_cast<size_t>(i) * C_;
+    if (label[i] < 0) {
+      if (g != dx) {
+        caffe_copy(C_, g + row, dx + row);
+      }
+      continue;
+    }
     const size_t at = row + static_cast<size_t>(label[i]);
     const Dtype slope = g[at];
     if (g != dx || negative_weight_ != 1) {

@@ -1,6 +1,7 @@
 #include <vector>
 
 #include "caffe/layers/label_specific_rescale_layer.hpp"
+#include "caffe/util/check_labels.hpp"
 #include "caffe/util/math_functions.hpp"
 
 namespace caffe {
@@ -12,7 +13,10 @@ __global__ void RescaleForward(const int nthreads, const int classes, const bool
   CUDA_KERNEL_LOOP(index, nthreads) {
     const int i = index / classes;
     const Dtype score = x[index];
-    if (index % classes == static_cast<int>(label[i])) {
+    const int own = ClassOf(label[i]);
+    if (own < 0) {
+      y[index] = score;
+    } else if (index % classes == own) {
       const bool alone = for_ip && !(score > 0);
       factor[i] = alone ? Dtype(1) : positive_weight;
       y[index] = score * factor[i] + (bias_fix && !alone ? 1 - positive_weight : Dtype(0));
@@ -27,7 +31,8 @@ __global__ void RescaleBackward(const int nthreads, const int classes, const Dty
     const Dtype* label, const Dtype* factor, Dtype* dx) {
   CUDA_KERNEL_LOOP(index, nthreads) {
     const int i = index / classes;
-    dx[index] = g[index] * (index % classes == static_cast<int>(label[i]) ? factor[i] : negative_weight);
+    const int own = ClassOf(label[i]);
+    dx[index] = own < 0 ? g[index] : g[index] * (index % classes == own ? factor[i] : negative_weight);
   }
 }
 
@@ -59,7 +64,7 @@ void LabelSpecificRescaleLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& 
     return;
   }
   const int count = top[0]->count();
-  if (!acts_) {
+  if (!acts_ || !this->layer_param_.label_specific_rescale_param().do_backward()) {
     if (top[0] != bottom[0]) {
       caffe_copy(count, top[0]->gpu_diff(), bottom[0]->mutable_gpu_diff());
     }

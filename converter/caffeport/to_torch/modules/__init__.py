@@ -49,9 +49,11 @@ from torch.nn import (
 )  # fmt: skip
 
 from .activation import AbsVal, Clip, Constant, Exp, Log, Power, Swish, Threshold, UnscaledDropout
+from .angle_margins import AdaptiveScaleMargin, AngleMargin
 from .arithmetic import Axpy, ChannelScale, Eltwise, Reduction
 from .attention import AttPooling
 from .axes import BroadcastTo, ExpandDims, Reverse, Squeeze, Stack, Unstack
+from .batch_margins import GlobalLSEMargin, HardMargin, LabelSpecificAffine, RadialRemovalMargin
 from .batch_normalization_forks import MovingBN, SegNetBN
 from .box_loss import BoxAnnotatorOHEM, SmoothL1Loss
 from .broadcasting import Pairwise, Reduce
@@ -64,6 +66,7 @@ from .detection_evaluate import DetectionEvaluate
 from .detection_training import DetectionAccuracy, DetectionGroupLoss, DetectionLoss
 from .face import Flip, InnerDistance, LabelSpecificAdd, Normalize, SSDNormalize
 from .face_loss import CenterLoss, GeneralContrastiveLoss, GeneralTripletLoss
+from .face_loss_forks import FocalLoss, InterClass, RangeLoss, RankHardLoss, RingLoss, TripletLoss
 from .face_margin import LabelSpecificMargin, LabelSpecificRescale, MarginInnerProduct
 from .flow import ChannelNorm, FlowWarp
 from .functions import BoundedReLU, Elementwise, HardSigmoid, ScaledELU, ScaledTanH, ThresholdedReLU

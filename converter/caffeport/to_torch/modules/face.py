@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .face_loss import label_column
+from .face_loss import class_column
 from .inner_product import store_unit_rows, unit_rows
 from .lengths import lengths
 from .margins import risen
@@ -124,10 +124,10 @@ class InnerDistance(nn.Module):
         if label is None:
             distances = self._distances(flat, w)
         else:
-            labels = label_column(label)
+            labels, has_class = class_column(label)
             distances = self._distances(flat, w.detach())
             own = self._paired(flat.detach(), w.index_select(0, labels[:, 0]))[:, None]
-            distances = distances.scatter_add(1, labels, own - own.detach())
+            distances = distances.scatter_add(1, labels, torch.where(has_class, own - own.detach(), 0.0))
         return distances.reshape(*x.shape[:-1], w.shape[0])
 
     def _distances(self, x: Tensor, w: Tensor) -> Tensor:
@@ -190,7 +190,8 @@ class LabelSpecificAdd(nn.Module):
         return bias
 
     def _shifted(self, x: Tensor, label: Tensor, bias: float) -> Tensor:
-        index = label.reshape(-1, 1, *[1] * (x.dim() - 2)).long()
+        column, has_class = class_column(label)
+        index, has_class = (t.reshape(-1, 1, *[1] * (x.dim() - 2)) for t in (column, has_class))
         target = x.gather(1, index.expand(-1, 1, *x.shape[2:]))
-        shift = torch.where(target > -bias, bias, 0.0).to(x.dtype).detach()
+        shift = torch.where(has_class & (target > -bias), bias, 0.0).to(x.dtype).detach()
         return x.scatter_add(1, index.expand_as(shift), shift)

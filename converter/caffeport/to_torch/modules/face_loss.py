@@ -4,7 +4,8 @@ Their forks' backward passes are not always the derivative of what forward compu
 takes the fork's gradient by ``given_gradient``; ``exact`` leaves it to autograd.
 
 N samples, C classes, D features; columns and masks of the label are made by ``one_per_row``, so that a
-label outside [0, C) is torch's index error and never another class.
+label of C or more is torch's index error and never another class. A sample with a label below 0 has no class: a margin
+leaves its scores alone, and a loss is what it would be without the sample.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ if TYPE_CHECKING:
     from ...operators.face_loss import GeneralContrastiveParameter, GeneralTripletParameter
 
 
-def label_column(label: Tensor) -> Tensor:
-    """Labels (numbers of any shape) as an index (N, 1)."""
-    return label.reshape(-1, 1).long()
+NO_CLASS = float(1 << 31)
+"""What a label that is NaN is taken for, so that it is an index error too."""
+
+
+def class_column(label: Tensor) -> tuple[Tensor, Tensor]:
+    """Return labels (numbers of any shape) as an index (N, 1), 0 in the place of those below 0, and which are not."""
+    column = label.reshape(-1, 1).nan_to_num(nan=NO_CLASS)
+    return column.clamp_min(0).long(), column >= 0
 
 
 def one_per_row(like: Tensor, columns: Tensor) -> Tensor:
@@ -43,32 +49,39 @@ class _CenterStep(torch.autograd.Function):
     """The loss as it is; the centers' gradient is the fork's or the paper's step, whatever gradient comes in."""
 
     @staticmethod
-    def forward(ctx: Any, loss: Tensor, centers: Tensor, pull: Tensor, labels: Tensor, once: bool) -> Tensor:
-        ctx.save_for_backward(pull, labels)
+    def forward(
+        ctx: Any, loss: Tensor, centers: Tensor, pull: Tensor, labels: Tensor, has_class: Tensor, once: bool
+    ) -> Tensor:
+        ctx.save_for_backward(pull, labels, has_class)
         ctx.classes, ctx.once = len(centers), once
         return loss.view_as(loss)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        pull, labels = ctx.saved_tensors
-        n = pull.new_zeros(ctx.classes).index_add(0, labels, torch.ones_like(pull[:, 0]))
+        pull, labels, has_class = ctx.saved_tensors
+        n = pull.new_zeros(ctx.classes).index_add(0, labels, has_class.to(pull.dtype))
         sums = torch.zeros(ctx.classes, pull.shape[1], dtype=pull.dtype, device=pull.device)
         sums.index_add_(0, labels, pull)
-        return gradient, sums * ((1 if ctx.once else n) / (1 + n))[:, None], None, None, None
+        return gradient, sums * ((1 if ctx.once else n) / (1 + n))[:, None], None, None, None, None
 
 
 def center_loss(x: Tensor, centers: Tensor, labels: Tensor, step: str, kind: str = "L2") -> Tensor:
     """sum |x_i - c_{y_i}|^2 / (2 N), or for ``kind`` "L1" sum |x_i - c_{y_i}| / N, of x (N, D) and centers (C, D).
 
-    step: the centers' gradient, see operators.face_loss.CenterStep; labels int64 (N,).
+    step: the centers' gradient, see operators.face_loss.CenterStep; labels (N,), of which N counts those of 0 or more.
     """
     exact = step == "DERIVATIVE"
-    apart = x - (centers if exact else centers.detach()).index_select(0, labels)
+    column, has_class = class_column(labels)
+    column, rows = column[:, 0], has_class.sum().clamp_min(1)
+    apart = x - (centers if exact else centers.detach()).index_select(0, column)
+    apart = torch.where(has_class, apart, 0.0)
     if kind == "L1":
-        loss, slope = apart.abs().sum() / len(apart), apart.sign()
+        loss, slope = apart.abs().sum() / rows, apart.sign()
     else:
-        loss, slope = apart.square().sum() / (2 * len(apart)), apart
-    return loss if exact else _CenterStep.apply(loss, centers, -slope.detach(), labels, step == "PAPER")
+        loss, slope = apart.square().sum() / (2 * rows), apart
+    if exact:
+        return loss
+    return _CenterStep.apply(loss, centers, -slope.detach(), column, has_class[:, 0], step == "PAPER")
 
 
 class CenterLoss(nn.Module):
@@ -81,7 +94,7 @@ class CenterLoss(nn.Module):
         self.kind, self.step = kind, step
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        return center_loss(x.flatten(1), self.centers, label.reshape(-1).long(), self.step, self.kind)
+        return center_loss(x.flatten(1), self.centers, label, self.step, self.kind)
 
     def extra_repr(self) -> str:
         return f"{self.kind}, center_step={self.step}"
@@ -97,22 +110,25 @@ class GeneralContrastiveLoss(nn.Module):
         self.p, self.tops, self.exact = p, tops, exact
         self.intra_mae: Tensor | float = 0.0
 
-    def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor, label: Tensor, basis: Tensor | None = None) -> Tensor | list[Tensor]:
+        """``basis``: the third bottom, (N, C), from which the gradient of x is made."""
         p, d = self.p, x.flatten(1)
-        rows, classes = d.shape
-        labels = label_column(label)
+        classes = d.shape[1]
+        labels, has_class = class_column(label)
+        rows = has_class.sum().clamp_min(1)
         is_label = one_per_row(d, labels)
         margin = p.negative_margin + self.intra_mae
 
         same = d.gather(1, labels)
-        truncated = (same - p.positive_margin).clamp(0, p.positive_outlier_thresh)
+        truncated = torch.where(has_class, (same - p.positive_margin).clamp(0, p.positive_outlier_thresh), 0.0)
         positive = p.positive_weight * truncated
-        pulled = torch.ones_like(same, dtype=torch.bool)
+        pulled = has_class
         if p.max_positive_only:
             # Of the smallest positive distance: the fork compares the other way round than the name says.
-            pulled = one_per_row(same.t(), truncated.argmin().reshape(1, 1)).t()
+            smallest = truncated.masked_fill(~has_class, torch.inf).argmin()
+            pulled = one_per_row(same.t(), smallest.reshape(1, 1)).t() & has_class
 
-        pushed = ~is_label & ~(d >= margin)  # with NaN, see broken
+        pushed = ~is_label & ~(d >= margin) & has_class  # with NaN, see broken
         short = torch.where(pushed, margin - d, 0.0)
         negative = p.negative_weight * (torch.where(pushed, torch.exp(-d), 0.0) if p.exp_negative_weight else short)
         if p.max_negative_only:
@@ -120,28 +136,40 @@ class GeneralContrastiveLoss(nn.Module):
             rivals = negative.detach().clone()
             rivals[:, 0] += torch.where(is_label, positive, 0.0)[:, 0].detach()
             pushed = pushed & one_per_row(d, rivals.argmax(1, keepdim=True))
-        far = same > p.positive_upper_bound if p.positive_first else torch.zeros_like(pulled)
-        pushed = (pushed & ~far) | broken(d)
+        far = self._beyond_bound(same)
+        chosen, pushed = pushed, (pushed & ~far) | (broken(d) & has_class)
         loss = (torch.where(pulled, positive, 0.0).sum() + torch.where(pushed, negative, 0.0).sum()) / rows
 
         if not self.exact:
             # Compared with the derivative: the outlier threshold does not count from the margin, and a positive
             # beyond positive_upper_bound is always pulled.
+            if basis is not None:
+                b = basis.flatten(1).detach()
+                same, far = b.gather(1, labels), self._beyond_bound(b.gather(1, labels))
+                candidates = chosen if p.max_negative_only else ~is_label & has_class
+                pushed = candidates & (b < margin) & ~far
+                negative = p.negative_weight * torch.exp(-b)
             inside = pulled & (same > p.positive_margin) & (same < p.positive_outlier_thresh)
-            pull = p.positive_weight * (inside | far).to(d.dtype)
-            push = (negative if p.exp_negative_weight else p.negative_weight) * pushed.to(d.dtype)
+            pull = p.positive_weight * ((inside | far) & has_class).to(d.dtype)
+            push = torch.where(pushed, negative if p.exp_negative_weight else p.negative_weight, 0.0).to(d.dtype)
             if p.normalize_negative is not None:
                 total = push.sum() / p.normalize_negative / rows
                 push = push / torch.where(total > p.positive_weight, total, 1.0)
             loss = given_gradient(d, loss, (torch.where(is_label, pull, 0.0) - push) / rows)
 
-        report = [truncated.detach().mean(), short.detach().sum() / rows / (classes - 1)]
+        report = [truncated.detach().sum() / rows, short.detach().sum() / rows / (classes - 1)]
         if p.add_intra_mae:
             if self.training:
                 running = 0.99 * self.intra_mae + 0.01 * report[0]
                 self.intra_mae = running.clamp(max=p.max_negative_margin)
             report.append(report[0].new_tensor(0.0) + self.intra_mae)
         return [loss, torch.stack(report)] if self.tops > 1 else loss
+
+    def _beyond_bound(self, same: Tensor) -> Tensor:
+        """Which samples' negatives positive_first leaves out, (N, 1), of their distances to the label's class."""
+        if self.p.positive_first:
+            return same > self.p.positive_upper_bound
+        return torch.zeros_like(same, dtype=torch.bool)
 
 
 class GeneralTripletLoss(nn.Module):
@@ -151,24 +179,26 @@ class GeneralTripletLoss(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
         p, d = self.p, x.flatten(1)
-        rows, classes = d.shape
-        labels = label_column(label)
+        classes = d.shape[1]
+        labels, has_class = class_column(label)
+        rows = has_class.sum().clamp_min(1)
         is_label = one_per_row(d, labels)
         same = d.gather(1, labels)
-        hinge = torch.where(is_label, 0.0, (same + p.margin - d).clamp_min(0))
+        hinge = torch.where(is_label | ~has_class, 0.0, (same + p.margin - d).clamp_min(0))
         pushed = ~(hinge <= 0)  # with NaN, see broken
         if p.hardest_only:
             pushed = pushed & one_per_row(d, hinge.argmax(1, keepdim=True))
         far = same > p.positive_upper_bound if p.positive_first else torch.zeros_like(pushed[:, :1])
-        pushed = (pushed & ~far) | broken(d)
+        pushed = (pushed & ~far) | (broken(d) & has_class)
         loss = p.negative_weight * torch.where(pushed, hinge, 0.0).sum() / rows
         if not self.exact:
             # The derivative would pull the positive once for every negative that is pushed.
             pulled = far | pushed.any(1, keepdim=True) | p.add_center_loss
-            pull = p.positive_weight * (is_label & pulled).to(d.dtype)
+            pull = p.positive_weight * (is_label & pulled & has_class).to(d.dtype)
             push = p.negative_weight * pushed.to(d.dtype)
             loss = given_gradient(d, loss, (pull - push) / rows)
         if self.tops == 1:
             return loss
-        others = torch.where(is_label, 0.0, d).sum() / rows / (classes - 1)
-        return [loss, torch.stack([same.mean(), others]).detach()]
+        own = torch.where(has_class, same, 0.0).sum() / rows
+        others = torch.where(is_label | ~has_class, 0.0, d).sum() / rows / (classes - 1)
+        return [loss, torch.stack([own, others]).detach()]

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .face_loss import label_column
-from .gradients import given_gradient
+from .face_loss import class_column
+from .gradients import given_gradient, straight_through
 from .inner_product import store_unit_rows, unit_rows
 from .lengths import UNIT_EPS, lengths
 from .margins import COSINE_EPS, added_angle, annealed, multiplied_angle, risen
@@ -57,9 +57,10 @@ class MarginInnerProduct(nn.Module):
         self.stored = False
         scores = F.linear(flat, weight)
         if self.m > 1:
-            labels = label_column(label)
-            target = self._target(flat, weight.index_select(0, labels[:, 0]), scores.gather(1, labels), decay)
-            scores = scores.scatter(1, labels, target)
+            labels, has_class = class_column(label)
+            plain = scores.gather(1, labels)
+            target = self._target(flat, weight.index_select(0, labels[:, 0]), plain, decay)
+            scores = scores.scatter(1, labels, torch.where(has_class, target, plain))
         scores = scores.reshape(*x.shape[: self.axis], -1)
         return [scores, x.new_full((1,), decay)] if self.tops > 1 else scores
 
@@ -80,16 +81,20 @@ class MarginInnerProduct(nn.Module):
 
 
 class LabelSpecificRescale(nn.Module):
-    """``base`` None: positive_weight is fixed; else it is base (1 + gamma t)^-power within the bounds."""
+    """``base`` None: positive_weight is fixed; else it is base (1 + gamma t)^-power within the bounds.
+
+    ``passes_gradient``: the gradient passes as if there were no layer.
+    """
 
     running_state = ("iteration",)
 
     def __init__(
         self, positive_weight: float, negative_weight: float, rescale_test: bool, for_ip: bool, bias_fix: bool,
         base: float | None, gamma: float, power: float, least: float | None, most: float | None, iteration: int,
-        tops: int,
+        passes_gradient: bool, tops: int,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.passes_gradient = passes_gradient
         self.positive_weight, self.negative_weight = positive_weight, negative_weight
         self.rescale_test, self.for_ip, self.bias_fix = rescale_test, for_ip, bias_fix
         self.base, self.gamma, self.power, self.least, self.most = base, gamma, power, least, most
@@ -107,11 +112,13 @@ class LabelSpecificRescale(nn.Module):
         weight = self._next_weight()
         y = x
         if self.training or self.rescale_test:
-            scores, labels = x.flatten(1), label_column(label)
+            scores, (labels, has_class) = x.flatten(1), class_column(label)
             target = scores.gather(1, labels)
             scaled = target * weight + (1 - weight if self.bias_fix else 0.0)
             scaled = torch.where(target > 0, scaled, target) if self.for_ip else scaled
-            y = (scores * self.negative_weight).scatter(1, labels, scaled).reshape(x.shape)
+            y = (scores * self.negative_weight).scatter(1, labels, scaled)
+            y = torch.where(has_class, y, scores).reshape(x.shape)
+            y = straight_through(x, y) if self.passes_gradient else y
         return [y, x.new_full((1,), weight)] if self.tops > 1 else y
 
 
@@ -123,9 +130,10 @@ class LabelSpecificMargin(nn.Module):
 
     def __init__(
         self, base: float | None, most: float | None, gamma: float, power: float, iteration: int, in_test: bool,
-        exact: bool, tops: int,
+        exact: bool, passes_gradient: bool, tops: int,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.passes_gradient = passes_gradient
         self.base, self.most, self.gamma, self.power = base, most, gamma, power
         self.iteration, self.in_test, self.exact, self.tops = iteration, in_test, exact, tops
 
@@ -142,9 +150,11 @@ class LabelSpecificMargin(nn.Module):
     def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
         y, margin = x, self._next_margin()
         if self.training or self.in_test:
-            scores, labels = x.flatten(1), label_column(label)
-            target = self._target(scores.gather(1, labels), torch.deg2rad(margin.to(x.dtype)))
-            y = scores.scatter(1, labels, target).reshape(x.shape)
+            scores, (labels, has_class) = x.flatten(1), class_column(label)
+            cosine = scores.gather(1, labels)
+            target = self._target(cosine, torch.deg2rad(margin.to(x.dtype)))
+            y = scores.scatter(1, labels, torch.where(has_class, target, cosine)).reshape(x.shape)
+            y = straight_through(x, y) if self.passes_gradient else y
         return [y, margin.to(x.dtype, copy=True)] if self.tops > 1 else y
 
     def _target(self, cosine: Tensor, angle: Tensor) -> Tensor:

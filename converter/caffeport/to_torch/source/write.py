@@ -15,8 +15,8 @@ from ...files import replacing_path, same_file
 from ...graph.net import Net, Value
 from ...graph.preprocessing import Preprocessing
 from ...graph.walk import read_inputs, wanted_values
-from ...lazy import require
 from ...operators.base import Role
+from ..safetensors_file import write_arrays
 from .name import check_source_name
 from .program import Program
 
@@ -53,7 +53,7 @@ def write_python(
 
 def save_state(state: dict[str, np.ndarray], path: Path) -> None:
     """Write a state_dict straight into ``path``."""
-    require("safetensors.numpy").save_file(state, str(path), metadata={"format": "pt"})
+    write_arrays(state, path, {"format": "pt"})
 
 
 def python_source(

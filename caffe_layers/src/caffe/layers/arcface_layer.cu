@@ -1,0 +1,2 @@
+// Arcface has the kernels of BaseAngleMarginLayer.
+#include "caffe/layers/arcface_layer.hpp"

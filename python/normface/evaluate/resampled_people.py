@@ -1,0 +1,73 @@
+"""How far true accepts depend on who was there: people drawn again and again, with replacement (the bootstrap).
+
+Pairs of one person's images, or of one person's with everybody's, stand and fall together, so pairs drawn one by one
+would give intervals far too narrow. Here people are drawn. One who is drawn w times brings each genuine pair w times,
+and an impostor pair comes as often as the product of its two people's counts; copies of one person are no impostors of
+each other. The threshold is chosen anew among the impostor pairs of each draw, by the rule of ``roc.tar_at_far``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import ProtocolError
+from .roc import impostors_accepted
+
+MOST_DRAWS, LEAST_DRAWS = 1000, 200
+WORK = 10**8
+"""Pairs that all draws together look at, about a second; more than this makes fewer draws, to LEAST_DRAWS."""
+LEVEL = 0.95
+
+
+def drawn_tars(
+    scores: np.ndarray, people: np.ndarray, far: float, *, seed: int | list[int] = 0, draws: int | None = None
+) -> np.ndarray:
+    """The TAR at ``far`` of each draw of people, (draws,), NaN where a draw has no pair of a kind.
+
+    scores (P,): of all pairs i < j of N images, in the order of ``np.triu_indices(N, 1)``. people (N,): whose image
+    it is, as whole numbers from 0. seed: draws of the same people by the same seed are the same, so that two models'
+    TARs differ draw by draw by what the models differ in. draws: by default as many as WORK allows.
+    """
+    images = len(people)
+    first, second = np.triu_indices(images, 1)
+    if np.shape(scores) != first.shape:
+        raise ProtocolError(f"expected {len(first)} scores, of all pairs of {images} images, got {np.shape(scores)}")
+    one, other = people[first], people[second]
+    same = one == other
+    order = np.argsort(-scores[same], kind="stable")
+    falling, of_genuine = -scores[same][order], one[same][order]
+    order = np.argsort(-scores[~same], kind="stable")
+    impostor, one, other = scores[~same][order], one[~same][order], other[~same][order]
+    counts = np.bincount(people)
+    present = np.flatnonzero(counts)
+    near = min(len(impostor), 4 * impostors_accepted(far, len(impostor)) + 1000)  # hold nearly every threshold
+    if draws is None:
+        draws = int(np.clip(WORK // max(1, near + len(falling)), LEAST_DRAWS, MOST_DRAWS))
+    generator = np.random.default_rng(seed)
+    tars = np.full(draws, np.nan)
+    for draw in range(draws):
+        times = np.bincount(generator.choice(present, len(present)), minlength=len(counts))
+        genuine_pairs = int(times @ (counts * (counts - 1) // 2))
+        drawn = times * counts
+        impostor_pairs = (int(drawn.sum()) ** 2 - int(drawn @ drawn)) // 2
+        if not genuine_pairs or not impostor_pairs:
+            continue
+        wanted = impostors_accepted(far, impostor_pairs)
+        for size in (near, len(impostor)):
+            accepted = np.cumsum(times[one[:size]] * times[other[:size]])
+            if accepted.size and accepted[-1] >= max(wanted, 1):
+                break
+        place = int(np.searchsorted(accepted, max(wanted, 1)))
+        # From the largest down, so that the accepted genuine pairs come first; at no impostor, those above it.
+        length = int(np.searchsorted(falling, -impostor[place], side="right" if wanted else "left"))
+        tars[draw] = times[of_genuine[:length]].sum() / genuine_pairs
+    return tars
+
+
+def interval(values: np.ndarray) -> tuple[float, float] | None:
+    """The middle 95 % of the draws that are numbers; None where fewer than half of them are."""
+    numbers = values[np.isfinite(values)]
+    if 2 * len(numbers) < max(1, len(values)):
+        return None
+    low, high = np.quantile(numbers, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
