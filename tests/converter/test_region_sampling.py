@@ -112,10 +112,15 @@ def test_mask_pooling(tmp_path):
     ("layer", "message"),
     [
         (nets.layer("ROIAlign", "x r", "y", "roi_pooling_param { pooled_h: 2 }"), "expected a positive pooled_h"),
+        *(
+            (nets.layer(kind, "x r", "y", f"roi_pooling_param {{ pooled_h: 2 pooled_w: 2 spatial_scale: {scale} }}"),
+             f"expected a positive pooled_h, pooled_w and spatial_scale.*spatial_scale={scale}")
+            for kind in ("ROIAlign", "ROIPooling") for scale in ("inf", "nan")
+        ),
         (nets.layer("MaskResize", "x", "y"), "expected a positive output_height"),
         (nets.layer("MaskPooling", "x x", "y"), r"expected a mask of \(2, 1, 4, 5\)"),
     ],
-)
+)  # fmt: skip
 def test_what_they_refuse(tmp_path, layer, message):
     with pytest.raises(caffeport.NetError, match=message):
         nets.load(tmp_path, nets.inputs(x=(2, 3, 4, 5), r=(3, 5)) + layer)

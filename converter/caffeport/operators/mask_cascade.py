@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from .base import Operator, Phase, Shape, count, layer_type, nn
 from .cascade import RowBoxes
 from .python_layer import PythonParameter
-from .region_pooling import RegionPooling, onnx_rounded
+from .region_pooling import RegionBins, onnx_rounded
 from .region_sampling import onnx_sampled
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class ROIWarpingParameter:
 
 
 @layer_type("ROIWarping")
-class ROIWarping(RegionPooling):
+class ROIWarping(RegionBins):
     """The largest of bilinear samples of each of pooled_h x pooled_w bins of every region; (R, C, pooled_h, pooled_w).
 
     Corners are scaled and rounded (halves away from 0). A bin is sampled at both ends and in steps between, as many as
@@ -36,10 +35,6 @@ class ROIWarping(RegionPooling):
     """
 
     schemas = {"roi_warping_param": ROIWarpingParameter}
-
-    def setup(self) -> None:
-        if min(self.p.pooled_h, self.p.pooled_w) < 1 or not 0 < self.p.spatial_scale < math.inf:
-            self.fail(f"expected a positive pooled_h, pooled_w and spatial_scale, got {self.p}")
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         self.check(bottoms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,14 @@ class RegionPooling(Operator):
         return x if x.rank == 2 else g.op("Reshape", x, g.ints([-1, 5]))
 
 
+class RegionBins(RegionPooling):
+    """The base of what makes pooled_h x pooled_w bins of every region."""
+
+    def setup(self) -> None:
+        if min(self.p.pooled_h, self.p.pooled_w) < 1 or not 0 < self.p.spatial_scale < math.inf:
+            self.fail(f"expected a positive pooled_h, pooled_w and spatial_scale, got {self.p}")
+
+
 @dataclass
 class ROIPoolingParameter:
     pooled_h: int = 0
@@ -44,7 +53,7 @@ class ROIPoolingParameter:
 
 
 @layer_type("ROIPooling")
-class ROIPooling(RegionPooling):
+class ROIPooling(RegionBins):
     """The maximum of each of pooled_h x pooled_w bins of every region; (R, C, pooled_h, pooled_w); of Fast R-CNN.
 
     Corners are scaled and rounded (halves away from 0), both ends belong to the region, and bin i of n
@@ -53,10 +62,6 @@ class ROIPooling(RegionPooling):
     """
 
     schemas = {"roi_pooling_param": ROIPoolingParameter}
-
-    def setup(self) -> None:
-        if min(self.p.pooled_h, self.p.pooled_w) < 1 or self.p.spatial_scale <= 0:
-            self.fail(f"expected a positive pooled_h, pooled_w and spatial_scale, got {self.p}")
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         self.check(bottoms)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .base import Operator, Shape, layer_type, nn
-from .region_pooling import RegionPooling, ROIPoolingParameter
+from .region_pooling import RegionBins, ROIPoolingParameter
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
 @layer_type("ROIAlign")
-class ROIAlign(RegionPooling):
+class ROIAlign(RegionBins):
     """The map at the corners of every region's pooled_h x pooled_w bins; (R, C, pooled_h + 1, pooled_w + 1).
 
     A region is grown by pad_ratio of its size on each side, scaled, and moved by half a place; points more than half a
@@ -23,10 +23,6 @@ class ROIAlign(RegionPooling):
     """
 
     schemas = {"roi_pooling_param": ROIPoolingParameter}
-
-    def setup(self) -> None:
-        if min(self.p.pooled_h, self.p.pooled_w) < 1 or self.p.spatial_scale <= 0:
-            self.fail(f"expected a positive pooled_h, pooled_w and spatial_scale, got {self.p}")
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         self.check(bottoms)
