@@ -38,6 +38,12 @@ OPTIONS = {
         {"exact_gradient": False, "add_center_loss": True, "hardest_only": False},
     ],
     "center": [{"center_step": step} for step in ("paper", "fork", "derivative")],
+    "combined-margin": [{}, {"m1": 2.0, "m2": 0.0}],
+    "sv-x-softmax": [{"margin_on": place} for place in ("cosine", "angle")],
+    "curricularface": [{}, {"momentum": 1.0}],
+    "magface": [{}, {"easy": False}, {"shortest": 0.5, "longest": 2.0}],
+    "adaface": [{}, {"momentum": 1.0}],
+    "sphereface2": [{}, {"power": 1.0}],
     "softmax+0.01*c-contrastive": [{}],
     "0.5*c-triplet+center": [{}],
 }
