@@ -10,6 +10,7 @@ NAMES = (
     *("softmax", "normalized-softmax", "positive-scale-softmax", "l2-softmax", "am-softmax", "arcface"),
     *("large-margin-softmax", "sphereface", "c-contrastive", "c-triplet", "center"),
     *("combined-margin", "sv-x-softmax", "curricularface", "magface", "adaface", "sphereface2"),
+    *("sub-center-arcface", "elasticface"),
 )
 """The keys of normface.losses.LOSSES."""
 OTHER_NAMES = {"cosface": "am-softmax", "mv-softmax": "sv-x-softmax"}

@@ -52,6 +52,10 @@ CASES = [
     ("magface", {"scale": 8.0, "shortest": 0.6, "longest": 2.5, "easy": False}, None),
     ("adaface", {}, {}),
     ("adaface", {"scale": 8.0, "margin": 0.3, "h": 0.5, "momentum": 1.0}, None),
+    ("sub-center-arcface", {}, {}),
+    ("sub-center-arcface", {"scale": 8.0, "margin": 0.3, "sub_centers": 1}, {"scale": 8.0, "margin": 0.3}),
+    ("elasticface", {"std": 0.0}, {}),
+    ("elasticface", {"std": 0.0, "margin_on": "cosine", "scale": 8.0, "margin": 0.2}, {"scale": 8.0, "cosine": 0.2}),
     ("sphereface2", {}, {}),
     ("sphereface2", {"scale": 10.0, "margin": 0.2, "balance": 0.4, "power": 1.0}, None),
 ]
@@ -64,6 +68,8 @@ def made(name, dtype=torch.float64, **options):
     loss = losses.make(name, len(WEIGHTS), 2, dtype=dtype, **options)
     with torch.no_grad():
         loss.weight.copy_(torch.tensor(bare.rows(WEIGHTS), dtype=torch.float64))
+        if name == "sub-center-arcface":
+            loss.more.copy_(loss.weight.expand_as(loss.more))  # all the same: the others are tested by themselves
     return loss
 
 
@@ -133,6 +139,7 @@ def test_the_gradient_is_the_derivative(name, options, formulas):
         "center": {"center_step": "derivative"},
         "curricularface": {"momentum": 0.0},
         "adaface": {"h": 0.0},
+        "sub-center-arcface": {"sub_centers": 1},
     }.get(name, {})
     x, labels = points()
     function, parameters = with_parameters(made(name, **options), labels)

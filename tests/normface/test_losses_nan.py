@@ -43,6 +43,8 @@ OPTIONS = {
     "curricularface": [{}, {"momentum": 1.0}],
     "magface": [{}, {"easy": False}, {"shortest": 0.5, "longest": 2.0}],
     "adaface": [{}, {"momentum": 1.0}],
+    "sub-center-arcface": [{}, {"sub_centers": 1}],
+    "elasticface": [{}, {"margin_on": "cosine"}],
     "sphereface2": [{}, {"power": 1.0}],
     "softmax+0.01*c-contrastive": [{}],
     "0.5*c-triplet+center": [{}],

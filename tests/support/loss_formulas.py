@@ -167,6 +167,18 @@ def combined_margin(features, weights, labels, scale=64.0, m1=1.0, m2=0.3, m3=0.
     return scored(features, weights, labels, lambda x, w: scale * math.cos(angle(x, w)), own)
 
 
+def sub_center_arcface(features, weights, labels, scale=64.0, margin=0.5) -> float:
+    """Of one center a class."""
+    return arcface(features, weights, labels, scale, margin)
+
+
+def elasticface(features, weights, labels, scale=64.0, margin=0.5, cosine=None) -> float:
+    """Without deviation; cosine: the margin, where it is taken off the cosine."""
+    if cosine is not None:
+        return am_softmax(features, weights, labels, scale, cosine)
+    return arcface(features, weights, labels, scale, margin, beyond="nothing")
+
+
 def guided(features, weights, labels, scale, others, target, mask=None) -> float:
     """Softmax of scale others(cosine) of classes whose cosine is above mask(theta) (target's), of the rest plain."""
     table = []
@@ -309,6 +321,8 @@ def logits(name: str, x: Point, w: Point) -> float:
         "curricularface": 64 * cosine,
         "magface": 64 * cosine,
         "adaface": 64 * cosine,
+        "sub-center-arcface": 64 * cosine,
+        "elasticface": 64 * cosine,
         "sphereface2": 40 * (2 * ((cosine + 1) / 2) ** 3 - 1) + sphereface2_bias(len(WEIGHTS)),
         "center": -(x[0] ** 2 + w[0] ** 2 - 2 * dot(x, w)),
     }[name]

@@ -15,10 +15,12 @@ from .base import FaceLoss, Loss, WeightedSum
 from .center import CenterLoss
 from .combined_margin import CombinedMarginLoss
 from .curricular import CurricularFaceLoss
+from .elastic import ElasticFaceLoss
 from .multiplied_angle import LargeMarginSoftmaxLoss, SphereFaceLoss
 from .names import LOSSES, LossOptions, make, parse
 from .softmax import L2SoftmaxLoss, NormalizedSoftmaxLoss, PositiveScaleSoftmaxLoss, SoftmaxLoss
 from .sphereface2 import SphereFace2Loss
+from .sub_center import SubCenterArcFaceLoss
 from .support_vector import SVXSoftmaxLoss
 
 CosFaceLoss = AMSoftmaxLoss
@@ -35,6 +37,7 @@ __all__ = [
     "CombinedMarginLoss",
     "CosFaceLoss",
     "CurricularFaceLoss",
+    "ElasticFaceLoss",
     "FaceLoss",
     "L2SoftmaxLoss",
     "LargeMarginSoftmaxLoss",
@@ -47,6 +50,7 @@ __all__ = [
     "SoftmaxLoss",
     "SphereFace2Loss",
     "SphereFaceLoss",
+    "SubCenterArcFaceLoss",
     "WeightedSum",
     "make",
     "parse",

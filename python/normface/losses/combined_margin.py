@@ -27,8 +27,8 @@ class CombinedMarginLoss(FaceLoss):
     scale: Tensor  # 0-D
 
     def __init__(
-        self, num_classes: int, embedding_size: int, scale: float = 64.0, m1: float = 1.0, m2: float = 0.3,
-        m3: float = 0.2, *, eps: float = UNIT_EPS,
+        self, num_classes: int, embedding_size: int, scale: float = 64.0, *,
+        m1: float = 1.0, m2: float = 0.3, m3: float = 0.2, eps: float = UNIT_EPS,
         device: torch.device | str | None = None, dtype: torch.dtype | None = None,
     ) -> None:  # fmt: skip
         super().__init__(num_classes, embedding_size, unit_ball_, device, dtype)

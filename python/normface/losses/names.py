@@ -14,9 +14,11 @@ from .base import FaceLoss, Loss, WeightedSum
 from .center import CenterLoss
 from .combined_margin import CombinedMarginLoss
 from .curricular import CurricularFaceLoss
+from .elastic import ElasticFaceLoss
 from .multiplied_angle import LargeMarginSoftmaxLoss, SphereFaceLoss
 from .softmax import L2SoftmaxLoss, NormalizedSoftmaxLoss, PositiveScaleSoftmaxLoss, SoftmaxLoss
 from .sphereface2 import SphereFace2Loss
+from .sub_center import SubCenterArcFaceLoss
 from .support_vector import SVXSoftmaxLoss
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ LOSSES: dict[str, type[FaceLoss]] = {
     "magface": MagFaceLoss,
     "adaface": AdaFaceLoss,
     "sphereface2": SphereFace2Loss,
+    "sub-center-arcface": SubCenterArcFaceLoss,
+    "elasticface": ElasticFaceLoss,
 }
 
 
@@ -91,7 +95,10 @@ class LossOptions(TypedDict, total=False):
     positive_weight: float
     power: float
     scale: float | str | None
+    seed: int
     shortest: float
+    std: float
+    sub_centers: int
     t: float
     target_loss: float | None
     target_probability: float | None
