@@ -93,9 +93,9 @@ DETECTORS = (
         "opencv/opencv", "samples/dnn/face_detector/deploy.prototxt",
         "res10_300x300_ssd_iter_140000.caffemodel in opencv/opencv_3rdparty, branch dnn_samples_face_detector_20170830",
         "not stated (the branch of the weights has no licence)",
-        Preset((104.0, 177.0, 123.0), 1.0, "samples/dnn/models.yml of OpenCV 4", size=(300, 300)),
+        Preset((104.0, 177.0, 123.0), 1.0, "samples/dnn/models.yml", size=(300, 300)),
         ("detection_out",),
-        note="the middle number is 177 there, not ImageNet's 117",
+        note="the middle number is 177 there, not ImageNet's 117", branch="4.x",
     ),
     Model(
         "mobilenet-ssd", "MobileNet-SSD, VOC's 20 classes", "object detection",
