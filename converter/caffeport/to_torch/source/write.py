@@ -53,7 +53,9 @@ def write_python(
 
 def save_state(state: dict[str, np.ndarray], path: Path) -> None:
     """Write a state_dict straight into ``path``."""
-    require("safetensors.numpy").save_file(state, str(path), metadata={"format": "pt"})
+    # safetensors writes an array's memory as it lies, whatever its strides say; a filler's numbers may lie otherwise.
+    rows = {key: np.array(array, np.float32, order="C") for key, array in state.items()}
+    require("safetensors.numpy").save_file(rows, str(path), metadata={"format": "pt"})
 
 
 def python_source(
