@@ -55,6 +55,13 @@ FORKS = {
     + nets.layer("Upsample", "pool mask", "y", "upsample_param { scale: 2 }")
     + nets.layer("Power", "mask", "z", "power_param { scale: 2 }"),
     "Upsample": nets.layer("Upsample", "data", "y", "upsample_param { scale: 2 }"),
+    "Deconvolution-bilinear": nets.layer(
+        "Deconvolution",
+        "data",
+        "y",
+        "convolution_param { kernel_size: 4 stride: 2 pad: 1 group: 8 num_output: 8 bias_term: false "
+        'weight_filler { type: "bilinear" } }',
+    ),
     "PixelShuffle": nets.layer("PixelShuffle", "data", "y", "pixel_shuffle_param { upscale_factor: 2 }"),
     "BN-inference": nets.layer("BN", "data", "y", "bn_param { bn_mode: INFERENCE }"),
     "BN-learn": nets.layer("BN", "data", "y", 'bn_param { scale_filler { type: "gaussian" } }'),
