@@ -48,7 +48,7 @@ FACES = (
     Model(
         "mobilefacenet", "MobileFaceNet, 128-D", "face embedding",
         "", "", "mobilefacenet.caffemodel", "not stated",
-        Preset((127.5,), 1 / 128, "this project: docs/evaluation.md", rgb=True, size=(112, 112)),
+        Preset((127.5,), 1 / 128, "this project: docs/recognition.md", rgb=True, size=(112, 112)),
         ("fc1",),
         file=Weights(4120535, "e7df91afb6232c1d25dd91b9891049c9b98ec0fbc10ed5758e9b0ab02c30d61c", 195, 1.32e-5),
         measured="LFW 99.42 %, BLUFR VR at FAR 0.1 % 99.25 % (docs/evaluation.md)",
