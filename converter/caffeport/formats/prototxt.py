@@ -115,7 +115,7 @@ def load(path: str | Path) -> Message:
     path = Path(path)
     try:
         if path.is_dir():
-            raise PrototxtError(f"{path}: is a folder; expected a prototxt file")
+            raise PrototxtError(f"{path}: is a folder; expected a prototxt file{_within(path)}")
         with open(path, "rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
@@ -138,6 +138,12 @@ def load(path: str | Path) -> Message:
     message = parse(from_bytes(raw.removeprefix(codecs.BOM_UTF8)), str(path))
     message.sha256 = hashlib.sha256(raw).hexdigest()
     return message
+
+
+def _within(folder: Path) -> str:
+    """The net and the weights that a folder has, if they are the only ones."""
+    files = [sorted(folder.glob(f"*{ending}")) for ending in (".prototxt", ".caffemodel")]
+    return f": give {files[0][0]} {files[1][0]}" if all(len(names) == 1 for names in files) else ""
 
 
 def parse(text: str, source: str = "<text>") -> Message:

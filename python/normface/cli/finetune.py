@@ -105,6 +105,8 @@ def _config(options: argparse.Namespace) -> Config:
     """The settings, checked as far as it goes before torch is imported, which takes seconds."""
     from ..finetune import config_file
 
+    if options.net is not None and Path(options.net).is_dir() and options.weights is None:
+        _take_folder(options)
     check_model(options.net, options.weights)
     given = {entry.name: getattr(options, entry.name) for entry in fields(Config)}
     given = {name: value for name, value in given.items() if value is not None}
@@ -116,7 +118,23 @@ def _config(options: argparse.Namespace) -> Config:
     return Config.from_settings({**stored, **given})
 
 
+<<<<<<< HEAD
 THRESHOLDS = "model.toml"
+=======
+def _take_folder(options: argparse.Namespace) -> None:
+    """A finetuned model's folder as NET: its net, its weights, and, unless told otherwise, what its images need."""
+    from .. import model_folder
+
+    model = model_folder.read(options.net)
+    options.net, options.weights = str(model.net), str(model.weights)
+    if options.config is None and not any(getattr(options, name) is not None for name in ("preset", "mean", "scale")):
+        before = model.preprocessing
+        options.mean, options.scale = list(before.mean), before.scale
+        options.rgb = before.rgb if options.rgb is None else options.rgb
+        options.fit = before.fit if options.fit is None else options.fit
+
+
+>>>>>>> labels
 _STOPPING = "stopping after this step, with a checkpoint; once more stops at once"
 _ADVICE = "a lower --lr or --head-lr-mult, --clip-norm, or a longer --warmup may help"
 
