@@ -118,9 +118,6 @@ def _config(options: argparse.Namespace) -> Config:
     return Config.from_settings({**stored, **given})
 
 
-<<<<<<< HEAD
-THRESHOLDS = "model.toml"
-=======
 def _take_folder(options: argparse.Namespace) -> None:
     """A finetuned model's folder as NET: its net, its weights, and, unless told otherwise, what its images need."""
     from .. import model_folder
@@ -134,7 +131,7 @@ def _take_folder(options: argparse.Namespace) -> None:
         options.fit = before.fit if options.fit is None else options.fit
 
 
->>>>>>> labels
+THRESHOLDS = "model.toml"
 _STOPPING = "stopping after this step, with a checkpoint; once more stops at once"
 _ADVICE = "a lower --lr or --head-lr-mult, --clip-norm, or a longer --warmup may help"
 

@@ -15,12 +15,8 @@ from .records import CSV
 CONFIG, METRICS, TENSORBOARD = config_file.NAME, "metrics.json", "tensorboard"
 WRITTEN = (
     *(CONFIG, METRICS, CSV, checkpoint.CHECKPOINT, checkpoint.BEST, curves.FILE),
-<<<<<<< HEAD
     *(export.DEPLOY, export.CAFFEMODEL, export.ONNX, export.SAFETENSORS, export.HEAD, thresholds.FILE),
-=======
-    *(export.DEPLOY, export.CAFFEMODEL, export.ONNX, export.SAFETENSORS, export.HEAD),
     model_folder.NAME,
->>>>>>> labels
 )
 """All files that a run writes, beside TensorBoard's."""
 
