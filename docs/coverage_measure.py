@@ -20,7 +20,7 @@ import numpy as np
 from caffeport.formats.upgrade import upgrade
 
 SECONDS, BYTES = 180, 8 << 30
-MOST_MULTIPLY_ADDS = 6 * 10**9
+MOST_MULTIPLY_ADDS = 3 * 10**9
 """Beyond this a net is built but not run."""
 ASKED = re.compile(r"input_shapes=\{'([^']+)': \(")
 SIDES = (224, 28, 512, 64)

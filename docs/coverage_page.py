@@ -197,10 +197,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         listed = [entry for entry in sources(options.places, Path(folder)) if options.only in str(entry[2])]
-        texts = [
-            Text(repository, name, path, measure(path, caffes))
-            for repository, name, path in track(listed, "texts", disable=not sys.stderr.isatty())
-        ]
+        texts = []
+        for number, (repository, name, path) in enumerate(track(listed, "texts", disable=not sys.stderr.isatty()), 1):
+            texts.append(Text(repository, name, path, measure(path, caffes)))
+            if not sys.stderr.isatty() and number % 20 == 0:
+                print(f"{number} of {len(listed)} texts", file=sys.stderr, flush=True)
     named = " ".join(Path(place).name for place in options.places)
     options.out.write_text(page(texts, f"python docs/coverage_page.py {named}".strip()))
     if options.json:

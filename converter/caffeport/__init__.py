@@ -6,6 +6,7 @@ net.to_onnx("face.onnx")
 print(caffeport.check(net))
 """
 
+from . import zoo
 from .errors import (
     CaffemodelError,
     CaffeportError,
@@ -69,4 +70,5 @@ __all__ = [
     "layer_type",
     "load",
     "read_prototxt",
+    "zoo",
 ]

@@ -38,15 +38,23 @@ def target_of(path: str | Path) -> Path:
     path = Path(path)
     if str(path) == "-":
         raise CaffeportError("-: a file is written beside its place and renamed, not to standard output; name a file")
-    target = Path(os.path.realpath(path)) if path.is_symlink() else path
-    if target.is_symlink():
-        raise CaffeportError(f"{path}: is a link that leads to itself; name a file to write")
-    if target.is_dir():
-        raise CaffeportError(f"{path}: is a folder; name the file to write")
-    # root could rename over /dev/null, and a redirected /dev/stdout is a file
-    if (target.exists() and not target.is_file()) or os.path.abspath(path).startswith(_STREAMS):
-        raise CaffeportError(f"{path}: is a device or pipe, which is not replaced; name a file to write")
+    target = path
+    try:
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        if target.is_symlink():
+            raise CaffeportError(f"{path}: is a link that leads to itself; name a file to write")
+        if target.is_dir():
+            raise CaffeportError(f"{path}: is a folder; name the file to write")
+        # root could rename over /dev/null, and a redirected /dev/stdout is a file
+        if (target.exists() and not target.is_file()) or os.path.abspath(path).startswith(_STREAMS):
+            raise CaffeportError(f"{path}: is a device or pipe, which is not replaced; name a file to write")
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise _not_written(path, target, error) from error
     return target
+
+
+def _not_written(path: str | Path, target: Path, error: OSError) -> CaffeportError:
+    return CaffeportError(f"{path}: cannot be written: {error.strerror} ({target.parent})")
 
 
 @contextlib.contextmanager
@@ -56,13 +64,12 @@ def replacing_path(path: str | Path) -> Iterator[Path]:
     An interrupted run therefore leaves the old file as it was. A link stays, and the file it leads to is replaced.
     Raises CaffeportError, naming the path, where the folder is missing or cannot be written.
     """
-    target = Path(path)
+    target = target_of(path)
     try:
-        target = target_of(path)
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
         os.close(handle)
     except OSError as error:
-        raise CaffeportError(f"{path}: cannot be written: {error.strerror} ({target.parent})") from error
+        raise _not_written(path, target, error) from error
     try:
         yield Path(temporary)
         umask = os.umask(0)

@@ -13,9 +13,10 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import alignment, bounds, data, detection, errors, evaluate, features, finetune, losses, solver
+    from .features import load
     from .solver import Solver
 
-_OF_MODULES = {"Solver": "normface.solver"}
+_OF_MODULES = {"Solver": "normface.solver", "load": "normface.features"}
 
 __all__ = [
     "Solver",
@@ -28,6 +29,7 @@ __all__ = [
     "evaluate",
     "features",
     "finetune",
+    "load",
     "losses",
     "solver",
 ]

@@ -9,8 +9,21 @@ from .errors import TrainingError, did_you_mean
 NAMES = (
     *("softmax", "normalized-softmax", "positive-scale-softmax", "l2-softmax", "am-softmax", "arcface"),
     *("large-margin-softmax", "sphereface", "c-contrastive", "c-triplet", "center"),
+    *("combined-margin", "sv-x-softmax", "curricularface", "magface", "adaface", "sphereface2"),
+    *("sub-center-arcface", "elasticface"),
 )
 """The keys of normface.losses.LOSSES."""
+OTHER_NAMES = {"cosface": "am-softmax", "mv-softmax": "sv-x-softmax"}
+"""{a name from another paper: ours}, of the same loss."""
+NEAR = {
+    "contrastive": "c-contrastive",
+    "triplet": "c-triplet",
+    "normface": "normalized-softmax",
+    "a-softmax": "sphereface",
+    "l-softmax": "large-margin-softmax",
+    "cross-entropy": "softmax",
+}
+"""{what people write: what they may mean}, another loss or one that the name does not tell."""
 
 _TERM = re.compile(r"\s*(?:([0-9.]+(?:e[+-]?[0-9]+)?)\s*\*\s*)?([a-z][a-z0-9_-]*)\s*(\+|$)", re.IGNORECASE)
 """A factor, if any, the name, and what follows."""
@@ -25,8 +38,11 @@ def parse(name: str) -> list[tuple[float, str]]:
             raise TrainingError(f'expected a loss such as "softmax" or "softmax+0.01*c-contrastive", got "{name}"')
         factor, term, sign = match.groups()
         term, at = term.lower().replace("_", "-"), match.end()
+        term = OTHER_NAMES.get(term, term)
         if term not in NAMES:
-            raise TrainingError(f'no loss "{term}"{did_you_mean(term, NAMES)}; there are {", ".join(NAMES)}')
+            near = NEAR.get(term.removesuffix("-loss"))
+            hint = f' (did you mean "{near}"?)' if near else did_you_mean(term, (*NAMES, *OTHER_NAMES))
+            raise TrainingError(f'no loss "{term}"{hint}; there are {", ".join(NAMES)}')
         terms.append((_factor(factor, name), term))
     return terms
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from caffeport import zoo
 from caffeport.lazy import LazyModule
 
 from .errors import DataError, NormfaceError, did_you_mean
@@ -92,12 +93,16 @@ class Preprocessing:
         return pixels
 
 
-PRESETS = {
-    "center-face": Preprocessing((127.5,), 1 / 128, size=(112, 96)),
-    "normface": Preprocessing((128.0,), 1 / 128, size=(112, 96)),
-    "sphereface": Preprocessing((127.5,), 1 / 128, size=(112, 96)),
-    "mobilefacenet": Preprocessing((127.5,), 1 / 128, rgb=True, fit="pad", size=(112, 112)),
-}
+_FITS = {"center-face": "exact", "normface": "exact", "sphereface": "exact", "mobilefacenet": "pad"}
+"""Published face nets of caffeport.zoo, and how an aligned face of 112x96 comes to the size that each takes."""
+
+
+def _of_zoo(name: str, fit: str) -> Preprocessing:
+    known = zoo.preset(name)
+    return Preprocessing(known.mean, known.scale, known.rgb, fit, known.size)
+
+
+PRESETS = {name: _of_zoo(name, fit) for name, fit in _FITS.items()}
 """That of published face nets: all take 112x96 faces in BGR but MobileFaceNet, which takes 112x112 in RGB."""
 
 

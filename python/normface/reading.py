@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from caffeport.formats.other_files import START, misplaced, substitute_of, substitute_of_file
+
 from .errors import CaffeportError, DataError
 
 MAX_FILE = 1 << 30
@@ -48,6 +50,9 @@ def read_file(
 def read_text(path: str | Path, most: int = MAX_FILE, error: type[CaffeportError] = DataError) -> str:
     """A text in UTF-8. Raises ``error``, naming the file, for other bytes."""
     raw = read_file(path, most, error=error)
+    substitute = substitute_of(raw[:START])
+    if substitute is not None:
+        raise error(f"{path}: {misplaced(substitute, 'a text')}")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
@@ -87,7 +92,9 @@ def parsing(title: str | Path, problem: str, error: type[CaffeportError] = DataE
     except CaffeportError:
         raise
     except Exception as cause:
-        raise error(f"{title}: {problem}: {_words(cause)}") from cause
+        substitute = substitute_of_file(title)
+        words = f"{problem}: {_words(cause)}" if substitute is None else misplaced(substitute, "the file itself")
+        raise error(f"{title}: {words}") from cause
 
 
 def read_at(path: Path, position: int, size: int, title: str) -> bytes:

@@ -13,7 +13,7 @@ from caffeport.cli.main import main, parser
 from caffeport.cli.parser import OneLineParser
 from support import nets
 
-COMMANDS = ("show", "convert", "check")
+COMMANDS = ("show", "convert", "check", "zoo")
 
 
 def said(capsys, line: str) -> tuple[int, str, str]:

@@ -157,10 +157,10 @@ def test_a_browser_draws_a_thousand_layers(tmp_path):
 
 def test_the_drawing_stands_alone_as_svg(net):
     pytest.importorskip("py_mini_racer", reason="needs mini-racer")
-    picture = drawing.svg(net)
-    assert picture.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
-    assert re.findall(r'data-layer="(\d+)"', picture) == ["0", "1", "2", "3", "4"]
-    assert html.unescape(re.search(r"<title>(conv .*?)</title>", picture).group(1)) == "conv (Convolution): 1×4×6×6"
+    image = drawing.svg(net)
+    assert image.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+    assert re.findall(r'data-layer="(\d+)"', image) == ["0", "1", "2", "3", "4"]
+    assert html.unescape(re.search(r"<title>(conv .*?)</title>", image).group(1)) == "conv (Convolution): 1×4×6×6"
 
 
 def test_without_the_engine_one_line_says_what_to_install(net, monkeypatch):

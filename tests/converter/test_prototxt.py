@@ -232,7 +232,7 @@ def test_every_field_knows_its_place():
         ("a:", "1:3", 'expected a value for "a", got the end of the file'),
         ("a: }", "1:4", "expected a value for \"a\", got '}'"),
         ("a: - 'x'", "1:6", 'expected a value for "a", got "\'x\'"'),
-        ("a {\nb: 1\n", "3:1", 'expected "}" to close the message opened at line 1'),
+        ("a {\nb: 1\n", "3:1", 'expected "}" to close the message opened at line 1; is the file cut short?'),
         ("a { b < c: 1 }", "1:14", "expected the name of a field, got '}'"),
         ("a: 1 }", "1:6", "expected the name of a field, got '}'"),
         (": 1", "1:1", "expected the name of a field, got ':'"),
@@ -241,9 +241,9 @@ def test_every_field_knows_its_place():
         ("a: [1,]", "1:7", "expected a value for \"a\", got ']'"),
         ("a: [1", "1:6", 'expected "," or "]" in the list of "a", got the end of the file'),
         ("[a.b", "1:5", 'expected "]" to close the extension name'),
-        ("a: 'b", "1:4", 'unexpected character "\'"'),
-        ('a: "b\nc"', "1:4", "unexpected character '\"'"),
-        ('a: "b\\', "1:4", "unexpected character '\"'"),
+        ("a: 'b", "1:4", "a string begins here that has no end on its line"),
+        ('a: "b\nc"', "1:4", "a string begins here that has no end on its line"),
+        ('a: "b\\', "1:4", "a string begins here that has no end on its line"),
         ("a: 1 !", "1:6", "unexpected character '!'"),
         ("# c\n\n \tä: 1", "3:3", "unexpected character 'ä'"),
         ("a: ١", "1:4", "unexpected character '١'"),
@@ -273,6 +273,9 @@ def test_files_that_are_no_text(tmp_path):
     with pytest.raises(PrototxtError, match=r"is a folder; expected a prototxt file"):
         prototxt.load(tmp_path)
     path.write_bytes(protos.net(protos.layer("a", "ReLU")).SerializeToString() + b"\0")
+    with pytest.raises(PrototxtError, match=r"n\.prototxt: is a \.caffemodel .*the text of a net .* comes first"):
+        prototxt.load(path)
+    path.write_bytes(b"\3\0\3")
     with pytest.raises(PrototxtError, match=r"n\.prototxt: is a binary file; expected the text of a net"):
         prototxt.load(path)
     with open(path, "wb") as stream:

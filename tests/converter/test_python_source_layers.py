@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from caffeport.operators.base import Role
-from caffeport.to_torch.source import region_modules, small_modules, ssd_modules
+from caffeport.to_torch.source import collect, region_modules, small_modules, ssd_modules
+from caffeport.to_torch.source.form import FORMS
 from support import golden_cases as golden
 from support import nets
 from support.source_files import check_style, outputs_of
@@ -54,6 +55,13 @@ FORKS = {
     + nets.layer("Upsample", "pool mask", "y", "upsample_param { scale: 2 }")
     + nets.layer("Power", "mask", "z", "power_param { scale: 2 }"),
     "Upsample": nets.layer("Upsample", "data", "y", "upsample_param { scale: 2 }"),
+    "Deconvolution-bilinear": nets.layer(
+        "Deconvolution",
+        "data",
+        "y",
+        "convolution_param { kernel_size: 4 stride: 2 pad: 1 group: 8 num_output: 8 bias_term: false "
+        'weight_filler { type: "bilinear" } }',
+    ),
     "PixelShuffle": nets.layer("PixelShuffle", "data", "y", "pixel_shuffle_param { upscale_factor: 2 }"),
     "BN-inference": nets.layer("BN", "data", "y", "bn_param { bn_mode: INFERENCE }"),
     "BN-learn": nets.layer("BN", "data", "y", 'bn_param { scale_filler { type: "gaussian" } }'),
@@ -89,3 +97,55 @@ def test_of_forks(kind, tmp_path):
 def test_modules_that_are_copied_fit_any_line_length(module):
     """Their file is formatted for 120 characters; what is copied has to be for 88 too."""
     check_style(Path(inspect.getfile(module)), 88)
+
+
+KNOWN = {
+    "BatchNorm": "eps fraction use_global_stats affine",
+    "Bias": "spread",
+    "Clip": "low high",
+    "Concat": "axis",
+    "Constant": "value",
+    "Crop": "offsets",
+    "DetectionOutput": "sources labels share_location code suppression keep_top_k arms",
+    "Elementwise": "name",
+    "Eltwise": "operation coeff",
+    "Embed": "input_dim num_output bias_term",
+    "Exp": "inner outer",
+    "Flip": "axes",
+    "InnerProduct": "names shapes axis transpose eps",
+    "Interp": "size",
+    "LRNWithinChannel": "size alpha beta",
+    "LSTM": "has_static expose_hidden",
+    "Log": "scale shift factor",
+    "MaskUpsample": "size",
+    "MaxPooling": "window with_mask",
+    "MovingBN": "inverse eps momentum frozen uses_blobs",
+    "NearestUpsample": "scale",
+    "Normalize": "kind eps fix_gradient bp_norm with_norm",
+    "PReLU": "num_parameters init device dtype",
+    "PSROIPooling": "output_dim group_size spatial_scale",
+    "Pairwise": "kind",
+    "Permute": "order",
+    "Power": "power scale shift",
+    "PriorBox": "boxes",
+    "RNN": "has_static expose_hidden",
+    "ROIPooling": "pooled spatial_scale pad_ratio",
+    "Reduction": "operation axis coeff",
+    "Reshape": "dims start end",
+    "SSDNormalize": "across_spatial eps",
+    "Scale": "spread bias_term bounds",
+    "SegNetBN": "eps num_tops",
+    "ShuffleChannel": "group",
+    "Slice": "axis points parts",
+    "Swish": "beta",
+    "Threshold": "threshold",
+    "Tile": "repeats",
+}
+
+
+def test_forms_know_every_argument_of_their_module():
+    """A module that gets another argument needs its form looked at: what the form does not read would be lost."""
+    assert collect.steps_of  # which has filled the table
+    own = [cls for cls in FORMS if not cls.__module__.startswith("torch.")]
+    with_arguments = [cls for cls in own if cls.__init__ is not torch.nn.Module.__init__]
+    assert {cls.__name__: " ".join(inspect.signature(cls).parameters) for cls in with_arguments} == KNOWN

@@ -214,7 +214,7 @@ def test_the_report_names_files_sizes_hashes_versions_and_the_day(net, tmp_path)
     [
         (b"", "is no ONNX file"),
         (b"\xff" * 100, "is no ONNX file"),
-        (b"<html><body>404</body></html>", "is no ONNX file"),
+        (b"<html><body>404</body></html>", "is an HTML page, saved in place of the download"),
     ],
 )
 def test_what_is_no_onnx_file_is_told(net, tmp_path, content, message):

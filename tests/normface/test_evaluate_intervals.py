@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from normface.evaluate.intervals import of_all_pairs, of_listed_pairs
+from normface.evaluate.intervals import of_all_pairs, of_listed_pairs, shows
 
 
 def at_least(successes: int, trials: int, rate: float) -> float:
@@ -66,3 +66,14 @@ def test_two_people_say_next_to_nothing():
     accepted[0, 2] = accepted[2, 0] = True
     low, high = of_all_pairs(accepted, labels)
     assert low < 0.05 and high > 0.95
+
+
+def test_a_rate_that_the_scores_do_not_show():
+    scores = np.linspace(-0.5, 0.5, 1001)
+    assert shows(0.01, scores[-10], 1001, scores)
+    assert not shows(0.0009, scores[-1], 1001, scores)  # less than one pair
+    tied = np.where(scores > 0.3, 0.3, scores)
+    assert not shows(0.01, 0.3, 1001, tied)  # lets in a fifth
+    assert not shows(0.01, 0.3, 1001, tied + np.random.default_rng(0).random(1001) * 1e-8)  # the last digit decides
+    for cosine in (1.0, float(np.nextafter(1, 2))):  # a net to which all faces are one
+        assert not shows(0.01, cosine, 1001) and not shows(0.01, cosine, 1001, np.ones(1001))

@@ -76,7 +76,7 @@ def test_it_is_found_beside_each_form_of_the_model(tuned, strangers, capsys):
 @pytest.mark.parametrize("option", [{"mirror": "none"}, {"scale": 1}, {"mean": 0}])
 def test_it_holds_for_no_other_way(tuned, option):
     with (
-        pytest.warns(UserWarning, match="another model, and is not used"),
+        pytest.warns(UserWarning, match="another model or in another way, and is not used"),
         pytest.raises(NormfaceError, match="no threshold is known for this model"),
     ):
         threshold_for(0.05, extractor=Extractor(tuned / "model.onnx", **(OPTIONS | option)))

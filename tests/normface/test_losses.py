@@ -39,6 +39,25 @@ CASES = [
     ("c-triplet", {"margin": 0.3, "hardest_only": False, "negative_weight": 0.5}, None),
     ("center", {}, {}),
     ("center", {"center_step": "derivative"}, {}),
+    ("combined-margin", {}, {}),
+    ("combined-margin", {"m1": 0.9, "m2": 0.4, "m3": 0.15}, None),
+    ("combined-margin", {"scale": 8.0, "m1": 2.0, "m2": 0.0, "m3": 0.1}, None),
+    ("sv-x-softmax", {}, {}),
+    ("sv-x-softmax", {"scale": 8.0, "margin": 0.2, "t": 1.5}, None),
+    ("sv-x-softmax", {"margin_on": "angle"}, None),
+    ("curricularface", {}, {}),
+    ("curricularface", {"scale": 8.0, "margin": 0.3, "momentum": 0.4}, None),
+    ("magface", {}, {}),
+    ("magface", {"scale": 8.0, "shortest": 0.6, "longest": 2.5, "lambda_g": 2.0}, None),
+    ("magface", {"scale": 8.0, "shortest": 0.6, "longest": 2.5, "easy": False}, None),
+    ("adaface", {}, {}),
+    ("adaface", {"scale": 8.0, "margin": 0.3, "h": 0.5, "momentum": 1.0}, None),
+    ("sub-center-arcface", {}, {}),
+    ("sub-center-arcface", {"scale": 8.0, "margin": 0.3, "sub_centers": 1}, {"scale": 8.0, "margin": 0.3}),
+    ("elasticface", {"std": 0.0}, {}),
+    ("elasticface", {"std": 0.0, "margin_on": "cosine", "scale": 8.0, "margin": 0.2}, {"scale": 8.0, "cosine": 0.2}),
+    ("sphereface2", {}, {}),
+    ("sphereface2", {"scale": 10.0, "margin": 0.2, "balance": 0.4, "power": 1.0}, None),
 ]
 """(name, the loss's options, the formula's: None for the same)"""
 EVERY = pytest.mark.parametrize(("name", "options", "formulas"), CASES, ids=str)
@@ -49,6 +68,8 @@ def made(name, dtype=torch.float64, **options):
     loss = losses.make(name, len(WEIGHTS), 2, dtype=dtype, **options)
     with torch.no_grad():
         loss.weight.copy_(torch.tensor(bare.rows(WEIGHTS), dtype=torch.float64))
+        if name == "sub-center-arcface":
+            loss.more.copy_(loss.weight.expand_as(loss.more))  # all the same: the others are tested by themselves
     return loss
 
 
@@ -113,8 +134,13 @@ def with_parameters(loss, labels):
 
 @EVERY
 def test_the_gradient_is_the_derivative(name, options, formulas):
-    if name == "center":
-        options = {"center_step": "derivative"}  # the others are steps by definition, tested below
+    # The others are steps by definition, and running means have no gradient: tested below.
+    options = options | {
+        "center": {"center_step": "derivative"},
+        "curricularface": {"momentum": 0.0},
+        "adaface": {"h": 0.0},
+        "sub-center-arcface": {"sub_centers": 1},
+    }.get(name, {})
     x, labels = points()
     function, parameters = with_parameters(made(name, **options), labels)
     assert gradcheck(function, (x, *parameters))

@@ -245,7 +245,10 @@ class TestThresholdFile:
 
     def test_of_other_weights_or_another_way_is_not_used(self, linear, tmp_path):
         measured_file(Extractor(linear.prototxt, linear.caffemodel, mean=5), tmp_path / "face.toml")
-        with pytest.warns(NormfaceWarning, match=r"face\.toml: .*another model, and is not used: mean 5 there, 6 here"):
+        with pytest.warns(
+            NormfaceWarning,
+            match=r"face\.toml: .*another model or in another way, and is not used: mean 5 there, 6 here",
+        ):
             assert far_of(Extractor(linear.prototxt, linear.caffemodel, mean=6)) is None
         tuned = changed(caffeport.load(linear.prototxt, linear.caffemodel), lambda _, arrays: arrays[0].__iadd__(1e-7))
         tuned.save(linear.caffemodel)
@@ -374,6 +377,13 @@ class TestEvaluate:
         code, _, error = said(capsys, "evaluate", *source, "--threshold-out", tmp_path / "t.toml", "--fars", "0.01")
         assert code == 2 and "6 impostor pairs show no such rate; ask for higher ones (--fars)" in error
         assert not (tmp_path / "t.toml").exists()
+
+    def test_a_net_to_which_all_faces_are_one_gets_none(self, linear, faces, tmp_path, capsys):
+        constant = {"fc": [np.zeros_like(linear.weight, np.float32), np.ones(len(linear.bias), np.float32)]}
+        caffeport.load(linear.prototxt, linear.caffemodel).with_weights(constant).save(linear.caffemodel)
+        code, _, error = self.evaluated(capsys, tmp_path, *self.model(linear), "--images", faces)
+        assert code == 2 and "too many of the impostor pairs have one and the same score" in error
+        assert not (tmp_path / "face.toml").exists()
 
 
 def test_an_own_network_of_two_outputs_is_known_by_the_one_that_is_asked_for(tmp_path):

@@ -160,6 +160,148 @@ def center(features, weights, labels) -> float:
     return total / len(labels)
 
 
+def combined_margin(features, weights, labels, scale=64.0, m1=1.0, m2=0.3, m3=0.2) -> float:
+    def own(x, w):
+        return scale * (math.cos(m1 * angle(x, w) + m2) - m3)
+
+    return scored(features, weights, labels, lambda x, w: scale * math.cos(angle(x, w)), own)
+
+
+def sub_center_arcface(features, weights, labels, scale=64.0, margin=0.5) -> float:
+    """Of one center a class."""
+    return arcface(features, weights, labels, scale, margin)
+
+
+def elasticface(features, weights, labels, scale=64.0, margin=0.5, cosine=None) -> float:
+    """Without deviation; cosine: the margin, where it is taken off the cosine."""
+    if cosine is not None:
+        return am_softmax(features, weights, labels, scale, cosine)
+    return arcface(features, weights, labels, scale, margin, beyond="nothing")
+
+
+def guided(features, weights, labels, scale, others, target, mask=None) -> float:
+    """Softmax of scale others(cosine) of classes whose cosine is above mask(theta) (target's), of the rest plain."""
+    table = []
+    for x, y in zip(features, labels, strict=True):
+        theta = angle(x, weights[y])
+        row = []
+        for j, w in enumerate(weights):
+            cosine = math.cos(angle(x, w))
+            hard = cosine > (mask or target)(theta)
+            row.append(scale * (target(theta) if j == y else others(cosine) if hard else cosine))
+        table.append(row)
+    return cross_entropy(table, labels)
+
+
+def sv_x_softmax(features, weights, labels, scale=32.0, margin=None, margin_on="cosine", t=1.2) -> float:
+    if margin_on == "cosine":
+
+        def target(theta):
+            return math.cos(theta) - (0.35 if margin is None else margin)
+    else:
+
+        def target(theta):
+            return math.cos(theta + (0.5 if margin is None else margin) * (theta < math.pi / 2))
+
+    return guided(features, weights, labels, scale, lambda c: t * c + t - 1, target)
+
+
+def curricularface(features, weights, labels, scale=64.0, margin=0.5, momentum=0.01, before=0.0) -> float:
+    """before: t of the steps before."""
+    mean = sum(math.cos(angle(x, weights[y])) for x, y in zip(features, labels, strict=True)) / len(labels)
+    t = momentum * mean + (1 - momentum) * before
+
+    def target(theta):
+        if theta > math.pi - margin:
+            return math.cos(theta) - margin * math.sin(margin)
+        return math.cos(theta + margin)
+
+    return guided(
+        features, weights, labels, scale, lambda c: c * (t + c), target, mask=lambda theta: math.cos(theta + margin)
+    )
+
+
+def own_margins(features, weights, labels, scale, targets) -> float:
+    """Cross-entropy where each sample i has its own targets[i](theta) for its label."""
+    table = [
+        [scale * (target(angle(x, w)) if j == y else math.cos(angle(x, w))) for j, w in enumerate(weights)]
+        for x, y, target in zip(features, labels, targets, strict=True)
+    ]
+    return cross_entropy(table, labels)
+
+
+def magface(
+    features, weights, labels, scale=64.0, least_margin=0.45, most_margin=0.8, shortest=10.0, longest=110.0,
+    lambda_g=35.0, easy=True,
+) -> float:  # fmt: skip
+    lengths = [min(max(x[0], shortest), longest) for x in features]
+
+    def target_of(a):
+        m = least_margin + (most_margin - least_margin) * (a - shortest) / (longest - shortest)
+
+        def target(theta):
+            if easy and theta >= math.pi / 2:
+                return math.cos(theta)
+            if not easy and theta > math.pi - m:
+                return math.cos(theta) - m * math.sin(m)
+            return math.cos(theta + m)
+
+        return target
+
+    pull = sum(1 / a + a / longest**2 for a in lengths) / len(lengths)
+    return own_margins(features, weights, labels, scale, map(target_of, lengths)) + lambda_g * pull
+
+
+def adaface(
+    features, weights, labels, scale=64.0, margin=0.4, h=0.333, momentum=0.01, before=(20.0, 100.0)
+) -> float:  # fmt: skip
+    """before: mean and standard deviation of the steps before."""
+    lengths = [min(max(x[0], 0.001), 100) for x in features]
+    mean = sum(lengths) / len(lengths)
+    deviation = math.sqrt(sum((a - mean) ** 2 for a in lengths) / (len(lengths) - 1))
+    mean, deviation = (
+        momentum * now + (1 - momentum) * old for now, old in zip((mean, deviation), before, strict=True)
+    )
+
+    def cut(cosine):
+        return min(max(cosine, -0.999), 0.999)
+
+    table = []
+    for x, a, y in zip(features, lengths, labels, strict=True):
+        z = min(max(h * (a - mean) / (deviation + 0.001), -1), 1)
+        row = [scale * cut(math.cos(angle(x, w))) for w in weights]
+        theta = math.acos(cut(math.cos(angle(x, weights[y]))))
+        row[y] = scale * (math.cos(min(max(theta - margin * z, 0.001), math.pi - 0.001)) - margin * (z + 1))
+        table.append(row)
+    return cross_entropy(table, labels)
+
+
+def sphereface2_bias(classes, scale=40.0, margin=0.4, balance=0.7, power=3.0) -> float:
+    """By bisection: where more bias pulls as much as it pushes, at cosines of 0."""
+
+    def sigmoid(v):
+        return 1 / (1 + math.exp(-v))
+
+    g, low, high = 2 * 0.5**power - 1, -200.0, 200.0
+    for _ in range(200):
+        b = (low + high) / 2
+        push = (1 - balance) * (classes - 1) * sigmoid(scale * (g + margin) + b)
+        low, high = (b, high) if balance * sigmoid(-scale * (g - margin) - b) > push else (low, b)
+    return (low + high) / 2
+
+
+def sphereface2(features, weights, labels, scale=40.0, margin=0.4, balance=0.7, power=3.0) -> float:
+    b, total = sphereface2_bias(len(weights), scale, margin, balance, power), 0.0
+    for x, y in zip(features, labels, strict=True):
+        for j, w in enumerate(weights):
+            g = 2 * ((math.cos(angle(x, w)) + 1) / 2) ** power - 1
+            if j == y:
+                total += balance / scale * math.log1p(math.exp(-scale * (g - margin) - b))
+            else:
+                total += (1 - balance) / scale * math.log1p(math.exp(scale * (g + margin) + b))
+    return total / len(labels)
+
+
 def logits(name: str, x: Point, w: Point) -> float:
     """Return a class's score without margin, by the loss's name, for its default options."""
     cosine = math.cos(angle(x, w))
@@ -174,5 +316,13 @@ def logits(name: str, x: Point, w: Point) -> float:
         "sphereface": x[0] * cosine,
         "c-contrastive": -distance(x, w),
         "c-triplet": -distance(x, w),
+        "combined-margin": 64 * cosine,
+        "sv-x-softmax": 32 * cosine,
+        "curricularface": 64 * cosine,
+        "magface": 64 * cosine,
+        "adaface": 64 * cosine,
+        "sub-center-arcface": 64 * cosine,
+        "elasticface": 64 * cosine,
+        "sphereface2": 40 * (2 * ((cosine + 1) / 2) ** 3 - 1) + sphereface2_bias(len(WEIGHTS)),
         "center": -(x[0] ** 2 + w[0] ** 2 - 2 * dot(x, w)),
     }[name]

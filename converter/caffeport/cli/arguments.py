@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from ..errors import CaffeportError
+from ..formats.other_files import CAFFEMODEL, HDF5, kind_of_file
 
 MEAN_FILES = (".binaryproto", ".npy", ".npz")
 _WEIGHTS = (".caffemodel", ".h5", ".hdf5")
@@ -95,7 +96,9 @@ def check_device(text: str) -> None:
 
 def check_model(net: str | Path | None, weights: str | Path | None) -> None:
     """Raise CaffeportError where NET and WEIGHTS stand in each other's place, as what is in the files tells."""
-    if net is not None and weights is not None and _is_binary(net) is True and _is_binary(weights) is False:
+    if net is None or weights is None or _is_binary(net) is not True or _is_binary(weights) is not False:
+        return
+    if kind_of_file(net) in (None, CAFFEMODEL, HDF5) and kind_of_file(weights) is None:
         raise CaffeportError(
             f"{net}: is a binary file; expected the text of a net: NET and WEIGHTS have changed places, "
             f"so give {weights} {net}"

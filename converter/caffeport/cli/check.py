@@ -9,9 +9,11 @@ from typing import Any
 
 from ..errors import CaffeportError
 from ..files import same_file, target_of
+from ..zoo import recognise
 from .arguments import finite
 from .command import DONE, FAILED, busy, print_table, tell
 from .common import add_net, add_preprocessing, load_net, read_mean, size_text
+from .preset import known_line
 
 
 def add_command(commands: Any, common: Any) -> None:
@@ -90,11 +92,17 @@ def _check(options: argparse.Namespace) -> int:
         from ..page import document
 
         document.write(net, options.report, report)
+    known = known_line(recognise(options.weights)) if options.weights is not None else ""
     if options.json:
-        print(report.to_json(options.notes))
+        print(report.to_json([*options.notes, *([known] if known else [])]))
         return DONE if report.ok else FAILED
     print_table(report.table())
-    for line in (*([report.caffe] if report.caffe else []), *map(str, report.files), f"weights: {report.weights}"):
+    for line in (
+        *([report.caffe] if report.caffe else []),
+        *map(str, report.files),
+        f"weights: {report.weights}",
+        *([known] if known else []),
+    ):
         print(line)
     if options.report is not None:
         tell(options, f"wrote {options.report} ({size_text(options.report.stat().st_size)})")

@@ -63,8 +63,8 @@ def add_net(command: OneLineParser, weights_needed: bool = False) -> None:
     command.add_argument("weights", metavar="WEIGHTS", type=Path, nargs=nargs, help="its weights (.caffemodel)")
 
 
-def add_preprocessing(command: OneLineParser, where: str) -> None:
-    """Add --mean, --scale and --rgb."""
+def add_preprocessing(command: OneLineParser, where: str) -> Any:
+    """Add --mean, --scale and --rgb; returns their group."""
     group = command.add_argument_group("preprocessing", f"{where}: (x - mean) * scale")
     group.add_argument(
         "--mean", type=mean_or_file, metavar="M[,M,M]", help="one number, one a channel (BGR), or a .binaryproto/.npy"
@@ -72,6 +72,7 @@ def add_preprocessing(command: OneLineParser, where: str) -> None:
     command.take_numbers("--mean")
     group.add_argument("--scale", type=finite, metavar="S", help="factor after the mean")
     group.add_argument("--rgb", action="store_true", help="the input is RGB; reverse its channels to Caffe's BGR")
+    return group
 
 
 def load_net(options: argparse.Namespace) -> Any:

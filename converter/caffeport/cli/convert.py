@@ -8,8 +8,10 @@ from typing import Any
 
 from ..errors import CaffeportError
 from ..json_text import to_json
+from ..zoo import recognise
 from .command import DONE, FAILED, busy, tell
 from .common import add_net, add_preprocessing, load_net, read_mean, size_text, words_of
+from .preset import add_preset, apply_preset, known_line, note_other
 
 
 def add_command(commands: Any, common: Any) -> None:
@@ -33,12 +35,13 @@ def add_command(commands: Any, common: Any) -> None:
     convert.add_argument(
         "--external-data", action=argparse.BooleanOptionalAction, default=None, help="weights in a file of their own"
     )
-    add_preprocessing(convert, "put into the model")
+    add_preset(add_preprocessing(convert, "put into the model"))
     convert.add_argument("--json", action="store_true", help="print JSON")
     convert.add_examples(
         (
             "caffeport convert deploy.prototxt face.caffemodel --onnx face.onnx --check",
             "caffeport convert deploy.prototxt face.caffemodel --onnx face.onnx --mean 127.5 --scale 0.0078125 --rgb",
+            "caffeport convert deploy.prototxt face.caffemodel --onnx face.onnx --preset center-face",
             "caffeport convert deploy.prototxt face.caffemodel --torch face.safetensors --output fc5",
             "caffeport convert deploy.prototxt face.caffemodel --python face.py",
         )
@@ -51,10 +54,13 @@ def _convert(options: argparse.Namespace) -> int:
 
     if options.check and options.onnx is None and options.torch is None:
         raise CaffeportError("--check proves the files of --onnx and --torch; name one of them")
+    preset_line = apply_preset(options)
     sources = [options.net, options.weights, *([options.mean] if isinstance(options.mean, Path) else [])]
     check_targets(sources, options.onnx, options.torch, options.external_data, options.python)
     net = load_net(options)
     mean = read_mean(options.mean)
+    known = recognise(options.weights)
+    note_other(known, options.preset)
     with busy(options, "converting"):
         written, exported = convert(
             net,
@@ -76,12 +82,16 @@ def _convert(options: argparse.Namespace) -> int:
         sizes = {str(path): path.stat().st_size for path in written}
         content = {"net": net.name, "weights": net.weights_source, "inputs": exported.inputs}
         content |= {"outputs": exported.outputs, "fixed_size": exported.fixed_size or None, "files": sizes}
+        content |= {"preset": options.preset, "known": None if known is None else known.name}
         content |= {} if report is None else {"ok": report.ok, "check": report.summary}
         print(to_json(content | {"notes": options.notes}))
         return DONE if ok else FAILED
     for path in written:
         tell(options, f"wrote {path} ({size_text(path.stat().st_size)})")
     tell(options, f"weights: {net.weights_source}")
+    for line in (known_line(known), preset_line):
+        if line:
+            tell(options, line)
     if exported.fixed_size:
         tell(options, exported.fixed_size)
     names = f"inputs {', '.join(exported.inputs)}; outputs {', '.join(exported.outputs)}"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CaffeportError
+from ..formats.other_files import START, misplaced, substitute_of
 from ..graph.net import Net
 from ..graph.walk import read_inputs
 from ..lazy import require
@@ -36,6 +37,9 @@ def read_image(net: Net, path: Path, mean: Any, scale: float | None, rgb: bool) 
     flag = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE
     image = cv2.imdecode(raw, flag) if raw.size else None
     if image is None:
+        substitute = substitute_of(raw[:START].tobytes())
+        if substitute is not None:
+            raise CaffeportError(f"{path}: {misplaced(substitute, 'an image, .npz or .npy')}")
         raise CaffeportError(f"{path}: is no image that OpenCV can read, nor .npz or .npy")
     image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, channels)
     if rgb:

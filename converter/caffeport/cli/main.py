@@ -1,4 +1,4 @@
-"""The command ``caffeport``: show, convert, check and upgrade Caffe models."""
+"""The command ``caffeport``: show, convert, check and upgrade Caffe models, and list published ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ..version import __version__
-from . import check, convert, show, upgrade
+from . import check, convert, show, upgrade, zoo
 from .command import run
 from .common import common_options
 from .parser import OneLineParser, add_standard
@@ -30,6 +30,7 @@ def parser() -> OneLineParser:
     for command in (show, convert, check):
         command.add_command(commands, common)
     upgrade.add_command(commands)
+    zoo.add_command(commands)
     return main_parser
 
 

@@ -11,8 +11,10 @@ from ..errors import CaffeportError, shape_text
 from ..files import replacing, same_file, target_of
 from ..json_text import to_json
 from ..table import Table
+from ..zoo import recognise
 from .command import DONE, print_table, tell
 from .common import add_net, load_net, size_text
+from .preset import known_line
 
 
 def add_command(commands: Any, common: Any) -> None:
@@ -49,11 +51,13 @@ def _show(options: argparse.Namespace) -> int:
     net = load_net(options)
     if targets:
         return _draw(options, net, targets)
+    known = recognise(options.weights) if options.weights is not None else None
     rows = _rows(net)
     totals = {key: sum(row[key] for row in rows) for key in ("parameters", "multiply_adds")}
     if options.json:
         shapes = {name: net.blob_shapes[name] for name in [*net.inputs, *net.outputs]}
         content: dict[str, Any] = {"name": net.name, "weights": net.weights_source, "inputs": net.inputs}
+        content |= {"known": None if known is None else known.name}
         content |= {"outputs": net.outputs, "shapes": shapes, "layers": rows}
         print(to_json(content | totals | {"notes": options.notes}))
         return DONE
@@ -75,6 +79,8 @@ def _show(options: argparse.Namespace) -> int:
     inputs = ", ".join(f"{name} {shape_text(net.blob_shapes[name])}" for name in net.inputs)
     print(f"{totals['multiply_adds']:,} multiply-adds at inputs {inputs}; outputs {', '.join(net.outputs)}")
     print(f"weights: {net.weights_source}")
+    if known is not None:
+        print(known_line(known))
     return DONE
 
 

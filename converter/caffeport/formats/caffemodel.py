@@ -19,6 +19,7 @@ from ..files import replacing, write_numbers
 from . import wire
 from .byte_names import from_bytes, to_bytes
 from .hdf5 import read_hdf5
+from .other_files import CAFFEMODEL, PICKLE, PYTORCH, SAFETENSORS, START, kind_of, misplaced
 from .stored import Blob, Caffemodel, Run, StoredLayer
 
 # BlobProto
@@ -32,6 +33,11 @@ _LAYER_NAME, _LAYER_TYPE, _LAYER_BOTTOM, _LAYER_TOP, _LAYER_BLOBS = 1, 2, 3, 4, 
 _V1_V0, _V1_NAME, _V1_TYPE, _V1_BLOBS = 1, 4, 5, 6
 _V0_NAME, _V0_TYPE, _V0_BLOBS = 1, 2, 50
 
+_PYTORCH = (PYTORCH, PICKLE, SAFETENSORS)
+_FROM_PYTORCH = (
+    "expected binary weights of Caffe (.caffemodel). A state_dict with this net's names becomes one by "
+    'caffeport.load(NET).with_weights(state_dict).save("F.caffemodel")'
+)
 MAX_AXES = 32  # Caffe's own limit (kMaxBlobAxes)
 
 
@@ -50,6 +56,11 @@ def read(path: str | Path) -> Caffemodel:
         return _Reader(str(path), data).model()
     except CaffemodelError:
         # Only now: the first bytes of a good file may all be printable (a tag, a length, a name).
+        kind = kind_of(data[:START])
+        if kind in _PYTORCH:
+            raise CaffemodelError(f"{path}: is {kind.name}; {_FROM_PYTORCH}") from None
+        if kind is not None and kind is not CAFFEMODEL:
+            raise CaffemodelError(f"{path}: {misplaced(kind, 'binary weights of Caffe (.caffemodel)')}") from None
         if _is_text(data[:1024]):
             problem = "is text; expected binary weights (.caffemodel). Are NET and WEIGHTS swapped? Weights as text "
             problem += "become binary by: caffeport upgrade OLD NEW.caffemodel"
@@ -258,6 +269,9 @@ def read_binaryproto(path: str | Path) -> np.ndarray:
     try:
         blob = reader.blob("the blob", 0, len(data))
     except wire.WireError as error:
+        kind = kind_of(data[:START])
+        if kind is not None:
+            raise CaffemodelError(f"{path}: {misplaced(kind, 'a .binaryproto')}") from error
         raise CaffemodelError(f"{path}: is not a binaryproto, or is truncated ({error})") from error
     if not math.prod(blob.shape):
         raise CaffemodelError(f"{path}: holds no numbers; expected a binaryproto")

@@ -42,6 +42,8 @@ def read_hdf5(path: Path) -> Caffemodel:
                     run = Run(0, array.size, "<f4", 4)
                     blobs.setdefault(layer, {})[int(index)] = Blob(array.shape, False, array.tobytes(), [run])
 
+            if "data" not in file and ("model_weights" in file or "layer_names" in file.attrs):
+                raise ValueError("it is of Keras")
             file["data"].visititems(keep)
     except (OSError, RuntimeError, KeyError, ValueError, AttributeError, TypeError) as error:  # h5py's, of all sorts
         raise CaffemodelError(f"{path}: is HDF5, but not Caffe's weights ({error})") from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from ..errors import PrototxtError, quoted
 from .byte_names import from_bytes
 from .escapes import EscapeError, quote, unescape
+from .other_files import CAFFEMODEL, START, kind_of, misplaced
 
 # Google's parsers stop at 100 nested messages; a deeper file is an attack or an accident.
 MAX_DEPTH = 100
@@ -114,11 +115,18 @@ def load(path: str | Path) -> Message:
     path = Path(path)
     try:
         if path.is_dir():
-            raise PrototxtError(f"{path}: is a folder; expected a prototxt file")
+            raise PrototxtError(f"{path}: is a folder; expected a prototxt file{_within(path)}")
         with open(path, "rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise PrototxtError(f"{path}: {error.strerror or error}") from error
+    kind = kind_of(raw[:START])
+    if kind is CAFFEMODEL:
+        raise PrototxtError(
+            f"{path}: is {kind.name}; the text of a net (.prototxt) comes first, then its weights: NET WEIGHTS"
+        )
+    if kind is not None:
+        raise PrototxtError(f"{path}: {misplaced(kind, 'the text of a net (.prototxt)')}")
     if len(raw) > MAX_BYTES:
         raise PrototxtError(
             f"{path}: more than {MAX_BYTES >> 20} MiB is too large for a prototxt; "
@@ -130,6 +138,12 @@ def load(path: str | Path) -> Message:
     message = parse(from_bytes(raw.removeprefix(codecs.BOM_UTF8)), str(path))
     message.sha256 = hashlib.sha256(raw).hexdigest()
     return message
+
+
+def _within(folder: Path) -> str:
+    """The net and the weights that a folder has, if they are the only ones."""
+    files = [sorted(folder.glob(f"*{ending}")) for ending in (".prototxt", ".caffemodel")]
+    return f": give {files[0][0]} {files[1][0]}" if all(len(names) == 1 for names in files) else ""
 
 
 def parse(text: str, source: str = "<text>") -> Message:
@@ -156,7 +170,10 @@ class _Parser:
                 line += newlines
                 start = text.rfind("\n", begin, end) + 1
         if position < len(text):
-            raise self._error(f"unexpected character {text[position]!r}", line, position - start + 1)
+            problem = f"unexpected character {text[position]!r}"
+            if text[position] in "\"'":
+                problem = "a string begins here that has no end on its line"
+            raise self._error(problem, line, position - start + 1)
         yield "end", "the end of the file", line, position - start + 1
 
     def _error(self, problem: str, line: int | None = None, column: int | None = None) -> PrototxtError:
@@ -183,7 +200,9 @@ class _Parser:
             raise self._error(f"messages are nested more than {MAX_DEPTH} deep")
         while not (self.kind == "end" if not closing else self.token == closing and self.kind == "mark"):
             if self.kind == "end":
-                raise self._error(f'expected "{closing}" to close the message opened at line {message.line}')
+                raise self._error(
+                    f'expected "{closing}" to close the message opened at line {message.line}; is the file cut short?'
+                )
             self._field(message, depth)
 
     def _field(self, message: Message, depth: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CaffeportError, shape_text
+from ..formats.other_files import misplaced, substitute_of_file
 from ..graph.net import Net, Value
 from ..graph.walk import read_inputs
 from ..operators.base import Role
@@ -40,6 +41,9 @@ def load_arrays(path: str | Path) -> Blobs:
     except OSError as error:
         raise CaffeportError(f"{path}: {error.strerror or error}") from error
     except Exception as error:  # zipfile, zlib and NumPy each have their own for a broken file
+        substitute = substitute_of_file(path)
+        if substitute is not None:
+            raise CaffeportError(f"{path}: {misplaced(substitute, 'an .npz or .npy')}") from error
         # NumPy's advice for a file with objects in it is to unpickle them, which would run its code.
         raise CaffeportError(f"{path}: is broken, or no .npz or .npy of plain numbers") from error
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..cores import usable_cores
 from ..errors import CaffeportError, shape_text
+from ..formats.other_files import ONNX, START, kind_of, misplaced
 from ..graph.net import Net, Value
 from ..graph.preprocessing import METADATA_KEY, Preprocessing
 from ..lazy import LazyModule, require
@@ -132,10 +133,17 @@ def _load(path: Path) -> Any:
     try:
         model.ParseFromString(raw)
     except Exception as error:  # protobuf's class depends on which implementation is installed
-        raise CaffeportError(f"{path}: is no ONNX file") from error
+        raise CaffeportError(f"{path}: {_no_onnx(raw)}") from error
     if not model.graph.node and not model.graph.output:
-        raise CaffeportError(f"{path}: is no ONNX file, or holds no graph")
+        raise CaffeportError(f"{path}: {_no_onnx(raw)}")
     return model
+
+
+def _no_onnx(raw: bytes) -> str:
+    kind = kind_of(raw[:START])
+    if kind is ONNX:
+        return f"is an ONNX file that is cut short or damaged ({len(raw)} bytes), or holds no graph; make it again"
+    return "is no ONNX file" if kind is None else misplaced(kind, "an ONNX file")
 
 
 def _make_outputs(model: Any, names: Sequence[str]) -> None:

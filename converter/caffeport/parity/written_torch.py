@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CaffeportError, shape_text
+from ..formats.other_files import PICKLE, PYTORCH, SAFETENSORS, kind_of_file, misplaced
 from ..graph.net import Net
 from ..lazy import require
 
@@ -53,11 +54,19 @@ def _read_state(path: Path) -> dict[str, Any]:
     except CaffeportError:
         raise
     except Exception as error:  # safetensors, zipfile and the unpickler each have their own
+        _refuse_other_files(path)
         said = str(error).strip().partition("\n")[0]
         raise CaffeportError(f"{path}: holds no weights that can be read ({said[:120]})") from error
     if not isinstance(state, dict) or not all(hasattr(tensor, "shape") for tensor in state.values()):
         raise CaffeportError(f"{path}: holds no state_dict, {{name: tensor}}")
     return {name: tensor.float() for name, tensor in state.items()}
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Raise CaffeportError for a file that cannot be read because it is something else."""
+    kind = kind_of_file(path)
+    if kind is not None and kind not in (PYTORCH, PICKLE, SAFETENSORS):
+        raise CaffeportError(f"{path}: {misplaced(kind, 'a file for torch (.safetensors, .pth, .pt2)')}")
 
 
 def _refuse_other_nets(path: Path, state: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -98,6 +107,7 @@ def _run_program(net: Net, path: Path, inputs: list[Any]) -> dict[str, np.ndarra
         with _no_pickles():
             program = torch.export.load(path)
     except Exception as error:  # torch.export has many, without a base of their own
+        _refuse_other_files(path)
         raise CaffeportError(f"{path}: is no program that torch.export can load") from error
     try:
         with torch.no_grad():

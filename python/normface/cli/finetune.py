@@ -105,6 +105,8 @@ def _config(options: argparse.Namespace) -> Config:
     """The settings, checked as far as it goes before torch is imported, which takes seconds."""
     from ..finetune import config_file
 
+    if options.net is not None and Path(options.net).is_dir() and options.weights is None:
+        _take_folder(options)
     check_model(options.net, options.weights)
     given = {entry.name: getattr(options, entry.name) for entry in fields(Config)}
     given = {name: value for name, value in given.items() if value is not None}
@@ -114,6 +116,19 @@ def _config(options: argparse.Namespace) -> Config:
     elif options.resume and "out" in given and (Path(given["out"]) / config_file.NAME).is_file():
         stored = config_file.read(Path(given["out"]) / config_file.NAME)
     return Config.from_settings({**stored, **given})
+
+
+def _take_folder(options: argparse.Namespace) -> None:
+    """A finetuned model's folder as NET: its net, its weights, and, unless told otherwise, what its images need."""
+    from .. import model_folder
+
+    model = model_folder.read(options.net)
+    options.net, options.weights = str(model.net), str(model.weights)
+    if options.config is None and not any(getattr(options, name) is not None for name in ("preset", "mean", "scale")):
+        before = model.preprocessing
+        options.mean, options.scale = list(before.mean), before.scale
+        options.rgb = before.rgb if options.rgb is None else options.rgb
+        options.fit = before.fit if options.fit is None else options.fit
 
 
 THRESHOLDS = "model.toml"

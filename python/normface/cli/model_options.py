@@ -39,7 +39,7 @@ def add_model(parser: OneLineParser, *, required: bool = False) -> None:
 
     required: the command is about the features as the model gives them, and merges no mirror images unless told to.
     """
-    model = "an .onnx file, or a net's text (.prototxt) with its weights"
+    model = "an .onnx file, the folder of a finetuned model, or a net's text (.prototxt) with its weights"
     parser.add_place("model", "--model", metavar="MODEL", help=model, required=required)
     parser.add_place("weights", "--weights", metavar="WEIGHTS", help="its .caffemodel")
     parser.add_argument("--output", metavar="BLOB", help="the feature, where it is not the model's only output")

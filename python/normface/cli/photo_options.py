@@ -10,6 +10,7 @@ from typing import Any
 from caffeport.cli.arguments import finite, is_weights
 from caffeport.cli.parser import OneLineParser
 
+from .. import model_folder
 from ..errors import NormfaceError
 from . import model_options
 
@@ -28,10 +29,11 @@ def add_arguments(parser: OneLineParser) -> None:
 
 
 def without_model(paths: Sequence[Path]) -> tuple[list[Path], Path | None, Path | None]:
-    """PHOTO... MODEL.onnx or PHOTO... NET WEIGHTS as (photos, model, weights), which their endings tell."""
+    """PHOTO... MODEL.onnx, PHOTO... FOLDER or PHOTO... NET WEIGHTS as (photos, model, weights), by their endings."""
     photos = list(paths)
     weights = photos.pop() if len(photos) > 1 and is_weights(photos[-1]) else None
-    model = photos.pop() if weights is not None or photos[-1].suffix.lower() == ".onnx" else None
+    is_model = photos[-1].suffix.lower() == ".onnx" or (photos[-1] / model_folder.NAME).is_file()
+    model = photos.pop() if weights is not None or is_model else None
     if not photos:
         raise NormfaceError(f"{model}: is a model; the photos to look for stand before it")
     return photos, model, weights

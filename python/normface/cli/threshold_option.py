@@ -44,12 +44,12 @@ def write(
 ) -> None:
     """Write the threshold file of the model that made the features, as their ``settings`` say.
 
-    pairs: (genuine, impostor). Rates below one of the impostor pairs are left out: nothing was measured of them.
+    pairs: (genuine, impostor). Rates that these do not show (intervals.shows) are left out: they were not measured.
     impostor_scores: of listed pairs, which tell how far the rates can be trusted.
     """
     if options.threshold_out is None:
         return
-    from ..evaluate.intervals import of_listed_pairs
+    from ..evaluate.intervals import of_listed_pairs, shows
     from ..features.identity import ModelIdentity
     from ..reading import parsing
     from ..recognise import threshold_file
@@ -63,7 +63,10 @@ def write(
     with parsing(source, "its settings name no model"):
         model = ModelIdentity.from_dict(settings["identity"])
         face = None if "face" not in settings else (int(settings["face"][0]), int(settings["face"][1]))
-    known = {float(far): cosine for far, cosine in figures["thresholds"].items() if float(far) * pairs[1] >= 1}
+    told = {float(far): cosine for far, cosine in figures["thresholds"].items()}
+    known = {far: cosine for far, cosine in told.items() if shows(far, cosine, pairs[1], impostor_scores)}
+    if not known and max(told) * pairs[1] >= 1:
+        raise NormfaceError("--threshold-out: too many of the impostor pairs have one and the same score")
     if not known:
         raise NormfaceError(
             f"--threshold-out: {pairs[1]} impostor pairs show no such rate; ask for higher ones (--fars)"

@@ -1,13 +1,31 @@
-"""How far a measured false accept rate may lie from the true one: intervals of 95 %."""
+"""Whether pairs show a false accept rate at all, and how far it may lie from the true one: intervals of 95 %."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from .roc import impostors_accepted
+
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 
+ROUNDING = 1e-6
+"""By how much two computations of a cosine in float32 may differ."""
+
 Interval = tuple[float, float]
+
+
+def shows(far: float, cosine: float, impostors: int, impostor_scores: np.ndarray | None = None) -> bool:
+    """Whether the threshold ``cosine`` lets in ``far`` of so many impostor pairs, in which one pair counts at least.
+
+    It does not where it lies among equal scores, as of a net to which all faces are one: all of them are let in, or
+    none, as the last digit falls. Without the scores that is seen only of the cosine 1.
+    """
+    if far * impostors < 1 or not -1 <= cosine <= 1 - ROUNDING:
+        return False
+    if impostor_scores is None:
+        return True
+    return int((impostor_scores >= cosine - ROUNDING).sum()) <= 1.1 * impostors_accepted(far, impostors) + 0.5
 
 
 def of_listed_pairs(accepted: int, impostors: int) -> Interval:

@@ -7,6 +7,7 @@ features = extractor.features(normface.data.open_images("faces/"))
 from .extractor import Extractor
 from .feature_set import Features
 from .features import load_features, save_features
+from .loading import load
 from .mirror import MERGES
 
-__all__ = ["MERGES", "Extractor", "Features", "load_features", "save_features"]
+__all__ = ["MERGES", "Extractor", "Features", "load", "load_features", "save_features"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from functools import cached_property
@@ -12,11 +13,12 @@ import numpy as np
 from caffeport.cores import usable_cores
 from caffeport.operators.custom import CustomLayers
 
+from .. import model_folder
 from ..errors import DataError, NormfaceError
 from ..progress import progress as progress_bar
 from . import mirror as mirroring
 from .identity import ModelIdentity, identity_of
-from .own_preprocessing import resolve
+from .own_preprocessing import OwnPreprocessing, resolve
 from .pipeline import pipelined
 from .session import FeatureSession
 
@@ -31,7 +33,8 @@ READERS = 4
 class Extractor:
     """A model with its preprocessing: uint8 images in, float32 features out.
 
-    model, weights: an ``.onnx`` file, or a prototxt and its caffemodel (converted on the fly).
+    model, weights: an ``.onnx`` file, a prototxt and its caffemodel (converted on the fly), or the folder of a
+        finetuned model, whose config.json says the preprocessing.
     preset: of normface.preprocessing.PRESETS; mean, scale, rgb, fit and size replace what it says. Without any
         of them the model's own is used: a transform_param, or what caffeport noted in the ONNX file.
     mirror: none, sum, max or concat; see normface.features.mirror.
@@ -70,7 +73,13 @@ class Extractor:
         for name, number in (("batch size", batch_size), ("threads", threads)):
             if number is not None and number < 1:
                 raise NormfaceError(f"{name} {number}: expected 1 or more")
+        folder = model_folder.read(model) if os.path.isdir(model) else None
+        if folder is not None and weights is not None:
+            raise NormfaceError(f"{model}: is a folder with a model's weights; leave {weights} out")
+        model = model if folder is None else folder.onnx
         self._session = FeatureSession(model, weights, output, device, custom_layers)
+        if folder is not None:
+            self._session.own = OwnPreprocessing(folder.preprocessing)
         self.threads = (threads or min(usable_cores(), MOST_THREADS)) if device == "cpu" else 1
         options: dict[str, Any] = {"scale": scale, "rgb": rgb, "fit": fit, "size": size}
         options["mean"] = None if mean is None else tuple(np.asarray(mean, float).reshape(-1).tolist())

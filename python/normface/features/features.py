@@ -90,7 +90,7 @@ def _load_npz(path: Path) -> dict[str, Any]:
     if start == b"\x93NUMPY":
         raise DataError(f"{path}: holds one array; expected an .npz with features and names")
     if not start.startswith(b"PK"):
-        raise DataError(f"{path}: {NO_FEATURES}: it is no archive")
+        raise ValueError("it is no archive")
     with opened(path) as (stream, size), parsing(path, NO_FEATURES):
         return read_arrays(stream, size, ARRAYS) or dict.fromkeys(array_names(stream))
 

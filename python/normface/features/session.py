@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from caffeport.formats.other_files import ONNX, kind_of_file, misplaced
 from caffeport.graph.walk import read_inputs, wanted_values
 from caffeport.lazy import require
 from caffeport.operators.custom import CustomLayers, custom_operators
@@ -105,7 +106,7 @@ class FeatureSession:
             model = with_fast_prelu(path) if providers == CPU else str(path)
             self._session = runtime.InferenceSession(model, options, providers=providers)
         except Exception as error:
-            raise NormfaceError(f"{self.title}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+            raise NormfaceError(f"{self.title}: {_no_model(path, error)}") from error
         if self._session.get_providers()[0] != providers[0]:  # ONNX Runtime goes on with the CPU without a word
             raise NormfaceError("device cuda: ONNX Runtime cannot start CUDA (driver, cuDNN); see --device cpu")
         self._output = self._feature_output(output)
@@ -118,6 +119,11 @@ class FeatureSession:
         import caffeport
 
         if weights is None:
+            kind = kind_of_file(net_path)
+            if kind is ONNX:
+                raise NormfaceError(f"{net_path}: is an ONNX model by another name; call it {net_path.stem}.onnx")
+            if kind is not None:
+                raise NormfaceError(f"{net_path}: {misplaced(kind, 'NET.prototxt WEIGHTS.caffemodel, or one .onnx')}")
             raise NormfaceError(
                 f"{net_path}: needs its weights beside it: NET.prototxt WEIGHTS.caffemodel, or one .onnx"
             )
@@ -182,6 +188,15 @@ def _providers(runtime: Any, device: str) -> list[str]:
             "pip install onnxruntime-gpu, or choose cpu"
         )
     return ["CUDAExecutionProvider", *CPU]
+
+
+def _no_model(path: Path, error: Exception) -> str:
+    """Say why ONNX Runtime cannot load a file, which may be something else altogether, or half of one."""
+    kind = kind_of_file(path)
+    if kind is None or kind is ONNX:
+        cut = " Is the file cut short?" if "parsing failed" in str(error) else ""
+        return f"ONNX Runtime cannot load it: {_first_line(error)}{cut}"
+    return misplaced(kind, "an ONNX model")
 
 
 def _first_line(error: Exception) -> str:

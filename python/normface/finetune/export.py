@@ -15,6 +15,7 @@ from caffeport.parity.report import difference
 from caffeport.to_torch.safetensors_file import save_safetensors
 from torch import Tensor, nn
 
+from .. import model_folder
 from ..features.own_preprocessing import note_in_onnx
 from . import parts
 from .backbone import Backbone, Trunk
@@ -41,7 +42,7 @@ class Proof:
 
 
 def write(backbone: Backbone, trunk: nn.Module, loss: nn.Module, folder: Path, normalize: bool) -> caffeport.Net:
-    """Write all five files; returns the net as exported.
+    """Write all five files, and config.json, which makes the folder a model; returns the net as exported.
 
     normalize: the feature ends at unit length, by NormFace's Normalize (of this project's Caffe layers) in the
     ``.caffemodel``'s text and by standard operators in ONNX.
@@ -55,6 +56,10 @@ def write(backbone: Backbone, trunk: nn.Module, loss: nn.Module, folder: Path, n
     note_in_onnx(folder / ONNX, backbone.preprocessing)
     save_safetensors(net, folder / SAFETENSORS)
     save_head(loss, folder / HEAD)
+    (output,) = net.output_values
+    before = backbone.preprocessing.with_options(size=backbone.size)
+    files = (folder / ONNX, folder / DEPLOY, folder / CAFFEMODEL)
+    model_folder.write(model_folder.ModelFolder(*files, output.name, output.shape[1], before))
     return net
 
 

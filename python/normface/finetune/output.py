@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from .. import model_folder
 from ..errors import TrainingError
 from . import checkpoint, config_file, curves, export, thresholds
 from .config import Config
@@ -15,6 +16,7 @@ CONFIG, METRICS, TENSORBOARD = config_file.NAME, "metrics.json", "tensorboard"
 WRITTEN = (
     *(CONFIG, METRICS, CSV, checkpoint.CHECKPOINT, checkpoint.BEST, curves.FILE),
     *(export.DEPLOY, export.CAFFEMODEL, export.ONNX, export.SAFETENSORS, export.HEAD, thresholds.FILE),
+    model_folder.NAME,
 )
 """All files that a run writes, beside TensorBoard's."""
 

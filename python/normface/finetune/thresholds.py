@@ -66,10 +66,13 @@ def _measured(run: Run, model: Path) -> threshold_file.Measurement | str:
     first, second = np.triu_indices(len(labels), 1)
     same = labels[first] == labels[second]
     genuine, impostor = scores[first, second][same], scores[first, second][~same]
-    fars = sorted({far for far in (*FARS, run.config.val_far) if far * len(impostor) >= 1}, reverse=True)
-    if not fars or not len(genuine):
+    if not len(genuine) or not len(impostor):
         return f"the validation images make {len(genuine)} genuine and {len(impostor)} impostor pairs"
+    fars = sorted({*FARS, run.config.val_far}, reverse=True)
     known = {far: tar_at_far(genuine, impostor, far)[1] for far in fars}
+    known = {far: cosine for far, cosine in known.items() if intervals.shows(far, cosine, len(impostor), impostor)}
+    if not known:
+        return f"{len(impostor)} pairs of different people show none of these false accept rates"
     sizes = extractor.image_sizes
     return threshold_file.Measurement(
         measured=_words(run, len(labels), int(labels.max()) + 1),

@@ -8,30 +8,49 @@ A loss is a module that owns its class weights ``weight`` (C, D); ``logits(embed
 without a margin. Its own options are keywords, and what they mean is in its docstring.
 """
 
+from .adaptive import AdaFaceLoss, MagFaceLoss
 from .additive_margin import AMSoftmaxLoss, ArcFaceLoss
 from .agents import CContrastiveLoss, CTripletLoss
 from .base import FaceLoss, Loss, WeightedSum
 from .center import CenterLoss
+from .combined_margin import CombinedMarginLoss
+from .curricular import CurricularFaceLoss
+from .elastic import ElasticFaceLoss
 from .multiplied_angle import LargeMarginSoftmaxLoss, SphereFaceLoss
 from .names import LOSSES, LossOptions, make, parse
 from .softmax import L2SoftmaxLoss, NormalizedSoftmaxLoss, PositiveScaleSoftmaxLoss, SoftmaxLoss
+from .sphereface2 import SphereFace2Loss
+from .sub_center import SubCenterArcFaceLoss
+from .support_vector import SVXSoftmaxLoss
+
+CosFaceLoss = AMSoftmaxLoss
+"""The same loss by another paper's name (Wang et al. 2018, CosFace), which took scale 64 and margin 0.35."""
 
 __all__ = [
     "LOSSES",
     "AMSoftmaxLoss",
+    "AdaFaceLoss",
     "ArcFaceLoss",
     "CContrastiveLoss",
     "CTripletLoss",
     "CenterLoss",
+    "CombinedMarginLoss",
+    "CosFaceLoss",
+    "CurricularFaceLoss",
+    "ElasticFaceLoss",
     "FaceLoss",
     "L2SoftmaxLoss",
     "LargeMarginSoftmaxLoss",
     "Loss",
     "LossOptions",
+    "MagFaceLoss",
     "NormalizedSoftmaxLoss",
     "PositiveScaleSoftmaxLoss",
+    "SVXSoftmaxLoss",
     "SoftmaxLoss",
+    "SphereFace2Loss",
     "SphereFaceLoss",
+    "SubCenterArcFaceLoss",
     "WeightedSum",
     "make",
     "parse",

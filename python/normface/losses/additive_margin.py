@@ -10,12 +10,10 @@ from torch import Tensor
 
 from ..errors import TrainingError
 from ..heads import UNIT_EPS, cosines, unit, unit_ball_
+from .angles import LEAST_SQUARED_SINE
 from .base import FaceLoss
 from .cosine_softmax import cosine_softmax_loss
 from .scale import register_scale
-
-LEAST_SQUARED_SINE = 1e-12
-"""The least sin^2: a cosine that is 1, or by rounding beyond, has this sine, and no infinite slope."""
 
 
 class AMSoftmaxLoss(FaceLoss):

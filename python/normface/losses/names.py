@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..errors import TrainingError, did_you_mean
 from ..loss_names import parse
+from .adaptive import AdaFaceLoss, MagFaceLoss
 from .additive_margin import AMSoftmaxLoss, ArcFaceLoss
 from .agents import CContrastiveLoss, CTripletLoss
 from .base import FaceLoss, Loss, WeightedSum
 from .center import CenterLoss
+from .combined_margin import CombinedMarginLoss
+from .curricular import CurricularFaceLoss
+from .elastic import ElasticFaceLoss
 from .multiplied_angle import LargeMarginSoftmaxLoss, SphereFaceLoss
 from .softmax import L2SoftmaxLoss, NormalizedSoftmaxLoss, PositiveScaleSoftmaxLoss, SoftmaxLoss
+from .sphereface2 import SphereFace2Loss
+from .sub_center import SubCenterArcFaceLoss
+from .support_vector import SVXSoftmaxLoss
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +37,14 @@ LOSSES: dict[str, type[FaceLoss]] = {
     "c-contrastive": CContrastiveLoss,
     "c-triplet": CTripletLoss,
     "center": CenterLoss,
+    "combined-margin": CombinedMarginLoss,
+    "sv-x-softmax": SVXSoftmaxLoss,
+    "curricularface": CurricularFaceLoss,
+    "magface": MagFaceLoss,
+    "adaface": AdaFaceLoss,
+    "sphereface2": SphereFace2Loss,
+    "sub-center-arcface": SubCenterArcFaceLoss,
+    "elasticface": ElasticFaceLoss,
 }
 
 
@@ -39,24 +54,36 @@ class LossOptions(TypedDict, total=False):
     above_margin_only: bool
     add_center_loss: bool
     alpha: float | str | None
+    balance: float
     base: float
     beyond: str
     bias: bool
     center_step: str
     device: torch.device | str | None
     dtype: torch.dtype | None
+    easy: bool
     eps: float
     exact_gradient: bool
     exp_negative_weight: bool
     gamma: float
+    h: float
     hardest_only: bool
     initial_alpha: float
     initial_scale: float
+    lambda_g: float
     lambda_min: float
-    margin: float
+    least_margin: float
+    longest: float
+    m1: float
+    m2: float
+    m3: float
+    margin: float | None
+    margin_on: str
     max_negative_only: bool
     max_positive_only: bool
     min_scale: float
+    momentum: float
+    most_margin: float
     negative_margin: float
     negative_weight: float
     positive_first: bool
@@ -68,6 +95,11 @@ class LossOptions(TypedDict, total=False):
     positive_weight: float
     power: float
     scale: float | str | None
+    seed: int
+    shortest: float
+    std: float
+    sub_centers: int
+    t: float
     target_loss: float | None
     target_probability: float | None
 

@@ -81,7 +81,7 @@ def _known(far: float, extractor: Any | None) -> Threshold:
         wrong = _differences(measurement, extractor)
         if not wrong:
             return _measured(far, measurement, f"measured on {measurement.measured}, {path}")
-        problem = f"{path}: was measured with another model, and is not used: {'; '.join(wrong)}"
+        problem = f"{path}: was measured with another model or in another way, and is not used: {'; '.join(wrong)}"
         warnings.warn(problem, NormfaceWarning, stacklevel=3)
     nearest: list[str] = []
     for measurement in threshold_file.built_in():

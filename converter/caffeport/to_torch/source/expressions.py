@@ -85,7 +85,8 @@ def shuffle(subject: Subject) -> Form:
 
 @form(own.NearestUpsample)
 def nearest(subject: Subject) -> Form:
-    return f"F.interpolate({{0}}, scale_factor={subject.module.scale})", None
+    scale = subject.module.scale
+    return f"{{0}}.repeat_interleave({scale}, 2).repeat_interleave({scale}, 3)", None
 
 
 @form(own.Interp)

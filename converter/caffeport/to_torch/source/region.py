@@ -8,8 +8,10 @@ from .form import Form, Subject, form, plain
 
 
 @form(own.ROIPooling)
-def roi_pooling(subject: Subject) -> Form:
+def roi_pooling(subject: Subject) -> Form | None:
     m = subject.module
+    if getattr(m, "pad_ratio", 0):
+        return None  # a fork's
     arguments = {"pooled": tuple(m.pooled), "spatial_scale": m.spatial_scale}
     attribute = plain(subject, "ROIPooling", arguments, 2, "roi_pool", copied=region_modules.ROIPooling)
     return "{m}({0}, {1})", attribute

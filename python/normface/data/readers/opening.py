@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from caffeport.formats.other_files import kind_of_file, misplaced
+
 from ...errors import DataError
 from ...reading import read_file
 from ..headers import read_header
@@ -53,6 +55,9 @@ def open_reader(
 def _open_file(path: Path, root: str | Path | None, color: bool, by_folder: bool) -> Reader:
     """Return the kind that its first bytes or its suffix say; a list file if neither says anything."""
     start = read_file(path, start=64)
+    other = kind_of_file(path)
+    if other is not None and other.way_out and not start.startswith(b"PK"):
+        raise DataError(f"{path}: {misplaced(other, 'images')}")
     suffix = path.suffix.lower()
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")) or suffix == ".zip":
         return ZipReader(path, color, by_folder)

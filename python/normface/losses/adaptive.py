@@ -1,0 +1,118 @@
+"""Losses whose margin goes by the length of the feature, which tells the image's quality: AdaFace and MagFace."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import TrainingError
+from ..heads import UNIT_EPS, cosines, unit_ball_
+from .additive_margin import checked_margin
+from .angles import angle_plus
+from .base import FaceLoss
+from .multiplied_angle import row_lengths
+from .running import Running
+from .scale import register_scale
+
+ADA_EPS = 1e-3
+"""Of the published AdaFace: beside the standard deviation, and how near a cosine may come to 1 and an angle to 0."""
+SHORTEST, LONGEST = 0.001, 100.0
+"""Lengths beyond these count as these, in AdaFace."""
+
+
+class AdaFaceLoss(FaceLoss):
+    """Softmax loss on s cos(x, W_j), the label's being s (cos(theta + g_a) - g_b): AdaFace (Kim et al. 2022).
+
+    g_a = -m z, g_b = m z + m, z = clip(h (|x| - mean) / std, -1, 1): long features get a margin taken off the cosine,
+    short ones one that is taken off the angle. mean and std are of the features' lengths (0.001 to 100), running:
+    r = momentum batch + (1 - momentum) r, this batch's taken in already (the std of one sample is 0), from 20 and 100;
+    ``running.mean`` and ``running.std`` keep them, moved by the backward passes of training mode alone. z has no
+    gradient. As published, 0.001 stands beside the std, cosines are cut to within 0.001 of 1, and angles of 0 and
+    pi. The defaults are the paper's. eps: under the root of every length.
+    """
+
+    scale: Tensor  # 0-D
+
+    def __init__(
+        self, num_classes: int, embedding_size: int, scale: float = 64.0, margin: float = 0.4, *,
+        h: float = 0.333, momentum: float = 0.01, eps: float = UNIT_EPS,
+        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(num_classes, embedding_size, unit_ball_, device, dtype)
+        register_scale(self, "scale", scale, scale)
+        self.margin, self.h, self.eps = checked_margin(self, margin, 1.0), float(h), eps
+        if not 0 <= momentum <= 1:
+            raise TrainingError(f"AdaFaceLoss: expected a momentum from 0 to 1, got {momentum}")
+        self.running = Running({"mean": 20.0, "std": 100.0}, momentum, self.weight)
+
+    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+        length = row_lengths(x.detach()).clamp(SHORTEST, LONGEST)
+        if self.training:
+            spread = length.std() if len(length) > 1 else torch.zeros_like(length[0, 0])
+            now = self.running.with_batch({"mean": length.mean(), "std": spread})
+        else:
+            now = self.running.state(x.dtype)
+        z = (self.h * (length - now["mean"]) / (now["std"] + ADA_EPS)).clamp(-1, 1)
+        cosine, column = cosines(x, weight, self.eps).clamp(-1 + ADA_EPS, 1 - ADA_EPS), labels[:, None]
+        angle = (cosine.gather(1, column).acos() - self.margin * z).clamp(ADA_EPS, math.pi - ADA_EPS)
+        scores = cosine.scatter(1, column, angle.cos() - self.margin * (z + 1))
+        return self.running.moving(F.cross_entropy(self.scale.to(x.dtype) * scores, labels), now)
+
+    def scores(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self.scale.to(x.dtype) * cosines(x, weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, scale {self.scale.item():.4g}, margin {self.margin}, h {self.h}"
+
+
+class MagFaceLoss(FaceLoss):
+    """Softmax loss on s cos(x, W_j), the label's being s cos(theta + m(a)), plus lambda_g g(a): MagFace (Meng 2021).
+
+    a = |x|, cut to [shortest, longest]; m(a) rises in a straight line from least_margin at ``shortest`` to most_margin
+    at ``longest``; g(a) = 1/a + a / longest^2, the mean over the samples, which pulls good images to long features.
+    Both have gradients in a, none where a is cut. easy: cos(theta) where theta >= pi / 2, as published; else
+    cos(theta) - m(a) sin m(a) for theta > pi - m(a). The defaults are the paper's: features between 10 and 110 long,
+    margins 0.45 to 0.8, lambda_g 35. eps: under the root of every length.
+    """
+
+    scale: Tensor  # 0-D
+
+    def __init__(
+        self, num_classes: int, embedding_size: int, scale: float = 64.0, *,
+        least_margin: float = 0.45, most_margin: float = 0.8, shortest: float = 10.0, longest: float = 110.0,
+        lambda_g: float = 35.0, easy: bool = True, eps: float = UNIT_EPS,
+        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(num_classes, embedding_size, unit_ball_, device, dtype)
+        register_scale(self, "scale", scale, scale)
+        self.least_margin = checked_margin(self, least_margin, math.pi)
+        self.most_margin = checked_margin(self, most_margin, math.pi)
+        if not (0 < shortest < longest and lambda_g >= 0):
+            raise TrainingError(
+                f"MagFaceLoss: expected 0 < shortest < longest and a lambda_g of 0 or more, "
+                f"got {shortest}, {longest} and {lambda_g}"
+            )
+        self.shortest, self.longest = float(shortest), float(longest)
+        self.lambda_g, self.easy, self.eps = float(lambda_g), easy, eps
+
+    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+        length = row_lengths(x).clamp(self.shortest, self.longest)
+        rise = (self.most_margin - self.least_margin) / (self.longest - self.shortest)
+        margin = self.least_margin + rise * (length - self.shortest)
+        cosine, column = cosines(x, weight, self.eps), labels[:, None]
+        own = cosine.gather(1, column)
+        target = angle_plus(own, margin)
+        inside, other = (own > 0, own) if self.easy else (own > -margin.cos(), own - margin * margin.sin())
+        scores = self.scale.to(x.dtype) * cosine.scatter(1, column, torch.where(inside, target, other))
+        pull = (1 / length + length / self.longest**2).mean()
+        return F.cross_entropy(scores, labels) + self.lambda_g * pull
+
+    def scores(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self.scale.to(x.dtype) * cosines(x, weight, self.eps)
+
+    def extra_repr(self) -> str:
+        margins = f"margins {self.least_margin} to {self.most_margin}"
+        return f"{super().extra_repr()}, scale {self.scale.item():.4g}, {margins}"

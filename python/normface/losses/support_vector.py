@@ -1,0 +1,63 @@
+"""SV-X-Softmax: classes that beat the label's margin are pushed by more, the others as ever."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import TrainingError
+from ..heads import UNIT_EPS, cosines, unit_ball_
+from .additive_margin import checked_margin
+from .angles import angle_plus
+from .base import FaceLoss
+from .scale import register_scale
+
+MARGINS_ON = ("cosine", "angle")
+
+
+class SVXSoftmaxLoss(FaceLoss):
+    """Softmax loss on s h_j, the label's being s f: SV-X-Softmax and MV-Softmax (Wang et al. 2018, 2019).
+
+    f = cos(theta) - m (margin_on "cosine": SV-AM) or cos(theta + m) ("angle": SV-Arc, cos(theta) where
+    theta >= pi / 2, as published); h_j = t cos_j + t - 1 where cos_j > f, a hard class, else cos_j, so that its
+    probability counts exp(s (t - 1)(cos_j + 1)) times. The defaults are the paper's: s 32, m 0.35 (0.5 on an angle),
+    t 1.2. t = 1 is AM-Softmax. eps: under the root of every length.
+    """
+
+    scale: Tensor  # 0-D
+
+    def __init__(
+        self, num_classes: int, embedding_size: int, scale: float = 32.0, margin: float | None = None, *,
+        margin_on: str = "cosine", t: float = 1.2, eps: float = UNIT_EPS,
+        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(num_classes, embedding_size, unit_ball_, device, dtype)
+        register_scale(self, "scale", scale, scale)
+        if margin_on not in MARGINS_ON:
+            raise TrainingError(f"SVXSoftmaxLoss: expected margin_on {' or '.join(MARGINS_ON)}, got {margin_on!r}")
+        if not 1 <= t < math.inf:
+            raise TrainingError(f"SVXSoftmaxLoss: expected a t of 1 or more, got {t}")
+        on_angle = margin_on == "angle"
+        default = 0.5 if on_angle else 0.35
+        self.margin = checked_margin(self, default if margin is None else margin, math.pi if on_angle else 2.0)
+        self.margin_on, self.t, self.eps = margin_on, float(t), eps
+
+    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+        cosine, column = cosines(x, weight, self.eps), labels[:, None]
+        own = cosine.gather(1, column)
+        if self.margin_on == "angle":
+            target = torch.where(own > 0, angle_plus(own, self.margin), own)
+        else:
+            target = own - self.margin
+        hard = torch.where(cosine > target, self.t * cosine + self.t - 1, cosine)
+        return F.cross_entropy(self.scale.to(x.dtype) * hard.scatter(1, column, target), labels)
+
+    def scores(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self.scale.to(x.dtype) * cosines(x, weight, self.eps)
+
+    def extra_repr(self) -> str:
+        words = f"margin {self.margin} on the {self.margin_on}, t {self.t}"
+        return f"{super().extra_repr()}, scale {self.scale.item():.4g}, {words}"
