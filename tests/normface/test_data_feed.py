@@ -446,7 +446,7 @@ def test_net_of_another_size(tmp_path):
     )
     with pytest.raises(
         DataError,
-        match=r"the data layers give data 2x3x12x10, label 2, and the net was loaded for data 1x3x40x40, label 2 .*"
+        match=r"the data layers give data 2x3x12x10, label 2, and the net was loaded for data 1x3x40x40, label 1 .*"
         r"input_shapes=normface.data.caffe.input_shapes\(prototxt, phase\)",
     ):
         Feed(caffeport.load(path, input_shapes={"data": (1, 3, 40, 40)}))
