@@ -23,7 +23,8 @@ from .errors import (
 from .formats.prototxt import Message
 from .formats.prototxt import load as read_prototxt
 from .graph.build import load
-from .graph.net import Layer, Net, Param
+from .graph.layer import Layer, Param
+from .graph.net import Net
 from .operators.base import BlobSpec, Operator, layer_type
 from .parity.compare import check
 from .parity.report import Report, Row

@@ -224,7 +224,7 @@ def described(net: caffeport.Net) -> list[tuple]:
     ]
 
 
-def learned(param: caffeport.graph.net.Param) -> tuple:
+def learned(param: caffeport.Param) -> tuple:
     return param.shape, param.lr_mult, param.decay_mult, param.spec.filler
 
 

@@ -16,7 +16,7 @@ from ..operators.base import LayerContext, LossParameter, Operator, Phase, Role,
 from ..operators.python_layer import operator_class
 from ..operators.transformation import TransformationParameter
 from ..operators.unknown_data import UnknownData
-from .net import Layer, Value
+from .layer import Layer, Value
 from .net_fields import GENERIC_FIELDS, LayerFields, NetFields, NetState
 from .options import Options
 from .unknown import refuse_unknown, unknown_layers

@@ -14,7 +14,8 @@ from ..formats.prototxt import Field, Message, Scalar
 from ..naming import Names
 from ..operators.base import Role, Shape
 from .build import build
-from .net import Layer, Net, Value
+from .layer import Layer, Value
+from .net import Net
 from .walk import needed_layers, wanted_values
 
 # Which layers there are is decided already, and a part is loaded without stages.

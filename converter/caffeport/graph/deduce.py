@@ -8,7 +8,7 @@ from ..errors import NetError
 from ..operators.arithmetic import Eltwise
 from ..operators.base import Operator, Role, Shape
 from ..operators.joining import Slice
-from .net import Layer, top_shapes
+from .layer import Layer, top_shapes
 
 
 def demanded_shapes(layer: Layer, bottoms: Sequence[Shape | None]) -> list[Shape] | None:

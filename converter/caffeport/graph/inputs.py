@@ -26,7 +26,7 @@ from ..operators.base import Role, Shape
 from ..operators.data import BlobShape, DataLayer, PartialShape
 from ..operators.data_forks import CLIP
 from ..operators.unknown_data import UnknownData
-from .net import Layer, Value, check_shape, top_shapes
+from .layer import Layer, Value, check_shape, top_shapes
 
 _DATA_SETS = {"mnist": (1, 28, 28), "cifar": (3, 32, 32)}
 _USUAL_SIZES = [(s, s) for s in (28, 32, 224, 227, 112, 128, 96, 64, 299, 256)] + [(112, 96)]

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 
 from ..naming import Names
 from ..operators.base import Role
-from .net import Layer
+from .layer import Layer
 
 MAX_DEPTH = 32
 """Modules inside each other; torch's walks through them are recursive."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import NetError, shape_text
 from ..operators.base import Shape
-from .net import Layer, Param, check_shape
+from .layer import Layer, Param, check_shape
 from .net_fields import LayerFields, ParamSpec, ShareMode, TextBlob
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from ..errors import CaffeportError, shape_text
 from ..json_text import to_json
 from ..operators.onnx_builder import Emitter, Tensor
-from .net import Net, Shape, Value
+from .layer import Value
+from .net import Net, Shape
 from .walk import read_inputs
 
 METADATA_KEY = "caffeport.preprocessing"

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from ..errors import CaffeportWarning, NetError
 from ..operators.prior_box import DIALECTS, PriorBox
-from .net import Layer
+from .layer import Layer
 
 _COUNTING = ("DetectionOutput", "MultiBoxLoss")
 """Layers that say how many classes the boxes are scored for."""

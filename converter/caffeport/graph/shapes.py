@@ -17,7 +17,7 @@ from ..operators.data import DataLayer
 from ..operators.joining import Slice
 from .deduce import demanded_shapes, keeps_shape, passes_back
 from .inputs import refuse
-from .net import Layer, Value, check_shape, top_shapes
+from .layer import Layer, Value, check_shape, top_shapes
 
 
 def infer_shapes(layers: list[Layer], unknown: Mapping[Value, Sequence[str]], user_inputs: Collection[str]) -> None:

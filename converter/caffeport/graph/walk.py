@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from ..errors import NetError, did_you_mean
 from ..formats.byte_names import to_bytes
 from ..operators.base import Phase, Role
-from .net import Layer, Net, Value
+from .layer import Layer, Value
+from .net import Net
 
 
 def wanted_values(net: Net, blobs: Sequence[str] | None, option: str = "outputs") -> list[Value]:

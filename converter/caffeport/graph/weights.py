@@ -10,7 +10,8 @@ import numpy as np
 from ..errors import CaffeportWarning, WeightsError, WeightsWarning, did_you_mean, name_list, shape_text
 from ..formats.caffemodel import Blob, Caffemodel, StoredLayer
 from ..formats.prototxt import Message
-from .net import Layer, Net, Shape
+from .layer import Layer
+from .net import Net, Shape
 
 
 def attach(net: Net, stored: Caffemodel, *, allow_missing: bool) -> None:

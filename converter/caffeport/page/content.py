@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..formats.prototxt import Message
-from ..graph.net import Layer, Net, Param
+from ..graph.layer import Layer, Param
+from ..graph.net import Net
 from ..operators.base import Role
 
 if TYPE_CHECKING:

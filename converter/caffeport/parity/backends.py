@@ -9,8 +9,9 @@ from typing import Any
 
 from ..cores import usable_cores
 from ..errors import CaffeportError
+from ..graph.layer import Layer, Value
 from ..graph.module_names import state_names
-from ..graph.net import Layer, Net, Value
+from ..graph.net import Net
 from ..lazy import require
 from ..operators.base import Role
 from .report import Blobs

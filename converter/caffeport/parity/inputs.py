@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import CaffeportError, shape_text
 from ..formats.other_files import misplaced, substitute_of_file
-from ..graph.net import Net, Value
+from ..graph.layer import Value
+from ..graph.net import Net
 from ..graph.walk import read_inputs
 from ..operators.base import Role
 from .report import Blobs

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import shape_text
-from ..graph.net import Value
+from ..graph.layer import Value
 from ..json_text import to_json
 from ..table import Table, html_table, text_table
 from .provenance import FileFacts

@@ -17,7 +17,8 @@ import numpy as np
 from ..cores import usable_cores
 from ..errors import CaffeportError, shape_text
 from ..formats.other_files import ONNX, START, kind_of, misplaced
-from ..graph.net import Net, Value
+from ..graph.layer import Value
+from ..graph.net import Net
 from ..graph.preprocessing import METADATA_KEY, Preprocessing
 from ..lazy import LazyModule, require
 from ..operators.base import Role

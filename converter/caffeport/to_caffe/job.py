@@ -14,7 +14,8 @@ from ..errors import CaffeportError
 from ..formats import caffemodel, prototxt
 from ..formats.prototxt import Message
 from ..formats.upgrade import upgrade
-from ..graph.net import Layer, Net
+from ..graph.layer import Layer
+from ..graph.net import Net
 from ..json_text import to_json
 from ..operators import registry
 from ..operators.base import Phase, Role

@@ -23,7 +23,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..errors import CaffeportError
-from ..graph.net import Layer, Net
+from ..graph.layer import Layer
+from ..graph.net import Net
 from ..operators import builtin
 from .job import Job, prepare
 

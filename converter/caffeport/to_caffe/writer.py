@@ -13,8 +13,9 @@ import numpy as np
 from ..errors import CaffeportError, WeightsError, did_you_mean, shape_text
 from ..files import replacing, same_file
 from ..formats import caffemodel
+from ..graph.layer import Layer
 from ..graph.module_names import state_names
-from ..graph.net import Layer, Net
+from ..graph.net import Net
 
 
 def with_weights(net: Net, weights: Any) -> Net:

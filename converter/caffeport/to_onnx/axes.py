@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import NetError
-from ..graph.net import Layer, Net, Value, top_shapes
+from ..graph.layer import Layer, Value, top_shapes
+from ..graph.net import Net
 from ..operators.base import Role, Shape
 
 

@@ -18,7 +18,8 @@ from ..errors import CaffeportWarning, ExportError, NetError, name_list
 from ..files import replacing, target_of, write_numbers
 from ..formats import wire
 from ..graph.file_facts import file_facts
-from ..graph.net import Layer, Net, Value
+from ..graph.layer import Layer, Value
+from ..graph.net import Net
 from ..graph.preprocessing import METADATA_KEY, Preprocessing
 from ..graph.results import Exported
 from ..graph.walk import inference_values, needed_layers, read_inputs, wanted_values

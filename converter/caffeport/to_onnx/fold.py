@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..graph.net import Layer, Shape, Value
+from ..graph.layer import Layer, Value
+from ..graph.net import Shape
 
 
 @dataclass

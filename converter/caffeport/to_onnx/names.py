@@ -7,7 +7,8 @@ other version is called ``blob@layer``, after the layer that made it.
 
 from __future__ import annotations
 
-from ..graph.net import Net, Value
+from ..graph.layer import Value
+from ..graph.net import Net
 from ..naming import Names
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..errors import CaffeportError, InputShapeError, shape_text
+from ..graph.layer import Layer, Value
 from ..graph.module_names import module_paths, state_names
-from ..graph.net import Layer, Net, Value
+from ..graph.net import Net
 from ..graph.preprocessing import Preprocessing
 from ..graph.walk import needed_layers, wanted_values
 from ..operators.base import Phase, Role

@@ -18,8 +18,9 @@ import numpy as np
 from ..errors import CaffeportError
 from ..files import replacing_path, write_bytes
 from ..graph.file_facts import file_facts
+from ..graph.layer import Param
 from ..graph.module_names import state_names
-from ..graph.net import Net, Param
+from ..graph.net import Net
 from ..graph.preprocessing import Preprocessing
 
 _KINDS = {"f8": "F64", "i8": "I64", "f4": "F32", "i4": "I32", "f2": "F16", "i2": "I16", "i1": "I8", "u1": "U8"}

@@ -10,8 +10,8 @@ from typing import Any
 
 import caffeport
 from caffeport import CaffeportWarning, Net, Param
+from caffeport.graph.layer import Value
 from caffeport.graph.module_names import state_names
-from caffeport.graph.net import Value
 from torch import Tensor, nn
 
 from ..errors import NormfaceWarning, TrainingError, did_you_mean, shape_text

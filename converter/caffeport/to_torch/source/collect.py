@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ...errors import ExportError, NetError
-from ...graph.net import Layer, Net, Value
+from ...graph.layer import Layer, Value
+from ...graph.net import Net
 from ...graph.walk import needed_layers
 from ...operators.base import Role
 from .. import modules as own

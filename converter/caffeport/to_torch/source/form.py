@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from ...errors import ExportError
-from ...graph.net import Layer, Value
+from ...graph.layer import Layer, Value
 from .steps import Arguments, Attribute
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...graph.net import Value
+from ...graph.layer import Value
 from .. import modules as own
 from .form import Form, Subject, even, form
 from .literals import literal

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch import nn
 
-from ...graph.net import Net, Value
+from ...graph.layer import Value
+from ...graph.net import Net
 from ...graph.preprocessing import Preprocessing
 from ...naming import Names
 from .block_names import kind_of, safe

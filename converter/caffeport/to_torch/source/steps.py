@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...graph.net import Layer
+from ...graph.layer import Layer
 
 Arguments = dict[str, Any]
 

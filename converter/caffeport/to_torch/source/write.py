@@ -12,7 +12,8 @@ import numpy as np
 
 from ...errors import CaffeportError
 from ...files import replacing_path, same_file
-from ...graph.net import Net, Value
+from ...graph.layer import Value
+from ...graph.net import Net
 from ...graph.preprocessing import Preprocessing
 from ...graph.walk import read_inputs, wanted_values
 from ...operators.base import Role
