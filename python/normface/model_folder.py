@@ -59,8 +59,8 @@ def read(folder: str | Path) -> ModelFolder:
             before = Preprocessing(mean, float(said["scale"]), bool(said["rgb"]), str(said["fit"]), size)
         except NormfaceError as error:
             raise NormfaceError(f"{path}: {error}") from None
-        files = [folder / _file_name(content[name]) for name in ("onnx", "net", "weights")]
-        return ModelFolder(*files, str(content["embedding"]), int(content["dimension"]), before)
+        onnx, net, weights = (folder / _file_name(content[name]) for name in ("onnx", "net", "weights"))
+        return ModelFolder(onnx, net, weights, str(content["embedding"]), int(content["dimension"]), before)
 
 
 def write(model: ModelFolder) -> None:
