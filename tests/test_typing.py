@@ -52,6 +52,7 @@ CASES = [
     Case("caffeport.operators.onnx_builder.Emitter.cast", 'Emitter(17).cast(Tensor("x"), "bool")', "Tensor", "str"),
     Case("caffeport.check", "caffeport.check(net, rtol=1e-3)", "rtol", "rtoll"),
     Case("caffeport.check", "caffeport.check(net).ok", "ok", "okay"),
+    Case("normface.load", 'normface.load("tuned", mirror="sum")', "mirror", "miror"),
     Case("normface.Solver", "normface.Solver", "Solver", "Solvr"),
     Case("normface.Solver", 'normface.Solver("solver.prototxt", device="cpu")', "device", "devise"),
     Case("normface.Solver", 'normface.Solver("solver.prototxt").iteration', "iteration", "iterations"),

@@ -24,6 +24,7 @@ from support.data_writers import datum, image_record, write_lmdb, write_recordio
 from support.digit_images import NET, WEIGHTS, as_input, flags, write_digits
 
 FILES = [
+    "config.json",
     "config.toml",
     "deploy.prototxt",
     "model.caffemodel",

@@ -75,8 +75,9 @@ def test_two_devices_are_one_whatever_cannot_be_read(share, tmp_path):
         {"loss": "softmax+0.008*center", "accumulate": 3, "optimizer": "adamw"},
         {"loss": "sphereface", "clip_norm": 1.0, "val_share": 0.3, "validate_every": 10, "momentum": 0.5},
         {"loss": "c-contrastive", "loss_options": ["max-positive-only=true"], "freeze_to": "pool1b"},
+        {"loss": "curricularface+adaface+elasticface", "loss_options": ["momentum=0.3"]},
     ],
-    ids=["centers", "annealing", "frozen"],
+    ids=["centers", "annealing", "frozen", "running"],
 )
 @pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")
 def test_what_a_batch_decides_as_a_whole_is_decided_over_all_devices(more, tmp_path):

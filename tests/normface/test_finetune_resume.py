@@ -54,8 +54,9 @@ def settings(people: Path, net: Path, out: Path, **more: object) -> dict[str, ob
         {},
         {"precision": "bf16-mixed", "optimizer": "adamw", "loss": "normalized-softmax", "sampling": "plain"},
         {"freeze_to": "pool1b", "batch_size": 4},
+        {"loss": "curricularface+adaface+elasticface"},
     ],
-    ids=["sgd", "bf16-adamw", "frozen"],
+    ids=["sgd", "bf16-adamw", "frozen", "running"],
 )
 @pytest.mark.parametrize("stop", [1, 4, 8])
 def test_resumed_is_unbroken(people, net, tmp_path, more, stop):

@@ -18,6 +18,8 @@ from normface.errors import NormfaceError
 from normface.features import Extractor, load_features
 from support.digit_images import flags, write_digits
 
+BEFORE = {"mean": [1], "scale": 1, "rgb": False, "fit": "exact", "size": None}
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -114,11 +116,9 @@ def test_finetuning_goes_on_from_the_folder(tuned, people, tmp_path):
         ({"onnx": "/etc/passwd"}, r"'/etc/passwd' is no name of a file in the folder"),
         ({"onnx": "absent.onnx"}, r"absent\.onnx: no such file"),
         ({"preprocessing": {}}, r"is no config\.json of a model"),
-        (
-            {"preprocessing": {"mean": [], "scale": 1, "rgb": False, "fit": "exact", "size": None}},
-            r"mean has no number",
-        ),
-        ({"preprocessing": {"mean": [1], "scale": 0, "rgb": False, "fit": "exact", "size": None}}, r"scale not 0"),
+        ({"preprocessing": BEFORE | {"mean": []}}, r"config\.json: .*: its mean has no number"),
+        ({"preprocessing": BEFORE | {"scale": 0}}, r"config\.json: mean and scale are to be finite, scale not 0"),
+        ({"preprocessing": BEFORE | {"fit": "x"}}, r'config\.json: fit "x" is unknown'),
     ],
 )
 def test_a_wrong_config_json_is_told(copy, changes, problem):

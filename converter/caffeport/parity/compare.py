@@ -77,20 +77,10 @@ def check(
     backends = [backends] if isinstance(backends, str) else list(dict.fromkeys(backends))
     if not (rtol >= 0 and atol >= 0):
         raise CaffeportError(f"rtol and atol are 0 or more, got {rtol} and {atol}")
-    for name in backends:
-        if name not in KNOWN:
-            raise CaffeportError(f'unknown backend "{name}"{did_you_mean(name, KNOWN)}; known: {", ".join(KNOWN)}')
-    if training and net.phase is not Phase.TRAIN:
-        raise CaffeportError('training needs the train net: load it with phase="train" (--phase train)')
-    if training and "onnx" in backends:
-        raise CaffeportError("ONNX has no training pass; compare torch and caffe (--backends torch,caffe)")
-    pycaffe = wanted_caffe(CAFFE in backends, caffe_python, caffe_interpreter, caffe_timeout)
-    if all(value.layer.op.role is Role.DATA for value in net.values):
-        raise CaffeportError(f"net {net.name!r} has nothing to compare: its layers make no blob from its inputs")
-    recorded = reference_blobs(net, reference)
     written = (onnx is not None) + (torch is not None)
-    if training and written:
-        raise CaffeportError("written files are for the TEST phase; check them without training (--training)")
+    _refuse_senseless(net, backends, training, written)
+    pycaffe = wanted_caffe(CAFFE in backends, caffe_python, caffe_interpreter, caffe_timeout)
+    recorded = reference_blobs(net, reference)
     if len(backends) + (recorded is not None) + written < 2:
         raise CaffeportError("check compares two things at least: give two backends, or one and a reference")
     fed = fed_inputs(net, inputs, recorded, seed)
@@ -117,22 +107,7 @@ def check(
                 looser[name] = max(rtol, written_onnx.HALF_TOLERANCE)
         if torch is not None:
             sources[Path(torch).name] = written_torch.run(net, torch, fed)
-        random = spoiled(net, lambda layer: layer.op.random) if training else set()
-        rows = [
-            empty_row(value, "random while training")
-            if value in random
-            else compared(value, sources, rtol, atol, looser)
-            for value in net.values
-            if value.layer.op.role is not Role.DATA
-        ]
-        _refuse_nothing_compared(rows, training)
-        folded = []
-        for value in net.values:
-            if value.key in exported:
-                others = {k: blobs for k, blobs in sources.items() if k != "onnx"} or {"onnx": sources["onnx"]}
-                row = compared(value, {**others, "onnx, folded": exported}, rtol, atol)
-                row.note = row.note or "exported file"
-                folded.append(row)
+        rows, folded = _rows(net, sources, exported, (rtol, atol), looser, training)
     return Report(
         rows,
         folded + _other_weights(ran),
@@ -147,6 +122,47 @@ def check(
         provenance.now(),
         provenance.versions(),
     )
+
+
+def _refuse_senseless(net: Net, backends: Sequence[str], training: bool, written: int) -> None:
+    """Raise CaffeportError for what no run could answer."""
+    for name in backends:
+        if name not in KNOWN:
+            raise CaffeportError(f'unknown backend "{name}"{did_you_mean(name, KNOWN)}; known: {", ".join(KNOWN)}')
+    if training and net.phase is not Phase.TRAIN:
+        raise CaffeportError('training needs the train net: load it with phase="train" (--phase train)')
+    if training and "onnx" in backends:
+        raise CaffeportError("ONNX has no training pass; compare torch and caffe (--backends torch,caffe)")
+    if training and written:
+        raise CaffeportError("written files are for the TEST phase; check them without training (--training)")
+    if all(value.layer.op.role is Role.DATA for value in net.values):
+        raise CaffeportError(f"net {net.name!r} has nothing to compare: its layers make no blob from its inputs")
+
+
+def _rows(
+    net: Net,
+    sources: Mapping[str, Blobs],
+    exported: Blobs,
+    tolerance: tuple[float, float],
+    looser: Mapping[str, float],
+    training: bool,
+) -> tuple[list[Row], list[Row]]:
+    """Compare every Value of the sources, then the outputs of the file as it is exported, folded."""
+    random = spoiled(net, lambda layer: layer.op.random) if training else set()
+    rows = [
+        empty_row(value, "random while training") if value in random else compared(value, sources, *tolerance, looser)
+        for value in net.values
+        if value.layer.op.role is not Role.DATA
+    ]
+    _refuse_nothing_compared(rows, training)
+    folded = []
+    for value in net.values:
+        if value.key in exported:
+            others = {k: blobs for k, blobs in sources.items() if k != "onnx"} or {"onnx": sources["onnx"]}
+            row = compared(value, {**others, "onnx, folded": exported}, *tolerance)
+            row.note = row.note or "exported file"
+            folded.append(row)
+    return rows, folded
 
 
 def _baseline() -> Sequence[str]:
