@@ -71,6 +71,7 @@ def test_check_of_a_breach(tmp_path, capsys):
 INTERNAL = {
     "converter/caffeport/json_text.py",
     "converter/caffeport/to_caffe/_pycaffe_forward.py",  # runs without caffeport, in the Python of a Caffe
+    "converter/caffeport/to_torch/safetensors_file.py",  # a header of names, types and sizes, no other numbers
     "python/normface/solver/state.py",
     "python/normface/features/job.py",  # a digest
     "python/normface/finetune/launch.py",  # between a run and its ranks
