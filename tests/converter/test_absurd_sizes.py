@@ -236,7 +236,7 @@ TORCH_ONLY = {
     "DetectionGroupAccuracy", "DetectionGroupLoss", "DetectionLoss", "EltwiseAccuracy", "HardMining", "InfogainLoss",
     "LargeMarginInnerProduct", "MarginInnerProduct", "MultiBoxLoss", "MultiStageMeanfield", "ProposalTarget",
     "RegionLoss", "SoftmaxWithLoss", "SoftmaxWithLossOHEM", "YoloSeg", "Yolov3",
-    "FocalLoss", "InterClass", "RangeLoss", "RankHardLoss",
+    "FocalLoss", "InterClass", "RangeLoss", "RankHardLoss", "RingLoss",
 }  # fmt: skip
 """Layers without an ONNX form: the check has nothing with which to compare a net of one of them."""
 NEEDS_A_SHAPE = {"Data", "HDF5Data", "WindowData"}  # which a database has, and Caffe's file
