@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 
 import caffeport
@@ -276,3 +277,17 @@ def test_nets_without_layers(tmp_path):
 def test_wrong_options(tmp_path, option, problem):
     with pytest.raises(NetError, match=problem):
         nets.load(tmp_path, X + relu("x", "y"), **option)
+
+
+def test_the_collector_is_as_it_was_after_loading(tmp_path):
+    nets.load(tmp_path, nets.inputs(data=(1, 3)) + nets.layer("ReLU", "data", "y"))
+    assert gc.isenabled()
+    with pytest.raises(caffeport.CaffeportError):
+        nets.load(tmp_path, "layer {")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        nets.load(tmp_path, nets.inputs(data=(1, 3)) + nets.layer("ReLU", "data", "y"))
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -12,6 +12,7 @@ from ..errors import NetError, did_you_mean
 from ..formats import caffemodel, prototxt
 from ..formats.prototxt import Message
 from ..formats.upgrade import upgrade
+from ..memory import without_collections
 from ..operators import registry
 from ..operators.base import Operator, Phase
 from ..operators.custom import CustomLayers, custom_operators
@@ -93,13 +94,14 @@ def load(
         },
         seed=seed,
     )
-    message = upgrade(prototxt.load(prototxt_path), registry(options.custom_layers))
-    stored = caffemodel.read(weights) if weights is not None else None
-    net = build(message, stored, options)
-    if stored is not None:
-        attach(net, stored, allow_missing=options.allow_missing_weights)
-        net.weights_path = Path(stored.path)
-        net.weights_digest = stored.sha256
+    with without_collections():
+        message = upgrade(prototxt.load(prototxt_path), registry(options.custom_layers))
+        stored = caffemodel.read(weights) if weights is not None else None
+        net = build(message, stored, options)
+        if stored is not None:
+            attach(net, stored, allow_missing=options.allow_missing_weights)
+            net.weights_path = Path(stored.path)
+            net.weights_digest = stored.sha256
     return net
 
 
