@@ -10,7 +10,7 @@ from typing import Any
 from caffeport.files import replacing
 from caffeport.json_text import to_json
 from normface.errors import DataError
-from normface.reading import parsing, printable, read_file, read_json, read_text
+from normface.reading import parsing, printable, read_file, read_json
 
 from .registry import EXPERIMENTS
 from .report import RESULTS, VERDICTS
@@ -115,6 +115,14 @@ def _verdict(holds: bool | None) -> str:
     return f'<span class="verdict {kind}">The claim {VERDICTS[holds]}</span>'
 
 
+def _page(path: Path) -> str:
+    """The HTML of a figure that is a page."""
+    try:
+        return read_file(path, MAX_FIGURE).decode("utf-8")
+    except UnicodeDecodeError as cause:
+        raise DataError(f"{path}: is no text file: byte {cause.start} is not UTF-8") from cause
+
+
 def _figure(folder: Path, file: str, caption: str) -> str:
     path = folder / file
     if Path(file).name != file or path.suffix not in (*KINDS, ".html"):
@@ -122,7 +130,7 @@ def _figure(folder: Path, file: str, caption: str) -> str:
     if path.suffix == ".html":  # a page of its own, which may run its scripts but not touch this one
         shown = (
             f'<iframe sandbox="allow-scripts" loading="lazy" title="{escape(caption)}" '
-            f'srcdoc="{escape(read_text(path, MAX_FIGURE))}"></iframe>'
+            f'srcdoc="{escape(_page(path))}"></iframe>'
         )
     else:
         data = base64.b64encode(read_file(path, MAX_FIGURE)).decode()
