@@ -130,7 +130,7 @@ def page(texts: Sequence[Text], command: str) -> str:
         "# Coverage",
         "",
         "Published Caffe networks, by family: how many of their texts caffeport builds, in how many of them every blob",
-        "of PyTorch equals ONNX Runtime's (random weights, relative 1e-4), and where a real Caffe that has the layers",
+        "of PyTorch equals ONNX Runtime's (random weights, relative 1e-3), and where a real Caffe that has the layers",
         "ran beside them, equals Caffe's. Texts that are no valid prototxt are counted too. Written by",
         f"`{command}`;",
         "the texts are read from where you have them and are not part of this repository.",

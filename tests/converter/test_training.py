@@ -93,9 +93,10 @@ def test_propagate_down_is_one_a_bottom(tmp_path):
         nets.load(tmp_path, text, phase="train")
 
 
-def test_softmax_loss_stops_at_caffes_float_min():
+@pytest.mark.parametrize("score", [200.0, 1e5, 1e10, 1e30])
+def test_softmax_loss_stops_at_caffes_float_min(score):
     """-log(FLT_MIN) = 87.34; the gradient, softmax - 1 at the label, knows no such bound."""
-    scores = torch.tensor([[0.0, 200.0]], requires_grad=True)
+    scores = torch.tensor([[0.0, score]], requires_grad=True)
     loss = caffe_nn.SoftmaxWithLoss(1, None, "VALID", 1)(scores, torch.tensor([0.0]))
     assert loss.item() == pytest.approx(-math.log(np.finfo(np.float32).tiny), rel=1e-6)
     loss.backward()

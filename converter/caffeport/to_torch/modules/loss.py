@@ -9,6 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .gradients import given_gradient
+
+MOST = -math.log(1.17549435e-38)
+"""Caffe takes the logarithm of FLT_MIN at least: a loss of 87.3 has diverged. The gradient knows no such bound."""
+
+
+def bounded(losses: Tensor) -> Tensor:
+    """Return the losses, MOST at most, with the gradient of the losses themselves.
+
+    The value is set, not reached by a subtraction, in which 87.3 would vanish beside a loss of 1e9.
+    """
+    return given_gradient(losses, losses.clamp_max(MOST), torch.ones_like(losses))
+
 
 def normalizer(normalization: str | float, outer: int, inner: int, valid: Tensor) -> Tensor | float:
     """Return what the summed loss is divided by: LossLayer::GetNormalizer, or the number that was given."""
@@ -52,12 +65,8 @@ class _ClassLoss(nn.Module):
 
 
 class SoftmaxWithLoss(_ClassLoss):
-    MOST = -math.log(1.17549435e-38)
-    """Caffe takes the logarithm of FLT_MIN at least: a loss of 87.3 has diverged. The gradient knows no such bound."""
-
     def per_position(self, scores: Tensor, labels: Tensor, matrix: Tensor | None) -> Tensor:
-        losses = -F.log_softmax(scores, 1).gather(1, labels[:, None])[:, 0]
-        return losses - (losses.detach() - self.MOST).clamp_min(0)
+        return bounded(-F.log_softmax(scores, 1).gather(1, labels[:, None])[:, 0])
 
 
 class InfogainLoss(_ClassLoss):

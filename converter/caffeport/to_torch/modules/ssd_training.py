@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .detection import decoded, overlaps
 from .gradients import straight_through
-from .loss import SoftmaxWithLoss
+from .loss import bounded
 from .suppression import not_suppressed
 
 if TYPE_CHECKING:
@@ -248,8 +248,7 @@ class MultiBoxLoss(nn.Module):
 
 def _softmax_losses(scores: Tensor, labels: Tensor) -> Tensor:
     """Return -log of the label's probability, of FLT_MIN at least, for rows of scores (A, C)."""
-    losses = -F.log_softmax(scores, 1).gather(1, labels[:, None])[:, 0]
-    return losses - (losses.detach() - SoftmaxWithLoss.MOST).clamp_min(0)
+    return bounded(-F.log_softmax(scores, 1).gather(1, labels[:, None])[:, 0])
 
 
 def encoded(boxes: Tensor, corners: Tensor, code_type: str) -> Tensor:
