@@ -46,6 +46,11 @@ FAMILIES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 """(family, layer types that tell it, words in the path that do): a type decides before any word, the first family
 before the later ones."""
 
+EXPLAINED = (
+    "A train text in its TEST phase may normalise by the statistics of its small batch, and with random weights",
+    "rounding then grows beyond 1e-3 over a hundred layers, in PyTorch against ONNX Runtime as in PyTorch against",
+    "Caffe. Rows of a detection are sorted by scores that rounding may swap.",
+)
 BASICS = frozenset({
     "Input", "Data", "ImageData", "HDF5Data", "Convolution", "InnerProduct", "Pooling", "ReLU", "Dropout", "Softmax",
     "SoftmaxWithLoss", "Accuracy", "Concat", "Eltwise", "LRN", "Flatten", "Split",
@@ -131,7 +136,8 @@ def page(texts: Sequence[Text], command: str) -> str:
         "",
         "Published Caffe networks, by family: how many of their texts caffeport builds, in how many of them every blob",
         "of PyTorch equals ONNX Runtime's (random weights, relative 1e-3), and where a real Caffe that has the layers",
-        "ran beside them, equals Caffe's. Texts that are no valid prototxt are counted too. Written by",
+        "ran beside them, equals Caffe's. A net is run where an image takes at most 3 billion multiply-adds. Texts that",
+        "are no nets, label maps and templates among them, are counted too. Written by",
         f"`{command}`;",
         "the texts are read from where you have them and are not part of this repository.",
         "",
@@ -143,7 +149,7 @@ def page(texts: Sequence[Text], command: str) -> str:
     ]
     for name in order:
         lines += [f"## {name[0].upper()}{name[1:]}", "", *architectures(families[name]), ""]
-    return "\n".join([*lines, "## What is refused", "", *refused(texts), ""])
+    return "\n".join([*lines, "## What is refused, or differs", "", *EXPLAINED, "", *refused(texts), ""])
 
 
 def anchor(name: str) -> str:
