@@ -172,7 +172,7 @@ def test_the_converter_converts(converter, tmp_path):
     written = converter.run("-m", "caffeport", "convert", NET, WEIGHTS, *files, tried=tried)
     assert (written.returncode, without_note(written.stderr)) == (0, "")
     names = {name.partition(".")[0] for name in tried.read_text().split()}
-    assert {"caffeport", "numpy", "onnx", "safetensors"} <= names
+    assert {"caffeport", "numpy", "onnx"} <= names
     assert names.isdisjoint(NO_OTHERS)
 
     recorded = np.load(BLOBS)
