@@ -1,7 +1,7 @@
 # Each target does its own set-up on a fresh machine, in .venv.
 #   make demo            a Caffe model of digits: convert, prove, finetune, verify unseen digits, export, load again
 #   make test            lint, types and all tests; the first time it builds two Caffe trees, some minutes each
-#   make test-fast       lint, types and the quick tests, which need neither Caffe nor nvcc; under three minutes
+#   make test-fast       lint, types and the quick tests, which need neither Caffe nor nvcc, in some minutes
 #   make experiments     the slides' claims, measured and drawn, into out/
 #   make caffe-packages  Debian's packages that building Caffe needs (asks apt); nothing else installs them, but in CI
 PYTHON ?= python3
@@ -18,16 +18,16 @@ test: say-test $(VENV)/installed-dev lint caffe
 	$(BIN)/python tests
 
 say-test:
-	@echo "make test: lint and types (a minute), all tests (about fifteen minutes on two cores)."
+	@echo "make test: lint and types (a minute), all tests (some twenty minutes on two cores)."
 	@echo "The first time it also sets up $(VENV) and builds two Caffe trees in ~/.cache/normface, some minutes each;"
-	@echo "where packages for that are missing, their tests are skipped by name. make test-fast takes three minutes."
+	@echo "where packages for that are missing, their tests are skipped by name. make test-fast takes less."
 
 test-fast: say-test-fast $(VENV)/installed-dev lint
 	NORMFACE_TESTS=fast $(BIN)/python tests -m "not slow"
 
 say-test-fast:
-	@echo "make test-fast: lint, types, and the tests that are quick and need neither Caffe nor nvcc; under three minutes"
-	@echo "on two cores, and some more the first time, for setting up $(VENV). make test runs all."
+	@echo "make test-fast: lint, types, and the tests that are quick and need neither Caffe nor nvcc, in some minutes"
+	@echo "on two cores, and more the first time, for setting up $(VENV). make test runs all."
 
 experiments: $(VENV)/installed-dev
 	$(BIN)/python -m experiments all
