@@ -59,14 +59,17 @@ class Net:
 
     @property
     def inputs(self) -> list[str]:
+        """Return the names of the blobs that are fed, as the layers declare them."""
         return [value.name for value in self.input_values]
 
     @property
     def outputs(self) -> list[str]:
+        """Return the names of the blobs that no layer reads, sorted, as pycaffe lists them."""
         return [value.name for value in self.output_values]
 
     @property
     def blob_shapes(self) -> dict[str, Shape]:
+        """Return {blob: shape} at the declared input shapes, each blob as its last layer leaves it."""
         return {name: value.shape for name, value in self.blobs.items()}
 
     @property
@@ -103,7 +106,7 @@ class Net:
         return "; ".join(parts)
 
     def weights_sha256(self) -> str:
-        """SHA-256 of the weights' file; "" where there is none, or where numbers were given since."""
+        """Return the SHA-256 of the weights' file; "" where there is none, or where numbers were given since."""
         whole = self.weights_digest is not None and all(param.from_file or param.from_filler for param in self.params)
         return self.weights_digest() if whole and self.weights_digest is not None else ""
 

@@ -287,6 +287,7 @@ class Config:
 
     @property
     def frozen_blob(self) -> str | None:
+        """Return the blob up to which the net is frozen; None where all of it is trained."""
         return self.embedding if self.freeze_backbone else self.freeze_to
 
 
