@@ -23,7 +23,7 @@ def softmax_lower_bound(num_classes: int, scale: float) -> float: ...
 @overload
 def softmax_lower_bound(num_classes: int, scale: ArrayLike) -> float | NDArray[np.float64]: ...
 def softmax_lower_bound(num_classes: int, scale: ArrayLike) -> float | NDArray[np.float64]:
-    """log(1 + (n-1) exp(-s n / (n-1))): no softmax loss on s times cosines of n classes can be lower.
+    """Return log(1 + (n-1) exp(-s n / (n-1))): no softmax loss on s times cosines of n classes can be lower.
 
     That is the mean over the classes, all of them as frequent. It is reached where every feature lies on its
     class's weight and the weights form a regular simplex (which takes n-1 dimensions or more). 10,575 classes and
@@ -47,7 +47,7 @@ def softmax_lower_bound(num_classes: int, scale: ArrayLike) -> float | NDArray[n
 
 
 def scale_for_loss(num_classes: int, target_loss: float) -> float:
-    """The scale whose ``softmax_lower_bound`` is ``target_loss``: s = (n-1)/n log((n-1) / (exp(L) - 1)).
+    """Return the scale whose ``softmax_lower_bound`` is ``target_loss``: s = (n-1)/n log((n-1) / (exp(L) - 1)).
 
     A loss of L can be reached with this scale or a larger one. Raises TrainingError for fewer than two
     classes, for L <= 0, which no scale reaches, and for L > log n, which needs no scale at all.
@@ -68,9 +68,11 @@ def scale_for_loss(num_classes: int, target_loss: float) -> float:
 
 
 def l2_softmax_lower_alpha(num_classes: int, probability: float) -> float:
-    """log(p (C-2) / (1-p)): the least feature length for which the label's class can get probability p on average.
+    """Return log(p (C-2) / (1-p)), the least feature length with which the label's class can get probability p.
 
-    Ranjan et al. 2017, "L2-constrained softmax loss", for unit class weights spread over the sphere.
+    On average over the classes, of unit weights spread over the sphere: Ranjan et al. 2017, "L2-constrained softmax
+    loss".
+
     Raises TrainingError for fewer than three classes, and for a p outside (0, 1) or so low that any length will do.
 
     >>> round(l2_softmax_lower_alpha(10575, 0.9), 2)

@@ -139,7 +139,7 @@ class Layer:
 
     @property
     def multiply_adds(self) -> int:
-        """The multiply-adds of one forward pass at the declared shapes; 0 for layers without big weights."""
+        """Return the multiply-adds of one forward pass at the declared shapes; 0 for layers without big weights."""
         if not self.inputs:
             return 0
         return int(self.op.multiply_adds([v.shape for v in self.inputs], [v.shape for v in self.outputs]))

@@ -288,7 +288,7 @@ class Net:
 
     @property
     def multiply_adds(self) -> int:
-        """The multiply-adds of one forward pass at the declared shapes; only layers with big weights are counted."""
+        """Return the multiply-adds of one forward pass at the declared shapes; only layers with big weights count."""
         return sum(layer.multiply_adds for layer in self.layers)
 
     def save(self, path: str | Path, prototxt: str | Path | None = None) -> None:
@@ -337,7 +337,7 @@ class Net:
 
     @property
     def cost_line(self) -> str:
-        """The number of layers, parameters and multiply-adds, and what goes in and out, in one line."""
+        """Return the number of layers, parameters and multiply-adds, and what goes in and out, in one line."""
         inputs = [f"{name} {shape_text(self.blob_shapes[name])}" for name in self.inputs]
         return cost_line(layer_facts(self.layers), inputs, self.outputs)
 

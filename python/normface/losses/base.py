@@ -149,7 +149,7 @@ class WeightedSum(Loss):
 
     @property
     def scale(self) -> Tensor:
-        """The scale of the first loss that has one."""
+        """Return the scale of the first loss that has one."""
         for _, loss in self.terms:
             scale: Tensor | None = getattr(loss, "scale", None)
             if scale is not None:
