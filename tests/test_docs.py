@@ -174,6 +174,19 @@ def test_examples_run(page, tmp_path, monkeypatch):
             assert str(eval(statement, scope)) == shown  # what stands in the comment is what comes out
 
 
+def test_the_readmes_animation_moves_and_is_small():
+    """docs/sphere_animation.py draws it; its background is transparent, for light and dark pages."""
+    from PIL import Image
+
+    path = ROOT / "docs/sphere.webp"
+    assert path.stat().st_size < 1_500_000
+    with Image.open(path) as image:
+        assert image.n_frames > 30 and image.convert("RGBA").getpixel((2, 2))[3] == 0
+        first = image.convert("RGBA").tobytes()
+        image.seek(image.n_frames - 1)
+        assert image.convert("RGBA").tobytes() != first
+
+
 def test_the_demo_runs(tmp_path, monkeypatch, capsys):
     import runpy
 

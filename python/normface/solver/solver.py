@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -140,11 +141,12 @@ class Solver:
 
     def __repr__(self) -> str:
         """Return its text's name, its type and where it stands, in one line."""
-        p, loss = self.parameters, "" if math.isnan(self.loss) else f", loss {self.loss:.4g}"
-        return (
-            f"Solver({self._text.path.name!r}: {p.type}, iteration {self.iteration} of {p.max_iter}, "
-            f"learning rate {self.learning_rate:g}{loss}, {self.device})"
-        )
+        p = self.parameters
+        words = [p.type, f"iteration {self.iteration} of {p.max_iter}"]
+        with suppress(TrainingError):  # poly has no rate beyond the last iteration
+            words.append(f"learning rate {self.learning_rate:g}")
+        words += [] if math.isnan(self.loss) else [f"loss {self.loss:.4g}"]
+        return f"Solver({self._text.path.name!r}: {', '.join([*words, str(self.device)])})"
 
     @property
     def notes(self) -> list[str]:
