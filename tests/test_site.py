@@ -96,6 +96,17 @@ def test_every_page_is_searched_and_titled(site, pages):
 
 
 @pytest.mark.slow
+def test_what_is_for_readers_of_the_files_is_not_in_the_site(site):
+    assert "<blockquote>" not in (site / "api/caffeport.html").read_text()
+    assert "> `make docs`" in (ROOT / "docs/api/caffeport.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_list_below_a_paragraph_is_a_list(site):
+    assert re.search(r"Notes on fairness</p>\s*<ul>", (site / "benchmarks/index.html").read_text())
+
+
+@pytest.mark.slow
 def test_a_notebook_shows_its_results(site):
     page = (site / "notebooks/convert_and_prove.html").read_text()
     assert page.count("data:image/png;base64,") == 2 and "14 of 14 blobs compared" in page
