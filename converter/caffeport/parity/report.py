@@ -71,15 +71,17 @@ class Report:
 
     @property
     def ok(self) -> bool:
+        """Return whether every row is within the tolerance."""
         return self.first_difference is None
 
     @property
     def first_difference(self) -> Row | None:
-        """The first row that breaches the tolerance, in the order of the layers."""
+        """Return the first row that breaches the tolerance, in the order of the layers."""
         return next((row for row in [*self.rows, *self.exported] if not row.ok), None)
 
     @property
     def summary(self) -> str:
+        """Return the verdict in one line: how many blobs agree and how well, or the first layer that differs."""
         bad = self.first_difference
         if bad is not None:
             return (
@@ -99,7 +101,7 @@ class Report:
         return f"{text}; with random weights ({self.weights})" if self.random_weights else text
 
     def to_json(self, notes: Sequence[str] | None = None) -> str:
-        """The report as JSON text; with ``notes`` under that name, where some are given."""
+        """Return the report as JSON text; with ``notes`` under that name, where some are given."""
         content: dict[str, Any] = {"schema": SCHEMA, "ok": self.ok, "summary": self.summary, "weights": self.weights}
         content |= {"random_weights": self.random_weights, "rtol": self.rtol, "atol": self.atol, "caffe": self.caffe}
         content |= {"files": [asdict(facts) for facts in self.files], "inputs": self.inputs, "seed": self.seed}
@@ -108,7 +110,7 @@ class Report:
         return to_json(content | rows | ({} if notes is None else {"notes": notes}))
 
     def table(self) -> Table:
-        """The one table of the report, wherever it is shown."""
+        """Return the report's table, the same wherever it is shown."""
         lines: list[tuple[str, ...]] = [
             (
                 "ok" if row.ok and row.errors else "DIFFERS" if not row.ok else "-",

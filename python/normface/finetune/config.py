@@ -182,11 +182,11 @@ class Config:
         return config
 
     def check(self) -> None:
-        """Raises TrainingError that lists every problem at once."""
+        """Raise TrainingError that lists every problem at once."""
         _complain(self.problems() or self.torch_problems())
 
     def as_read(self) -> Config:
-        """The same settings as flags or a file would give them: paths as text, numbers of the right kind, tuples.
+        """Return the same settings as flags or a file would give them: paths as text, numbers of the right kind.
 
         Raises TrainingError that lists every problem at once.
         """
@@ -194,7 +194,7 @@ class Config:
         return Config.from_settings({name: one for name, one in self.settings().items() if one != defaults[name]})
 
     def settings(self) -> dict[str, Any]:
-        """{name: value} of all that is set, in the order of the fields."""
+        """Return {name: value} of all that is set, in the order of the fields."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     def problems(self, skip: Collection[str] = ()) -> list[str]:
@@ -281,12 +281,13 @@ class Config:
 
     @property
     def new_sizes(self) -> list[int]:
-        """The sizes of the new layers; empty where there are none, or where the text is no list of sizes."""
+        """Return the sizes of the new layers; empty where there are none, or where the text is no list of sizes."""
         parts = (self.new_embedding or "").split("-")
         return [int(part) for part in parts] if all(p.isdigit() and int(p) > 0 for p in parts) else []
 
     @property
     def frozen_blob(self) -> str | None:
+        """Return the blob up to which the net is frozen; None where all of it is trained."""
         return self.embedding if self.freeze_backbone else self.freeze_to
 
 
