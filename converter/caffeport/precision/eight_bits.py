@@ -66,7 +66,8 @@ def to_eight_bits(source: Path, feeds: Sequence[Mapping[str, np.ndarray]], kept:
             raise ExportError(f"{title}: ONNX Runtime cannot quantise it: {first}") from error
         model = onnx.load(str(target))
     if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        raise ExportError(f"{title}: nothing of it is computed in 8 bits ({', '.join(COMPUTING)} are, unless kept)")
+        known = ", ".join(COMPUTING)
+        raise ExportError(f"{title}: nothing of it is computed in 8 bits ({known} are, unless kept or too wide)")
     return model
 
 
