@@ -193,6 +193,7 @@ class Net:
         scale: float | None = None,
         rgb: bool = False,
         external_data: bool | None = None,
+        target: str = "any",
         precision: str = "float32",
         calibrate: Any = None,
         keep: Sequence[str] = (),
@@ -205,7 +206,8 @@ class Net:
         outputs: blobs to export up to, instead of the net's own outputs.
         mean, scale, rgb: preprocessing in front, as in ``to_torch``.
         external_data: weights in ``<path>.data`` beside it; by default only beyond protobuf's 2 GB.
-
+        target: the runtime whose fastest form of every layer is written: "onnxruntime", "openvino", "opencv", or "any",
+            what is fastest on the whole; the numbers are the same. It has no effect without ``fold``.
         precision: "float32", or "float16" or "int8" with float32 inputs and outputs, whose layers stay in float32
             where the smaller type does not hold their numbers; ``precision`` of the result says which, and how far the
             outputs moved. Both need ONNX Runtime.
@@ -236,6 +238,7 @@ class Net:
             scale=scale,
             rgb=rgb,
             external_data=external_data,
+            target=target,
         )
         return exported
 

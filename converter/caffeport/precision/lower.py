@@ -77,6 +77,8 @@ def export(
     path = Path(path)
     target_of(path)
     keep = [keep] if isinstance(keep, str) else list(dict.fromkeys(keep))
+    if precision == "int8" and options.get("target", "any") == "any":
+        options["target"] = "openvino"  # PReLU as one operator, which there is no more than the end of its convolution
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "float32.onnx"
         exported = export_float(net, source, external_data=False, **options)
