@@ -73,6 +73,7 @@ def convert(
     rgb: bool = False,
     external_data: bool | None = None,
     python: Path | None = None,
+    target: str = "any",
 ) -> tuple[list[Path], Exported]:
     """Write the files that have a name; returns those names, and the ONNX file's inputs and outputs (else the net's).
 
@@ -97,7 +98,7 @@ def convert(
             cut = {"outputs": [value.name for value in ends]} if outputs is None and left_out else {}
             save_torch(net, waiting, ending=check_format(torch), **common | cut)
         if onnx is not None:
-            exported = net.to_onnx(onnx, opset=opset, fold=fold, external_data=external_data, **common)
+            exported = net.to_onnx(onnx, opset=opset, fold=fold, external_data=external_data, target=target, **common)
         else:
             exported = Exported(net.inputs, list(outputs or net.outputs))
     paths = (onnx, torch, python, weights)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import CaffeportError
 from ..json_text import to_json
+from ..operators.onnx_target import TARGETS
 from ..zoo import recognise
 from .command import DONE, FAILED, busy, tell
 from .common import add_net, add_preprocessing, load_net, read_mean, size_text, words_of
@@ -28,6 +29,13 @@ def add_command(commands: Any, common: Any) -> None:
     convert.add_argument("--check", action="store_true", help="prove the written --onnx and --torch files at once")
     convert.add_argument("--opset", type=int, default=17, help="ONNX opset, 13 to 21 (default 17)")
     convert.add_argument("--output", action="append", metavar="BLOB", help="export up to this blob (repeatable)")
+    convert.add_argument(
+        "--for",
+        dest="target",
+        choices=TARGETS,
+        default="any",
+        help="the runtime whose fastest forms the ONNX file takes (default any; the numbers are the same)",
+    )
     convert.add_argument("--fold", action=argparse.BooleanOptionalAction, default=True, help="fold BatchNorm and Scale")
     convert.add_argument(
         "--dynamic-batch", action=argparse.BooleanOptionalAction, default=True, help="leave the batch size free"
@@ -74,6 +82,7 @@ def _convert(options: argparse.Namespace) -> int:
             scale=options.scale,
             rgb=options.rgb,
             external_data=options.external_data,
+            target=options.target,
             python=options.python,
         )
     report = _prove(options, net, mean) if options.check else None

@@ -192,6 +192,7 @@ class Net:
         scale: float | None = None,
         rgb: bool = False,
         external_data: bool | None = None,
+        target: str = "any",
     ) -> Exported:
         """Write the net as an ONNX file, whole or not at all; returns the names of its inputs and outputs.
 
@@ -201,6 +202,8 @@ class Net:
         outputs: blobs to export up to, instead of the net's own outputs.
         mean, scale, rgb: preprocessing in front, as in ``to_torch``.
         external_data: weights in ``<path>.data`` beside it; by default only beyond protobuf's 2 GB.
+        target: the runtime whose fastest form of every layer is written: "onnxruntime", "openvino", "opencv", or "any",
+            what is fastest on the whole; the numbers are the same. It has no effect without ``fold``.
 
         A loss or metric at the end of a text for the TEST phase is left out, which a CaffeportWarning tells.
 
@@ -219,6 +222,7 @@ class Net:
             scale=scale,
             rgb=rgb,
             external_data=external_data,
+            target=target,
         )
         return exported
 
