@@ -4,13 +4,14 @@
 #   make test-fast       lint, types and the quick tests, which need neither Caffe nor nvcc, in some minutes
 #   make docs            the documentation's site into out/site, with an environment of its own, .venv-docs
 #   make experiments     the slides' claims, measured and drawn, into out/
+#   make fuzz            random inputs for every reader and layer for SECONDS=60; findings go to out/fuzz
 #   make caffe-packages  Debian's packages that building Caffe needs (asks apt); nothing else installs them, but in CI
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test say-test test-fast say-test-fast lint docs caffe caffe-packages experiments clean
+.PHONY: demo test say-test test-fast say-test-fast lint docs caffe caffe-packages experiments fuzz clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/digits/demo.py
@@ -43,6 +44,10 @@ $(VENV)-docs/installed: docs/requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)-docs
 	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r docs/requirements.txt
 	@touch $@
+
+SECONDS ?= 60
+fuzz: $(VENV)/installed-dev
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz --seconds $(SECONDS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import NetError, WeightsWarning, name_list, shape_text
+from ..errors import CaffeportError, NetError, WeightsWarning, name_list, shape_text
 from ..formats.byte_names import to_bytes
 from ..formats.prototxt import Message
 from ..memory import check_room
@@ -196,6 +196,10 @@ class Net:
         scale: float | None = None,
         rgb: bool = False,
         external_data: bool | None = None,
+        target: str = "any",
+        precision: str = "float32",
+        calibrate: Any = None,
+        keep: Sequence[str] = (),
     ) -> Exported:
         """Write the net as an ONNX file, whole or not at all; returns the names of its inputs and outputs.
 
@@ -205,6 +209,14 @@ class Net:
         outputs: blobs to export up to, instead of the net's own outputs.
         mean, scale, rgb: preprocessing in front, as in ``to_torch``.
         external_data: weights in ``<path>.data`` beside it; by default only beyond protobuf's 2 GB.
+        target: the runtime whose fastest form of every layer is written: "onnxruntime", "openvino", "opencv", or "any",
+            what is fastest on the whole; the numbers are the same. It has no effect without ``fold``.
+        precision: "float32", or "float16" or "int8" with float32 inputs and outputs, whose layers stay in float32
+            where the smaller type does not hold their numbers; ``precision`` of the result says which, and how far the
+            outputs moved. Both need ONNX Runtime.
+        calibrate: inputs that activations are measured on: a folder, zip or list of images, an .npz, {input: (N, ...)},
+            or caffeport.precision.calibration.Images. int8 needs them; float16 does with random ones.
+        keep: layers that are to stay in float32.
 
         A loss or metric at the end of a text for the TEST phase is left out, which a CaffeportWarning tells.
 
@@ -212,9 +224,15 @@ class Net:
         """
         if self.has_random_weights:
             warnings.warn(f"{path} has random weights: {self.weights_source}", WeightsWarning, stacklevel=2)
-        exported: Exported = reach("to_onnx")(
+        lower: dict[str, Any] = {}
+        if precision != "float32":
+            lower = {"precision": precision, "calibrate": calibrate, "keep": keep}
+        elif calibrate is not None or keep:
+            raise CaffeportError('calibrate and keep are for precision "float16" and "int8" (--fp16, --int8)')
+        exported: Exported = reach("to_lower_precision" if lower else "to_onnx")(
             self,
             path,
+            **lower,
             opset=opset,
             dynamic_batch=dynamic_batch,
             fold=fold,
@@ -223,6 +241,7 @@ class Net:
             scale=scale,
             rgb=rgb,
             external_data=external_data,
+            target=target,
         )
         return exported
 
