@@ -102,6 +102,14 @@ def test_what_is_for_readers_of_the_files_is_not_in_the_site(site):
 
 
 @pytest.mark.slow
+def test_what_a_class_has_is_a_list(site):
+    """Attributes that are assigned in pairs, too."""
+    page = (site / "api/normface.html").read_text()
+    own = page.split('id="normface.data.ImageDataset"')[1].split('id="normface.data.open_reader"')[0]
+    assert all(f"<li><code>{name}</code>: " in own for name in ("names", "labels", "identities", "strays"))
+
+
+@pytest.mark.slow
 def test_a_list_below_a_paragraph_is_a_list(site):
     assert re.search(r"Notes on fairness</p>\s*<ul>", (site / "benchmarks/index.html").read_text())
 
