@@ -16,14 +16,19 @@ from pathlib import Path
 
 import nbformat
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = "docs"
 HOME = {"README.md": "index.md", "converter/README.md": "index.md", "python/README.md": "index.md"}
 """READMEs in whose place the site has its first page."""
-LANGUAGES = {".py": "python", ".prototxt": "text", ".toml": "toml", ".yml": "yaml", ".cpp": "cpp", ".hpp": "cpp"}
+LANGUAGES = {
+    **dict.fromkeys((".cpp", ".cu", ".hpp"), "cpp"),
+    **dict.fromkeys((".cff", ".yml"), "yaml"),
+    **dict.fromkeys((".prototxt", ".txt"), "text"),
+    **{".json": "json", ".py": "python", ".sh": "bash", ".toml": "toml"},
+}
 """Files that are shown as code where a page links to them, by their endings."""
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s]+)(\))")
 CODE = re.compile(r"(^ *````?.*?^ *````?|`[^`\n]*`)", re.DOTALL | re.MULTILINE)
@@ -40,7 +45,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
     for path in sources([*elsewhere(), *(f"{DOCS}/{file.src_uri}" for file in files if file.src_uri.endswith(".md"))]):
         text = f"# {posixpath.basename(path)}\n\n{fenced((ROOT / path).read_text(), LANGUAGES[Path(path).suffix])}\n"
-        files.append(File.generated(config, f"{path}.md", content=text))
+        files.append(File.generated(config, f"{path}.md", content=text, inclusion=InclusionLevel.NOT_IN_NAV))
     for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
         content = as_markdown(ROOT / DOCS / file.src_uri)
         files.append(File.generated(config, page_of(file.src_uri), content=content))
