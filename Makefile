@@ -25,7 +25,7 @@ say-test:
 	@echo "where packages for that are missing, their tests are skipped by name. make test-fast takes less."
 
 test-fast: say-test-fast $(VENV)/installed-dev lint
-	NORMFACE_TESTS=fast $(BIN)/python tests -m "not slow"
+	NORMFACE_TESTS=fast $(BIN)/python tests -m "not slow" -n auto --dist loadfile
 
 say-test-fast:
 	@echo "make test-fast: lint, types, and the tests that are quick and need neither Caffe nor nvcc, in some minutes"
