@@ -13,7 +13,7 @@ from ..json_text import to_json
 from ..table import Table
 from ..zoo import recognise
 from .command import DONE, print_table, tell
-from .common import add_net, load_net, size_text
+from .common import add_net, folder_content, folder_line, load_net, open_folder, size_text
 from .preset import known_line
 
 
@@ -34,6 +34,7 @@ def add_command(commands: Any, common: Any) -> None:
             "caffeport show deploy.prototxt",
             "caffeport show deploy.prototxt face.caffemodel --json",
             "caffeport show deploy.prototxt face.caffemodel --html face.html",
+            "caffeport show tuned",
             "caffeport show train_val.prototxt --phase train --input-shape data=64x3x224x224",
         )
     )
@@ -41,6 +42,7 @@ def add_command(commands: Any, common: Any) -> None:
 
 
 def _show(options: argparse.Namespace) -> int:
+    folder = open_folder(options)
     if options.stub:
         return _stub(options)
     targets = [path for path in (options.html, options.svg) if path is not None]
@@ -59,7 +61,7 @@ def _show(options: argparse.Namespace) -> int:
         content: dict[str, Any] = {"name": net.name, "weights": net.weights_source, "inputs": net.inputs}
         content |= {"known": None if known is None else known.name}
         content |= {"outputs": net.outputs, "shapes": shapes, "layers": rows}
-        print(to_json(content | totals | {"notes": options.notes}))
+        print(to_json(content | folder_content(folder) | totals | {"notes": options.notes}))
         return DONE
     lines = [
         (
@@ -79,8 +81,9 @@ def _show(options: argparse.Namespace) -> int:
     inputs = ", ".join(f"{name} {shape_text(net.blob_shapes[name])}" for name in net.inputs)
     print(f"{totals['multiply_adds']:,} multiply-adds at inputs {inputs}; outputs {', '.join(net.outputs)}")
     print(f"weights: {net.weights_source}")
-    if known is not None:
-        print(known_line(known))
+    for line in (known_line(known), folder_line(folder)):
+        if line:
+            print(line)
     return DONE
 
 

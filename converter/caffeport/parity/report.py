@@ -14,6 +14,7 @@ from ..errors import shape_text
 from ..graph.layer import Value
 from ..json_text import to_json
 from ..table import Table, html_table, text_table
+from .likely_preprocessing import Suggestion
 from .provenance import FileFacts
 
 Blobs = Mapping[str, np.ndarray]
@@ -55,6 +56,7 @@ class Report:
     weights, random_weights: where the weights came from, in words, and whether fillers made up any of them.
     files: the net's text and weights, and the written files that were checked, with sizes and SHA-256.
     inputs, seed, date, versions: what else the result depends on.
+    suggestion: what preprocessing the net likely expects, where photos were given without any.
     """
 
     rows: list[Row]
@@ -69,6 +71,7 @@ class Report:
     seed: int = 0
     date: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    suggestion: Suggestion | None = None
 
     @property
     def ok(self) -> bool:
@@ -105,6 +108,7 @@ class Report:
         content |= {"random_weights": self.random_weights, "rtol": self.rtol, "atol": self.atol, "caffe": self.caffe}
         content |= {"files": [asdict(facts) for facts in self.files], "inputs": self.inputs, "seed": self.seed}
         content |= {"date": self.date, "versions": self.versions}
+        content |= {} if self.suggestion is None else {"preprocessing": self.suggestion.to_content()}
         rows = {"rows": [asdict(row) for row in self.rows], "exported": [asdict(row) for row in self.exported]}
         return to_json(content | rows | ({} if notes is None else {"notes": notes}))
 
