@@ -23,6 +23,7 @@ from ..naming import Names
 from ..operators.base import Role, Shape
 from ..wiring import reach
 from .layer import Layer, Param, Value, top_shapes
+from .layer_table import cost_line, layer_facts, layers_html
 from .options import Options
 from .results import Checked, Exported
 
@@ -330,6 +331,16 @@ class Net:
             training=training,
         )
         return report
+
+    @property
+    def cost_line(self) -> str:
+        """The number of layers, parameters and multiply-adds, and what goes in and out, in one line."""
+        inputs = [f"{name} {shape_text(self.blob_shapes[name])}" for name in self.inputs]
+        return cost_line(layer_facts(self.layers), inputs, self.outputs)
+
+    def _repr_html_(self) -> str:
+        """The table of layers, as a notebook shows it."""
+        return layers_html(f"{self.name or '(no name)'}: {self.cost_line}", self.layers, self.weights_source)
 
     def __repr__(self) -> str:
         return f"Net({self.name!r}: {len(self.layers)} layers, {self.inputs} -> {self.outputs})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from ..errors import shape_text
 from ..graph.layer import Value
 from ..json_text import to_json
-from ..table import Table, html_table, text_table
+from ..table import Table, html_table, html_text, text_table
 from .likely_preprocessing import Suggestion
 from .provenance import FileFacts
 
@@ -45,9 +44,9 @@ class Row:
     note: str = ""
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
-    """All that a check array out.
+    """All that a check found.
 
     rows: a row for each blob, in the order of the layers.
     exported: a row for each output of the ONNX file as it is exported by default (folded), where ONNX was checked, and
@@ -130,6 +129,9 @@ class Report:
         headings = ("", "layer", "type", "blob", "shape", "compared", "max abs", "max rel")
         return Table(headings, lines, {"", "shape", "max abs", "max rel"}, ("compared", "shape", "type", "max abs"))
 
+    def __repr__(self) -> str:
+        return f"Report({'ok' if self.ok else 'DIFFERS'}: {self.summary})"
+
     def __str__(self) -> str:
         about = [*([self.caffe] if self.caffe else []), *map(str, self.files), f"weights: {self.weights}"]
         return "\n".join([text_table(self.table()).rstrip("\n"), *about, self.summary])
@@ -137,8 +139,8 @@ class Report:
     def _repr_html_(self) -> str:
         """The table, as a notebook shows it."""
         verdict = "<b>Equal</b>" if self.ok else "<b>Different</b>"
-        about = "".join(f"<p>{html.escape(str(words))}</p>" for words in (f"weights: {self.weights}", *self.files))
-        return f"<p>{verdict}: {html.escape(self.summary)}</p>{html_table(self.table())}{about}"
+        about = "".join(f"<p>{html_text(str(words))}</p>" for words in (f"weights: {self.weights}", *self.files))
+        return f"<p>{verdict}: {html_text(self.summary)}</p>{html_table(self.table())}{about}"
 
 
 def empty_row(value: Value, note: str = "") -> Row:

@@ -169,11 +169,6 @@ def _print(result: Any, as_json: bool) -> None:
     if result.best and not result.best.verifies_better_than(result.before):
         print("no step verifies the held-out people better than the model it started from")
     print(f"{best} is in {result.out}:")
-    rows = [
-        ("ok" if p.ok else "DIFFERS", p.file, p.how, "" if p.max_abs is None else f"{p.max_abs:.1e}")
-        for p in result.proofs
-    ]
-    if rows:
-        print_table(Table(("", "loaded again", "run by", "max abs"), rows, {"", "max abs"}))
+    print_table(result.proof_table())
     if (Path(result.out) / THRESHOLDS).is_file():
         print(f"{THRESHOLDS}: thresholds, measured on the held-out people; normface compare finds them there")

@@ -72,6 +72,14 @@ class Detector:
         self.threads = threads or min(usable_cores(), 8)
         self._pnet, self._rnet, self._onet = load_stages(mtcnn, providers)
 
+    def __repr__(self) -> str:
+        """Return its settings in one line."""
+        least = ", ".join(f"{threshold:g}" for threshold in self.thresholds)
+        return (
+            f"Detector(MTCNN: faces from {self.min_size:g} pixels on, thresholds {least}, factor {self.factor:g}, "
+            f"{self.threads} threads)"
+        )
+
     @property
     def settings(self) -> dict[str, Any]:
         """Return what the faces depend on; ``weights`` is a checksum of the nets' numbers."""

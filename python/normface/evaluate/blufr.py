@@ -46,7 +46,7 @@ class Rates:
         return 100 * (self.mean - self.std)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BlufrResult:
     """vr: FAR -> verification rate. dir: FAR -> detection and identification rate at ``rank``."""
 
@@ -55,6 +55,12 @@ class BlufrResult:
     rank: int
     genuine_pairs: np.ndarray
     impostor_pairs: np.ndarray
+
+    def __repr__(self) -> str:
+        rates = [f"VR {rates.reported:.2f} % at FAR {100 * far:g} %" for far, rates in self.vr.items()]
+        name = f"rank {self.rank} DIR"
+        rates += [f"{name} {rates.reported:.2f} % at FAR {100 * far:g} %" for far, rates in self.dir.items()]
+        return f"BlufrResult({len(self.genuine_pairs)} trials: {', '.join(rates)})"
 
     def at(self, fars: Sequence[float], identification_fars: Sequence[float]) -> BlufrResult:
         """The same with these of its FARs only, in this order."""

@@ -26,7 +26,7 @@ class TarInFolds:
     far: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FoldResult:
     """The outcome of a protocol; pairs are in the order of the protocol's file."""
 
@@ -50,6 +50,10 @@ class FoldResult:
     tar_in_folds: TarInFolds | None = None
     names: tuple[list[str], list[str]] | None = None
     """The names of each pair's two images, where they have names."""
+
+    def __repr__(self) -> str:
+        folds = f"{len(self.accuracies)} folds of {len(self.same)} pairs"
+        return f"FoldResult({self.protocol}: {100 * self.accuracy:.2f} % +- {100 * self.std:.2f} % in {folds})"
 
     @property
     def accuracy(self) -> float:

@@ -104,6 +104,16 @@ class Extractor:
             "size": list(self.size),
         }
 
+    def __repr__(self) -> str:
+        """Return what it takes, what it does to it and what it gives, in one line."""
+        height, width = self.size
+        channels = "grey" if not self.color else "RGB" if self.preprocessing.rgb else "BGR"
+        inside = "" if self.inside is None else ", the rest inside the model"
+        return (
+            f"Extractor({str(self.settings['model'])!r}: {height}x{width} {channels}, {self.preprocessing.formula()}"
+            f"{inside} -> {self.dimension} numbers, mirror {self.mirror})"
+        )
+
     @cached_property
     def identity(self) -> ModelIdentity | None:
         """The identity that a threshold measured with this extractor belongs to; see normface.features.identity."""

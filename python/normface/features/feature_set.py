@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 
-@dataclass
+@dataclass(repr=False)
 class Features:
     """features: float32 (N, D); names: N images. labels: int64 (N,), identities: the labels' names, where known."""
 
@@ -17,6 +17,10 @@ class Features:
     labels: np.ndarray | None = None
     identities: list[str] | None = None
     settings: dict[str, Any] = field(default_factory=dict)  # how they were made
+
+    def __repr__(self) -> str:
+        people = "" if self.identities is None else f", {len(self.identities)} identities"
+        return f"Features({len(self)} images, {self.features.shape[-1]} numbers each{people})"
 
     def __len__(self) -> int:
         return len(self.names)

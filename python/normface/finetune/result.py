@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from caffeport.files import replacing
 from caffeport.json_text import to_json
+from caffeport.table import Table, html_table, html_text
 
 from . import notes
 from .export import Proof
@@ -26,7 +27,7 @@ INTERRUPTED = "interrupted"
 """``stopped`` of a run that was asked to; nothing is exported then."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Result:
     """``before``, ``best`` and ``last``: three models, each with its own figures.
 
@@ -101,6 +102,24 @@ class Result:
         self.left_out += left_out
         self.notes += notes.about("test people", test.held, self.far, test.before)
 
+    def __repr__(self) -> str:
+        """Return what became of the run and the gain on held-out people, in one line."""
+        ended = self.diverged or self.stopped
+        words = [f"{self.loss}, {self.steps} of {self.planned_steps} steps{f' ({ended})' if ended else ''}"]
+        model = self.best or self.last
+        if self.before is not None and model is not None and self.before.tar is not None and model.tar is not None:
+            rates = f"{_percent(self.before.tar)} before, {_percent(model.tar)} after"
+            words.append(f"true accepts at FAR {100 * self.far:g} %: {rates}")
+        proven = sum(proof.ok for proof in self.proofs)
+        words += [f"{proven} of {len(self.proofs)} files proven in {self.out!r}"] if self.proofs else []
+        return f"Result({'ok' if self.ok else 'NOT ok'}: {'; '.join(words)})"
+
+    def _repr_html_(self) -> str:
+        """The tables of figures and proofs, as a notebook shows them."""
+        tables = [Table(heads, lines, set(heads[1:])) for heads, lines in (self.table(), self.test_table()) if lines]
+        tables += [self.proof_table()] if self.proofs else []
+        return "".join([f"<p>{html_text(repr(self))}</p>", *map(html_table, tables)])
+
     @property
     def best_step(self) -> int | None:
         return self.best.step if self.best is not None else None
@@ -135,6 +154,14 @@ class Result:
         if self.test is None:
             return (), []
         return self._compared("test people", {"before": self.test.before, EXPORTED: self.test.exported})
+
+    def proof_table(self) -> Table:
+        """The written files, each loaded again and compared with what was trained."""
+        lines = [
+            ("ok" if p.ok else "DIFFERS", p.file, p.how, "" if p.max_abs is None else f"{p.max_abs:.1e}")
+            for p in self.proofs
+        ]
+        return Table(("", "loaded again", "run by", "max abs"), lines, {"", "max abs"})
 
     def test_words(self) -> str:
         """The gain on the test's people, with its interval."""

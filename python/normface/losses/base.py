@@ -93,6 +93,10 @@ class FaceLoss(Loss):
     def extra_repr(self) -> str:
         return f"{self.num_classes} classes, {self.embedding_size} features"
 
+    def __repr__(self) -> str:
+        """The loss and its options in one line; what helps it to compute is in them, not below."""
+        return f"{type(self).__name__}({self.extra_repr()})"
+
 
 class WeightedSum(Loss):
     """sum_k factor_k loss_k(embeddings, labels); also made by ``a + 0.01 * b``.
@@ -151,5 +155,6 @@ class WeightedSum(Loss):
     def logits(self, embeddings: Tensor) -> Tensor:
         return self.terms[0][1].logits(embeddings)
 
-    def extra_repr(self) -> str:
-        return " + ".join(f"{factor:g} * {type(loss).__name__}" for factor, loss in self.terms)
+    def __repr__(self) -> str:
+        """The sum in one line, as it is written in Python."""
+        return " + ".join(f"{factor:g} * {loss}" if factor != 1 else f"{loss}" for factor, loss in self.terms)

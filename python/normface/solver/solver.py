@@ -138,6 +138,14 @@ class Solver:
                 trained.append((blob, param.lr_mult, param.decay_mult))
         return trained
 
+    def __repr__(self) -> str:
+        """Return its text's name, its type and where it stands, in one line."""
+        p, loss = self.parameters, "" if math.isnan(self.loss) else f", loss {self.loss:.4g}"
+        return (
+            f"Solver({self._text.path.name!r}: {p.type}, iteration {self.iteration} of {p.max_iter}, "
+            f"learning rate {self.learning_rate:g}{loss}, {self.device})"
+        )
+
     @property
     def notes(self) -> list[str]:
         """Files that were found only beside the solver."""
