@@ -14,6 +14,7 @@ from ..graph.layer import Value
 from ..json_text import to_json
 from ..table import Table, html_table, html_text, text_table
 from .coarser import Coarser, rms_share
+from .likely_preprocessing import Suggestion
 from .provenance import FileFacts
 
 Blobs = Mapping[str, np.ndarray]
@@ -58,6 +59,7 @@ class Report:
     files: the net's text and weights, and the written files that were checked, with sizes and SHA-256.
     inputs, seed, date, versions: what else the result depends on.
     coarser: {file: its number format} of files that do not compute in float32.
+    suggestion: what preprocessing the net likely expects, where photos were given without any.
     """
 
     rows: list[Row]
@@ -73,6 +75,7 @@ class Report:
     date: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     coarser: Mapping[str, Coarser] = field(default_factory=dict)
+    suggestion: Suggestion | None = None
 
     @property
     def ok(self) -> bool:
@@ -127,6 +130,7 @@ class Report:
         content |= {"files": [asdict(facts) for facts in self.files], "inputs": self.inputs, "seed": self.seed}
         content |= {"date": self.date, "versions": self.versions}
         content |= {"coarser": {name: asdict(format) for name, format in self.coarser.items()}} if self.coarser else {}
+        content |= {} if self.suggestion is None else {"preprocessing": self.suggestion.to_content()}
         rows = {"rows": [asdict(row) for row in self.rows], "exported": [asdict(row) for row in self.exported]}
         return to_json(content | rows | ({} if notes is None else {"notes": notes}))
 
