@@ -96,6 +96,25 @@ def test_every_page_is_searched_and_titled(site, pages):
 
 
 @pytest.mark.slow
+def test_what_is_for_readers_of_the_files_is_not_in_the_site(site):
+    assert "<blockquote>" not in (site / "api/caffeport.html").read_text()
+    assert "> `make docs`" in (ROOT / "docs/api/caffeport.md").read_text()
+
+
+@pytest.mark.slow
+def test_what_a_class_has_is_a_list(site):
+    """Attributes that are assigned in pairs, too."""
+    page = (site / "api/normface.html").read_text()
+    own = page.split('id="normface.data.ImageDataset"')[1].split('id="normface.data.open_reader"')[0]
+    assert all(f"<li><code>{name}</code>: " in own for name in ("names", "labels", "identities", "strays"))
+
+
+@pytest.mark.slow
+def test_a_list_below_a_paragraph_is_a_list(site):
+    assert re.search(r"Notes on fairness</p>\s*<ul>", (site / "benchmarks/index.html").read_text())
+
+
+@pytest.mark.slow
 def test_a_notebook_shows_its_results(site):
     page = (site / "notebooks/convert_and_prove.html").read_text()
     assert page.count("data:image/png;base64,") == 2 and "14 of 14 blobs compared" in page

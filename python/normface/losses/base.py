@@ -103,8 +103,8 @@ class WeightedSum(Loss):
     """sum_k factor_k loss_k(embeddings, labels); also made by ``a + 0.01 * b``.
 
     terms: the (factor, loss) pairs.
+    share_weight: the losses have one class weight, the first one's, rather than one each.
 
-    ``share_weight``: the losses have one class weight, the first one's, rather than one each.
     ``weight`` and ``logits`` are the first loss's. ``losses`` is an nn.ModuleList, ``factors`` a list of numbers.
     """
 
