@@ -48,8 +48,8 @@ def _with_earlier_names(settings: type[Settings]) -> type[Settings]:
 class Config:
     """Every setting of a run. Flags are these names with dashes, TOML keys are these names.
 
-    A number below 1 for ``warmup`` and ``milestones`` is a share of the run, else a count of steps. A step is one
-    update of the weights, from ``accumulate`` batches.
+    A number below 1 for ``warmup``, ``margin_warmup`` and ``milestones`` is a share of the run, else a count of steps.
+    A step is one update of the weights, from ``accumulate`` batches.
     """
 
     net: str = _setting("path", "", "model", "the net's text: deploy or train_test prototxt", metavar="NET")
@@ -120,6 +120,9 @@ class Config:
     )
     loss_options: Mapping[str, Any] = _setting(
         "table", {}, "loss", "an option of the loss, KEY=VALUE (repeatable): margin=0.35", metavar="KEY=VALUE"
+    )
+    margin_warmup: float = _setting(
+        "number", 0.0, "loss", "start over which the loss's margin comes from 0: a share of the run, or steps from 1 on"
     )
 
     epochs: float = _setting("number", 10.0, "training", "passes over the data")
@@ -218,6 +221,7 @@ class Config:
             ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
             ("warmup", self.warmup >= 0, "0 or more"),
+            ("margin_warmup", 0 <= self.margin_warmup < math.inf, "0 or more"),
             ("milestones", all(at > 0 for at in self.milestones), "numbers above 0"),
             ("gamma", self.gamma > 0, "above 0"),
             ("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0"),
@@ -266,7 +270,17 @@ class Config:
         ):
             # The gradient is divided by the scaler's factor, which these centers' step never had.
             return ["--precision 16-mixed does not go with the center loss's own step; choose bf16-mixed or 32"]
-        return []
+        problems = []
+        if loss.reduction != "mean":
+            problems.append(f"--loss-option reduction={loss.reduction}: a training takes the mean; leave it out")
+        if self.margin_warmup > 0 and "margin_warmup" in self.loss_options:
+            problems.append("--margin-warmup and --loss-option margin_warmup say the same; give one of them")
+        elif self.margin_warmup > 0 and not losses.warmups(loss):
+            problems.append(
+                f"--margin-warmup: {self.loss} has no margin that could come from 0 "
+                "(that of sphereface and large-margin-softmax comes by lambda: --loss-option base=... gamma=...)"
+            )
+        return problems
 
     def _machine_problems(self) -> list[str]:
         import torch

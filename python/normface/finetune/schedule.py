@@ -21,17 +21,17 @@ def factor(config: Config, step: int, steps: int) -> float:
     Linear warm-up, w steps: (step + 1) / w. Then, with t = (step - w) / (steps - w):
     cosine (1 + cos(pi t)) / 2; step gamma^(milestones passed); constant 1.
     """
-    warmup = _steps(config.warmup, steps)
+    warmup = count_of(config.warmup, steps)
     if step < warmup:
         return (step + 1) / warmup
     if config.schedule == "cosine":
         return (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1))) / 2
     if config.schedule == "step":
-        return config.gamma ** sum(step >= _steps(at, steps) for at in config.milestones)
+        return config.gamma ** sum(step >= count_of(at, steps) for at in config.milestones)
     return 1.0
 
 
-def _steps(number: float, steps: int) -> int:
+def count_of(number: float, steps: int) -> int:
     """A share of the run (below 1) or a count of steps, as steps."""
     return round(number * steps) if number < 1 else round(number)
 
