@@ -145,6 +145,7 @@ def test_sets_that_cannot_be(people, lfw, tmp_path, capsys):
         assert main(flags(people, tmp_path / "out", "--steps", 1, *more)) == 2
         return capsys.readouterr().err
 
+    paths = sorted(lfw.glob("images/*/*.png"))
     assert "--val-pairs needs its images: --val-images IMAGES" in told("--val-pairs", lfw / "pairs.txt")
     assert "--val-images IMAGES are those of --val-pairs" in told("--val-images", lfw / "images")
     assert "--val-bin no.bin: no such file or folder" in told("--val-bin", lfw / "set_a.bin", "no.bin")
@@ -153,5 +154,8 @@ def test_sets_that_cannot_be(people, lfw, tmp_path, capsys):
     assert "pairs.txt: no features of P_0_0001" in told(*words)
     (tmp_path / "small.bin").write_bytes(pickle.dumps(([b"junk"] * 24, [True, False] * 6)))
     assert "small.bin pair 1 left: is no JPEG" in told("--val-bin", tmp_path / "small.bin", "--on-bad-image", "skip")
+    (tmp_path / "few.bin").write_bytes(pickle.dumps(([paths[0].read_bytes()] * 8, [True, False] * 2)))
+    assert "4 pairs cannot be put into 10 folds" in told("--val-bin", tmp_path / "few.bin")
+    assert not (tmp_path / "out").exists()
     assert "pairs.txt" in told("--val-bin", lfw / "pairs.txt", "--out", tmp_path / "other")
     assert not (tmp_path / "other").exists()
