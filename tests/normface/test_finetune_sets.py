@@ -103,6 +103,7 @@ def test_the_figures_are_those_of_the_protocols(people, lfw, tmp_path, capsys):
     more = ["--steps", 6, "--validate-every", 2, "--lr", 0.05, "--batch-size", 16, "--figure", "--log-every", 1]
     assert main(flags(people, out, *sets(lfw), *more)) == 0
     shown = capsys.readouterr().out
+    assert "best, chosen on these sets (step" in shown
     assert "set_a: accuracy in folds" in shown and "blufr: VR at FAR 10 %, mean less deviation" in shown
     summary = json.loads((out / "metrics.json").read_text())
     assert summary["held_out"]["identities"] == 0 and summary["identities"] == 7  # nobody is held out unless asked
