@@ -3,13 +3,14 @@
 #   make test            lint, types and all tests; the first time it builds two Caffe trees, some minutes each
 #   make test-fast       lint, types and the quick tests, which need neither Caffe nor nvcc, in some minutes
 #   make experiments     the slides' claims, measured and drawn, into out/
+#   make gpu-check       what runs on a GPU, on this machine's: a table, within ten minutes; without one it says so
 #   make caffe-packages  Debian's packages that building Caffe needs (asks apt); nothing else installs them, but in CI
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test say-test test-fast say-test-fast lint caffe caffe-packages experiments clean
+.PHONY: demo test say-test test-fast say-test-fast lint caffe caffe-packages experiments gpu-check clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/digits/demo.py
@@ -31,6 +32,9 @@ say-test-fast:
 
 experiments: $(VENV)/installed-dev
 	$(BIN)/python -m experiments all
+
+gpu-check: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/gpu_check.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
