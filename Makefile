@@ -2,7 +2,9 @@
 #   make demo            a Caffe model of digits: convert, prove, finetune, verify unseen digits, export, load again
 #   make test            lint, types and all tests; the first time it builds two Caffe trees, some minutes each
 #   make test-fast       lint, types and the quick tests, which need neither Caffe nor nvcc, in some minutes
+#   make docs            the documentation's site into out/site, with an environment of its own, .venv-docs
 #   make experiments     the slides' claims, measured and drawn, into out/
+#   make fuzz            random inputs for every reader and layer for SECONDS=60; findings go to out/fuzz
 #   make gpu-check       what runs on a GPU, on this machine's: a table, within ten minutes; without one it says so
 #   make caffe-packages  Debian's packages that building Caffe needs (asks apt); nothing else installs them, but in CI
 PYTHON ?= python3
@@ -10,7 +12,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test say-test test-fast say-test-fast lint caffe caffe-packages experiments gpu-check clean
+.PHONY: demo test say-test test-fast say-test-fast lint docs caffe caffe-packages experiments fuzz gpu-check clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/digits/demo.py
@@ -35,6 +37,21 @@ experiments: $(VENV)/installed-dev
 
 gpu-check: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/gpu_check.py
+
+# The API's pages come from the source as text, so that neither package nor torch is installed for them.
+docs: $(VENV)-docs/installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/python -m mkdocs build --strict --quiet
+	@echo "open out/site/index.html, or: python3 -m http.server -d out/site"
+
+$(VENV)-docs/installed: docs/requirements.txt constraints.txt
+	@echo "make docs: setting up $(VENV)-docs, some 200 MB (first run only)"
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r docs/requirements.txt
+	@touch $@
+
+SECONDS ?= 60
+fuzz: $(VENV)/installed-dev
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz --seconds $(SECONDS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -61,4 +78,4 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build out
+	rm -rf $(VENV) $(VENV)-docs build out

@@ -28,7 +28,12 @@ def add_command(commands: Any, common: Any) -> None:
         "--backends", help="of torch, onnx and caffe (default torch,onnx; torch alone where a file is proven)"
     )
     check.add_argument("--reference", type=Path, metavar="BLOBS.npz", help="blobs that Caffe recorded")
-    check.add_argument("--input", type=Path, metavar="F", help="inputs: .npz, .npy or an image (default random)")
+    check.add_argument(
+        "--input",
+        type=Path,
+        metavar="F",
+        help="inputs: .npz, .npy, an image, or a folder, zip or list (.txt) of images (default random)",
+    )
     check.add_argument("--report", type=Path, metavar="F.html", help="write the proof as a page, to see and to share")
     check.add_argument("--rtol", type=finite, default=1e-4, help="relative tolerance (default 1e-4)")
     check.add_argument("--atol", type=finite, default=1e-5, help="absolute tolerance (default 1e-5)")
@@ -117,6 +122,6 @@ def _inputs(net: Any, options: argparse.Namespace, mean: Any) -> Any:
         from ..parity.inputs import load_arrays
 
         return {name.removeprefix("data/"): array for name, array in load_arrays(options.input).items()}
-    from .image import read_image
+    from .image import read_images
 
-    return read_image(net, options.input, mean, options.scale, options.rgb)
+    return read_images(net, options.input, mean, options.scale, options.rgb)

@@ -8,20 +8,35 @@ from typing import Any
 import numpy as np
 
 from ..errors import CaffeportError
-from ..formats.other_files import START, misplaced, substitute_of
 from ..graph.net import Net
 from ..graph.walk import read_inputs
-from ..lazy import require
 from ..operators.base import Role
+from ..pixels import decoded
+from ..precision.calibration import readers, spread
+
+MOST = 4
+"""Images that are taken of several."""
 
 
-def read_image(net: Net, path: Path, mean: Any, scale: float | None, rgb: bool) -> dict[str, np.ndarray]:
+def read_images(net: Net, path: Path, mean: Any, scale: float | None, rgb: bool) -> dict[str, np.ndarray]:
+    """As read_image, {input: (N, C, H, W)} from an image, or from up to MOST of a folder, zip or list."""
+    if not path.is_dir() and path.suffix.lower() not in (".zip", ".txt"):
+        return read_image(net, path, mean, scale, rgb)
+    sources = readers(path)
+    chosen = [sources[index] for index in spread(len(sources), MOST)]
+    arrays = [read_image(net, Path(title), mean, scale, rgb, read()) for title, read in chosen]
+    return {name: np.concatenate([one[name] for one in arrays]) for name in arrays[0]}
+
+
+def read_image(
+    net: Net, path: Path, mean: Any, scale: float | None, rgb: bool, raw: bytes | None = None
+) -> dict[str, np.ndarray]:
     """{input: (1, C, H, W)} from an image, resized to the net's input; BGR, or RGB with ``rgb``.
 
-    (x - mean) * scale is applied to pixels 0 to 255. Raises CaffeportError for an unreadable file and
-    for a net with other inputs than one image.
+    (x - mean) * scale is applied to pixels 0 to 255. raw: the file's bytes, where they are there already.
+
+    Raises CaffeportError for an unreadable file and for a net with other inputs than one image.
     """
-    cv2 = require("cv2")
     read = read_inputs(net, [value for value in net.values if value.layer.op.role is not Role.DATA])
     if len(read) != 1 or len(read[0].shape) != 4:
         names = ", ".join(value.name for value in read) or "none"
@@ -31,20 +46,12 @@ def read_image(net: Net, path: Path, mean: Any, scale: float | None, rgb: bool) 
     if channels not in (1, 3):
         raise CaffeportError(f'an image has 1 or 3 channels, and "{value.name}" has {channels}: give .npz')
     try:
-        raw = np.frombuffer(path.read_bytes(), np.uint8)
+        raw = path.read_bytes() if raw is None else raw
     except OSError as error:
         raise CaffeportError(f"{path}: {error.strerror or error}") from error
-    flag = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE
-    image = cv2.imdecode(raw, flag) if raw.size else None
-    if image is None:
-        substitute = substitute_of(raw[:START].tobytes())
-        if substitute is not None:
-            raise CaffeportError(f"{path}: {misplaced(substitute, 'an image, .npz or .npy')}")
-        raise CaffeportError(f"{path}: is no image that OpenCV can read, nor .npz or .npy")
-    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, channels)
+    image = decoded(raw, str(path), channels, (height, width), ".npz or .npy")
     if rgb:
-        image = image[:, :, ::-1]
-    image = image.astype(np.float32).transpose(2, 0, 1)
+        image = image[::-1]
     if mean is not None:
         flat = np.asarray(mean, np.float32)
         image = image - (flat.reshape(-1, 1, 1) if flat.size in (1, channels) else flat.reshape(image.shape))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,7 +38,7 @@ class Companion(Protocol):
 
 
 class Solver:
-    """Runs a ``solver.prototxt`` with Caffe's arithmetic: the update, the TRAIN phase, what layers do to their blobs.
+    """Run a ``solver.prototxt`` with Caffe's arithmetic: the update, the TRAIN phase, what layers do to their blobs.
 
     solver: the path of the solver's text.
     net: the path of the net, in place of the one that the solver names.
@@ -150,19 +151,28 @@ class Solver:
                 trained.append((blob, param.lr_mult, param.decay_mult))
         return trained
 
+    def __repr__(self) -> str:
+        """Return its text's name, its type and where it stands, in one line."""
+        p = self.parameters
+        words = [p.type, f"iteration {self.iteration} of {p.max_iter}"]
+        with suppress(TrainingError):  # poly has no rate beyond the last iteration
+            words.append(f"learning rate {self.learning_rate:g}")
+        words += [] if math.isnan(self.loss) else [f"loss {self.loss:.4g}"]
+        return f"Solver({self._text.path.name!r}: {', '.join([*words, str(self.device)])})"
+
     @property
     def notes(self) -> list[str]:
-        """Files that were found only beside the solver, and a GPU that the solver asks for and that is not there."""
+        """Return notes of files found only beside the solver, and of a GPU that it asks for and that is not there."""
         return self.places.notes
 
     @property
     def learning_rate(self) -> float:
-        """The rate that the next step will take."""
+        """Return the rate that the next step will take."""
         p = self.parameters
         return learning_rate(p, self.iteration, current_step(p, self.iteration, self._current_step))
 
     def step(self, batch: Batch | Sequence[Batch]) -> dict[str, float]:
-        """One iteration of Caffe's: forward and backward, the update.
+        """Do one iteration of Caffe's: forward and backward, the update.
 
         batch: {input blob: array or tensor}, with iter_size a list of that many.
 
@@ -276,7 +286,7 @@ class Solver:
 
     @property
     def test_nets(self) -> list[Net]:
-        """The nets of the TEST phase, one a test_iter; they share the weights of the net that is trained."""
+        """Return the nets of the TEST phase, one a test_iter; they share the weights of the net that is trained."""
         return [net for net, *_ in self._tests()]
 
     def _tests(self) -> list[tuple[Net, CaffeModule, Batches]]:
@@ -294,22 +304,22 @@ class Solver:
 
     @torch.no_grad()
     def test(self, batch: Batch, index: int = 0) -> dict[str, Tensor]:
-        """The outputs of test net number ``index`` for a batch; nothing is learned."""
+        """Return the outputs of test net number ``index`` for a batch; nothing is learned."""
         net, model, batches = self._tests()[index]
         outputs = self._forward(model.eval(), batches.tensors(batch), {})
         return {name: outputs[name].float() for name in net.outputs}
 
     def test_loss_weights(self, index: int = 0) -> dict[str, float]:
-        """{top: loss_weight} of test net number ``index``."""
+        """Return {top: loss_weight} of test net number ``index``."""
         return self._tests()[index][1].loss_weights
 
     def net(self) -> Net:
-        """The net (TRAIN phase) with the weights as they are now; its save() writes a ``.caffemodel``."""
+        """Return the net (TRAIN phase) with the weights as they are now; its save() writes a ``.caffemodel``."""
         return self._net.with_weights(self.model)
 
     @property
     def train_net(self) -> Net:
-        """The net that is trained, with the weights that it started from."""
+        """Return the net that is trained, with the weights that it started from."""
         return self._net
 
     def snapshot(self, prefix: str | Path | None = None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,9 @@ class DatabaseReader(Reader):
         database = self._database
         self._file = database.file
         table = self._table = scan_datums(database.file.array, database.starts, database.sizes)
-        self._encoded, self._starts, self._sizes = table.encoded, table.starts, table.sizes
+        # Python's own take a single number four times as fast as NumPy's, which tells where an image is small.
+        self._encoded = table.encoded.tobytes()
+        self._starts, self._sizes = (array("q", column.tobytes()) for column in (table.starts, table.sizes))
         if table.damaged.any():
             first = int(np.argmax(table.damaged))
             database.datum(first)  # says what is wrong
@@ -69,19 +72,19 @@ class DatabaseReader(Reader):
 
     def raw(self, index: int) -> bytes:
         """Return the encoded bytes. Raises DataError for a Datum that holds bare pixels."""
-        if not self._encoded.item(index):
+        if not self._encoded[index]:
             raise DataError(f"{self.title(index)}: holds bare pixels, no encoded image")
-        return self._file.read(self._starts.item(index), self._sizes.item(index), self.title, index)
+        return self._file.read(self._starts[index], self._sizes[index], self.title, index)
 
     def read(self, index: int) -> np.ndarray:
         title = self.title(index)
-        if self._encoded.item(index):
+        if self._encoded[index]:
             return decode(self._copy(index).tobytes(), title, self.color)
         return image_of(self._planes(index), title, self.color)
 
     def _copy(self, index: int) -> np.ndarray:
         """Copy the Datum's data, encoded or bare, uint8."""
-        return self._file.copy(self._starts.item(index), self._sizes.item(index), self.title, index)
+        return self._file.copy(self._starts[index], self._sizes[index], self.title, index)
 
     def _planes(self, index: int) -> np.ndarray:
         """Return the bare pixels (C, H, W)."""
