@@ -13,6 +13,8 @@ NAMES = (
     *("sub-center-arcface", "elasticface"),
 )
 """The keys of normface.losses.LOSSES."""
+REGULARISERS = ("ring", "mhe")
+"""The keys of normface.losses.REGULARISERS, which are added to a loss."""
 OTHER_NAMES = {"cosface": "am-softmax", "mv-softmax": "sv-x-softmax"}
 """{a name from another paper: ours}, of the same loss."""
 NEAR = {
@@ -22,6 +24,8 @@ NEAR = {
     "a-softmax": "sphereface",
     "l-softmax": "large-margin-softmax",
     "cross-entropy": "softmax",
+    "ringloss": "ring",
+    "hyperspherical-energy": "mhe",
 }
 """{what people write: what they may mean}, another loss or one that the name does not tell."""
 
@@ -43,11 +47,17 @@ def parse(name: str) -> list[tuple[float, str]]:
         factor, term, sign = match.groups()
         term, at = term.lower().replace("_", "-"), match.end()
         term = OTHER_NAMES.get(term, term)
-        if term not in NAMES:
+        if term not in (*NAMES, *REGULARISERS):
             near = NEAR.get(term.removesuffix("-loss"))
-            hint = f' (did you mean "{near}"?)' if near else did_you_mean(term, (*NAMES, *OTHER_NAMES))
-            raise TrainingError(f'no loss "{term}"{hint}; there are {", ".join(NAMES)}')
+            hint = f' (did you mean "{near}"?)' if near else did_you_mean(term, (*NAMES, *REGULARISERS, *OTHER_NAMES))
+            raise TrainingError(
+                f'no loss "{term}"{hint}; there are {", ".join(NAMES)}, and to add to them {", ".join(REGULARISERS)}'
+            )
         terms.append((_factor(factor, name), term))
+    if all(term in REGULARISERS for _, term in terms):
+        raise TrainingError(
+            f'"{name}" tells nobody apart: expected it added to a loss, as in "normalized-softmax+0.01*{terms[0][1]}"'
+        )
     return terms
 
 

@@ -84,6 +84,7 @@ BAD = {
     "a,b,1\n,b,1\n": "line 2: has an empty name",
     "a b 1\n" + "x\n" * 9: "line 4.*, and 6 more such lines",
     "\x1b[31m b\n": r"x1b\[31m",
+    f"a,{'b' * 200_000},1\na,b,1\n": "list:1: expected LFW's lines",
 }
 
 
@@ -205,6 +206,8 @@ def test_the_command_on_all_pairs(folder, capsys):
     printed = json.loads(out)
     assert code == 0 and printed["pairs"] == 36 * 35 // 2 and printed["people"] == 12 and "accuracy" not in printed
     assert {path.name for path in (folder / "all").iterdir()} == {"roc.png", "scores.png", "results.json"}
+    code, out, error = said(capsys, "--features", folder / "f.npz")
+    assert out.startswith("f.npz, all pairs, cosine: 36 genuine and 594 impostor pairs of 12 people\n")
     code, out, error = said(capsys, "--features", folder / "f.npz", "--most-images", 12, "--json")
     assert json.loads(out)["people"] == 4 and "all pairs of 12 of 36 images" in error
 

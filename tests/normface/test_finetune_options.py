@@ -18,8 +18,9 @@ from normface.finetune.sampling import Sampler
 from safetensors.torch import load_file
 from support.digit_images import NET, WEIGHTS, flags, write_digits
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+SHORT = "ignore:--ema .* remembers about:caffeport.CaffeportWarning"
 LONGER = "ignore:goes on from step:caffeport.CaffeportWarning"
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(SHORT)]
 
 BEHIND = {"fc5": 0, "conv2": 1, "relu2": 1, "conv2_2": 2, "relu2_2": 2, "conv2_1": 3, "relu2_1": 3}
 BEHIND |= {"conv1b": 4, "relu1b": 4, "conv1a": 5, "relu1a": 5}
@@ -195,6 +196,13 @@ def test_a_pk_batch_is_p_identities_of_k_images(people, tmp_path, capsys):
     assert "--identities is of --sampling pk" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("default")
+def test_an_average_longer_than_the_run_is_told_of(people, tmp_path, capsys):
+    assert main(flags(people, tmp_path / "out", "--steps", 2, "--val-share", 0, "--ema", 0.999)) == 0
+    told = capsys.readouterr().err
+    assert "--ema 0.999 remembers about 1,000 steps, and the run has 2: the average stays near its start" in told
+
+
 def dict_of(out: Path) -> dict[str, object]:
     from normface.finetune import config_file
 
@@ -220,6 +228,8 @@ def test_what_does_not_go_together_is_told_at_once(people, tmp_path, capsys):
     )
     assert main(flags(people, tmp_path / "out", "--unfreeze", "pool1b")) == 2
     assert "--unfreeze: expected BLOB=STEP, got 'pool1b'" in capsys.readouterr().err
+    assert main(flags(people, tmp_path / "out", "--unfreeze", "data=5")) == 2
+    assert '--unfreeze "data": nothing that trains comes before this blob' in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

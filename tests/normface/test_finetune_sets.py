@@ -103,6 +103,7 @@ def test_the_figures_are_those_of_the_protocols(people, lfw, tmp_path, capsys):
     more = ["--steps", 6, "--validate-every", 2, "--lr", 0.05, "--batch-size", 16, "--figure", "--log-every", 1]
     assert main(flags(people, out, *sets(lfw), *more)) == 0
     shown = capsys.readouterr().out
+    assert "best, chosen on these sets (step" in shown
     assert "set_a: accuracy in folds" in shown and "blufr: VR at FAR 10 %, mean less deviation" in shown
     summary = json.loads((out / "metrics.json").read_text())
     assert summary["held_out"]["identities"] == 0 and summary["identities"] == 7  # nobody is held out unless asked
@@ -145,6 +146,7 @@ def test_sets_that_cannot_be(people, lfw, tmp_path, capsys):
         assert main(flags(people, tmp_path / "out", "--steps", 1, *more)) == 2
         return capsys.readouterr().err
 
+    paths = sorted(lfw.glob("images/*/*.png"))
     assert "--val-pairs needs its images: --val-images IMAGES" in told("--val-pairs", lfw / "pairs.txt")
     assert "--val-images IMAGES are those of --val-pairs" in told("--val-images", lfw / "images")
     assert "--val-bin no.bin: no such file or folder" in told("--val-bin", lfw / "set_a.bin", "no.bin")
@@ -153,5 +155,8 @@ def test_sets_that_cannot_be(people, lfw, tmp_path, capsys):
     assert "pairs.txt: no features of P_0_0001" in told(*words)
     (tmp_path / "small.bin").write_bytes(pickle.dumps(([b"junk"] * 24, [True, False] * 6)))
     assert "small.bin pair 1 left: is no JPEG" in told("--val-bin", tmp_path / "small.bin", "--on-bad-image", "skip")
+    (tmp_path / "few.bin").write_bytes(pickle.dumps(([paths[0].read_bytes()] * 8, [True, False] * 2)))
+    assert "4 pairs cannot be put into 10 folds" in told("--val-bin", tmp_path / "few.bin")
+    assert not (tmp_path / "out").exists()
     assert "pairs.txt" in told("--val-bin", lfw / "pairs.txt", "--out", tmp_path / "other")
     assert not (tmp_path / "other").exists()

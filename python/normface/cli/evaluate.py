@@ -154,7 +154,7 @@ def _pairs(options: argparse.Namespace) -> int:
         options, protocol, fars, images, lambda needed: _features(options, protocol.mirror, needed)
     )
     figures = pairs_figures(result, comparable=protocol.name == "plain")
-    title = options.pairs.name if options.pairs is not None else "all pairs"
+    title = (options.pairs or options.images or options.features).name
     counts = figures["genuine_pairs"], figures["impostor_pairs"]
     listed = result.scores[~result.same] if result.folds is not None else None  # of all pairs none are independent
     threshold_option.write(options, figures, settings, f"{title} ({len(result.same)} pairs)", counts, listed)

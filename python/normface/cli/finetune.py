@@ -227,7 +227,8 @@ def _print(result: Any, as_json: bool) -> None:
     if result.left_out:
         print(f"{len(result.left_out)} images were left out")
     if result.best and not result.best.verifies_better_than(result.before):
-        print("no step verifies the held-out people better than the model it started from")
+        people = "sets" if result.best.tar is None else "held-out people"
+        print(f"no step verifies the {people} better than the model it started from")
     print(f"{best} is in {result.out}:")
     print_table(result.proof_table())
     if (Path(result.out) / THRESHOLDS).is_file():

@@ -100,7 +100,11 @@ def _splitting(line: str) -> Callable[[str], list[str]]:
         return str.split
 
     def split(text: str) -> list[str]:
-        fields = [field.strip() for field in next(csv.reader([text], delimiter=delimiter, skipinitialspace=True), [])]
+        try:
+            cells = next(csv.reader([text], delimiter=delimiter, skipinitialspace=True), [])
+        except csv.Error:  # a cell of more than its limit
+            return [text]
+        fields = [cell.strip() for cell in cells]
         while fields and not fields[-1]:
             fields.pop()
         return fields
@@ -176,7 +180,7 @@ def _read(
     for number, line in lines:
         try:
             row = read(split(line))
-        except (ValueError, csv.Error) as error:
+        except ValueError as error:
             bad.append(f'line {number}: {error}, got "{printable(line.strip())}"')
             continue
         if not all(row[:2]):

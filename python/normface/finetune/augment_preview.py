@@ -1,4 +1,4 @@
-"""--augment-preview: training images as they are, and as the first batches would see them."""
+"""--augment-preview: training images as the net sees them without --augment, and changed."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ def _with_earlier_names(settings: type[Settings]) -> type[Settings]:
 class Config:
     """Every setting of a run. Flags are these names with dashes, TOML keys are these names.
 
-    A number below 1 for ``warmup`` and ``milestones`` is a share of the run, else a count of steps. A step is one
-    update of the weights, from ``accumulate`` batches.
+    A number below 1 for ``warmup``, ``margin_warmup`` and ``milestones`` is a share of the run, else a count of steps.
+    A step is one update of the weights, from ``accumulate`` batches.
     """
 
     net: str = _setting("path", "", "model", "the net's text: deploy or train_test prototxt", metavar="NET")
@@ -164,6 +164,9 @@ class Config:
     )
     loss_options: Mapping[str, Any] = _setting(
         "table", {}, "loss", "an option of the loss, KEY=VALUE (repeatable): margin=0.35", metavar="KEY=VALUE"
+    )
+    margin_warmup: float = _setting(
+        "number", 0.0, "loss", "start over which the loss's margin comes from 0: a share of the run, or steps from 1 on"
     )
 
     epochs: float = _setting("number", 10.0, "training", "passes over the data")

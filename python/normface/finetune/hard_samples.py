@@ -6,6 +6,7 @@ by itself; beside it the identity that it is most like. Identities of one image 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from caffeport.files import replacing
 
+from ..errors import DataError
 from ..reading import printable
 from . import contact_sheet
 from .run import Run
@@ -84,7 +86,8 @@ def write(run: Run, folder: Path, number: int, device: torch.device) -> list[dic
         if len(cells) < MOST_SHOWN:
             own, other = _short(names[hard.label]), _short(names[hard.nearest])
             words = f"{own} {hard.cosine:.2f}\n{other} {hard.nearest_cosine:.2f}"
-            cells.append((run.images.read(index), words))
+            with contextlib.suppress(DataError):  # features may be of an image that was there
+                cells.append((run.images.read(index), words))
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -99,6 +99,9 @@ def _train(
     unfreezing = Unfreezing(trunk, starts(config, run.backbone, run.steps))
     averages = Averages(trunk, loss, config.ema) if config.ema is not None else None
     exported = averages or run
+    if config.ema is not None and leads and 1 / (1 - config.ema) > run.steps / 2:
+        words = f"--ema {config.ema:g} remembers about {1 / (1 - config.ema):,.0f} steps, and the run has {run.steps:,}"
+        warnings.warn(f"{words}: the average stays near its start; choose less", NormfaceWarning, stacklevel=2)
     saved = Checkpoints(folder, run, optimizer, averages, fabric)
     position = saved.restore() if resume and (folder / CHECKPOINT).is_file() else Position()
     check_longer(position, run.steps, config.out)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .run import Run
 
 
-CHOSEN = "chosen on these people"
+CHOSEN, CHOSEN_ON_SETS = "chosen on these people", "chosen on these sets"
 EXPORTED = "exported, measured once"
 INTERRUPTED = "interrupted"
 """``stopped`` of a run that was asked to; nothing is exported then."""
@@ -141,9 +141,10 @@ class Result:
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Headings and lines: each figure of each model."""
+        chosen = CHOSEN_ON_SETS if self.best and self.best.tar is None else CHOSEN
         titles = {
             "before": self.before,
-            f"best, {CHOSEN} (step {self.best_step})": self.best,
+            f"best, {chosen} (step {self.best_step})": self.best,
             f"last (step {self.last.step if self.last else 0})": self.last,
         }
         models = {title: model for title, model in titles.items() if model is not None}

@@ -22,6 +22,8 @@ def starts(config: Config, backbone: Backbone, steps: int) -> dict[str, int]:
             raise TrainingError(
                 f'--unfreeze "{blob}" is no blob of the part of the net that trains{did_you_mean(blob, blobs)}'
             )
+        if not backbone.keys_before(blob):
+            raise TrainingError(f'--unfreeze "{blob}": nothing that trains comes before this blob')
     layers = backbone.trained_keys()
     first = {key: 0 if new else in_steps(config.freeze_steps, steps) for key, new in layers.items()}
     for blob, at in config.unfreeze.items():

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ..data import Reader, open_reader
+from ..data.headers import read_header
 from ..errors import NotFiniteError
 from ..evaluate.bin_sets import BinSet, evaluate_bin, read_bin
 from ..evaluate.blufr import evaluate_blufr
@@ -67,14 +68,17 @@ def opened(config: Config, backbone: Backbone, through: Callable[[ImageSource, b
     """
     color = backbone.channels == 3
     sets: list[ValidationSet] = []
+    of_folds = ("accuracy", "auc", "std", "tar", "eer")
 
     def add(name: str, images: Reader, places: np.ndarray | None, judge: Judge, figures: tuple[str, ...]) -> None:
         taken = {one.name for one in sets}
+        if figures == of_folds:
+            size = len(images) if places is None else len(places)
+            judge(np.random.default_rng(0).normal(size=(size, 4)))  # pairs that make no folds are told before the work
         free = next(one for one in (name, *(f"{name}_{i}" for i in range(2, len(taken) + 3))) if one not in taken)
         source = ImageSource(images, backbone, "stop", places)
         sets.append(ValidationSet(free, source, through(source, True), judge, figures))
 
-    of_folds = ("accuracy", "auc", "std", "tar", "eer")
     for path in config.val_bin or ():
         held = read_bin(path)
         add(Path(path).stem, _BinImages(held, color), None, partial(_of_bin, held.same, config.val_far), of_folds)
@@ -101,6 +105,9 @@ class _BinImages(Reader):
     def __init__(self, held: BinSet, color: bool) -> None:
         super().__init__(held.path, held.names, color)
         self._encoded = held.images
+        for index, raw in enumerate(held.images):
+            if read_header(raw) is None:
+                self.read(index)  # which tells what it is
 
     def title(self, index: int) -> str:
         return self.names[index]
