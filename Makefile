@@ -40,7 +40,7 @@ gpu-check: $(VENV)/installed-dev
 
 # The API's pages come from the source as text, so that neither package nor torch is installed for them.
 docs: $(VENV)-docs/installed
-	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/python -m mkdocs build --strict
 	@echo "open out/site/index.html, or: python3 -m http.server -d out/site"
 
 $(VENV)-docs/installed: docs/requirements.txt constraints.txt
