@@ -2,14 +2,16 @@
 #   make demo            a Caffe model of digits: convert, prove, finetune, verify unseen digits, export, load again
 #   make test            lint, types and all tests; the first time it builds two Caffe trees, some minutes each
 #   make test-fast       lint, types and the quick tests, which need neither Caffe nor nvcc, in some minutes
+#   make docs            the documentation's site into out/site, with an environment of its own, .venv-docs
 #   make experiments     the slides' claims, measured and drawn, into out/
+#   make fuzz            random inputs for every reader and layer for SECONDS=60; findings go to out/fuzz
 #   make caffe-packages  Debian's packages that building Caffe needs (asks apt); nothing else installs them, but in CI
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test say-test test-fast say-test-fast lint caffe caffe-packages experiments clean
+.PHONY: demo test say-test test-fast say-test-fast lint docs caffe caffe-packages experiments fuzz clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/digits/demo.py
@@ -23,7 +25,7 @@ say-test:
 	@echo "where packages for that are missing, their tests are skipped by name. make test-fast takes less."
 
 test-fast: say-test-fast $(VENV)/installed-dev lint
-	NORMFACE_TESTS=fast $(BIN)/python tests -m "not slow"
+	NORMFACE_TESTS=fast $(BIN)/python tests -m "not slow" -n auto --dist loadfile
 
 say-test-fast:
 	@echo "make test-fast: lint, types, and the tests that are quick and need neither Caffe nor nvcc, in some minutes"
@@ -31,6 +33,21 @@ say-test-fast:
 
 experiments: $(VENV)/installed-dev
 	$(BIN)/python -m experiments all
+
+# The API's pages come from the source as text, so that neither package nor torch is installed for them.
+docs: $(VENV)-docs/installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/python -m mkdocs build --strict --quiet
+	@echo "open out/site/index.html, or: python3 -m http.server -d out/site"
+
+$(VENV)-docs/installed: docs/requirements.txt constraints.txt
+	@echo "make docs: setting up $(VENV)-docs, some 200 MB (first run only)"
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r docs/requirements.txt
+	@touch $@
+
+SECONDS ?= 60
+fuzz: $(VENV)/installed-dev
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz --seconds $(SECONDS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -57,4 +74,4 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build out
+	rm -rf $(VENV) $(VENV)-docs build out

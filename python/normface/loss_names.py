@@ -30,7 +30,11 @@ _TERM = re.compile(r"\s*(?:([0-9.]+(?:e[+-]?[0-9]+)?)\s*\*\s*)?([a-z][a-z0-9_-]*
 
 
 def parse(name: str) -> list[tuple[float, str]]:
-    """``softmax+0.01*c-contrastive`` as [(1.0, "softmax"), (0.01, "c-contrastive")]. Raises TrainingError."""
+    """Return the (factor, name) pairs of a loss as the command line names it; raises TrainingError for no such name.
+
+    >>> parse("softmax+0.01*c-contrastive")
+    [(1.0, 'softmax'), (0.01, 'c-contrastive')]
+    """
     terms, at, sign = [], 0, "+"
     while sign:
         match = _TERM.match(name, at)

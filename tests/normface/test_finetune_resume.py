@@ -48,6 +48,18 @@ def settings(people: Path, net: Path, out: Path, **more: object) -> dict[str, ob
     }  # fmt: skip
 
 
+def write_set(people: Path, path: Path) -> Path:
+    """A .bin set of 24 pairs of these people."""
+    faces = sorted(people.glob("*/*.png"))
+    genuine = [(10 * i % 70, 10 * i % 70 + 1 + i // 7) for i in range(12)]
+    impostor = [(i, i + 17) for i in range(12)]
+    images = [faces[place].read_bytes() for pair in genuine + impostor for place in pair]
+    order = np.random.default_rng(0).permutation(24)
+    shuffled = [images[2 * pair + side] for pair in order for side in (0, 1)]
+    path.write_bytes(pickle.dumps((shuffled, [bool(pair < 12) for pair in order])))
+    return path
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -55,11 +67,26 @@ def settings(people: Path, net: Path, out: Path, **more: object) -> dict[str, ob
         {"precision": "bf16-mixed", "optimizer": "adamw", "loss": "normalized-softmax", "sampling": "plain"},
         {"freeze_to": "pool1b", "batch_size": 4},
         {"loss": "curricularface+adaface+elasticface"},
+        {"augment": "face", "ema": 0.8, "freeze_steps": 2, "unfreeze": {"pool1b": 0.5}, "layer_decay": 0.7},
+        {
+            "sampling": "pk",
+            "identities": 2,
+            "per_identity": 4,
+            "optimizer": "adamw",
+            "augment": "face,crop:1",
+            "ema": 0.5,
+            "freeze_steps": 6,
+            "batch_norm": "train",
+            "val_share": 0,
+            "val_bin": "digits.bin",
+        },
     ],
-    ids=["sgd", "bf16-adamw", "frozen", "running"],
+    ids=["sgd", "bf16-adamw", "frozen", "running", "augmented-averaged", "pk-sets"],
 )
 @pytest.mark.parametrize("stop", [1, 4, 8])
 def test_resumed_is_unbroken(people, net, tmp_path, more, stop):
+    if "val_bin" in more:
+        more = more | {"val_bin": write_set(people, tmp_path / str(more["val_bin"]))}
     whole = finetune(Config.from_settings(settings(people, net, tmp_path / "whole", **more)))
     config = Config.from_settings(settings(people, net, tmp_path / "broken", **more))
     asked = iter(range(1, 100))

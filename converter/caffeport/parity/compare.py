@@ -20,6 +20,7 @@ from ..operators.base import Phase, Role
 from ..to_caffe.process import CaffeRun, forward, wanted_caffe
 from . import provenance, written_onnx, written_torch
 from .backends import exportable, run_onnx, run_torch, spoiled
+from .coarser import Coarser
 from .inputs import fed_inputs, reference_blobs
 from .provenance import FileFacts
 from .report import Blobs, Report, Row, compared, empty_row
@@ -86,6 +87,7 @@ def check(
     fed = fed_inputs(net, inputs, recorded, seed)
     _check_room(net, fed, len(backends) + written)
     onnx_file = None if onnx is None else written_onnx.read(net, onnx, mean, scale, rgb)
+    written_onnx.refuse_random(onnx_file, given=inputs is not None or recorded is not None)
     sources: dict[str, Blobs] = {REFERENCE: recorded} if recorded is not None else {}
     exported: Blobs = {}
     with contextlib.ExitStack() as stack:
@@ -99,12 +101,12 @@ def check(
             sources["onnx"] = run_onnx(net, fed, wanted, fold=False)
             ends = inference_values(net)[0]
             exported = run_onnx(net, fed, [value for value in ends if value in wanted], fold=True)
-        looser: dict[str, float] = {}
+        looser: dict[str, Coarser] = {}
         if onnx_file is not None:
             name = onnx_file.path.name
             sources[name] = onnx_file.run(fed)
-            if onnx_file.half:
-                looser[name] = max(rtol, written_onnx.HALF_TOLERANCE)
+            if onnx_file.coarser is not None:
+                looser[name] = onnx_file.coarser
         if torch is not None:
             sources[Path(torch).name] = written_torch.run(net, torch, fed)
         rows, folded = _rows(net, sources, exported, (rtol, atol), looser, training)
@@ -121,6 +123,7 @@ def check(
         seed,
         provenance.now(),
         provenance.versions(),
+        looser,
     )
 
 
@@ -144,7 +147,7 @@ def _rows(
     sources: Mapping[str, Blobs],
     exported: Blobs,
     tolerance: tuple[float, float],
-    looser: Mapping[str, float],
+    looser: Mapping[str, Coarser],
     training: bool,
 ) -> tuple[list[Row], list[Row]]:
     """Compare every Value of the sources, then the outputs of the file as it is exported, folded."""

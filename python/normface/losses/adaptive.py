@@ -65,7 +65,8 @@ class AdaFaceLoss(FaceLoss):
         return self.scale.to(x.dtype) * cosines(x, weight, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, scale {self.scale.item():.4g}, margin {self.margin}, h {self.h}"
+        options = f"margin {self.margin}, h {self.h:g}, {self.running.extra_repr()}"
+        return f"{super().extra_repr()}, scale {self.scale.item():.4g}, {options}"
 
 
 class MagFaceLoss(FaceLoss):

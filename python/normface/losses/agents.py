@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import torch
 from caffeport.operators.face_loss import GeneralContrastiveParameter, GeneralTripletParameter
 from caffeport.to_torch.modules.face_loss import GeneralContrastiveLoss, GeneralTripletLoss
@@ -43,13 +45,16 @@ class CContrastiveLoss(FaceLoss):
             exp_negative_weight=exp_negative_weight,
         )  # fmt: skip
         self.of_distances = GeneralContrastiveLoss(parameters, tops=1, exact=exact_gradient)
-        self.eps = eps
+        self.eps, self._options = eps, told(parameters, "positive_margin", "negative_margin")
 
     def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
         return self.of_distances(unit_distances(x, weight, self.eps), labels)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return -unit_distances(x, weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self._options}"
 
 
 class CTripletLoss(FaceLoss):
@@ -84,13 +89,28 @@ class CTripletLoss(FaceLoss):
             positive_upper_bound=positive_upper_bound, positive_weight=positive_weight, negative_weight=negative_weight,
         )  # fmt: skip
         self.of_distances = GeneralTripletLoss(parameters, tops=1, exact=exact_gradient)
-        self.eps = eps
+        self.eps, self._options = eps, told(parameters, "margin")
 
     def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
         return self.of_distances(unit_distances(x, weight, self.eps), labels)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return -unit_distances(x, weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self._options}"
+
+
+def told(parameters: GeneralContrastiveParameter | GeneralTripletParameter, *margins: str) -> str:
+    """The margins, what is switched on, and every other number that is not Caffe's default, in one line."""
+    words = []
+    for field in fields(parameters):
+        value = getattr(parameters, field.name)
+        if isinstance(value, bool):
+            words += [field.name] * value
+        elif field.name in margins or value != field.default:
+            words.append(f"{field.name} {value:g}")
+    return ", ".join(words)
 
 
 def unit_distances(x: Tensor, weight: Tensor, eps: float) -> Tensor:

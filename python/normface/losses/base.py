@@ -67,23 +67,24 @@ class FaceLoss(Loss):
         self.start(self.weight)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss, a scalar, of embeddings (N, D) and labels (N,)."""
         check_embeddings(type(self).__name__, embeddings, self.weight)
         labels = checked_labels(type(self).__name__, labels, embeddings, self.num_classes)
         with torch.autocast(embeddings.device.type, enabled=False):
             return self.value(*self._wide(embeddings, self.weight), labels)
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """(N, D) -> (N, C), without a margin."""
+        """Return the classes' scores (N, C) of embeddings (N, D), without a margin."""
         check_embeddings(type(self).__name__, embeddings, self.weight)
         with torch.autocast(embeddings.device.type, enabled=False):
             return self.scores(*self._wide(embeddings, self.weight))
 
     def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        """The loss of checked arguments of one wide dtype; labels int64."""
+        """Return the loss of checked arguments of one wide dtype; labels int64. A subclass defines it."""
         raise NotImplementedError
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The logits of checked arguments of one wide dtype."""
+        """Return the logits of checked arguments of one wide dtype. A subclass defines it."""
         raise NotImplementedError
 
     def _wide(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,11 +94,17 @@ class FaceLoss(Loss):
     def extra_repr(self) -> str:
         return f"{self.num_classes} classes, {self.embedding_size} features"
 
+    def __repr__(self) -> str:
+        """The loss and its options in one line; what helps it to compute is in them, not below."""
+        return f"{type(self).__name__}({self.extra_repr()})"
+
 
 class WeightedSum(Loss):
     """sum_k factor_k loss_k(embeddings, labels); also made by ``a + 0.01 * b``.
 
-    ``share_weight``: the losses have one class weight, the first one's, rather than one each.
+    terms: the (factor, loss) pairs.
+    share_weight: the losses have one class weight, the first one's, rather than one each.
+
     ``weight`` and ``logits`` are the first loss's. ``losses`` is an nn.ModuleList, ``factors`` a list of numbers.
     """
 
@@ -122,23 +129,27 @@ class WeightedSum(Loss):
 
     @property
     def terms(self) -> list[tuple[float, FaceLoss]]:
+        """Return the (factor, loss) pairs."""
         return list(zip(self.factors, self.losses, strict=True))  # type: ignore[arg-type]
 
     @property
     def num_classes(self) -> int:
+        """Return the number of classes, the same of every loss."""
         return self.terms[0][1].num_classes
 
     @property
     def embedding_size(self) -> int:
+        """Return the numbers of an embedding, the same for every loss."""
         return self.terms[0][1].embedding_size
 
     @property
     def weight(self) -> nn.Parameter:
+        """Return the first loss's class weights (C, D)."""
         return self.terms[0][1].weight
 
     @property
     def scale(self) -> Tensor:
-        """The scale of the first loss that has one."""
+        """Return the scale of the first loss that has one."""
         for _, loss in self.terms:
             scale: Tensor | None = getattr(loss, "scale", None)
             if scale is not None:
@@ -146,10 +157,13 @@ class WeightedSum(Loss):
         raise AttributeError("none of the losses has a scale")
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the sum, a scalar, of embeddings (N, D) and labels (N,)."""
         return torch.stack([factor * loss(embeddings, labels) for factor, loss in self.terms]).sum()
 
     def logits(self, embeddings: Tensor) -> Tensor:
+        """Return the first loss's scores (N, C)."""
         return self.terms[0][1].logits(embeddings)
 
-    def extra_repr(self) -> str:
-        return " + ".join(f"{factor:g} * {type(loss).__name__}" for factor, loss in self.terms)
+    def __repr__(self) -> str:
+        """The sum in one line, as it is written in Python."""
+        return " + ".join(f"{factor:g} * {loss}" if factor != 1 else f"{loss}" for factor, loss in self.terms)

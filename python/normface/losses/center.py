@@ -42,4 +42,4 @@ class CenterLoss(FaceLoss):
         return -squared_distances(x, weight)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, center_step={self.center_step}"
+        return f"{super().extra_repr()}, center step {self.center_step}"

@@ -55,4 +55,5 @@ class CurricularFaceLoss(FaceLoss):
         return self.scale.to(x.dtype) * cosines(x, weight, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, scale {self.scale.item():.4g}, margin {self.margin}"
+        options = f"margin {self.margin}, {self.running.extra_repr()}"
+        return f"{super().extra_repr()}, scale {self.scale.item():.4g}, {options}"

@@ -49,7 +49,7 @@ class ElasticFaceLoss(FaceLoss):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64, device=device))
 
     def margins(self, samples: int) -> Tensor:
-        """The margins of the next training step, (samples, 1) float64 on the CPU."""
+        """Return the margins of the next training step, (samples, 1) float64 on the CPU."""
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + int(self.step)) % 2**63)
         draws = torch.randn(samples, 1, generator=generator, dtype=torch.float64)
         return self.margin + self.std * draws

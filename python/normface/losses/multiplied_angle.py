@@ -50,7 +50,7 @@ class LargeMarginSoftmaxLoss(FaceLoss):
         return x @ weight.t()
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, m = {self.margin}"
+        return f"{super().extra_repr()}, margin {self.margin}, lambda {self.annealing.extra_repr()}"
 
 
 class SphereFaceLoss(FaceLoss):
@@ -94,7 +94,8 @@ class SphereFaceLoss(FaceLoss):
         return x @ unit(weight, self.eps).t()
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, m = {self.margin}" + ("" if self.exact_gradient else ", published gradient")
+        gradient = "" if self.exact_gradient else ", published gradient"
+        return f"{super().extra_repr()}, margin {self.margin}, lambda {self.annealing.extra_repr()}{gradient}"
 
 
 def row_lengths(x: Tensor) -> Tensor:

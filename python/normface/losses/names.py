@@ -110,8 +110,14 @@ def make(
     """Return the loss of that name, or a sum of them: ``make("softmax+0.01*c-contrastive", 1500, 512)``.
 
     share_weight: the losses of a sum have one class weight, the first one's, rather than one each.
-    options: the loss's own; in a sum each goes to every loss that has it. Raises TrainingError for names, options
-    and factors that make no loss.
+    options: the loss's own; in a sum each goes to every loss that has it.
+
+    Raises TrainingError for names, options and factors that make no loss.
+
+    >>> make("arcface", 1500, 512, margin=0.4)
+    ArcFaceLoss(1500 classes, 512 features, scale 64, margin 0.4)
+    >>> make("softmax+0.008*center", 7, 32)
+    SoftmaxLoss(7 classes, 32 features) + 0.008 * CenterLoss(7 classes, 32 features, center step paper)
     """
     terms = [(factor, LOSSES[term]) for factor, term in parse(name)]
     taken = [_options_of(kind) for _, kind in terms]

@@ -52,6 +52,9 @@ class NormalizedSoftmaxLoss(FaceLoss):
     min_scale: a learned scale acts as this where it is below (Caffe's Scale min_value, 0.01 in NormFace); unlike
         there, the stored number is left as it is.
     eps: under the root of every length.
+
+    >>> NormalizedSoftmaxLoss(10575, 512, target_loss=0.1)
+    NormalizedSoftmaxLoss(10575 classes, 512 features, fixed scale 11.52)
     """
 
     scale: Tensor  # 0-D: a parameter if learned, else a buffer
@@ -159,6 +162,7 @@ class L2SoftmaxLoss(FaceLoss):
 
     @property
     def scale(self) -> Tensor:
+        """Return ``alpha``, by the name that the other losses have for it."""
         return self.alpha
 
     def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:

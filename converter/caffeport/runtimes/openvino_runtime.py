@@ -1,0 +1,59 @@
+"""OpenVINO on the CPU, compiled for the sizes that it meets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..lazy import require
+from .model_file import ModelFile
+
+MOST_SIZES = 4
+"""Combinations of sizes that are compiled for themselves; any further one runs with free axes, which is slower."""
+
+
+class OpenVino:
+    """A model of OpenVINO; each thread that calls it has requests of its own."""
+
+    about = ""
+
+    def __init__(self, file: ModelFile, threads: int) -> None:
+        self._core: Any = require("openvino").Core()
+        self._file = file
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": "f32",  # by itself it takes bfloat16 where the processor has it
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._core.read_model(str(file.path))  # so that a file that it cannot read is refused here
+        self._compiled: dict[tuple[tuple[int, ...], ...] | None, Any] = {}
+        self._lock = threading.Lock()
+        self._local = threading.local()
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+        key: tuple[tuple[int, ...], ...] | None = tuple(array.shape for array in arrays.values())
+        requests = self._local.__dict__.setdefault("requests", {})
+        if key not in requests:
+            with self._lock:
+                if key not in self._compiled and len(self._compiled) >= MOST_SIZES:
+                    key = None
+                if key not in self._compiled:
+                    self._compiled[key] = self._compile(None if key is None else arrays)
+            if key not in requests:
+                requests[key] = self._compiled[key].create_infer_request()
+        request = requests[key]
+        request.infer(dict(arrays), share_inputs=True)
+        return [np.array(request.get_tensor(port).data) for port in self._compiled[key].outputs]
+
+    def _compile(self, arrays: Mapping[str, np.ndarray] | None) -> Any:
+        model = self._core.read_model(str(self._file.path))
+        if arrays is not None:
+            model.reshape({name: list(array.shape) for name, array in arrays.items()})
+        return self._core.compile_model(model, "CPU", self._settings)
+
+
+def start(file: ModelFile, threads: int, net: Any = None) -> OpenVino:
+    return OpenVino(file, threads)
