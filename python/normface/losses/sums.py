@@ -179,7 +179,7 @@ class WeightedSum(Loss):
         return self._first.logits(embeddings)
 
     def extra_repr(self) -> str:
-        words = (f"{float(factor):g} * {type(loss).__name__}" for factor, loss in self.terms)
+        words = (f"{float(torch.as_tensor(factor).detach()):g} * {type(loss).__name__}" for factor, loss in self.terms)
         return " + ".join(words)
 
 
@@ -195,5 +195,6 @@ def plain_losses(loss: Loss) -> Iterator[Loss]:
 def _check_factor(factor: Any, name: str) -> None:
     if isinstance(factor, Tensor) and factor.numel() != 1:
         raise TrainingError(f"expected one number before {name}, got a tensor of shape {tuple(factor.shape)}")
-    if not 0 <= float(factor) < float("inf"):
-        raise TrainingError(f"expected a factor of 0 or more before {name}, got {float(factor):g}")
+    number = float(factor.detach() if isinstance(factor, Tensor) else factor)
+    if not 0 <= number < float("inf"):
+        raise TrainingError(f"expected a factor of 0 or more before {name}, got {number:g}")
