@@ -34,6 +34,10 @@ HOME = {"README.md": "index.md", "converter/README.md": "index.md", "python/READ
 """READMEs in whose place the site has its first page."""
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s]+)(\))")
 CODE = re.compile(r"(^ *````?.*?^ *````?|`[^`\n]*`)", re.DOTALL | re.MULTILINE)
+SOURCE_ONLY = re.compile(r"^> `make docs` .*\n\n", re.MULTILINE)
+"""What tells a reader of the file, not of the site, where its contents are."""
+LIST = re.compile(r"^((?![-*] |\d+\. |[ |>#]).*\S)\n([-*] |1\. )", re.MULTILINE)
+"""A list that begins right below a paragraph: one to GitHub, none to Python-Markdown without an empty line."""
 log = logging.getLogger("mkdocs.hooks.site_pages")
 
 
@@ -52,7 +56,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     where = page.file.src_uri
     parts = CODE.split(markdown)
     parts[::2] = [LINK.sub(lambda match: match[1] + in_site(match[2], where) + match[3], part) for part in parts[::2]]
-    return "".join(parts)
+    return LIST.sub(r"\1\n\n\2", SOURCE_ONLY.sub("", "".join(parts)))
 
 
 def in_site(target: str, where: str) -> str:

@@ -65,9 +65,11 @@ class Message:
     sha256: str = ""  # of the file that the whole text was read from
 
     def named(self, name: str) -> list[Field]:
+        """Return the fields of that name, in the order of the text."""
         return [entry for entry in self.fields if entry.name == name]
 
     def messages(self, name: str) -> list[Message]:
+        """Return the values of a repeated field that holds messages: ``net.messages("layer")``."""
         return [entry.value for entry in self.named(name) if isinstance(entry.value, Message)]
 
     def texts(self, name: str) -> list[str]:
@@ -75,10 +77,12 @@ class Message:
         return [entry.value.text for entry in self.named(name) if isinstance(entry.value, Scalar)]
 
     def text(self, name: str, default: str = "") -> str:
+        """Return the value of a scalar field as written, the last one where it stands twice, as protobuf does."""
         values = self.texts(name)
         return values[-1] if values else default
 
     def has(self, name: str) -> bool:
+        """Return whether a field of that name is set."""
         return any(entry.name == name for entry in self.fields)
 
     def add(self, name: str, value: str | int | float | bool | Message, *, quoted: bool = False) -> Field:
@@ -111,7 +115,16 @@ class Message:
 
 
 def load(path: str | Path) -> Message:
-    """Parse a prototxt file. Raises PrototxtError with file:line:column."""
+    """Parse the text of a net, a solver or any other message of Caffe's, without knowing its fields.
+
+    Raises PrototxtError with file:line:column for what is no such text, and for a file of weights or another kind.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "solver.prototxt")
+    >>> _ = path.write_text('base_lr: 0.1 net: "train.prototxt"')
+    >>> load(path).text("net")
+    'train.prototxt'
+    """
     path = Path(path)
     try:
         if path.is_dir():

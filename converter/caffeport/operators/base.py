@@ -179,6 +179,7 @@ class Operator:
         return type(default)(value)
 
     def same_shape(self, shapes: Sequence[Shape]) -> None:
+        """Refuse bottoms of different shapes."""
         if any(shape != shapes[0] for shape in shapes):
             self.fail("expected bottoms of one shape, got " + " and ".join(map(shape_text, shapes)))
 

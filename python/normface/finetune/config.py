@@ -48,8 +48,8 @@ def _with_earlier_names(settings: type[Settings]) -> type[Settings]:
 class Config:
     """Every setting of a run. Flags are these names with dashes, TOML keys are these names.
 
-    A number below 1 for ``warmup`` and ``milestones`` is a share of the run, else a count of steps. A step is one
-    update of the weights, from ``accumulate`` batches.
+    A number below 1 for ``warmup``, ``margin_warmup`` and ``milestones`` is a share of the run, else a count of steps.
+    A step is one update of the weights, from ``accumulate`` batches.
     """
 
     net: str = _setting("path", "", "model", "the net's text: deploy or train_test prototxt", metavar="NET")
@@ -165,6 +165,9 @@ class Config:
     loss_options: Mapping[str, Any] = _setting(
         "table", {}, "loss", "an option of the loss, KEY=VALUE (repeatable): margin=0.35", metavar="KEY=VALUE"
     )
+    margin_warmup: float = _setting(
+        "number", 0.0, "loss", "start over which the loss's margin comes from 0: a share of the run, or steps from 1 on"
+    )
 
     epochs: float = _setting("number", 10.0, "training", "passes over the data")
     steps: int | None = _setting("count", None, "training", "updates of the weights, instead of --epochs")
@@ -245,11 +248,11 @@ class Config:
         return config
 
     def check(self) -> None:
-        """Raises TrainingError that lists every problem at once."""
+        """Raise TrainingError that lists every problem at once."""
         _complain(self.problems() or self.torch_problems())
 
     def as_read(self) -> Config:
-        """The same settings as flags or a file would give them: paths as text, numbers of the right kind, tuples.
+        """Return the same settings as flags or a file would give them: paths as text, numbers of the right kind.
 
         Raises TrainingError that lists every problem at once.
         """
@@ -257,7 +260,7 @@ class Config:
         return Config.from_settings({name: one for name, one in self.settings().items() if one != defaults[name]})
 
     def settings(self) -> dict[str, Any]:
-        """{name: value} of all that is set, in the order of the fields."""
+        """Return {name: value} of all that is set, in the order of the fields."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     def problems(self, skip: Collection[str] = ()) -> list[str]:
@@ -292,12 +295,13 @@ class Config:
 
     @property
     def new_sizes(self) -> list[int]:
-        """The sizes of the new layers; empty where there are none, or where the text is no list of sizes."""
+        """Return the sizes of the new layers; empty where there are none, or where the text is no list of sizes."""
         parts = (self.new_embedding or "").split("-")
         return [int(part) for part in parts] if all(p.isdigit() and int(p) > 0 for p in parts) else []
 
     @property
     def frozen_blob(self) -> str | None:
+        """Return the blob up to which the net is frozen; None where all of it is trained."""
         return self.embedding if self.freeze_backbone else self.freeze_to
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
@@ -38,6 +39,7 @@ def problems(config: Any, skip: Collection[str] = ()) -> list[str]:
         ("momentum", 0 <= config.momentum < 1, "from 0 to below 1"),
         ("weight_decay", config.weight_decay >= 0, "0 or more"),
         ("warmup", config.warmup >= 0, "0 or more"),
+        ("margin_warmup", 0 <= config.margin_warmup < math.inf, "0 or more"),
         ("freeze_steps", config.freeze_steps >= 0, "0 or more"),
         ("unfreeze", all(at >= 0 for at in config.unfreeze.values()), "steps of 0 or more"),
         ("milestones", all(at > 0 for at in config.milestones), "numbers above 0"),
@@ -160,7 +162,17 @@ def _loss_problems(config: Any) -> list[str]:
     ):
         # The gradient is divided by the scaler's factor, which these centers' step never had.
         return ["--precision 16-mixed does not go with the center loss's own step; choose bf16-mixed or 32"]
-    return []
+    told = []
+    if loss.reduction != "mean":
+        told.append(f"--loss-option reduction={loss.reduction}: a training takes the mean; leave it out")
+    if config.margin_warmup > 0 and "margin_warmup" in config.loss_options:
+        told.append("--margin-warmup and --loss-option margin_warmup say the same; give one of them")
+    elif config.margin_warmup > 0 and not losses.warmups(loss):
+        told.append(
+            f"--margin-warmup: {config.loss} has no margin that could come from 0 "
+            "(that of sphereface and large-margin-softmax comes by lambda: --loss-option base=... gamma=...)"
+        )
+    return told
 
 
 def _machine_problems(config: Any) -> list[str]:

@@ -25,6 +25,7 @@ from .fabric import progress_of
 from .feeding import ImageSource, Source
 from .frozen import frozen_source
 from .sampling import Sampler, fewer, hold_out
+from .schedule import in_steps
 from .unseen import Unseen
 from .validation import Validation, embed
 from .validation_sets import ValidationSet
@@ -122,6 +123,10 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
             _warn_of_known("--test", run.unseen.source.images, others, use)
     if not resumes:
         _start_head(run, fabric)
+    if config.margin_warmup:
+        passes = in_steps(config.margin_warmup, run.steps) * config.accumulate
+        for warmup in losses.warmups(run.loss):
+            warmup.restart(passes)  # a checkpoint brings how far it is
     return run
 
 
@@ -263,7 +268,7 @@ def _start_head(run: Run, fabric: Any) -> None:
             for loss in run.loss.modules():
                 if isinstance(loss, CenterLoss):
                     loss.weight[seen] = means[seen].to(loss.weight)
-                elif isinstance(loss, FaceLoss):  # of the length that this loss starts with
+                elif isinstance(loss, FaceLoss) and loss.weight is not None:  # of the length that this loss starts with
                     loss.weight[seen] = (directions[seen].to(loss.weight)) * loss.weight.norm(dim=1).mean()
 
 
