@@ -271,6 +271,8 @@ def test_a_longer_run_has_the_rates_of_its_length(people, tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["steps"] == 8
     assert main(["finetune", "--resume", "--out", str(tmp_path / "out"), "--epochs", "3"]) == 2
     assert "--epochs was 10.0, now 3.0" in capsys.readouterr().err
+    assert main(["finetune", "--resume", "--out", str(tmp_path / "out"), "--epochs", "30"]) == 2  # --steps counts
+    assert "--epochs was 10.0, now 30.0" in capsys.readouterr().err
     assert main(["finetune", "--resume", "--out", str(tmp_path / "out"), "--steps", "7"]) == 2
     assert "--steps was 8, now 7" in capsys.readouterr().err
 

@@ -189,7 +189,7 @@ def check_same_run(before: Config, config: Config) -> None:
     changed = [
         f"{flag(name)} was {old[name]}, now {value}"
         for name, value in config.settings().items()
-        if name not in MAY_CHANGE and not _same(name, old[name], value) and not _grows(name, old[name], value)
+        if name not in MAY_CHANGE and not _same(name, old[name], value) and not _grows(name, old[name], value, config)
     ]
     if changed:
         raise TrainingError(
@@ -198,8 +198,10 @@ def check_same_run(before: Config, config: Config) -> None:
         )
 
 
-def _grows(name: str, old: Any, new: Any) -> bool:
-    """Return whether a run is made longer; how long epochs are is not known here."""
+def _grows(name: str, old: Any, new: Any, config: Config) -> bool:
+    """Return whether a run is made longer; how long epochs are is not known here, and steps count before them."""
+    if name == "epochs" and config.steps is not None:
+        return False
     return name in MAY_GROW and new is not None and (old is None or new >= old)
 
 
