@@ -4,13 +4,15 @@
 #   make test-fast       lint, types and the quick tests, which need neither Caffe nor nvcc, in some minutes
 #   make docs            the documentation's site into out/site, with an environment of its own, .venv-docs
 #   make experiments     the slides' claims, measured and drawn, into out/
+#   make fuzz            random inputs for every reader and layer for SECONDS=60; findings go to out/fuzz
+#   make gpu-check       what runs on a GPU, on this machine's: a table, within ten minutes; without one it says so
 #   make caffe-packages  Debian's packages that building Caffe needs (asks apt); nothing else installs them, but in CI
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo say-demo test say-test test-fast say-test-fast lint docs caffe caffe-packages experiments clean
+.PHONY: demo say-demo test say-test test-fast say-test-fast lint docs caffe caffe-packages experiments fuzz gpu-check clean
 
 demo: say-demo $(VENV)/installed
 	$(BIN)/python examples/digits/demo.py
@@ -28,7 +30,7 @@ say-test:
 	@echo "where packages for that are missing, their tests are skipped by name. make test-fast takes less."
 
 test-fast: say-test-fast $(VENV)/installed-dev lint
-	NORMFACE_TESTS=fast $(BIN)/python tests -m "not slow"
+	NORMFACE_TESTS=fast $(BIN)/python tests -m "not slow" -n auto --dist loadfile
 
 say-test-fast:
 	@echo "make test-fast: lint, types, and the tests that are quick and need neither Caffe nor nvcc, in some minutes"
@@ -37,9 +39,12 @@ say-test-fast:
 experiments: $(VENV)/installed-dev
 	$(BIN)/python -m experiments all
 
+gpu-check: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/gpu_check.py
+
 # The API's pages come from the source as text, so that neither package nor torch is installed for them.
 docs: $(VENV)-docs/installed
-	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/python -m mkdocs build --strict
 	@echo "open out/site/index.html, or: python3 -m http.server -d out/site"
 
 $(VENV)-docs/installed: docs/requirements.txt constraints.txt
@@ -47,6 +52,10 @@ $(VENV)-docs/installed: docs/requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)-docs
 	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r docs/requirements.txt
 	@touch $@
+
+SECONDS ?= 60
+fuzz: $(VENV)/installed-dev
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz --seconds $(SECONDS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,19 +111,29 @@ def load_net(options: argparse.Namespace) -> Any:
     from ..graph.build import load
 
     check_model(options.net, options.weights)
-    return load(
-        options.net,
-        options.weights,
-        phase=options.phase,
-        stages=options.stage,
-        custom_layers=options.layers,
-        input_shapes=dict(_input_shape(text) for text in options.input_shape),
-        allow_unknown_fields=options.allow_unknown_fields,
-        allow_missing_weights=options.allow_missing_weights,
-        bn=options.bn,
-        prior_boxes=options.prior_boxes,
-        layer_options=dict(_layer_option(text) for text in options.layer_option),
-    )
+    return load(**load_keywords(options))
+
+
+def load_keywords(options: argparse.Namespace) -> dict[str, Any]:
+    """The keywords of caffeport.load that the options stand for; all have a form in JSON, with paths as text."""
+    return {
+        "prototxt_path": str(options.net),
+        "weights": None if options.weights is None else str(options.weights),
+        "phase": options.phase,
+        "stages": options.stage,
+        "custom_layers": [str(path) for path in options.layers],
+        "input_shapes": parse_shapes(options.input_shape),
+        "allow_unknown_fields": options.allow_unknown_fields,
+        "allow_missing_weights": options.allow_missing_weights,
+        "bn": options.bn,
+        "prior_boxes": options.prior_boxes,
+        "layer_options": dict(_layer_option(text) for text in options.layer_option),
+    }
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """{blob: shape} of the values of --input-shape."""
+    return dict(_input_shape(text) for text in texts)
 
 
 def words_of(options: argparse.Namespace) -> list[str]:
