@@ -1,8 +1,8 @@
 """Write docs/runtimes.md: how a converted file runs in each runtime, and which of them runs which published model.
 
-python docs/runtimes_page.py [MODELS]    measures every model anew; MODELS is by default ../shared/models
-python docs/runtimes_page.py --text      writes the page's text anew around the table that it has
+python docs/runtimes_page.py [MODELS]
 
+The page's text is written by hand; its table is measured here. MODELS is by default ../shared/models beside the clone.
 Every model is converted as `caffeport convert` does it, and each runtime opens the file in a process of its own and
 runs it on one random image of the net's declared size.
 """
@@ -138,16 +138,17 @@ def measured(models: Path) -> str:
                 line.append(words)
         print(" | ".join(line), file=sys.stderr)
         rows.append(f"| {' | '.join(line)} |")
-    heads = ["", *(f"{RUNTIMES[name].title} {RUNTIMES[name].version.partition('+')[0]}" for name in names)]
+    heads = [
+        f"from ONNX Runtime {RUNTIMES['onnxruntime'].version}",
+        *(f"{RUNTIMES[name].title} {RUNTIMES[name].version.partition('+')[0]}" for name in names),
+    ]
     head = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     return "\n".join([*head, *rows, "", *notes])
 
 
-def page(table: str) -> str:
-    """The page: its text, in docs/runtimes_head.md, and the table."""
-    version = RUNTIMES["onnxruntime"].version
-    head = (DOCS / "runtimes_head.md").read_text()
-    return f"{head.rstrip()}\n\n{START}\n{table}\n\n{END}\n".replace("{onnxruntime}", version)
+def with_table(text: str, table: str) -> str:
+    """The page with this table in place of the one that it has."""
+    return f"{text.partition(START)[0]}{START}\n{table}\n\n{END}\n"
 
 
 def table_of(text: str) -> str:
@@ -163,12 +164,8 @@ def verdicts(text: str) -> dict[tuple[str, str], str]:
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    if words == ["--text"]:
-        table = table_of(PAGE.read_text())
-    else:
-        table = measured(Path(words[0]) if words else DOCS.parents[1] / "shared/models")
-    PAGE.write_text(page(table))
+    models = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS.parents[1] / "shared/models"
+    PAGE.write_text(with_table(PAGE.read_text(), measured(models)))
 
 
 if __name__ == "__main__":

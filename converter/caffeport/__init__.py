@@ -38,6 +38,7 @@ connect(
     torch_modules="caffeport.to_torch.modules",
     to_torch="caffeport.to_torch.module:build",
     to_onnx="caffeport.to_onnx.export:export",
+    to_lower_precision="caffeport.precision.lower:export",
     cut="caffeport.graph.cut:cut",
     to_python="caffeport.to_torch.source.write:write_python",
     with_weights="caffeport.to_caffe.writer:with_weights",

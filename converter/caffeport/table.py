@@ -98,13 +98,18 @@ def _rendered(
     return "".join(f"{row.rstrip()}\n" for row in stream.getvalue().splitlines())
 
 
+def html_text(text: str) -> str:
+    """Return the text in one line, escaped for HTML; a name's bytes that are no UTF-8 stand as \\udcxx."""
+    return html.escape(one_line(text, LONGEST_CELL).encode("utf-8", "backslashreplace").decode())
+
+
 def html_table(table: Table) -> str:
     """Return the table as HTML for a notebook; rows that begin with DIFFERS stand out."""
 
     def row(cells: Sequence[str], tag: str, style: str = "") -> str:
         aligned = [
             f'<{tag} style="text-align:{"right" if heading in table.whole and heading else "left"}{style}">'
-            f"{html.escape(one_line(cell, LONGEST_CELL))}</{tag}>"
+            f"{html_text(cell)}</{tag}>"
             for heading, cell in zip(table.headings, cells, strict=True)
         ]
         return f"<tr>{''.join(aligned)}</tr>"

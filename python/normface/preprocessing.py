@@ -58,6 +58,10 @@ class Preprocessing:
         fields: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         return replace(self, **fields)
 
+    def formula(self) -> str:
+        """Return ``(x - 127.5) * 0.0078125``, or less where mean is 0 or scale 1."""
+        return zoo.Preset(self.mean, self.scale, source="").formula()
+
     def fitted(self, image: np.ndarray, size: tuple[int, int], name: str = "an image") -> np.ndarray:
         """uint8 (H, W, C) of ``size`` (H, W). Raises DataError that names the image where it does not fit."""
         height, width = size

@@ -77,18 +77,6 @@ def test_the_lines_of_the_page_give_caffes_numbers(title, tmp_path):
     np.testing.assert_allclose(features, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_the_page_is_its_text_around_its_table(page):
-    text = PAGE.read_text()
-    table = page.table_of(text)
-    version = re.search(r"those of ONNX Runtime ([\d.]+),", text)
-    assert version is not None
-    head = (ROOT / "docs/runtimes_head.md").read_text().replace("{onnxruntime}", version[1])
-    assert text == page.page(table).replace(
-        f"ONNX Runtime {RUNTIMES['onnxruntime'].version},", f"ONNX Runtime {version[1]},"
-    )
-    assert text.startswith(head.rstrip()), "run: python docs/runtimes_page.py --text"
-
-
 def test_every_no_says_why(page):
     text = PAGE.read_text()
     notes = set(re.findall(r"^(\d+)\. \S", page.table_of(text), flags=re.MULTILINE))

@@ -166,7 +166,7 @@ def test_half_precision_has_its_own_tolerance_and_says_so(net, tmp_path):
     report = net.check(onnx=path)
     assert report.ok
     assert 1e-4 < max(row.errors["face.onnx"][1] for row in report.rows) < 2e-2
-    assert "in half precision" in str(report)
+    assert "in float16 (compared within 1 % rms, 0.1 each)" in str(report)
 
 
 @pytest.mark.parametrize("name", ["face.safetensors", "face.pth", "face.pt2"])

@@ -104,6 +104,29 @@ def test_cut_and_changed_messages_are_told_as_protobuf_does(monkeypatch, few):
     assert np.count_nonzero(table.damaged[np.array(whole)]) < 15
 
 
+@pytest.mark.parametrize("spoiled", [None, "cut", "long"])
+def test_messages_of_one_layout(spoiled):
+    """As convert_imageset writes them, numbers of one byte and of more; one that is spoiled leaves the others right."""
+    random = np.random.default_rng(2)
+    labels = random.integers(0, 300, 200).tolist()
+    images = [random.bytes(int(random.integers(1, 300))) for _ in labels]
+    messages = [
+        Datum(channels=3, height=112, width=96, data=image, label=label, encoded=True).SerializeToString()
+        for image, label in zip(images, labels, strict=True)
+    ]
+    if spoiled == "cut":
+        messages[70] = messages[70][:9]
+    elif spoiled == "long":
+        messages[70] = messages[70][:-1] + b"\xff"
+    table, data = scan(messages)
+    others = [i for i in range(200) if i != 70 or not spoiled]
+    assert np.flatnonzero(table.damaged).tolist() == ([70] if spoiled else [])
+    assert table.labels[others].tolist() == [labels[i] for i in others]
+    assert table.encoded[others].all()
+    assert (table.shapes[others] == [3, 112, 96]).all()
+    assert [data[table.starts[i] :][: table.sizes[i]] for i in others] == [images[i] for i in others]
+
+
 def test_nothing():
     table, _ = scan([])
     assert len(table.labels) == 0

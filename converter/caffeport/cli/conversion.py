@@ -73,11 +73,14 @@ def convert(
     rgb: bool = False,
     external_data: bool | None = None,
     python: Path | None = None,
+    target: str = "any",
+    **lower: Any,
 ) -> tuple[list[Path], Exported]:
     """Write the files that have a name; returns those names, and the ONNX file's inputs and outputs (else the net's).
 
     Where one fails, none is written. A safetensors file beside ``python`` has the keys of its source, not Caffe's. A
-    program for torch ends, as the ONNX file does, before losses and metrics.
+    program for torch ends, as the ONNX file does, before losses and metrics. lower: precision, calibrate and keep of
+    the ONNX file, as of Net.to_onnx.
     """
     ends, left_out = inference_values(net)
     common: dict[str, Any] = {"outputs": outputs, "mean": mean, "scale": scale, "rgb": rgb}
@@ -97,7 +100,8 @@ def convert(
             cut = {"outputs": [value.name for value in ends]} if outputs is None and left_out else {}
             save_torch(net, waiting, ending=check_format(torch), **common | cut)
         if onnx is not None:
-            exported = net.to_onnx(onnx, opset=opset, fold=fold, external_data=external_data, **common)
+            form: dict[str, Any] = {"opset": opset, "fold": fold, "external_data": external_data, "target": target}
+            exported = net.to_onnx(onnx, **form, **common, **lower)
         else:
             exported = Exported(net.inputs, list(outputs or net.outputs))
     paths = (onnx, torch, python, weights)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import Any
 
-from ..errors import CaffeportError, shape_text
+from ..errors import CaffeportError
 from ..files import replacing, same_file, target_of
+from ..graph.layer_table import layer_facts, layer_table, total
 from ..json_text import to_json
-from ..table import Table
 from ..zoo import recognise
 from .command import DONE, print_table, tell
-from .common import add_net, load_net, size_text
+from .common import add_net, folder_content, folder_line, load_net, open_folder, size_text
 from .preset import known_line
 
 
@@ -34,6 +33,7 @@ def add_command(commands: Any, common: Any) -> None:
             "caffeport show deploy.prototxt",
             "caffeport show deploy.prototxt face.caffemodel --json",
             "caffeport show deploy.prototxt face.caffemodel --html face.html",
+            "caffeport show tuned",
             "caffeport show train_val.prototxt --phase train --input-shape data=64x3x224x224",
         )
     )
@@ -41,6 +41,7 @@ def add_command(commands: Any, common: Any) -> None:
 
 
 def _show(options: argparse.Namespace) -> int:
+    folder = open_folder(options)
     if options.stub:
         return _stub(options)
     targets = [path for path in (options.html, options.svg) if path is not None]
@@ -52,58 +53,22 @@ def _show(options: argparse.Namespace) -> int:
     if targets:
         return _draw(options, net, targets)
     known = recognise(options.weights) if options.weights is not None else None
-    rows = _rows(net)
-    totals = {key: sum(row[key] for row in rows) for key in ("parameters", "multiply_adds")}
+    rows = layer_facts(net.layers)
     if options.json:
         shapes = {name: net.blob_shapes[name] for name in [*net.inputs, *net.outputs]}
         content: dict[str, Any] = {"name": net.name, "weights": net.weights_source, "inputs": net.inputs}
         content |= {"known": None if known is None else known.name}
         content |= {"outputs": net.outputs, "shapes": shapes, "layers": rows}
-        print(to_json(content | totals | {"notes": options.notes}))
+        totals = {key: total(rows, key) for key in ("parameters", "multiply_adds")}
+        print(to_json(content | folder_content(folder) | totals | {"notes": options.notes}))
         return DONE
-    lines = [
-        (
-            row["name"],
-            row["type"],
-            ", ".join(row["bottoms"]),
-            ", ".join(f"{t} {shape_text(s)}" for t, s in zip(row["tops"], row["top_shapes"], strict=True)),
-            ", ".join(map(shape_text, row["blobs"])),
-            f"{row['parameters']:,}" if row["parameters"] else "",
-            f"{row['multiply_adds']:,}" if row["multiply_adds"] else "",
-        )
-        for row in rows
-    ]
-    headings = ("layer", "type", "bottoms", "tops", "blobs", "parameters", "multiply-adds")
-    print_table(Table(headings, lines, {"parameters", "multiply-adds"}, ("bottoms", "blobs")))
-    print(f"{net.name or '(no name)'}: {len(rows)} layers, {totals['parameters']:,} parameters, ", end="")
-    inputs = ", ".join(f"{name} {shape_text(net.blob_shapes[name])}" for name in net.inputs)
-    print(f"{totals['multiply_adds']:,} multiply-adds at inputs {inputs}; outputs {', '.join(net.outputs)}")
+    print_table(layer_table(rows))
+    print(f"{net.name or '(no name)'}: {net.cost_line}")
     print(f"weights: {net.weights_source}")
-    if known is not None:
-        print(known_line(known))
+    for line in (known_line(known), folder_line(folder)):
+        if line:
+            print(line)
     return DONE
-
-
-def _rows(net: Any) -> list[dict[str, Any]]:
-    """What is shown of each layer; a blob that layers share counts where it comes first."""
-    rows: list[dict[str, Any]] = []
-    seen: set[int] = set()
-    for layer in net.layers:
-        own = [param for param in layer.params if id(param) not in seen]
-        seen.update(id(param) for param in own)
-        rows.append(
-            {
-                "name": layer.name,
-                "type": layer.type,
-                "bottoms": layer.bottoms,
-                "tops": layer.tops,
-                "top_shapes": [value.shape for value in layer.outputs],
-                "blobs": [spec.shape for spec in layer.specs],
-                "parameters": sum(math.prod(param.shape) for param in own),
-                "multiply_adds": layer.multiply_adds,
-            }
-        )
-    return rows
 
 
 def _draw(options: argparse.Namespace, net: Any, targets: list[Path]) -> int:

@@ -40,7 +40,16 @@ _CLOSING = {"{": "}", "<": ">"}
 
 
 def load(path: str | Path) -> Message:
-    """Parse a prototxt file. Raises PrototxtError with file:line:column."""
+    """Parse the text of a net, a solver or any other message of Caffe's, without knowing its fields.
+
+    Raises PrototxtError with file:line:column for what is no such text, and for a file of weights or another kind.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "solver.prototxt")
+    >>> _ = path.write_text('base_lr: 0.1 net: "train.prototxt"')
+    >>> load(path).text("net")
+    'train.prototxt'
+    """
     path = Path(path)
     try:
         if path.is_dir():

@@ -37,9 +37,11 @@ class Message:
     sha256: str = ""  # of the file that the whole text was read from
 
     def named(self, name: str) -> list[Field]:
+        """Return the fields of that name, in the order of the text."""
         return [entry for entry in self.fields if entry.name == name]
 
     def messages(self, name: str) -> list[Message]:
+        """Return the values of a repeated field that holds messages: ``net.messages("layer")``."""
         return [entry.value for entry in self.named(name) if isinstance(entry.value, Message)]
 
     def texts(self, name: str) -> list[str]:
@@ -47,10 +49,12 @@ class Message:
         return [entry.value.text for entry in self.named(name) if isinstance(entry.value, Scalar)]
 
     def text(self, name: str, default: str = "") -> str:
+        """Return the value of a scalar field as written, the last one where it stands twice, as protobuf does."""
         values = self.texts(name)
         return values[-1] if values else default
 
     def has(self, name: str) -> bool:
+        """Return whether a field of that name is set."""
         return any(entry.name == name for entry in self.fields)
 
     def add(self, name: str, value: str | int | float | bool | Message, *, quoted: bool = False) -> Field:

@@ -15,6 +15,13 @@ from .preprocessing import Preprocessing
 BEFORE_KEY = "caffeport.preprocessing_before"
 """Of the entry that says what has to be done to images before a model that does not do it itself."""
 
+PRECISION_KEY = "caffeport.precision"
+"""Of the entry that says what an ONNX file computes in, where that is not float32: "float16" or "int8"."""
+KEPT_KEY = "caffeport.kept"
+"""Of the entry that lists the layers that stay in float32 there, as JSON."""
+CALIBRATION_KEY = "caffeport.calibration"
+"""Of the entry on the inputs that it was measured on: {"inputs": how many, "sha256": of their numbers}."""
+
 
 def file_facts(net: Net, outputs: Iterable[str], before: Preprocessing | None = None) -> dict[str, str]:
     """Return the entries for a file's metadata, by their keys.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import NetError, WeightsWarning, name_list, shape_text
+from ..errors import CaffeportError, NetError, WeightsWarning, name_list, shape_text
 from ..formats.byte_names import to_bytes
 from ..formats.prototxt import Message
 from ..memory import check_room
@@ -23,6 +23,7 @@ from ..naming import Names
 from ..operators.base import Role, Shape
 from ..wiring import reach
 from .layer import Layer, Param, Value, top_shapes
+from .layer_table import cost_line, layer_facts, layers_html
 from .options import Options
 from .results import Checked, Exported
 
@@ -58,14 +59,17 @@ class Net:
 
     @property
     def inputs(self) -> list[str]:
+        """Return the names of the blobs that are fed, as the layers declare them."""
         return [value.name for value in self.input_values]
 
     @property
     def outputs(self) -> list[str]:
+        """Return the names of the blobs that no layer reads, sorted, as pycaffe lists them."""
         return [value.name for value in self.output_values]
 
     @property
     def blob_shapes(self) -> dict[str, Shape]:
+        """Return {blob: shape} at the declared input shapes, each blob as its last layer leaves it."""
         return {name: value.shape for name, value in self.blobs.items()}
 
     @property
@@ -102,7 +106,7 @@ class Net:
         return "; ".join(parts)
 
     def weights_sha256(self) -> str:
-        """SHA-256 of the weights' file; "" where there is none, or where numbers were given since."""
+        """Return the SHA-256 of the weights' file; "" where there is none, or where numbers were given since."""
         whole = self.weights_digest is not None and all(param.from_file or param.from_filler for param in self.params)
         return self.weights_digest() if whole and self.weights_digest is not None else ""
 
@@ -192,15 +196,27 @@ class Net:
         scale: float | None = None,
         rgb: bool = False,
         external_data: bool | None = None,
+        target: str = "any",
+        precision: str = "float32",
+        calibrate: Any = None,
+        keep: Sequence[str] = (),
     ) -> Exported:
         """Write the net as an ONNX file, whole or not at all; returns the names of its inputs and outputs.
 
         opset: 13 to 21.
         dynamic_batch: leave the batch axis free, and height and width too where every layer allows it.
-        fold: fold BatchNorm, Scale and Bias into the convolution or inner product that feeds them.
+        fold: fold BatchNorm, Scale, Bias and Power into the layer with weights before or after them.
         outputs: blobs to export up to, instead of the net's own outputs.
         mean, scale, rgb: preprocessing in front, as in ``to_torch``.
         external_data: weights in ``<path>.data`` beside it; by default only beyond protobuf's 2 GB.
+        target: the runtime whose fastest form of every layer is written: "onnxruntime", "openvino", "opencv", or "any",
+            what is fastest on the whole; the numbers are the same. It has no effect without ``fold``.
+        precision: "float32", or "float16" or "int8" with float32 inputs and outputs, whose layers stay in float32
+            where the smaller type does not hold their numbers; ``precision`` of the result says which, and how far the
+            outputs moved. Both need ONNX Runtime.
+        calibrate: inputs that activations are measured on: a folder, zip or list of images, an .npz, {input: (N, ...)},
+            or caffeport.precision.calibration.Images. int8 needs them; float16 does with random ones.
+        keep: layers that are to stay in float32.
 
         A loss or metric at the end of a text for the TEST phase is left out, which a CaffeportWarning tells.
 
@@ -208,9 +224,15 @@ class Net:
         """
         if self.has_random_weights:
             warnings.warn(f"{path} has random weights: {self.weights_source}", WeightsWarning, stacklevel=2)
-        exported: Exported = reach("to_onnx")(
+        lower: dict[str, Any] = {}
+        if precision != "float32":
+            lower = {"precision": precision, "calibrate": calibrate, "keep": keep}
+        elif calibrate is not None or keep:
+            raise CaffeportError('calibrate and keep are for precision "float16" and "int8" (--fp16, --int8)')
+        exported: Exported = reach("to_lower_precision" if lower else "to_onnx")(
             self,
             path,
+            **lower,
             opset=opset,
             dynamic_batch=dynamic_batch,
             fold=fold,
@@ -219,6 +241,7 @@ class Net:
             scale=scale,
             rgb=rgb,
             external_data=external_data,
+            target=target,
         )
         return exported
 
@@ -284,7 +307,7 @@ class Net:
 
     @property
     def multiply_adds(self) -> int:
-        """The multiply-adds of one forward pass at the declared shapes; only layers with big weights are counted."""
+        """Return the multiply-adds of one forward pass at the declared shapes; only layers with big weights count."""
         return sum(layer.multiply_adds for layer in self.layers)
 
     def save(self, path: str | Path, prototxt: str | Path | None = None) -> None:
@@ -330,6 +353,16 @@ class Net:
             training=training,
         )
         return report
+
+    @property
+    def cost_line(self) -> str:
+        """Return the number of layers, parameters and multiply-adds, and what goes in and out, in one line."""
+        inputs = [f"{name} {shape_text(self.blob_shapes[name])}" for name in self.inputs]
+        return cost_line(layer_facts(self.layers), inputs, self.outputs)
+
+    def _repr_html_(self) -> str:
+        """The table of layers, as a notebook shows it."""
+        return layers_html(f"{self.name or '(no name)'}: {self.cost_line}", self.layers, self.weights_source)
 
     def __repr__(self) -> str:
         return f"Net({self.name!r}: {len(self.layers)} layers, {self.inputs} -> {self.outputs})"

@@ -58,6 +58,12 @@ class Preprocessing:
             content["mean"] = [] if self.mean is None else self.mean.reshape(-1).tolist()
         return to_json(content, indent=None)
 
+    def applied(self, image: np.ndarray) -> np.ndarray:
+        """Return what the net gets of this image (B, C, H, W)."""
+        ordered = np.asarray(image, np.float32)[:, ::-1] if self.rgb else np.asarray(image, np.float32)
+        centred = ordered if self.mean is None else ordered - self.mean
+        return np.ascontiguousarray(centred * np.float32(self.scale), np.float32)
+
     def undone(self, image: np.ndarray) -> np.ndarray:
         """Return the image that becomes this one (B, C, H, W) by the preprocessing."""
         before = np.asarray(image, np.float64) / self.scale

@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..formats.schema import Word
 from .base import BlobSpec, NoParameters, Operator, Phase, Shape, layer_type, nn
 from .fillers import FillerParameter
+from .onnx_target import Target
 from .quantization import FixedPoint, refuse_fixed_point
 
 if TYPE_CHECKING:
@@ -91,9 +94,27 @@ class PReLU(Operator):
         return nn.PReLU(1 if self.p.channel_shared else bottoms[0][1])
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
-        if self.p.channel_shared:
-            return g.op("PRelu", x[0], g.blob(0, (1,)))
-        return g.op("PRelu", x[0], g.blob(0, (x[0].shape[1], *[1] * (x[0].rank - 2))))
+        if self.p.channel_shared and g.target is not Target.PLAIN:  # a part of the convolution before it
+            return g.op("LeakyRelu", x[0], alpha=float(g.blob_numbers(0).reshape(())))
+        slope = (1,) if self.p.channel_shared else (x[0].shape[1], *[1] * (x[0].rank - 2))
+        if g.target.splits_prelu and x[0].rank == 4:  # the blocked layout is that of images
+            return self._onnx_split(g, x[0])
+        return g.op("PRelu", x[0], g.blob(0, slope))
+
+    def _onnx_split(self, g: Emitter, x: Tensor) -> Tensor:
+        """Emit max(x, 0) - slope * max(-x, 0): one of the two is 0, so no number differs from PRelu's.
+
+        Factors have a number for every channel, which ONNX Runtime takes for a convolution of each channel, as it
+        does not take one number for all; and this is the form that OpenVINO knows for PRelu's.
+        """
+        channels = (x.shape[1], 1, 1)
+        below = g.op("Relu", g.op("Mul", x, g.const(np.full(channels, -1.0))))
+
+        def negated(weight: np.ndarray) -> np.ndarray:
+            return -weight.reshape(channels)
+
+        scaled = g.op("Mul", below, g.blob(0, channels, negated, "negated"))
+        return g.op("Add", g.op("Relu", x), scaled)
 
 
 @dataclass
@@ -303,3 +324,8 @@ class Dropout(Operator):
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return x[0] if self.p.scale_train else g.op("Mul", x[0], g.const(1 - self.p.dropout_ratio))
+
+    def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        if self.p.scale_train or len(bottom) < 2:
+            return None
+        return np.full(bottom[1], 1 - self.p.dropout_ratio), np.zeros(bottom[1])

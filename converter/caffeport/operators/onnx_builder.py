@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import ExportError
 from ..naming import Names
 from . import onnx_numbers, onnx_shapes, onnx_windows  # noqa: F401 - the rules that Tensor.shape goes by
+from .onnx_target import Target
 from .onnx_tensor import Node, Shape, StaticShapeError, Subgraph, Tensor
 
 OPSETS = range(13, 22)
@@ -64,10 +65,13 @@ class Initializer:
 
 
 class Emitter:
-    """Collects one graph. ``tops`` are the current layer's tops, for layers that need their shapes."""
+    """Collects one graph. ``tops`` are the current layer's tops, for layers that need their shapes.
 
-    def __init__(self, opset: int) -> None:
-        self.opset = opset
+    ``target`` is what the graph is for, where an operator has several forms to choose from.
+    """
+
+    def __init__(self, opset: int, target: Target = Target.PLAIN) -> None:
+        self.opset, self.target = opset, target
         self.nodes: list[Node] = []
         self.constants: dict[str, np.ndarray] = {}
         self.initializers: dict[str, Initializer] = {}
@@ -82,6 +86,11 @@ class Emitter:
     ) -> None:
         """Start a layer; ``folded`` replaces its blobs by (shapes, a function that makes them)."""
         self._layer, self.tops, self._folded = layer, tops, folded
+
+    @property
+    def folds(self) -> bool:
+        """Return whether the current layer's blobs are those that have swallowed other layers."""
+        return self._folded is not None
 
     def fresh(self, hint: str) -> str:
         """Return a name that nothing else in the graph has."""
@@ -202,6 +211,11 @@ class Emitter:
         assert self._layer is not None
         count = len(self._folded[0]) if self._folded else len(self._layer.params)
         return [self.blob(index) for index in range(count)]
+
+    def blob_numbers(self, index: int) -> np.ndarray:
+        """Return a small blob's numbers, for what becomes an attribute; of large ones no copy should be made here."""
+        assert self._layer is not None
+        return self._layer.blobs[index]
 
     def derived(self, name: str, shape: Shape, make: Callable[[list[np.ndarray]], np.ndarray]) -> Tensor:
         """Return an initializer computed from all blobs of this layer when the file is written."""

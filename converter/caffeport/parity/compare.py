@@ -21,6 +21,7 @@ from ..operators.base import Phase, Role
 from ..to_caffe.process import CaffeRun, forward, wanted_caffe
 from . import provenance, written_onnx, written_torch
 from .backends import exportable, onnx_blobs, run_onnx, shapes_of, spoiled, torch_blobs
+from .coarser import Coarser
 from .inputs import fed_inputs, reference_blobs
 from .parts import are_large
 from .provenance import FileFacts
@@ -90,6 +91,7 @@ def check(
     shapes = shapes_of(net, fed)
     _check_room(net, shapes, len(backends) + written)
     onnx_file = None if onnx is None else written_onnx.read(net, onnx, mean, scale, rgb)
+    written_onnx.refuse_random(onnx_file, given=inputs is not None or recorded is not None)
     sources: dict[str, Blobs] = {REFERENCE: recorded} if recorded is not None else {}
     ends: list[Value] = []
     with contextlib.ExitStack() as stack:
@@ -105,12 +107,12 @@ def check(
             wanted = exportable(net)
             sources["onnx"] = Streamed([value.key for value in wanted], onnx_blobs(net, fed, wanted, fold=False))
             ends = [value for value in inference_values(net)[0] if value in wanted]
-        looser: dict[str, float] = {}
+        looser: dict[str, Coarser] = {}
         if onnx_file is not None:
             name = onnx_file.path.name
             sources[name] = onnx_file.run(fed, {value.key: 4 * math.prod(shape) for value, shape in shapes.items()})
-            if onnx_file.half:
-                looser[name] = max(rtol, written_onnx.HALF_TOLERANCE)
+            if onnx_file.coarser is not None:
+                looser[name] = onnx_file.coarser
         if torch is not None:
             sources[Path(torch).name] = written_torch.run(net, torch, fed)
         rows, held = _rows(net, sources, ends, (rtol, atol), looser, training)
@@ -131,6 +133,7 @@ def check(
         seed,
         provenance.now(),
         provenance.versions(),
+        looser,
     )
 
 
@@ -154,7 +157,7 @@ def _rows(
     sources: Mapping[str, Blobs],
     ends: Sequence[Value],
     tolerance: tuple[float, float],
-    looser: Mapping[str, float],
+    looser: Mapping[str, Coarser],
     training: bool,
 ) -> tuple[list[Row], dict[Value, dict[str, np.ndarray]]]:
     """Compare every Value of the sources, each as soon as all have made it.

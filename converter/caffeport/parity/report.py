@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +13,9 @@ from ..difference import difference
 from ..errors import shape_text
 from ..graph.layer import Value
 from ..json_text import to_json
-from ..table import Table, html_table, text_table
+from ..table import Table, html_table, html_text, text_table
+from .coarser import Coarser, rms_share
+from .likely_preprocessing import Suggestion
 from .provenance import FileFacts
 
 Blobs = Mapping[str, np.ndarray]
@@ -30,7 +31,8 @@ class Row:
     """One blob. ``errors`` holds (max abs, max rel) of every source against ``baseline``.
 
     max rel is the largest |a - b| / max(|b|, rms(b)): rounding errors of a sum grow with the numbers
-    that were summed, so a blob's root mean square stands in where an element happens to be near zero.
+    that were summed, so a blob's root mean square stands in where an element happens to be near zero. ``rms`` has, of
+    sources in a coarser number format, the root mean square of |a - b| in parts of that of b.
     """
 
     blob: str
@@ -43,11 +45,12 @@ class Row:
     max_rel: float = 0.0
     ok: bool = True
     note: str = ""
+    rms: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
-    """All that a check array out.
+    """All that a check found.
 
     rows: a row for each blob, in the order of the layers.
     exported: a row for each output of the ONNX file as it is exported by default (folded), where ONNX was checked, and
@@ -56,6 +59,8 @@ class Report:
     weights, random_weights: where the weights came from, in words, and whether fillers made up any of them.
     files: the net's text and weights, and the written files that were checked, with sizes and SHA-256.
     inputs, seed, date, versions: what else the result depends on.
+    coarser: {file: its number format} of files that do not compute in float32.
+    suggestion: what preprocessing the net likely expects, where photos were given without any.
     """
 
     rows: list[Row]
@@ -70,18 +75,22 @@ class Report:
     seed: int = 0
     date: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    coarser: Mapping[str, Coarser] = field(default_factory=dict)
+    suggestion: Suggestion | None = None
 
     @property
     def ok(self) -> bool:
+        """Return whether every row is within the tolerance."""
         return self.first_difference is None
 
     @property
     def first_difference(self) -> Row | None:
-        """The first row that breaches the tolerance, in the order of the layers."""
+        """Return the first row that breaches the tolerance, in the order of the layers."""
         return next((row for row in [*self.rows, *self.exported] if not row.ok), None)
 
     @property
     def summary(self) -> str:
+        """Return the verdict in one line: how many blobs agree and how well, or the first layer that differs."""
         bad = self.first_difference
         if bad is not None:
             return (
@@ -93,24 +102,41 @@ class Report:
             f"{sum(name in row.errors for row in compared)} in {name}"
             for name in dict.fromkeys(Path(facts.path).name for facts in self.files if facts.role in WRITTEN)
         ]
-        worst = max((row.max_rel for row in compared), default=0.0)
-        tolerance = f"rtol {self.rtol:g} + atol {self.atol:g}"
         within = f" ({', '.join(written)})" if written else ""
-        count = f"{len(compared)} of {len(self.rows)} blobs compared{within}"
-        text = f"{count}, all within {tolerance}; worst max rel {worst:.3g}"
+        text = f"{len(compared)} of {len(self.rows)} blobs compared{within}"
+        exact = [relative for row in compared for name, (_, relative) in row.errors.items() if name not in self.coarser]
+        if exact or not self.coarser:
+            among = "all" if not self.coarser else "float32's"
+            tolerance = f"rtol {self.rtol:g} + atol {self.atol:g}"
+            text += f", {among} within {tolerance}; worst max rel {max(exact, default=0.0):.3g}"
+        for name, format in self.coarser.items():
+            text += f"; {self._coarser_words(name, format)}"
         return f"{text}; with random weights ({self.weights})" if self.random_weights else text
 
+    def _coarser_words(self, name: str, format: Coarser) -> str:
+        """The verdict on a file in a coarser number format, which is not that it is equal."""
+        shares = {row.blob: row.rms[name] for row in self.rows if name in row.rms}
+        worst = max(shares, key=lambda blob: shares[blob])
+        last = list(shares)[-1]
+        about = f" ({format.about})" if format.about else ""
+        return (
+            f"{name} is {format.name}{about}, near float32 and not equal to it: within {format.limit}, rms error of "
+            f"{last} {100 * shares[last]:.2g} %, at most {100 * shares[worst]:.2g} % ({worst})"
+        )
+
     def to_json(self, notes: Sequence[str] | None = None) -> str:
-        """The report as JSON text; with ``notes`` under that name, where some are given."""
+        """Return the report as JSON text; with ``notes`` under that name, where some are given."""
         content: dict[str, Any] = {"schema": SCHEMA, "ok": self.ok, "summary": self.summary, "weights": self.weights}
         content |= {"random_weights": self.random_weights, "rtol": self.rtol, "atol": self.atol, "caffe": self.caffe}
         content |= {"files": [asdict(facts) for facts in self.files], "inputs": self.inputs, "seed": self.seed}
         content |= {"date": self.date, "versions": self.versions}
+        content |= {"coarser": {name: asdict(format) for name, format in self.coarser.items()}} if self.coarser else {}
+        content |= {} if self.suggestion is None else {"preprocessing": self.suggestion.to_content()}
         rows = {"rows": [asdict(row) for row in self.rows], "exported": [asdict(row) for row in self.exported]}
         return to_json(content | rows | ({} if notes is None else {"notes": notes}))
 
     def table(self) -> Table:
-        """The one table of the report, wherever it is shown."""
+        """Return the report's table, the same wherever it is shown."""
         lines: list[tuple[str, ...]] = [
             (
                 "ok" if row.ok and row.errors else "DIFFERS" if not row.ok else "-",
@@ -121,11 +147,17 @@ class Report:
                 "=".join([row.baseline, *row.errors]),
                 f"{row.max_abs:.2e}" if row.errors else "",
                 f"{row.max_rel:.2e}" if row.errors else "",
+                *((f"{100 * max(row.rms.values()):.2g} %" if row.rms else "",) if self.coarser else ()),
             )
             for row in [*self.rows, *self.exported]
         ]
-        headings = ("", "layer", "type", "blob", "shape", "compared", "max abs", "max rel")
-        return Table(headings, lines, {"", "shape", "max abs", "max rel"}, ("compared", "shape", "type", "max abs"))
+        headings: tuple[str, ...] = ("", "layer", "type", "blob", "shape", "compared", "max abs", "max rel")
+        headings += ("rms",) if self.coarser else ()
+        whole = {"", "shape", "max abs", "max rel", "rms"}
+        return Table(headings, lines, whole, ("compared", "shape", "type", "max abs"))
+
+    def __repr__(self) -> str:
+        return f"Report({'ok' if self.ok else 'DIFFERS'}: {self.summary})"
 
     def __str__(self) -> str:
         about = [*([self.caffe] if self.caffe else []), *map(str, self.files), f"weights: {self.weights}"]
@@ -133,9 +165,10 @@ class Report:
 
     def _repr_html_(self) -> str:
         """The table, as a notebook shows it."""
-        verdict = "<b>Equal</b>" if self.ok else "<b>Different</b>"
-        about = "".join(f"<p>{html.escape(str(words))}</p>" for words in (f"weights: {self.weights}", *self.files))
-        return f"<p>{verdict}: {html.escape(self.summary)}</p>{html_table(self.table())}{about}"
+        equal = "<b>Within its number format</b>" if self.coarser else "<b>Equal</b>"
+        verdict = equal if self.ok else "<b>Different</b>"
+        about = "".join(f"<p>{html_text(str(words))}</p>" for words in (f"weights: {self.weights}", *self.files))
+        return f"<p>{verdict}: {html_text(self.summary)}</p>{html_table(self.table())}{about}"
 
 
 def empty_row(value: Value, note: str = "") -> Row:
@@ -147,11 +180,11 @@ def compared(
     held: Mapping[str, np.ndarray],
     rtol: float,
     atol: float,
-    looser: Mapping[str, float] | None = None,
+    looser: Mapping[str, Coarser] | None = None,
 ) -> Row:
     """Compare what the sources have of this Value, {source: array}, with what the first of them has.
 
-    ``looser``: {source: a tolerance in place of both} of those whose number format is coarser.
+    ``looser``: {source: its number format} of those that is coarser, whose tolerance takes the place of both.
     """
     row = empty_row(value)
     if len(held) < 2:
@@ -167,8 +200,10 @@ def compared(
             row.note = f"{name} has {shape_text(array.shape)}, {row.baseline} {shape_text(expected.shape)}"
             row.errors[name] = (np.inf, np.inf)
             continue
-        limits = (looser[name], looser[name]) if looser and name in looser else (rtol, atol)
-        largest, relative, ok = difference(array, expected, *limits)
+        largest, relative, ok = difference(array, expected, rtol, atol)
+        if looser and name in looser:
+            row.rms[name] = rms_share(array, expected)
+            ok = looser[name].holds(relative, row.rms[name])
         row.errors[name] = (largest, relative)
         row.ok &= ok
         row.max_abs, row.max_rel = max(row.max_abs, largest), max(row.max_rel, relative)

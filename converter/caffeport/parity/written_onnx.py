@@ -23,6 +23,7 @@ from ..graph.preprocessing import METADATA_KEY, Preprocessing
 from ..lazy import LazyModule, require
 from ..operators.base import Role
 from ..to_onnx.names import onnx_names
+from .coarser import Coarser, coarser_of
 from .onnx_run import FOLDER, options_of, run_parts, session_of
 from .parts import are_large, put_beside
 from .streamed import Streamed
@@ -31,11 +32,7 @@ onnx: Any = LazyModule("onnx")
 
 MAX_BYTES = 2**31
 """Protobuf's limit for a message, and so for an ONNX file; larger models have their weights beside it."""
-HALF_TOLERANCE = 2e-2
-"""In place of both tolerances: float16 rounds by up to 2^-11 at every step, which adds up over the layers."""
-_HALF = 10
-"""ONNX's number of the element type float16."""
-_ARRAY_TYPES = {_HALF: np.float16, 11: np.float64}
+_ARRAY_TYPES = {10: np.float16, 11: np.float64}
 """ONNX's number of an element type -> NumPy's; of others float32 is fed."""
 
 
@@ -50,8 +47,8 @@ class WrittenOnnx:
     preprocessing: Preprocessing | None
     preprocessed: str
     """The name of the input that the preprocessing stands in front of."""
-    half: bool
-    """Whether weights are 16 bits wide, so that errors of 1e-3 are the format's own."""
+    coarser: Coarser | None
+    """What it computes in, where that is not float32."""
 
     def run(self, fed: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> Mapping[str, np.ndarray]:
         """{Value key: array} of every blob that the file names, for the Net's own inputs ``fed``.
@@ -134,8 +131,7 @@ def read(net: Net, path: str | Path, mean: Any = None, scale: float | None = Non
     order = {value: position for position, value in enumerate(net.values)}
     ordered = dict(sorted(blobs.items(), key=lambda item: order[item[1]]))
     preprocessing, target = _preprocessing(net, path, model, list(ordered.values()), mean, scale, rgb)
-    half = any(entry.data_type == _HALF for entry in model.graph.initializer)
-    return WrittenOnnx(path, model, ordered, inputs, preprocessing, target, half)
+    return WrittenOnnx(path, model, ordered, inputs, preprocessing, target, coarser_of(model))
 
 
 def _load(path: Path) -> Any:
@@ -197,11 +193,23 @@ def _preprocessing(
     return preprocessing, net.input_values[preprocessing.index].name
 
 
+def refuse_random(written: WrittenOnnx | None, given: bool) -> None:
+    """Raise CaffeportError for an int8 file that is to be checked without inputs that were given."""
+    if written is not None and written.coarser is not None and written.coarser.calibrated and not given:
+        raise CaffeportError(
+            f"{written.path}: is int8, which holds for inputs like those it was calibrated on, not for random numbers; "
+            "give images, or the net's inputs as .npz (inputs=, --input)"
+        )
+
+
 def told(written: WrittenOnnx) -> str:
     """What was run, for the report."""
     inputs = ", ".join(f"{name} {shape_text(value.shape)}" for name, value in written.inputs.items())
     front = ""
     if written.preprocessing is not None:
         front = f", with its preprocessing {written.preprocessing.to_json()} in front of {written.preprocessed}"
-    half = f", in half precision (compared within {HALF_TOLERANCE:g})" if written.half else ""
-    return f"inputs {inputs or 'none'}{front}{half}; {len(written.blobs)} blobs have their names in it"
+    coarser = ""
+    if written.coarser is not None:
+        about = f"; {written.coarser.about}" if written.coarser.about else ""
+        coarser = f", in {written.coarser.name} (compared within {written.coarser.limit}{about})"
+    return f"inputs {inputs or 'none'}{front}{coarser}; {len(written.blobs)} blobs have their names in it"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from ..errors import CaffeportWarning, ExportError, NetError, name_list
+from ..errors import CaffeportWarning, ExportError, NetError, did_you_mean, name_list
 from ..files import replacing, target_of, write_numbers
 from ..formats import wire
 from ..graph.file_facts import file_facts
@@ -26,6 +26,7 @@ from ..graph.walk import inference_values, needed_layers, read_inputs, wanted_va
 from ..lazy import LazyModule
 from ..operators.base import Role
 from ..operators.onnx_builder import OPSETS, Emitter, Initializer, Node, StaticShapeError, Subgraph, Tensor
+from ..operators.onnx_target import TARGETS, Target
 from ..version import __version__
 from . import fold as folding
 from .axes import Axes, FixedAxesError
@@ -35,6 +36,8 @@ onnx: Any = LazyModule("onnx")
 
 PROTOBUF_LIMIT = 2**31 - 2**20
 """A protobuf message may have 2 GiB; what the graph itself takes is left out of the sum of the weights."""
+TARGET_KEY = "caffeport.target"
+"""Of the metadata's entry that says which runtime the file is written for; "plain" is one without folding."""
 ALIGNMENT = 4096
 """External weights start at pages, so that a runtime can map them."""
 
@@ -54,6 +57,7 @@ def export(
     scale: float | None = None,
     rgb: bool = False,
     external_data: bool | None = None,
+    target: str = "any",
 ) -> Exported:
     """Write the net as ONNX and return what the file's inputs and outputs are called.
 
@@ -63,10 +67,12 @@ def export(
 
     opset: 13 to 21.
     dynamic_batch: leave the batch axis free, and height and width too where every layer allows it.
-    fold: fold BatchNorm, Scale and Bias into the convolution or inner product that feeds them.
+    fold: fold BatchNorm, Scale, Bias and Power into the layer with weights before or after them.
     outputs: blobs to export up to, instead of the net's own outputs.
     mean, scale, rgb: put preprocessing in front; see caffeport.to_torch.module.build.
     external_data: weights in ``<path>.data`` beside it; by default only beyond protobuf's 2 GB.
+    target: the runtime whose fastest form of every layer is written: "onnxruntime", "openvino", "opencv", or "any",
+        what is fastest on the whole; the numbers are the same. It has no effect without ``fold``.
 
     A loss or metric at the end of a text for the TEST phase is left out, which a CaffeportWarning tells; the outputs
     are then the blobs before it.
@@ -75,6 +81,8 @@ def export(
     """
     if opset not in OPSETS:
         raise ExportError(f"opset {opset} is not supported; expected {OPSETS.start} to {OPSETS.stop - 1}")
+    if target not in TARGETS:
+        raise ExportError(f'target "{target}" is unknown{did_you_mean(target, TARGETS)}; known: {", ".join(TARGETS)}')
     wanted, left_out = (wanted_values(net, outputs), []) if outputs is not None else inference_values(net)
     if not wanted:
         raise ExportError(f'net "{net.name}" has no output; name a blob to export up to (outputs=[...])')
@@ -88,8 +96,8 @@ def export(
             stacklevel=3,
         )
     preprocessing = Preprocessing.of(net, wanted, mean, scale, rgb)
-    graph = trace(net, opset, dynamic_batch, fold, wanted, preprocessing)
-    graph.facts = file_facts(net, (value.name for value in wanted))
+    graph = trace(net, opset, dynamic_batch, fold, wanted, preprocessing, Target(target))
+    graph.facts = file_facts(net, (value.name for value in wanted)) | {TARGET_KEY: graph.emitter.target.value}
     write(graph, Path(path), external_data)
     exported = Exported([port.name for port in graph.inputs], [port.name for port in graph.outputs])
     exported.fixed_size = graph.fixed_size
@@ -133,8 +141,12 @@ def trace(
     fold: bool,
     wanted: list[Value],
     preprocessing: Preprocessing | None = None,
+    target: Target = Target.ANY,
 ) -> Graph:
-    """Emit the graph with as many free axes as the layers allow."""
+    """Emit the graph with as many free axes as the layers allow.
+
+    Without ``fold`` every layer has its plain form, whatever the target.
+    """
     layers, inputs = needed_layers(net, wanted), read_inputs(net, wanted)
     for layer in layers:
         if layer.op.role in (Role.LOSS, Role.METRIC):
@@ -143,14 +155,14 @@ def trace(
                 f"{layer.title}: a {layer.op.role.value} layer cannot be exported to ONNX; "
                 f"export up to a blob before it, as outputs=[{up_to}]"
             )
-    folds = folding.plan(layers, wanted) if fold else {}
+    folds = folding.plan(layers, wanted) if fold else folding.Plan()
     fixed_by: dict[tuple[bool, bool], str] = {}  # of each attempt so far: the layer that stood against it
     free = any_size = dynamic_batch
     if any_size and preprocessing is not None and preprocessing.fixes_size:
         any_size = False
         fixed_by[False, True] = "the mean image"
     for batch, size in dict.fromkeys([(free, any_size), (free, False), (False, any_size), (False, False)]):
-        g = Emitter(opset)
+        g = Emitter(opset, target if fold else Target.PLAIN)
         try:
             axes = Axes(net, layers, inputs, batch, size)
             graph = _emit(g, net, layers, folds, wanted, axes, preprocessing)
@@ -199,7 +211,7 @@ def _emit(
     g: Emitter,
     net: Net,
     layers: list[Layer],
-    folds: dict[Layer, folding.Folded],
+    plan: folding.Plan,
     wanted: list[Value],
     axes: Axes,
     preprocessing: Preprocessing | None,
@@ -208,24 +220,30 @@ def _emit(
     g.reserve(names.values())
 
     def tensor(value: Value) -> Tensor:
-        return Tensor(names[value], value.shape, axes.of(value))
+        """Return the tensor with the name of the blob whose numbers it has; a name of no blob where there is none."""
+        named = plan.stands_for(value)
+        name = g.fresh(f"{names[value]}/scaled") if named is None else names[named]
+        return Tensor(name, value.shape, axes.of(value))
 
-    swallowed = {layer: fold for fold in folds.values() for layer in fold.swallowed}
     tensors = {value: tensor(value) for value in net.input_values}
     if preprocessing is not None:
         value = net.input_values[preprocessing.index]
         tensors[value] = preprocessing.emit(g, tensors[value])
     for layer in layers:
-        if layer.op.role is Role.DATA or layer in swallowed:
+        if layer.op.role is Role.DATA or layer in plan.swallowed:
             continue
-        values = [folds[layer].output] if layer in folds else layer.outputs
-        folded = (folds[layer].shapes, folding.once(folds[layer].blobs)) if layer in folds else None
-        g.begin(layer, [tensor(value) for value in values], folded)
+        fold = plan.folds.get(layer)
+        g.begin(
+            layer,
+            [tensor(value) for value in layer.outputs],
+            None if fold is None else (fold.shapes, folding.once(fold.blobs)),
+        )
         start = len(g.nodes)
-        results = _results(layer, layer.op.onnx(g, *(tensors[value] for value in layer.inputs)), len(values))
+        bottoms = [tensors[plan.root(value)] for value in layer.inputs]
+        results = _results(layer, layer.op.onnx(g, *bottoms), len(layer.outputs))
         _declare(g.nodes[start:], results, g.tops)
-        tensors.update(zip(values, results, strict=True))
-    outputs = [_output(g, value, tensors[value], names[value]) for value in wanted]
+        tensors.update(zip(layer.outputs, results, strict=True))
+    outputs = [_output(g, value, tensors[plan.root(value)], names[value]) for value in wanted]
     g.keep_what_leads_to(outputs)
     return Graph(
         net.name or "caffe",

@@ -14,7 +14,6 @@ import numpy as np
 from caffeport.lazy import require
 
 from ..errors import DataError
-from ..fast_prelu import with_fast_prelu
 from .weights import OWN_NETS, installed_weights
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Stage:
             path = Path(folder, "net.onnx")
             upright(net).to_onnx(path, mean=MEAN, scale=SCALE, rgb=True)
             chosen = list(providers or ["CPUExecutionProvider"])
-            self._session = runtime.InferenceSession(with_fast_prelu(path), options, providers=chosen)
+            self._session = runtime.InferenceSession(str(path), options, providers=chosen)
         self._input = net.inputs[0]
         self.checksum = zlib.crc32(b"".join(param.data.tobytes() for param in net.params))
 

@@ -46,9 +46,14 @@ class Rates:
         return 100 * (self.mean - self.std)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BlufrResult:
-    """vr: FAR -> verification rate. dir: FAR -> detection and identification rate at ``rank``."""
+    """The outcome of the trials, without the pairs themselves.
+
+    vr: {FAR: verification rate}.
+    dir: {FAR: detection and identification rate at ``rank``}.
+    genuine_pairs, impostor_pairs: how many each trial has.
+    """
 
     vr: dict[float, Rates]
     dir: dict[float, Rates]
@@ -56,8 +61,14 @@ class BlufrResult:
     genuine_pairs: np.ndarray
     impostor_pairs: np.ndarray
 
+    def __repr__(self) -> str:
+        rates = [f"VR {rates.reported:.2f} % at FAR {100 * far:g} %" for far, rates in self.vr.items()]
+        name = f"rank {self.rank} DIR"
+        rates += [f"{name} {rates.reported:.2f} % at FAR {100 * far:g} %" for far, rates in self.dir.items()]
+        return f"BlufrResult({len(self.genuine_pairs)} trials: {', '.join(rates)})"
+
     def at(self, fars: Sequence[float], identification_fars: Sequence[float]) -> BlufrResult:
-        """The same with these of its FARs only, in this order."""
+        """Return the same with these of its FARs only, in this order."""
         vr = {far: self.vr[far] for far in fars}
         return replace(self, vr=vr, dir={far: self.dir[far] for far in identification_fars})
 
@@ -74,7 +85,7 @@ def evaluate_blufr(
     metric: str = "cosine",
     told: Callable[[], None] = lambda: None,
 ) -> BlufrResult:
-    """Features (N, D) of images with these names, every trial's impostor pairs exactly.
+    """Return BLUFR's rates of features (N, D) of images with these names; every impostor pair of a trial counts.
 
     Scores have the features' own precision (float32 as extracted). pca is fitted on each trial's training set, as the
     protocol demands. ``told`` is called after each trial. Raises ProtocolError where images of the protocol have no

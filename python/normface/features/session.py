@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -69,14 +70,16 @@ class FeatureSession:
         return self.run(np.zeros((self.batch or 2, self.channels, *size), np.float32)).shape[1]
 
     def weight_digests(self) -> tuple[str, ...]:
-        """Return the weights by value, see normface.features.identity; a Caffe net's as exported, folded or not."""
+        """Return the weights by value, see normface.features.identity; a Caffe net's in each of its forms."""
         if self._weights is None:
             inside = None if self.own is None else self.own.inside
             digests = [onnx_digest(self._model, self._output, inside)]
         else:
             with tempfile.TemporaryDirectory() as folder:
+                forms: list[dict[str, Any]] = [{}, {"target": "openvino"}, {"fold": False}]
                 paths = [
-                    self._convert(self._model, self._weights, self._wanted, Path(folder), f) for f in (True, False)
+                    self._convert(self._model, self._weights, self._wanted, Path(folder, str(index)), form)
+                    for index, form in enumerate(forms)
                 ]
                 digests = [onnx_digest(path, self._output, None) for path in paths]
         return tuple(dict.fromkeys(digest for digest in digests if digest))
@@ -114,7 +117,12 @@ class FeatureSession:
         self._unread = unread_inputs(path, self._output) if several else {}
 
     def _convert(
-        self, net_path: Path, weights: str | Path | None, output: str | None, folder: Path, fold: bool = True
+        self,
+        net_path: Path,
+        weights: str | Path | None,
+        output: str | None,
+        folder: Path,
+        form: Mapping[str, Any] | None = None,
     ) -> Path:
         import caffeport
 
@@ -140,8 +148,9 @@ class FeatureSession:
         if len(images) == 1:
             self.declared = (images[0].shape[2], images[0].shape[3])
             self.own = of_transform(net.preprocessing.get(images[0].name))
-        path = folder / ("folded.onnx" if fold else "unfolded.onnx")
-        net.to_onnx(path, outputs=[value.name for value in wanted] or None, fold=fold)
+        folder.mkdir(exist_ok=True)
+        path = folder / "net.onnx"
+        net.to_onnx(path, outputs=[value.name for value in wanted] or None, **(form or {}))
         return path
 
     def _image_input(self) -> Any:

@@ -20,6 +20,7 @@ def not_suppressed(
     the threshold by eta while that is below 1 and the threshold above 0.5.
     """
     device, boxes = boxes.device, boxes.detach().cpu()
+    boxes = boxes if boxes.dtype == torch.float64 else boxes.float()  # NumPy has no bfloat16
     worst = np.zeros(len(boxes), boxes.numpy().dtype)  # each box's largest overlap with one that is kept
     limit = worst.dtype.type(threshold)
     survivors: list[int] = []

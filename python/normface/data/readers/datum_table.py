@@ -60,9 +60,10 @@ def scan_datums(data: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> Datu
 
 def _scan(data: np.ndarray, starts: np.ndarray, sizes: np.ndarray, table: DatumTable) -> None:
     messages = _Messages(data, starts, starts + sizes, table.damaged)
-    rows = np.arange(len(starts))
-    while len(rows := rows[~table.damaged[rows] & (messages.at[rows] < messages.ends[rows])]) >= _FEW:
+    while len(rows := messages.going_on()) >= _FEW:
         tags = messages.varints(rows)
+        if (tags == tags[0]).all() and _scan_one(int(tags[0]), messages, rows, table):  # a program wrote all alike
+            continue
         kinds, numbers = tags & 7, tags >> 3
         table.damaged[rows[~_KNOWN[kinds] | (numbers == 0)]] = True
 
@@ -91,6 +92,24 @@ def _scan(data: np.ndarray, starts: np.ndarray, sizes: np.ndarray, table: DatumT
         _walk(view, messages.at.item(row), messages.ends.item(row), table, row)
 
 
+def _scan_one(tag: int, messages: _Messages, rows: np.ndarray, table: DatumTable) -> bool:
+    """Take a field that all ``rows`` have at their place, and return whether it is one that an image's Datum has."""
+    number, kind = tag >> 3, tag & 7
+    if number == DATA and kind == wire.LENGTH:
+        lengths = messages.varints(rows)
+        table.starts[rows], table.sizes[rows] = messages.at[rows], lengths.view(np.int64)
+        messages.skip(rows, lengths)
+    elif kind == wire.VARINT and number in (CHANNELS, HEIGHT, WIDTH, LABEL, ENCODED):
+        values = messages.varints(rows).view(np.int64)
+        if number in _COLUMNS:
+            table.shapes[rows, _COLUMNS[number]] = values
+        else:
+            (table.labels if number == LABEL else table.encoded)[rows] = values
+    else:
+        return False
+    return True
+
+
 def _walk(data: memoryview, start: int, end: int, table: DatumTable, row: int) -> None:
     """Take what is left of one message."""
     try:
@@ -116,10 +135,21 @@ class _Messages:
     def __init__(self, data: np.ndarray, starts: np.ndarray, ends: np.ndarray, damaged: np.ndarray) -> None:
         self._data, self.at, self.ends, self._damaged = data, starts.copy(), ends, damaged
 
+    def going_on(self) -> np.ndarray:
+        """Return the rows that are not damaged and have fields left."""
+        return np.flatnonzero((self.at < self.ends) & ~self._damaged)
+
     def varints(self, rows: np.ndarray) -> np.ndarray:
         """Read a varint of each of ``rows``, uint64; one that its message ends in, or that is too long, is damage."""
+        whole = len(rows) == len(self.at)  # then they are all, in order
+        at, ends = (self.at, self.ends) if whole else (self.at[rows], self.ends[rows])
+        if whole and (at < ends).all():
+            first = self._data[at]
+            if first.max(initial=0) < 0x80:  # as tags and most numbers are
+                self.at += 1
+                return first.astype(np.uint64)
+            at = at.copy()
         values = np.zeros(len(rows), np.uint64)
-        at, ends = self.at[rows], self.ends[rows]
         waiting = np.arange(len(rows))
         for position in range(_LONGEST):
             inside = at[waiting] < ends[waiting]
