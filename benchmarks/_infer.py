@@ -23,7 +23,7 @@ LEAST = 3
 """Runs that are counted, however long they take."""
 
 
-def onnx_runtime(threads: int, model: str) -> Callable[[int], Callable[[Arrays], Arrays]]:
+def onnx_runtime(threads: int, model: str) -> Callable[[Arrays], Arrays]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -37,10 +37,10 @@ def onnx_runtime(threads: int, model: str) -> Callable[[int], Callable[[Arrays],
         fed = {name: inputs[name] for name in wanted}
         return dict(zip(names, session.run(None, fed), strict=True))
 
-    return lambda batch: forward
+    return forward
 
 
-def openvino(threads: int, model: str) -> Callable[[int], Callable[[Arrays], Arrays]]:
+def openvino(threads: int, model: str) -> Callable[[Arrays], Arrays]:
     import openvino
 
     core = openvino.Core()
@@ -54,16 +54,15 @@ def openvino(threads: int, model: str) -> Callable[[int], Callable[[Arrays], Arr
         results = request.infer({name: inputs[name] for name in wanted}, share_inputs=True, share_outputs=True)
         return dict(zip(names, results.values(), strict=True))
 
-    return lambda batch: forward
+    return forward
 
 
-def opencv(threads: int, prototxt: str, weights: str) -> Callable[[int], Callable[[Arrays], Arrays]]:
+def opencv(threads: int, prototxt: str, weights: str) -> Callable[[Arrays], Arrays]:
     import cv2
 
     cv2.setNumThreads(threads)
     net = cv2.dnn.readNetFromCaffe(prototxt, weights)
     names = net.getUnconnectedOutLayersNames()
-    names = [name for name in names if name != "_input"]
 
     def forward(inputs: Arrays) -> Arrays:
         if len(inputs) == 1:
@@ -73,7 +72,7 @@ def opencv(threads: int, prototxt: str, weights: str) -> Callable[[int], Callabl
                 net.setInput(array, name)
         return dict(zip(names, net.forward(names), strict=True))
 
-    return lambda batch: forward
+    return forward
 
 
 RUNTIMES: dict[str, Any] = {"onnxruntime": onnx_runtime, "openvino": openvino, "opencv": opencv}
@@ -97,13 +96,13 @@ def main() -> None:
     runtime, threads, inputs_path, *model = sys.argv[1:]
     with np.load(inputs_path) as stored:
         arrays = dict(stored)
-    prepare = RUNTIMES[runtime](int(threads), *model)
+    forward = RUNTIMES[runtime](int(threads), *model)
     print(json.dumps({"ready": runtime}), flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         inputs = {name: np.ascontiguousarray(array[: asked["batch"]]) for name, array in arrays.items()}
         try:
-            times, outputs = measure(prepare(asked["batch"]), inputs, asked["seconds"])
+            times, outputs = measure(forward, inputs, asked["seconds"])
         except Exception as error:  # each runtime's own
             print(json.dumps({"error": str(error).strip().splitlines()[0]}), flush=True)
             continue

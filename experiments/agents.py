@@ -23,14 +23,18 @@ from .agents_figures import figures
 from .identities import People, people
 from .mnist import read_digits
 from .pair_losses import Sampler, distances
-from .result import Options, Result
+from .result import Claim, Options, Result
 from .threads import one_thread
 
 CLAIM = (
-    "Contrastive and triplet loss hang on how pairs are drawn. With class agents in place of the other features, "
-    "C-contrastive and C-triplet get further and sooner from plain shuffled images than these from drawn pairs, and "
-    "how the images are drawn matters less."
+    "With class agents in place of the other features, contrastive and triplet loss need no sampling of pairs: from "
+    "plain shuffled images, C-contrastive and C-triplet get further and sooner than these from drawn pairs."
 )
+FURTHER = (
+    "C-contrastive and C-triplet get further, and sooner, than contrastive and triplet loss with any sampling, that of "
+    "all pairs or the hardest of a batch too; and how the images are drawn matters less to them."
+)
+"""What the slides would have besides; it is more than is found."""
 BATCH, HIDDEN, EMBEDDING = 64, 128, 32
 RATES = (1e-3, 2e-3)
 """Of Adam, whose steps do not depend on a loss's scale; every loss and sampling takes the better of them."""
@@ -152,12 +156,14 @@ def run(options: Options) -> Result:
                 curves[name][method.name] = better_rate(runs)
     measured = {name: {"curves": rates_only(of_set), **compared(of_set)} for name, of_set in curves.items()}
     timings = {name: timed(of_set, measured[name]) for name, of_set in curves.items()}
-    holds = all(
-        family["sooner_than_drawn"] and family["further_than_drawn"] and family["less_sensitive"]
-        for name in curves for family in measured[name]["families"].values()
-    )  # fmt: skip
+    families = [family for name in curves for family in measured[name]["families"].values()]
+    holds = all(family["sooner_than_drawn"] and family["further_than_drawn"] for family in families)
+    further = all(
+        family["sooner_than_mined"] and family["further_than_mined"] and family["less_sensitive"] for family in families
+    )
     finding = " ".join([summary(measured), *(sentence(name, measured[name], timings[name]) for name in curves)])
-    return Result(CLAIM, finding, measured, holds, figures(measured, timings), timings)
+    also = (Claim(FURTHER, further),)
+    return Result(CLAIM, finding, measured, holds, figures(measured, timings), timings, also)
 
 
 def data_sets(options: Options) -> Mapping[str, Callable[[int], tuple[People, People]]]:

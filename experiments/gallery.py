@@ -70,6 +70,12 @@ def _check(path: Path, content: Any) -> None:
     wrong = [key for key, kind in wanted.items() if not isinstance(_item(content, key), kind)]
     figures = [] if wrong else content["figures"]
     sound = all(isinstance(_item(figure, key), str) for figure in figures for key in ("file", "caption"))
+    also = [] if wrong else content.get("also", [])  # a folder of an earlier version has none
+    sound = (
+        sound
+        and isinstance(also, list)
+        and all(isinstance(_item(one, "claim"), str) and _item(one, "holds") in (True, False, None) for one in also)
+    )
     if wrong or not sound or content.get("holds") not in (True, False, None):
         raise DataError(
             f"{path}: is not what an experiment writes ({', '.join(wrong) or 'figures, holds'}); run it again"
@@ -100,12 +106,16 @@ def html(out: Path, contents: list[dict[str, Any]]) -> str:
 def _section(folder: Path, content: dict[str, Any]) -> str:
     figures = "".join(_figure(folder, figure["file"], figure["caption"]) for figure in content["figures"])
     numbers = to_json(content["measured"], indent=1, ascii_only=False)
+    also = "".join(
+        f"<p><b>Also claimed.</b> {escape(one['claim'])} That {VERDICTS[one['holds']]}.</p>\n"
+        for one in content.get("also", [])
+    )
     size = "full size" if content["full"] else "default size"
     return (
         f'<section id="{escape(content["experiment"])}"><h2>{escape(content["title"])}</h2>\n'
         f"<p><b>Claim.</b> {escape(content['claim'])}</p>\n<p><b>Measured.</b> {escape(content['finding'])}</p>\n"
         f"<p>{_verdict(content['holds'])} at {size}, seed {content['seed']}. Made in "
-        f"{content['timings']['seconds']:.0f} s by <code>{escape(content['command'])}</code></p>\n{figures}"
+        f"{content['timings']['seconds']:.0f} s by <code>{escape(content['command'])}</code></p>\n{also}{figures}"
         f"<details><summary>All numbers</summary><pre>{escape(numbers)}</pre></details></section>\n"
     )
 

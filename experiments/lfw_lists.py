@@ -29,7 +29,7 @@ def first_trial(options: Options, folder: Path) -> tuple[Shown, Shown]:
     """
     missing = [name for name in ("lfw", "net", "weights") if getattr(options, name) is None]
     if missing or options.lfw is None:
-        raise TrainingError(f"finetune-table on faces needs --{', --'.join(missing)} too")
+        raise TrainingError(f"faces need --{', --'.join(missing)} too")
     config = read_config(options.lfw / PROTOCOL)
     front, mirrored = (_features(options, folder, side) for side in (False, True))
     rows = ImageRows(front.names).find([image_of(image) for image in config.images], "BLUFR")
@@ -50,7 +50,8 @@ def _features(options: Options, folder: Path, mirrored: bool) -> Features:
     path = folder / f"{options.net.stem}_{'mirrored' if mirrored else 'front'}.npz"
     if path.exists():
         stored = load_features(path)
-        if stored.settings == extractor.settings and stored.names == list(images.names):
+        settings = {name: stored.settings.get(name) for name in extractor.settings}  # a file tells more than these
+        if settings == extractor.settings and stored.names == list(images.names):
             return stored
     return extract_to(path, extractor, Mirrored(images) if mirrored else images).features
 

@@ -28,7 +28,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
     for experiment in (
         Experiment("toy", "Softmax spreads features along rays; normalisation puts them on the sphere", "toy"),
-        Experiment("metrics", "Distance and inner product have counter-examples as scores, the cosine none", "metrics"),
+        Experiment("metrics", "Strangers are told apart best by the cosine", "metrics"),
         Experiment("bias", "A bias term before softmax damages the geometry", "bias"),
         Experiment("bound", "Without a scale, the loss on cosines cannot fall below a bound", "bound"),
         Experiment("scale", "A small scale acts as a margin", "scale"),
@@ -37,6 +37,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment("agents", "Metric losses with class agents need no sampling of pairs", "agents"),
         Experiment("margins", "Margins larger than the class span: the losses on the toy", "margins"),
         Experiment("finetune-table", "Finetuned by a normalised loss, a net tells strangers apart", "finetune_table"),
+        Experiment("whole-net", "Normalised softmax betters a whole weak net on strangers", "whole_net"),
     )
 }  # fmt: skip
 

@@ -45,6 +45,7 @@ def write(folder: Path, experiment: Experiment, options: Options, result: Result
         "claim": result.claim,
         "finding": result.finding,
         "holds": result.holds,
+        "also": [{"claim": one.text, "holds": one.holds} for one in result.also],
         "seed": options.seed,
         "full": options.full,
         "measured": plain(result.measured, "measured"),
@@ -65,10 +66,11 @@ def write(folder: Path, experiment: Experiment, options: Options, result: Result
 def paragraph(content: Mapping[str, Any]) -> str:
     """claim.md."""
     size = "the full size" if content["full"] else "the default size"
+    also = "".join(f"**Also claimed.** {one['claim']} That {VERDICTS[one['holds']]}.\n\n" for one in content["also"])
     return (
         f"# {content['title']}\n\n**Claim.** {content['claim']}\n\n"
         f"**Measured.** {content['finding']}\n\n"
-        f"**The claim {VERDICTS[content['holds']]}** at {size}, seed {content['seed']}.\n\n"
+        f"**The claim {VERDICTS[content['holds']]}** at {size}, seed {content['seed']}.\n\n{also}"
         f"Made in {content['timings']['seconds']:.0f} s by `{content['command']}`.\n"
     )
 

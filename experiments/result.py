@@ -40,12 +40,21 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """A claim with its verdict: True, False, or None where the measurement decides nothing."""
+
+    text: str
+    holds: bool | None
+
+
+@dataclass(frozen=True)
 class Result:
     """A claim, and what was found of it.
 
     claim: as the slides or the paper have it. finding: what was measured, in sentences with numbers, whether or not
     it fits the claim. measured: the numbers, JSON's types or NumPy's, the same for the same seed. timings: those that
-    depend on the machine. holds: True, False, or None where the measurement decides nothing.
+    depend on the machine. holds: True, False, or None where the measurement decides nothing. also: what else is
+    claimed that the same numbers decide.
     """
 
     claim: str
@@ -54,3 +63,4 @@ class Result:
     holds: bool | None
     figures: Sequence[Figure] = ()
     timings: Mapping[str, Any] = field(default_factory=dict)
+    also: Sequence[Claim] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,10 @@ from .errors import CaffeportError
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
+_MMAP_THRESHOLD = -3
+"""glibc's M_MMAP_THRESHOLD: blocks from this size on are the system's again as soon as they are freed."""
+_LARGE, _LARGEST = 1 << 22, 1 << 25
+"""Bytes: what counts as large; and the threshold to which glibc raises its own in a process with large blocks."""
 
 
 def available() -> float:
@@ -51,3 +56,22 @@ def without_collections() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def large_blocks_given_back() -> Iterator[None]:
+    """Let the C library return blocks of 4 MB and more to the system when they are freed; glibc's alone.
+
+    By itself it keeps those below 32 MB for later, and of a net's blobs, which come and go, next to none fit where one
+    has been: a process then takes twice what it uses.
+    """
+    mallopt = None
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library, or none to be found
+        mallopt = ctypes.CDLL(None).mallopt
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _LARGE)
+    try:
+        yield
+    finally:
+        if mallopt is not None:
+            mallopt(_MMAP_THRESHOLD, _LARGEST)

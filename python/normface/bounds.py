@@ -15,13 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import TrainingError
 
+__all__ = ["l2_softmax_lower_alpha", "scale_for_loss", "softmax_lower_bound"]
+
 
 @overload
 def softmax_lower_bound(num_classes: int, scale: float) -> float: ...
 @overload
 def softmax_lower_bound(num_classes: int, scale: ArrayLike) -> float | NDArray[np.float64]: ...
 def softmax_lower_bound(num_classes: int, scale: ArrayLike) -> float | NDArray[np.float64]:
-    """log(1 + (n-1) exp(-s n / (n-1))): no softmax loss on s times cosines of n classes can be lower.
+    """Return log(1 + (n-1) exp(-s n / (n-1))): no softmax loss on s times cosines of n classes can be lower.
 
     That is the mean over the classes, all of them as frequent. It is reached where every feature lies on its
     class's weight and the weights form a regular simplex (which takes n-1 dimensions or more). 10,575 classes and
@@ -29,6 +31,9 @@ def softmax_lower_bound(num_classes: int, scale: ArrayLike) -> float | NDArray[n
 
     scale: 0 or more; an array gives an array. Raises TrainingError for fewer than one class, and for a scale
     that is negative or no number.
+
+    >>> round(softmax_lower_bound(10575, 1.0), 2), round(softmax_lower_bound(10575, 30.0), 4)
+    (8.27, 0.0)
     """
     n = _count(num_classes, least=1)
     scales = np.asarray(scale, dtype=np.float64)
@@ -42,10 +47,13 @@ def softmax_lower_bound(num_classes: int, scale: ArrayLike) -> float | NDArray[n
 
 
 def scale_for_loss(num_classes: int, target_loss: float) -> float:
-    """The scale whose ``softmax_lower_bound`` is ``target_loss``: s = (n-1)/n log((n-1) / (exp(L) - 1)).
+    """Return the scale whose ``softmax_lower_bound`` is ``target_loss``: s = (n-1)/n log((n-1) / (exp(L) - 1)).
 
     A loss of L can be reached with this scale or a larger one. Raises TrainingError for fewer than two
     classes, for L <= 0, which no scale reaches, and for L > log n, which needs no scale at all.
+
+    >>> round(scale_for_loss(10575, 0.1), 2)
+    11.52
     """
     n = _count(num_classes, least=2)
     loss = float(target_loss)
@@ -60,10 +68,15 @@ def scale_for_loss(num_classes: int, target_loss: float) -> float:
 
 
 def l2_softmax_lower_alpha(num_classes: int, probability: float) -> float:
-    """log(p (C-2) / (1-p)): the least feature length for which the label's class can get probability p on average.
+    """Return log(p (C-2) / (1-p)), the least feature length with which the label's class can get probability p.
 
-    Ranjan et al. 2017, "L2-constrained softmax loss", for unit class weights spread over the sphere.
+    On average over the classes, of unit weights spread over the sphere: Ranjan et al. 2017, "L2-constrained softmax
+    loss".
+
     Raises TrainingError for fewer than three classes, and for a p outside (0, 1) or so low that any length will do.
+
+    >>> round(l2_softmax_lower_alpha(10575, 0.9), 2)
+    11.46
     """
     n = _count(num_classes, least=3)
     if not 0 < probability < 1:

@@ -203,6 +203,7 @@ def fresh(root: Path, template: Path) -> None:
     shutil.copytree(template, root, symlinks=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("stage", ["transplant", "update", "revert"])
 def test_a_killed_run_can_be_taken_back_and_finished(transplant, root, tmp_path, stage):

@@ -299,6 +299,7 @@ def test_every_operator_with_whole_numbers_is_here():
     assert missing - set(GOOD) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")  # some sizes allow no other batch
 @pytest.mark.parametrize("kind", GOOD)
 def test_a_clear_refusal_or_the_right_numbers(tmp_path, kind):

@@ -212,6 +212,7 @@ FATAL = r"Check failed: 5 == 7 \(5 vs\. 7\) Not what this layer wants"
 REFUSES = f"{FATAL}; use the fork that the net was made for, or leave caffe out of the backends"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "problem"),
     [

@@ -144,6 +144,31 @@ class TestParser:
         assert (options.set, options.bad_image) == (["a=1", "b=x.y", "c=3"], "skip")
         assert (str(options.net), str(options.weights)) == ("n", "w")
 
+    @pytest.mark.parametrize(
+        ("line", "files"),
+        [
+            ("--files a.bin b.bin n.p w.c", ["a.bin", "b.bin"]),
+            ("n.p --files a.bin w.c", ["a.bin"]),
+            ("--files x/y n.p w.c", ["x/y"]),
+            ("--files=a.bin --files b.bin n.p w.c", ["a.bin", "b.bin"]),
+            ("n.p w.c --files a.bin b.bin --set a=1", ["a.bin", "b.bin"]),
+        ],
+    )
+    def test_files_of_one_ending_in_several_words(self, line, files):
+        made = self.make()
+        made.add_argument("--files", action="append")
+        made.take_files("--files", ".bin")
+        options = made.parse_args(line.split())
+        assert options.files == files and (str(options.net), str(options.weights)) == ("n.p", "w.c")
+
+    def test_an_option_of_files_without_any(self, capsys):
+        made = self.make()
+        made.add_argument("--files", action="append")
+        made.take_files("--files", ".bin")
+        with pytest.raises(SystemExit):
+            made.parse_args(["--files"])
+        assert "--files: expected one argument" in capsys.readouterr().err
+
     def test_a_value_after_two_dashes(self):
         assert str(self.make().parse_args(["--", "--net"]).net) == "--net"
 

@@ -150,6 +150,7 @@ for option, file in (
 """
 
 
+@pytest.mark.slow
 def test_equal_runs_write_equal_bytes(folder, monkeypatch):
     """In processes with another order of sets each, from other folders, to other folders."""
     for number, name in enumerate(("one", "another")):

@@ -59,6 +59,7 @@ def boxes(count, images, size, seed):
     return np.concatenate([random.integers(0, images, (count, 1)), corners], 1).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width", "scale"), [(7, 7, 0.25), (3, 2, 0.5), (1, 4, 1), (14, 14, 0.0625)])
 def test_roi_warping(tmp_path, height, width, scale):
     text = nets.inputs(x=(2, 2, 9, 11), rois=(9, 5)) + nets.layer(

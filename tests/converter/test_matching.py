@@ -28,6 +28,7 @@ def correlate(a, b, kernel, reach, stride_1, stride_2, pad, multiply):
     return y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["MULTIPLY", "SUBTRACT"])
 @pytest.mark.parametrize(
     ("kernel", "reach", "stride_1", "stride_2", "pad"),

@@ -75,6 +75,12 @@ def test_the_totals_are_those_of_the_blobs(tmp_path):
     assert "Caffe&#x27;s fillers, seed 0" in net._repr_html_()
 
 
+def test_a_net_of_inputs_alone(tmp_path):
+    net = load(tmp_path, nets.inputs(data=(1, 2)))
+    assert net.cost_line == "1 layers, 0 parameters, 0 multiply-adds at inputs data 1x2; outputs none"
+    assert len(Cells(net._repr_html_()).rows) == 2
+
+
 def test_a_shared_blob_counts_once(tmp_path):
     shared = nets.inputs(data=(1, 4)) + "".join(
         nets.layer(

@@ -85,6 +85,7 @@ def test_layers_of_forks(kind, parameters, shapes, tmp_path):
 NETWORKS = sorted((Path(__file__).parents[2] / "prototxt").glob("*/deploy*.prototxt"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NETWORKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_networks_that_ship(path, tmp_path):
     net = caffeport.load(path)

@@ -8,7 +8,7 @@ import caffeport
 import numpy as np
 import pytest
 import torch
-from caffeport.parity.report import difference
+from caffeport.difference import difference
 from support import nets
 
 

@@ -176,6 +176,7 @@ STYLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(net=nets)

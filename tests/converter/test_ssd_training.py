@@ -282,6 +282,7 @@ def test_loss(tmp_path, parameters, seed):
     np.testing.assert_allclose(float(loss), reference(*given, parameters, normalization), 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", CASES.values(), ids=CASES)
 def test_gradients(tmp_path, parameters):
     """By finite differences, where no offset lies at a kink: matches and mining are constants in between."""

@@ -122,6 +122,7 @@ def test_compile(name, backend):
     torch.testing.assert_close(torch.compile(model, backend=backend, fullgraph=True)(x), y, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @ON_EVERY_NET
 def test_jit_trace(name, tmp_path):
     _, model, x, y = loaded(name)
@@ -154,6 +155,7 @@ def test_a_wrong_size_names_the_layer_and_both_shapes(name):
         model(wider)
 
 
+@pytest.mark.slow
 @ON_EVERY_NET
 def test_fx_quantisation_finds_the_layers(name):
     """A tool that traces by rules of its own: convolutions and Linears get their observers."""

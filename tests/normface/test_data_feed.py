@@ -366,7 +366,7 @@ def test_paths_from_the_working_directory_come_first(tmp_path, monkeypatch):
         ),
         (lmdb_data("db", transform="force_color: true force_gray: true"), r"sets force_color and force_gray"),
         (lmdb_data("list.txt"), r"list.txt: is no LMDB"),
-        (lmdb_data("level"), r"level: is a LevelDB, which is not read here; make an LMDB of it"),
+        (lmdb_data("level"), r"level: is a damaged LevelDB, or cut short"),
         (lmdb_data("."), r"is no LMDB \(there is no data.mdb in it\)"),
         (lmdb_data("db"), r"record 00000000: declares 3 x 4 x 4 numbers .*and holds 47"),
         (

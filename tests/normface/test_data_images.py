@@ -244,7 +244,7 @@ def test_what_is_no_source(tmp_path):
     with pytest.raises(DataError, match="holds no images"):
         open_images(tmp_path)
     (tmp_path / "CURRENT").write_text("MANIFEST-000001\n")
-    with pytest.raises(DataError, match=r"is a LevelDB, which is not read here; make an LMDB of it"):
+    with pytest.raises(DataError, match=r"is a damaged LevelDB, or cut short"):
         open_images(tmp_path)
     with pytest.raises(DataError, match=r"root is for the paths in a list file, and this is none"):
         open_images(tmp_path, root=tmp_path)

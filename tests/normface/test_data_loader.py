@@ -63,6 +63,7 @@ KINDS = [folder, list_file, zip_file, database, bare_database, packed, packed_wi
 kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 
 
+@pytest.mark.slow
 @kinds
 @pytest.mark.parametrize("method", [None, "fork", "spawn"])
 def test_loader(tmp_path, kind, method):

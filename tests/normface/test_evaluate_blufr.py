@@ -11,27 +11,10 @@ from normface.evaluate import evaluate_blufr
 from normface.evaluate.blufr import verification_scores
 from normface.evaluate.blufr_config import read_config
 from normface.evaluate.top_scores import TopScores
+from support.blufr_files import write_config
 
 scipy_io = pytest.importorskip("scipy.io")
 CONFIG = Path(__file__).parents[3] / "shared" / "lfw" / "blufr_lfw_config.mat"
-
-
-def write_config(path, images, labels, trials):
-    """As the benchmark's file: columns, cells, indices from 1. trials: (train, test, gallery, probes), rows from 0."""
-
-    def cells(arrays):
-        made = np.empty((len(arrays), 1), object)
-        for i, array in enumerate(arrays):
-            made[i, 0] = array
-        return made
-
-    def indices(part):
-        return cells([(np.array(trial[part]) + 1).astype(np.uint16).reshape(-1, 1) for trial in trials])
-
-    content = {"imageList": cells(images), "labels": np.array(labels, np.uint16).reshape(-1, 1)}
-    names = ("trainIndex", "testIndex", "galIndex", "probIndex")
-    scipy_io.savemat(path, content | {name: indices(part) for part, name in enumerate(names)})
-    return path
 
 
 def random_set(path, people=60, trials=3, dims=6, seed=0, decimals=None):

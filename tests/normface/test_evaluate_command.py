@@ -271,6 +271,7 @@ def test_figures_without_matplotlib_are_refused_before_the_work(faces, capsys, m
     assert not (folder / "new").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (LFW.is_dir() and MODEL.is_dir()), reason="LFW and MobileFaceNet (../shared) are not here")
 def test_real_faces_by_a_real_model(tmp_path, capsys):
     """60 of LFW's pairs through the converted MobileFaceNet; the whole 6000 take minutes (README has them)."""

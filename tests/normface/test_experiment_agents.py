@@ -159,6 +159,10 @@ def test_the_whole_experiment(tmp_path, monkeypatch):
         drawn = max(final[name]["mean"] for name in agents.names_of(family, "drawn"))
         assert found["further_than_drawn"] == (ends[0] > drawn)
     assert one.holds is False and "points apart with agents" in one.finding
+    families = one.measured["people"]["families"].values()
+    further = [all(f[key] for key in ("sooner_than_mined", "further_than_mined", "less_sensitive")) for f in families]
+    assert [(claim.text, claim.holds) for claim in one.also] == [(agents.FURTHER, all(further))]
+    assert f"**Also claimed.** {agents.FURTHER} That " in (tmp_path / "agents" / "claim.md").read_text()
     assert {path.name for path in (tmp_path / "agents").iterdir()} == {
         "convergence.png", "sampling.png", "results.json", "claim.md"
     }  # fmt: skip

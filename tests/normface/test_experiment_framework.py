@@ -66,7 +66,8 @@ def stubs(monkeypatch):
 
 def test_the_slides_order():
     assert list(registry.EXPERIMENTS) == [
-        "toy", "metrics", "bias", "bound", "scale", "positive-scale", "gradient", "agents", "margins", "finetune-table"
+        "toy", "metrics", "bias", "bound", "scale", "positive-scale", "gradient", "agents", "margins", "finetune-table",
+        "whole-net",
     ]  # fmt: skip
 
 
@@ -121,8 +122,8 @@ def test_what_an_experiment_writes(tmp_path, stubs, capsys):
     assert shown == json.loads((folder / "results.json").read_text())
     kinds = {key: type(value) for key, value in shown.items()}
     assert kinds == {
-        "experiment": str, "title": str, "command": str, "claim": str, "finding": str, "holds": bool, "seed": int,
-        "full": bool, "measured": dict, "figures": list, "timings": dict, "versions": dict,
+        "experiment": str, "title": str, "command": str, "claim": str, "finding": str, "holds": bool, "also": list,
+        "seed": int, "full": bool, "measured": dict, "figures": list, "timings": dict, "versions": dict,
     }  # fmt: skip
     assert shown["measured"]["x"] == 1.5 and shown["holds"] is False and shown["seed"] == 3
     assert shown["command"] == f"python -m experiments works --out {tmp_path} --seed 3"

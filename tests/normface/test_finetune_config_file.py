@@ -52,6 +52,28 @@ def test_names_of_earlier_versions(tmp_path):
         config(val_pictures=3)
 
 
+def test_paths_lists_and_tables_come_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.bin", "b.bin", "c,d.bin", "pairs.txt", "lfw.zip"):
+        (tmp_path / name).write_bytes(b"")
+    steps = {"res=2/conv-1": 0.5, "conv.3": 100.0}
+    more = {"val_bin": "a.bin,b.bin", "val_pairs": "pairs.txt", "val_images": "lfw.zip", "unfreeze": steps}
+    one = config(**more, ema="0.9", layer_decay="0.8", augment="face,blur:0", val_limit="50", hard_samples="9")
+    found = again(tmp_path, one)
+    assert found.val_bin == (str(tmp_path / "a.bin"), str(tmp_path / "b.bin"))
+    assert (found.val_pairs, found.val_images) == (str(tmp_path / "pairs.txt"), str(tmp_path / "lfw.zip"))
+    assert (found.unfreeze, found.ema, found.layer_decay, found.val_limit) == (steps, 0.9, 0.8, 50)
+    assert (found.held_out_share, found.most_val_images, found.val_share) == (0.0, 50, None)
+    assert config(val_bin=["c,d.bin"]).val_bin == ("c,d.bin",)  # a comma of a name that is there
+    assert config(unfreeze=["res=2/conv-1=0.5", "conv.3=100"]).unfreeze == steps
+    assert config(val_images="77").most_val_images == config(val_images=77).most_val_images == 77
+    assert config().held_out_share == 0.1 and config(val_share=0.2, val_bin="a.bin").held_out_share == 0.2
+    (tmp_path / "c.toml").write_text('val-bin = ["a.bin"]\n[unfreeze]\nconv1 = 3\n')
+    monkeypatch.chdir("/")
+    read = config_file.read(tmp_path / "c.toml")
+    assert (read["val_bin"], read["unfreeze"]) == ([str(tmp_path / "a.bin")], {"conv1": 3})
+
+
 WORDS = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=20)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 

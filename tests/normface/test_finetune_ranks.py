@@ -76,8 +76,18 @@ def test_two_devices_are_one_whatever_cannot_be_read(share, tmp_path):
         {"loss": "sphereface", "clip_norm": 1.0, "val_share": 0.3, "validate_every": 10, "momentum": 0.5},
         {"loss": "c-contrastive", "loss_options": ["max-positive-only=true"], "freeze_to": "pool1b"},
         {"loss": "curricularface+adaface+elasticface", "loss_options": ["momentum=0.3"]},
+        {
+            "augment": "face",
+            "ema": 0.7,
+            "freeze_steps": 4,
+            "unfreeze": {"pool1b": 9},
+            "layer_decay": 0.8,
+            "sampling": "pk",
+            "identities": 2,
+            "optimizer": "adamw",
+        },
     ],
-    ids=["centers", "annealing", "frozen", "running"],
+    ids=["centers", "annealing", "frozen", "running", "augmented-averaged"],
 )
 @pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")
 def test_what_a_batch_decides_as_a_whole_is_decided_over_all_devices(more, tmp_path):
@@ -218,7 +228,7 @@ def test_what_one_rank_meets_is_told_once(people, tmp_path):
     from normface.finetune.sampling import Sampler
 
     labels = np.repeat(np.arange(7), 12)
-    place = Sampler(labels, 84, seed=0, mirror=False, balanced=False).batch(0)[0][1]
+    place = Sampler(labels, 84, seed=0, mirror=False, balanced=False).batch(0).places[1]
     data = write_digits(tmp_path / "data", range(7), 12)
     bad = sorted(data.glob("*/*.png"))[place]
     bad.write_bytes(b"junk")

@@ -141,7 +141,7 @@ def test_am_softmax_of_the_fork():
     case = recorded("label_specific_add")
     loss = losses.AMSoftmaxLoss(4, 2, margin=0.35, above_margin_only=True)
     column = labels(case)[:, None]
-    lower, slope = loss.psi(tensor(case, "data/cos").gather(1, column))
+    lower, slope = loss.psi(tensor(case, "data/cos").gather(1, column), 0.35)
     same(lower, np.take_along_axis(case["data/out"], column.numpy(), 1))
     back = tensor(case, "top_diff/out").gather(1, column) * slope
     same(back, np.take_along_axis(case["diff/cos"], column.numpy(), 1))

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from normface import losses
-from normface.losses import cosine_softmax
+from normface.losses import blockwise, cosine_softmax
 
 D = 4
 KINDS = [
@@ -108,6 +108,10 @@ def plain(x, weight, scale, labels, eps, margin):
     return F.cross_entropy(scale * torch.where(own, margin(cosine), cosine), labels)
 
 
+def mean_loss(*given):
+    return cosine_softmax.cosine_softmax_losses(*given).mean()
+
+
 def arguments(n=13, d=7, c=23):
     random = torch.Generator().manual_seed(5)
     x = F.normalize(torch.randn(n, d, generator=random, dtype=torch.float64)).requires_grad_()
@@ -130,10 +134,10 @@ MARGINS = {
 @pytest.mark.parametrize("numbers", [1, 7, 50, 10**6])  # one row at a time, ..., everything in one block
 @pytest.mark.parametrize("margin", MARGINS)
 def test_blocks_of_any_size(monkeypatch, numbers, margin):
-    monkeypatch.setattr(cosine_softmax, "BLOCK_NUMBERS", numbers)
+    monkeypatch.setattr(blockwise, "BLOCK_NUMBERS", numbers)
     given = arguments()
     blocked, one_by_one = MARGINS[margin]
-    value = cosine_softmax.cosine_softmax_loss(*given, blocked)
+    value = mean_loss(*given, blocked)
     expected = plain(*given, one_by_one)
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
     for found, wanted in zip(gradients(value, given[:3]), gradients(expected, given[:3]), strict=True):
@@ -143,18 +147,18 @@ def test_blocks_of_any_size(monkeypatch, numbers, margin):
 @pytest.mark.parametrize("frozen", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)], ids=str)
 def test_frozen_arguments(frozen):
     given = arguments()
-    expected = gradients(cosine_softmax.cosine_softmax_loss(*given), given[:3])
+    expected = gradients(mean_loss(*given), given[:3])
     for index in frozen:
         given[index].requires_grad_(False)
     trained = [index for index in range(3) if index not in frozen]
-    found = gradients(cosine_softmax.cosine_softmax_loss(*given), [given[index] for index in trained])
+    found = gradients(mean_loss(*given), [given[index] for index in trained])
     for index, gradient in zip(trained, found, strict=True):
         assert torch.equal(gradient, expected[index])
 
 
 def test_backward_twice_gives_the_same():
     given = arguments()
-    value = cosine_softmax.cosine_softmax_loss(*given)
+    value = mean_loss(*given)
     first = gradients(4 * value, given[:3], retain_graph=True)  # a power of two rounds nothing
     second = gradients(value, given[:3])
     for one, other in zip(first, second, strict=True):
@@ -163,8 +167,8 @@ def test_backward_twice_gives_the_same():
 
 def test_a_loss_used_twice_in_one_graph():
     given = arguments()
-    both = cosine_softmax.cosine_softmax_loss(*given) + cosine_softmax.cosine_softmax_loss(*given)
-    single = gradients(cosine_softmax.cosine_softmax_loss(*given), given[:3])
+    both = mean_loss(*given) + mean_loss(*given)
+    single = gradients(mean_loss(*given), given[:3])
     for one, other in zip(gradients(both, given[:3]), single, strict=True):
         assert torch.equal(one, 2 * other)
 
@@ -172,17 +176,17 @@ def test_a_loss_used_twice_in_one_graph():
 def test_without_gradients_nothing_is_kept():
     given = arguments()
     with torch.no_grad():
-        value = cosine_softmax.cosine_softmax_loss(*given)
+        value = mean_loss(*given)
     assert value.grad_fn is None
-    assert value.item() == cosine_softmax.cosine_softmax_loss(*given).item()
+    assert value.item() == mean_loss(*given).item()
 
 
 def test_the_graph_is_freed_with_the_loss():
     given = arguments()
-    value = cosine_softmax.cosine_softmax_loss(*given)
-    node = weakref.ref(value.grad_fn)
-    value.backward()
-    del value
+    each = cosine_softmax.cosine_softmax_losses(*given)
+    node = weakref.ref(each.grad_fn)
+    each.mean().backward()
+    del each
     gc.collect()
     assert node() is None
 
@@ -191,7 +195,7 @@ def test_the_same_bits_every_time():
     given = arguments(n=64, d=32, c=500)
 
     def once():
-        value = cosine_softmax.cosine_softmax_loss(*given)
+        value = mean_loss(*given)
         return [value, *gradients(value, given[:3])]
 
     for one, other in zip(once(), once(), strict=True):

@@ -84,6 +84,16 @@ def test_a_solver(tmp_path):
     assert repr(solver) == shown
 
 
+def test_a_solver_beyond_its_last_iteration(tmp_path):
+    """Where poly has no learning rate, which stepping says; looking at the solver is no step."""
+    net = nets.inputs(data=(2, 3), label=(2,)) + nets.inner_product("data", "fc", 2)
+    nets.write(tmp_path, net + nets.layer("SoftmaxWithLoss", "fc label", "loss"))
+    text = 'net: "net.prototxt" base_lr: 0.02 lr_policy: "poly" power: 0.5 max_iter: 1'
+    solver = normface.Solver(nets.write(tmp_path, text, "solver.prototxt"))
+    solver.iteration = 2
+    assert repr(solver) == "Solver('solver.prototxt': SGD, iteration 2 of 1, cpu)"
+
+
 def test_folds_and_trials():
     rows = np.random.default_rng(0).standard_normal((40, 5))
     same, fold = np.arange(40) % 2 == 0, np.arange(40) // 4

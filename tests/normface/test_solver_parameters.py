@@ -54,7 +54,6 @@ def read(folder, text, **options):
         (GOOD + "test_iter: -1 test_interval: 1", r"test_iter of 0 or more"),
         (GOOD.replace("fixed", "step") + "stepsize: 3 gamma: -1", r"a gamma of 0 or more for lr_policy step, got -1"),
         (GOOD.replace("fixed", "multistep") + "gamma: -0.1", r"a gamma of 0 or more for lr_policy multistep"),
-        (GOOD + "snapshot_format: HDF5", r"snapshot_format HDF5 is not written here; take BINARYPROTO"),
     ],
 )
 def test_refused(text, message, tmp_path):

@@ -134,7 +134,7 @@ GOOD = b"\x08\x02\x12\x01w"  # iter 2, learned_net "w"
 HOSTILE = [
     (b"", "is empty"),
     (b"hello, this is text", "is no solver state"),
-    (b"\x89HDF\r\n\x1a\n" + bytes(64), "HDF5 states are not read here"),
+    (b"\x89HDF\r\n\x1a\n" + bytes(64), "is HDF5, but no solver state of Caffe's"),
     (GOOD[:4], "is no solver state, or is truncated"),
     (GOOD[:2], "expected a .solverstate with its iteration and its weights"),
     (GOOD[2:], "expected a .solverstate with its iteration"),

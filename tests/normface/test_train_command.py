@@ -42,6 +42,7 @@ NET = (
     + nets.layer("Accuracy", "fc label", "accuracy", "include { phase: TEST }")
 )  # fmt: skip
 
+GLOG = r"^I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ (?:sgd_)?solver\.cpp:\d+\] "
 SOLVER = (
     'net: "net.prototxt" base_lr: 0.02 lr_policy: "fixed" momentum: 0.9 max_iter: 30 snapshot: 10 display: 10 '
     'test_iter: 4 test_interval: 15 random_seed: 5 snapshot_prefix: "snap" average_loss: 5\n'
@@ -84,10 +85,11 @@ def test_a_run_in_caffes_words(capsys):
     assert main(["train", "--solver", "solver.prototxt", "--log", "log.csv"]) == 0
     printed = capsys.readouterr().out
     for iteration in (0, 10, 20):
-        assert re.search(rf"^Iteration {iteration} \(\S+ iter/s, \S+s/10 iters\), loss = \S+$", printed, re.M)
-    assert re.search(r"^    Train net output #0: loss = (\S+) \(\* 2 = \S+ loss\)$", printed, re.M)
-    assert re.search(r"^Iteration 10, lr = 0\.02$", printed, re.M)
-    assert re.findall(r"^Iteration (\d+), Testing net \(#0\)$", printed, re.M) == ["0", "15", "30"]
+        assert re.search(rf"{GLOG}Iteration {iteration} \(\S+ iter/s, \S+s/10 iters\), loss = \S+$", printed, re.M)
+    assert re.search(rf"{GLOG}    Train net output #0: loss = (\S+) \(\* 2 = \S+ loss\)$", printed, re.M)
+    assert re.search(rf"{GLOG}Iteration 10, lr = 0\.02$", printed, re.M)
+    assert re.findall(rf"{GLOG}Iteration (\d+), Testing net \(#0\)$", printed, re.M) == ["0", "15", "30"]
+    assert re.search(rf"{GLOG}Iteration 30, loss = \S+$", printed, re.M)
     accuracies = [float(number) for number in re.findall(r"Test net output #0: accuracy = ([\d.]+)", printed)]
     assert len(accuracies) == 3 and accuracies[-1] > 0.9 >= accuracies[0]
     assert "Snapshotting solver state to binary proto file snap_iter_30.solverstate" in printed

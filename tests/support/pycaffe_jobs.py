@@ -8,6 +8,7 @@ Every FOLDER/NAME.job.npz is a job and gives NAME.result.npz. Keys of a job: ``k
   In place of inputs ``memory/data`` and ``memory/label``: all samples of ``steps`` iterations, one after another, for
   the net's MemoryData layer; an iteration takes iter_size batches of them. ``snapshot``: also write one at the end,
   ``PREFIX_iter_T.caffemodel`` and ``.solverstate``, and with ``restore`` start from such a state.
+  ``weights_hdf5``: then load these weights, since a restored HDF5 state's own are read as binary ones by this Caffe.
 - "published": "train", with what the text lacks put in: its data layers and undefined bottoms become inputs of the
   shapes of ``input/BLOB``. Undefined bottoms without one are an error. Without a loss (a deploy net): one forward pass.
 It knows nothing of this project, so that what it reports is Caffe's own.
@@ -72,6 +73,8 @@ def train(job, scratch):
         solver.net.set_input_arrays(job["memory/data"], job["memory/label"])
     if "restore" in job:
         solver.restore(str(job["restore"]))
+    if "weights_hdf5" in job:
+        solver.net.load_hdf5(str(job["weights_hdf5"]))
     losses = {name: [] for name in solver.net.outputs}
     for step in range(int(job["steps"]) if "steps" in job else len(next(iter(inputs.values())))):
         for name, array in inputs.items():

@@ -12,8 +12,9 @@ from ..files import same_file, target_of
 from ..zoo import recognise
 from .arguments import finite
 from .command import DONE, FAILED, busy, print_table, tell
-from .common import add_net, add_preprocessing, load_net, read_mean, size_text
-from .preset import known_line
+from .common import add_net, add_preprocessing, folder_line, load_net, open_folder, size_text
+from .given_images import front_of, given_inputs, print_suggestion, suggested
+from .preset import add_preset, known_line, note_other
 
 
 def add_command(commands: Any, common: Any) -> None:
@@ -31,8 +32,13 @@ def add_command(commands: Any, common: Any) -> None:
     check.add_argument(
         "--input",
         type=Path,
+        action="append",
         metavar="F",
-        help="inputs: .npz, .npy, an image, or a folder, zip or list (.txt) of images (default random)",
+        help="inputs: .npz, .npy, an image, or a folder, zip or list (.txt) of images (default random); repeated for a "
+        "batch of images. Without any preprocessing they tell which one the net likely expects",
+    )
+    check.add_argument(
+        "--pair", action="store_true", help="the first two images of --input show one person, the others other people"
     )
     check.add_argument("--report", type=Path, metavar="F.html", help="write the proof as a page, to see and to share")
     check.add_argument("--rtol", type=finite, default=1e-4, help="relative tolerance (default 1e-4)")
@@ -51,13 +57,14 @@ def add_command(commands: Any, common: Any) -> None:
     caffe.add_argument(
         "--caffe-timeout", type=finite, default=600.0, metavar="S", help="seconds until it is stopped (default 600)"
     )
-    add_preprocessing(check, "that the --onnx file has in front, or for an image given as --input")
+    add_preset(add_preprocessing(check, "that the --onnx file has in front, or for images given as --input"))
     check.add_argument("--json", action="store_true", help="print JSON")
     check.add_examples(
         (
             "caffeport check deploy.prototxt face.caffemodel",
             "caffeport check deploy.prototxt face.caffemodel --onnx face.onnx --report proof.html",
             "caffeport check deploy.prototxt face.caffemodel --input face.jpg --mean 127.5 --scale 0.0078125",
+            "caffeport check deploy.prototxt face.caffemodel --pair --input ann1.jpg --input ann2.jpg --input bob.jpg",
             "caffeport check deploy.prototxt face.caffemodel --backends torch,onnx --reference blobs.npz --json",
         )
     )
@@ -67,19 +74,21 @@ def add_command(commands: Any, common: Any) -> None:
 def _check(options: argparse.Namespace) -> int:
     from ..parity.compare import check
 
-    read = (options.net, options.weights, options.onnx, options.torch, options.reference, options.input)
+    folder = open_folder(options)
+    read = (options.net, options.weights, options.onnx, options.torch, options.reference, *(options.input or []))
     if options.report is not None:
         target_of(options.report)
     if options.report is not None and any(same_file(options.report, path) for path in read if path is not None):
         raise CaffeportError(f"{options.report}: is read; name another file for the report")
+    known = recognise(options.weights) if options.weights is not None else None
+    note_other(known, options.preset)
+    front, preset_line = front_of(options)
     net = load_net(options)
-    mean = read_mean(options.mean)
     backends = options.backends
-    front = {"mean": mean, "scale": options.scale, "rgb": options.rgb} if options.onnx is not None else {}
     with busy(options, "checking"):
         report = check(
             net,
-            _inputs(net, options, mean),
+            given_inputs(net, options, folder),
             backends=None if backends is None else [name.strip() for name in backends.split(",") if name.strip()],
             reference=options.reference,
             onnx=options.onnx,
@@ -93,35 +102,27 @@ def _check(options: argparse.Namespace) -> int:
             training=options.training,
             **front,
         )
+    with busy(options, "trying the usual preprocessings"):
+        report.suggestion = suggested(net, options, folder)
     if options.report is not None:
         from ..page import document
 
         document.write(net, options.report, report)
-    known = known_line(recognise(options.weights)) if options.weights is not None else ""
+    told = [line for line in (known_line(known), folder_line(folder), preset_line) if line]
     if options.json:
-        print(report.to_json([*options.notes, *([known] if known else [])]))
+        print(report.to_json([*options.notes, *told]))
         return DONE if report.ok else FAILED
     print_table(report.table())
     for line in (
         *([report.caffe] if report.caffe else []),
         *map(str, report.files),
         f"weights: {report.weights}",
-        *([known] if known else []),
+        *told,
     ):
         print(line)
+    if report.suggestion is not None:
+        print_suggestion(report.suggestion)
     if options.report is not None:
         tell(options, f"wrote {options.report} ({size_text(options.report.stat().st_size)})")
     print(("ok: " if report.ok else "FAILED: ") + report.summary)
     return DONE if report.ok else FAILED
-
-
-def _inputs(net: Any, options: argparse.Namespace, mean: Any) -> Any:
-    if options.input is None:
-        return None
-    if options.input.suffix.lower() in (".npz", ".npy"):
-        from ..parity.inputs import load_arrays
-
-        return {name.removeprefix("data/"): array for name, array in load_arrays(options.input).items()}
-    from .image import read_images
-
-    return read_images(net, options.input, mean, options.scale, options.rgb)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import CaffeportError
+from ..model_folder import NAME as CONFIG
+from ..model_folder import ModelFolder
+from ..model_folder import read as read_folder
 from .arguments import add_debug, add_layers, check_model, finite, mean_or_file
 from .parser import OneLineParser
 
@@ -56,11 +60,38 @@ def common_options() -> OneLineParser:
     return common
 
 
-def add_net(command: OneLineParser, weights_needed: bool = False) -> None:
+def add_net(command: OneLineParser) -> None:
     """Add the net's text and its weights, by place."""
-    command.add_argument("net", metavar="NET", type=Path, help="the net's text (.prototxt)")
-    nargs = None if weights_needed else "?"
-    command.add_argument("weights", metavar="WEIGHTS", type=Path, nargs=nargs, help="its weights (.caffemodel)")
+    text = "the net's text (.prototxt), or the folder of a model that normface finetune wrote"
+    command.add_argument("net", metavar="NET", type=Path, help=text)
+    command.add_place("weights", "--weights", metavar="WEIGHTS", help="its weights (.caffemodel)")
+
+
+def open_folder(options: argparse.Namespace) -> ModelFolder | None:
+    """Put the files of a model's folder, where NET is one, into NET and WEIGHTS; return what the folder says."""
+    if not (options.net / CONFIG).is_file():
+        return None  # a folder without one is told with what is in it
+    folder = read_folder(options.net)
+    if options.weights is not None:
+        raise CaffeportError(f"{options.net}: is a folder with a model's weights; leave {options.weights} out")
+    options.net, options.weights = folder.net, folder.weights
+    return folder
+
+
+def folder_line(folder: ModelFolder | None) -> str:
+    """Return one line on what a folder's model takes and gives; "" for None."""
+    if folder is None:
+        return ""
+    return f"its images: {folder.recipe()} ({folder.onnx.with_name(CONFIG)}); its embedding: {folder.embedding}"
+
+
+def folder_content(folder: ModelFolder | None) -> dict[str, Any]:
+    """Return the same for JSON, under the key "folder"; nothing for None."""
+    if folder is None:
+        return {}
+    preset = folder.preset
+    images = {"mean": preset.mean, "scale": preset.scale, "rgb": preset.rgb, "size": preset.size}
+    return {"folder": {"embedding": folder.embedding, "preprocessing": images}}
 
 
 def add_preprocessing(command: OneLineParser, where: str) -> Any:
@@ -80,19 +111,29 @@ def load_net(options: argparse.Namespace) -> Any:
     from ..graph.build import load
 
     check_model(options.net, options.weights)
-    return load(
-        options.net,
-        options.weights,
-        phase=options.phase,
-        stages=options.stage,
-        custom_layers=options.layers,
-        input_shapes=dict(_input_shape(text) for text in options.input_shape),
-        allow_unknown_fields=options.allow_unknown_fields,
-        allow_missing_weights=options.allow_missing_weights,
-        bn=options.bn,
-        prior_boxes=options.prior_boxes,
-        layer_options=dict(_layer_option(text) for text in options.layer_option),
-    )
+    return load(**load_keywords(options))
+
+
+def load_keywords(options: argparse.Namespace) -> dict[str, Any]:
+    """The keywords of caffeport.load that the options stand for; all have a form in JSON, with paths as text."""
+    return {
+        "prototxt_path": str(options.net),
+        "weights": None if options.weights is None else str(options.weights),
+        "phase": options.phase,
+        "stages": options.stage,
+        "custom_layers": [str(path) for path in options.layers],
+        "input_shapes": parse_shapes(options.input_shape),
+        "allow_unknown_fields": options.allow_unknown_fields,
+        "allow_missing_weights": options.allow_missing_weights,
+        "bn": options.bn,
+        "prior_boxes": options.prior_boxes,
+        "layer_options": dict(_layer_option(text) for text in options.layer_option),
+    }
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """{blob: shape} of the values of --input-shape."""
+    return dict(_input_shape(text) for text in texts)
 
 
 def words_of(options: argparse.Namespace) -> list[str]:

@@ -13,14 +13,24 @@ from ..json_text import to_json
 from ..operators.onnx_target import TARGETS
 from ..zoo import recognise
 from .command import DONE, FAILED, busy, tell
-from .common import add_net, add_preprocessing, load_net, read_mean, size_text, words_of
+from .common import (
+    add_net,
+    add_preprocessing,
+    folder_content,
+    folder_line,
+    load_net,
+    open_folder,
+    read_mean,
+    size_text,
+    words_of,
+)
 from .preset import add_preset, apply_preset, known_line, note_other
 
 
 def add_command(commands: Any, common: Any) -> None:
     """Add the command to the subparsers of ``caffeport``."""
     convert = commands.add_parser("convert", parents=[common], help="write ONNX files and files for torch")
-    add_net(convert, weights_needed=True)
+    add_net(convert)
     convert.add_argument("--onnx", type=Path, metavar="F.onnx", help="the ONNX file to write")
     convert.add_argument(
         "--torch", type=Path, metavar="F.safetensors", help="weights (.safetensors, .pth), or a program (.pt2)"
@@ -69,6 +79,7 @@ def add_command(commands: Any, common: Any) -> None:
             "caffeport convert deploy.prototxt face.caffemodel --onnx half.onnx --preset center-face --fp16",
             "caffeport convert deploy.prototxt face.caffemodel --onnx small.onnx --preset center-face --int8 "
             "--calibrate faces/",
+            "caffeport convert tuned --onnx face.onnx",
         )
     )
     convert.set_defaults(run=_convert)
@@ -77,6 +88,9 @@ def add_command(commands: Any, common: Any) -> None:
 def _convert(options: argparse.Namespace) -> int:
     from .conversion import check_targets, convert
 
+    folder = open_folder(options)
+    if options.weights is None:
+        raise CaffeportError("the following arguments are required: WEIGHTS; see caffeport convert --help")
     if options.check and options.onnx is None and options.torch is None:
         raise CaffeportError("--check proves the files of --onnx and --torch; name one of them")
     precision = _precision(options)
@@ -116,12 +130,12 @@ def _convert(options: argparse.Namespace) -> int:
         content |= {"precision": precision, "precision_note": exported.precision or None}
         content |= {"preset": options.preset, "known": None if known is None else known.name}
         content |= {} if report is None else {"ok": report.ok, "check": report.summary}
-        print(to_json(content | {"notes": options.notes}))
+        print(to_json(content | folder_content(folder) | {"notes": options.notes}))
         return DONE if ok else FAILED
     for path in written:
         tell(options, f"wrote {path} ({size_text(path.stat().st_size)})")
     tell(options, f"weights: {net.weights_source}")
-    for line in (known_line(known), preset_line):
+    for line in (known_line(known), folder_line(folder), preset_line):
         if line:
             tell(options, line)
     if exported.precision:

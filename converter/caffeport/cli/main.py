@@ -1,4 +1,4 @@
-"""The command ``caffeport``: show, convert, check and upgrade Caffe models, and list published ones."""
+"""The command ``caffeport``: show, convert, check, time and upgrade Caffe models, and list published ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ..version import __version__
-from . import check, convert, show, upgrade, zoo
+from . import bench, check, convert, show, upgrade, zoo
 from .command import run
 from .common import common_options
 from .parser import OneLineParser, add_standard
@@ -27,7 +27,7 @@ def parser() -> OneLineParser:
     add_standard(main_parser, __version__, parser)
     common = common_options()
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (show, convert, check):
+    for command in (show, convert, check, bench):
         command.add_command(commands, common)
     upgrade.add_command(commands)
     zoo.add_command(commands)

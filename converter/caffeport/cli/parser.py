@@ -31,6 +31,7 @@ class OneLineParser(argparse.ArgumentParser):
         self._places: list[tuple[str, str, bool]] = []
         self._numbers: set[str] = set()
         self._tables: set[str] = set()
+        self._files: dict[str, str] = {}
 
     def add_examples(self, examples: Iterable[str]) -> None:
         """Show command lines at the end of the help."""
@@ -54,6 +55,10 @@ class OneLineParser(argparse.ArgumentParser):
     def take_tables(self, *options: str) -> None:
         """Let these options take KEY=VALUE in several words: ``--opt A=1 B=2`` is ``--opt A=1 --opt B=2``."""
         self._tables.update(options)
+
+    def take_files(self, option: str, suffix: str) -> None:
+        """Let this option take files of one ending in several words: ``--x a.bin b.bin`` is ``--x a.bin --x b.bin``."""
+        self._files[option] = suffix
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse as argparse does, but refuse here what is not known, since only here the subcommand is known."""
@@ -87,11 +92,16 @@ class OneLineParser(argparse.ArgumentParser):
             position += 1
             if name == "--":
                 return [*result, *words[position - 1 :]]
-            several = not equals and (name in self._numbers or name in self._tables)
+            several = not equals and (name in self._numbers or name in self._tables or name in self._files)
             if not several:
                 result.append(name + equals + value)
                 continue
-            count = _numbers_in(words[position:]) if name in self._numbers else _pairs_in(words[position:])
+            if name in self._numbers:
+                count = _numbers_in(words[position:])
+            elif name in self._tables:
+                count = _pairs_in(words[position:])
+            else:
+                count = _files_in(words[position:], self._files[name])
             values = words[position : position + count]
             position += count
             if not values:
@@ -208,6 +218,14 @@ def _pairs_in(words: Sequence[str]) -> int:
     """Return how many of the first words belong to an option of KEY=VALUE: the first, and all KEY=VALUE behind it."""
     count = 0
     while count < len(words) and (_KEY_VALUE.match(words[count]) or (count == 0 and not words[0].startswith("-"))):
+        count += 1
+    return count
+
+
+def _files_in(words: Sequence[str], suffix: str) -> int:
+    """Return how many of the first words belong to an option of files: the first, and all of this ending behind it."""
+    count = 0
+    while count < len(words) and not words[count].startswith("-") and (count == 0 or words[count].endswith(suffix)):
         count += 1
     return count
 

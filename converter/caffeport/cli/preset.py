@@ -41,7 +41,7 @@ def add_preset(group: Any) -> None:
 
 
 def apply_preset(options: argparse.Namespace) -> str:
-    """Fill in --mean, --scale and --rgb from --preset; returns the line that tells it, "" without one.
+    """Fill in --mean, --scale and --rgb of a file from --preset; returns the line that tells it, "" without one.
 
     The file takes the channels as the net does, or RGB with --rgb, for which only a net that takes BGR needs them
     reversed.

@@ -12,7 +12,7 @@ from ..graph.layer_table import layer_facts, layer_table, total
 from ..json_text import to_json
 from ..zoo import recognise
 from .command import DONE, print_table, tell
-from .common import add_net, load_net, size_text
+from .common import add_net, folder_content, folder_line, load_net, open_folder, size_text
 from .preset import known_line
 
 
@@ -33,6 +33,7 @@ def add_command(commands: Any, common: Any) -> None:
             "caffeport show deploy.prototxt",
             "caffeport show deploy.prototxt face.caffemodel --json",
             "caffeport show deploy.prototxt face.caffemodel --html face.html",
+            "caffeport show tuned",
             "caffeport show train_val.prototxt --phase train --input-shape data=64x3x224x224",
         )
     )
@@ -40,6 +41,7 @@ def add_command(commands: Any, common: Any) -> None:
 
 
 def _show(options: argparse.Namespace) -> int:
+    folder = open_folder(options)
     if options.stub:
         return _stub(options)
     targets = [path for path in (options.html, options.svg) if path is not None]
@@ -58,13 +60,14 @@ def _show(options: argparse.Namespace) -> int:
         content |= {"known": None if known is None else known.name}
         content |= {"outputs": net.outputs, "shapes": shapes, "layers": rows}
         totals = {key: total(rows, key) for key in ("parameters", "multiply_adds")}
-        print(to_json(content | totals | {"notes": options.notes}))
+        print(to_json(content | folder_content(folder) | totals | {"notes": options.notes}))
         return DONE
     print_table(layer_table(rows))
     print(f"{net.name or '(no name)'}: {net.cost_line}")
     print(f"weights: {net.weights_source}")
-    if known is not None:
-        print(known_line(known))
+    for line in (known_line(known), folder_line(folder)):
+        if line:
+            print(line)
     return DONE
 
 

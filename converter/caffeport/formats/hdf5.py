@@ -58,18 +58,36 @@ def read_hdf5(path: Path) -> Caffemodel:
 
 
 def write_hdf5(path: Path, layers: Iterable[tuple[str, str, Sequence[Blob]]]) -> None:
-    """Write (name, type, blobs) layers to the open place ``path`` as Caffe's Net::ToHDF5 does.
+    """Write stored (name, type, blobs) layers to the open place ``path``.
 
     Caffe compares shapes axis by axis there, so blobs of the old form with four axes get as many as today's layers
-    give them. Raises MissingDependencyError without h5py.
+    give them. Raises as write_arrays does.
+    """
+    write_arrays(
+        path,
+        (
+            (name, [blob.array().reshape(_axes_of_today(kind, index, blob)) for index, blob in enumerate(blobs)])
+            for name, kind, blobs in layers
+        ),
+    )
+
+
+def write_arrays(path: Path, layers: Iterable[tuple[str, Sequence[np.ndarray]]]) -> None:
+    """Write (name, arrays) layers to the open place ``path`` as Caffe's Net::ToHDF5 does.
+
+    Raises MissingDependencyError without h5py, CaffemodelError for a layer's name that cannot stand in such a file.
     """
     h5py = _h5py(path)
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
-        for name, kind, blobs in layers:
-            group = data.create_group(name)
-            for index, blob in enumerate(blobs):
-                group.create_dataset(str(index), data=blob.array().reshape(_axes_of_today(kind, index, blob)))
+        for name, arrays in layers:
+            if arrays and ("/" in name or name in ("", ".", "..")):
+                raise CaffemodelError(
+                    f'layer "{name}" cannot stand in HDF5 weights, where Caffe takes a slash for a folder; write them '
+                    "as .caffemodel (snapshot_format: BINARYPROTO)"
+                )
+            for index, array in enumerate(arrays):
+                data.require_group(name).create_dataset(str(index), data=np.asarray(array, np.float32))
 
 
 def _axes_of_today(kind: str, index: int, blob: Blob) -> tuple[int, ...]:

@@ -50,6 +50,7 @@ class Param:
 
     @property
     def shape(self) -> Shape:
+        """Return the blob's shape, as Caffe has it."""
         return self.spec.shape
 
     @property
@@ -123,25 +124,29 @@ class Layer:
 
     @property
     def bottoms(self) -> list[str]:
+        """Return the names of the blobs that it reads."""
         return [value.name for value in self.inputs]
 
     @property
     def tops(self) -> list[str]:
+        """Return the names of the blobs that it makes."""
         return [value.name for value in self.outputs]
 
     @property
     def blobs(self) -> list[np.ndarray]:
+        """Return the numbers of its learned blobs, float32, in Caffe's order."""
         return [param.data.reshape(spec.shape) for param, spec in zip(self.params, self.specs, strict=True)]
 
     @property
     def multiply_adds(self) -> int:
-        """The multiply-adds of one forward pass at the declared shapes; 0 for layers without big weights."""
+        """Return the multiply-adds of one forward pass at the declared shapes; 0 for layers without big weights."""
         if not self.inputs:
             return 0
         return int(self.op.multiply_adds([v.shape for v in self.inputs], [v.shape for v in self.outputs]))
 
     @property
     def title(self) -> str:
+        """Return its name and type as messages have them."""
         return f'layer "{self.name}" ({self.type})'
 
     def __repr__(self) -> str:

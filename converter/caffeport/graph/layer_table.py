@@ -72,7 +72,7 @@ def cost_line(facts: Sequence[LayerFacts], inputs: Sequence[str], outputs: Seque
     parameters, multiply_adds = total(facts, "parameters"), total(facts, "multiply_adds")
     return (
         f"{len(facts)} layers, {parameters:,} parameters, {multiply_adds:,} multiply-adds at inputs "
-        f"{', '.join(inputs)}; outputs {', '.join(outputs)}"
+        f"{', '.join(inputs) or 'none'}; outputs {', '.join(outputs) or 'none'}"
     )
 
 

@@ -59,14 +59,17 @@ class Net:
 
     @property
     def inputs(self) -> list[str]:
+        """Return the names of the blobs that are fed, as the layers declare them."""
         return [value.name for value in self.input_values]
 
     @property
     def outputs(self) -> list[str]:
+        """Return the names of the blobs that no layer reads, sorted, as pycaffe lists them."""
         return [value.name for value in self.output_values]
 
     @property
     def blob_shapes(self) -> dict[str, Shape]:
+        """Return {blob: shape} at the declared input shapes, each blob as its last layer leaves it."""
         return {name: value.shape for name, value in self.blobs.items()}
 
     @property
@@ -103,7 +106,7 @@ class Net:
         return "; ".join(parts)
 
     def weights_sha256(self) -> str:
-        """SHA-256 of the weights' file; "" where there is none, or where numbers were given since."""
+        """Return the SHA-256 of the weights' file; "" where there is none, or where numbers were given since."""
         whole = self.weights_digest is not None and all(param.from_file or param.from_filler for param in self.params)
         return self.weights_digest() if whole and self.weights_digest is not None else ""
 
@@ -202,7 +205,7 @@ class Net:
 
         opset: 13 to 21.
         dynamic_batch: leave the batch axis free, and height and width too where every layer allows it.
-        fold: fold BatchNorm, Scale and Bias into the convolution or inner product that feeds them.
+        fold: fold BatchNorm, Scale, Bias and Power into the layer with weights before or after them.
         outputs: blobs to export up to, instead of the net's own outputs.
         mean, scale, rgb: preprocessing in front, as in ``to_torch``.
         external_data: weights in ``<path>.data`` beside it; by default only beyond protobuf's 2 GB.
@@ -304,7 +307,7 @@ class Net:
 
     @property
     def multiply_adds(self) -> int:
-        """The multiply-adds of one forward pass at the declared shapes; only layers with big weights are counted."""
+        """Return the multiply-adds of one forward pass at the declared shapes; only layers with big weights count."""
         return sum(layer.multiply_adds for layer in self.layers)
 
     def save(self, path: str | Path, prototxt: str | Path | None = None) -> None:
@@ -353,7 +356,7 @@ class Net:
 
     @property
     def cost_line(self) -> str:
-        """The number of layers, parameters and multiply-adds, and what goes in and out, in one line."""
+        """Return the number of layers, parameters and multiply-adds, and what goes in and out, in one line."""
         inputs = [f"{name} {shape_text(self.blob_shapes[name])}" for name in self.inputs]
         return cost_line(layer_facts(self.layers), inputs, self.outputs)
 

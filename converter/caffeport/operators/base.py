@@ -179,6 +179,7 @@ class Operator:
         return type(default)(value)
 
     def same_shape(self, shapes: Sequence[Shape]) -> None:
+        """Refuse bottoms of different shapes."""
         if any(shape != shapes[0] for shape in shapes):
             self.fail("expected bottoms of one shape, got " + " and ".join(map(shape_text, shapes)))
 
@@ -249,6 +250,21 @@ class Operator:
 
     def can_absorb(self, top: Shape) -> bool:
         """Return whether a following scale and shift over axis 1 can be folded into the blobs."""
+        return False
+
+    def absorbed_shapes(self, top: Shape, blobs: list[Shape]) -> list[Shape]:
+        """Return the shapes of the blobs that ``absorb`` and ``absorb_before`` make: a weight's and a bias's."""
+        return [blobs[0], top[1:2]]
+
+    def absorb_before(
+        self, bottom: Shape, blobs: list[np.ndarray], scale: np.ndarray, shift: np.ndarray
+    ) -> list[np.ndarray]:
+        """Return blobs with which ``bottom`` gives what ``bottom * scale + shift`` over axis 1 gave."""
+        raise NotImplementedError
+
+    def can_absorb_before(self, bottom: Shape, shifts: bool) -> bool:
+        """Return whether a scale over axis 1, and where it ``shifts`` a shift, before the layer can be folded into
+        the blobs."""
         return False
 
 

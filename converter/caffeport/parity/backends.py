@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..cores import usable_cores
+import numpy as np
+
 from ..errors import CaffeportError
 from ..graph.layer import Layer, Value
 from ..graph.module_names import state_names
 from ..graph.net import Net
 from ..lazy import require
 from ..operators.base import Role
+from .onnx_run import options_of, run_parts, session_of
+from .parts import are_large
 from .report import Blobs
 
 
 def run_torch(net: Net, inputs: Blobs, training: bool = False) -> Blobs:
     """{value key: array} of a forward pass of the torch module, in eval mode or in training mode."""
+    return {**{value.key: inputs[value.name] for value in net.input_values}, **dict(torch_blobs(net, inputs, training))}
+
+
+def torch_blobs(net: Net, inputs: Blobs, training: bool = False) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (value key, array) of every blob of such a pass as it is made, and keep none that no layer still reads."""
     torch = require("torch")
     module: Any = net.to_torch().train(training)
     running = ""
@@ -32,36 +41,70 @@ def run_torch(net: Net, inputs: Blobs, training: bool = False) -> Blobs:
 
     for layer, name in state_names(net.layers).items():
         module.get_submodule(module.layer_paths[name]).register_forward_pre_hook(follow(layer.title))
-    try:
-        with torch.no_grad():
-            tensors = module.blobs(*(torch.from_numpy(inputs[name]) for name in net.inputs))
-    except CaffeportError:  # which names the layer itself
-        raise
-    except (RuntimeError, IndexError) as error:  # torch's, of a label beyond the classes, say
-        raise CaffeportError(f"{running}: torch: {str(error).splitlines()[0]}") from error
-    return {key: tensor.numpy() for key, tensor in tensors.items()}
+    made = module.stream(*(torch.from_numpy(inputs[name]) for name in net.inputs))
+    while True:
+        try:
+            with torch.no_grad():  # not beyond this step: others run between the steps
+                key, tensor = next(made, ("", None))
+        except CaffeportError:  # which names the layer itself
+            raise
+        except (RuntimeError, IndexError) as error:  # torch's, of a label beyond the classes, say
+            raise CaffeportError(f"{running}: torch: {str(error).splitlines()[0]}") from error
+        if tensor is None:
+            return
+        array = tensor.numpy()
+        del tensor
+        yield key, array
+        del array
 
 
 def run_onnx(net: Net, inputs: Blobs, wanted: list[Value], fold: bool) -> Blobs:
     """{value key: array} of these Values from ONNX Runtime, on the CPU."""
+    return dict(onnx_blobs(net, inputs, wanted, fold))
+
+
+def onnx_blobs(net: Net, inputs: Blobs, wanted: list[Value], fold: bool) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (value key, array) of these Values from ONNX Runtime, on the CPU.
+
+    All of them come of one run where they are small together; else part by part, and none is kept that nobody reads.
+    """
     from ..to_onnx.export import trace, write
 
     if not wanted:
-        return {}
-    runtime = require("onnxruntime")
+        return
+    require("onnxruntime")
     graph = trace(net, 17, True, fold, wanted)
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = usable_cores()  # by itself it counts the machine's
-    options.log_severity_level = 3
+    keys = {port.name: value.key for port, value in zip(graph.outputs, wanted, strict=True)}
+    feed = {port.name: inputs[port.blob] for port in graph.inputs}
+    shapes = shapes_of(net, inputs)
+    sizes = {port.name: 4 * math.prod(shapes[value]) for port, value in zip(graph.outputs, wanted, strict=True)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.onnx"
-        write(graph, path)
+        in_parts = are_large(sizes.values())
+        write(graph, path, True if in_parts else None)
+        del graph
         try:
-            session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            arrays = session.run(None, {port.name: inputs[port.blob] for port in graph.inputs})
+            if in_parts:
+                model = require("onnx").load(str(path), load_external_data=False)
+                for name, array in run_parts(model, sizes, feed, path.parent):
+                    yield keys[name], array
+                    del array
+                return
+            session = session_of(
+                str(path), options_of(lean=are_large(4 * math.prod(shape) for shape in shapes.values()))
+            )
+            arrays = dict(zip(keys, session.run(None, feed), strict=True))
+        except CaffeportError:
+            raise
         except Exception as error:  # ONNX Runtime's own classes have no public base
             raise CaffeportError(f"ONNX Runtime: {str(error).splitlines()[0]}") from error
-    return {value.key: array for value, array in zip(wanted, arrays, strict=True)}
+    for name in list(arrays):
+        yield keys[name], arrays.pop(name)
+
+
+def shapes_of(net: Net, inputs: Blobs) -> Mapping[Value, tuple[int, ...]]:
+    """{Value: shape} of every blob, for these inputs."""
+    return net.infer({value: inputs[value.name].shape for value in net.input_values})
 
 
 def exportable(net: Net) -> list[Value]:

@@ -13,17 +13,20 @@ from typing import Any
 import numpy as np
 
 from ..errors import CaffeportError, did_you_mean, shape_text
+from ..graph.layer import Value
 from ..graph.net import Net
 from ..graph.walk import inference_values
-from ..memory import check_room
+from ..memory import check_room, large_blocks_given_back
 from ..operators.base import Phase, Role
 from ..to_caffe.process import CaffeRun, forward, wanted_caffe
 from . import provenance, written_onnx, written_torch
-from .backends import exportable, run_onnx, run_torch, spoiled
+from .backends import exportable, onnx_blobs, run_onnx, shapes_of, spoiled, torch_blobs
 from .coarser import Coarser
 from .inputs import fed_inputs, reference_blobs
+from .parts import are_large
 from .provenance import FileFacts
 from .report import Blobs, Report, Row, compared, empty_row
+from .streamed import Streamed
 
 BACKENDS = ("torch", "onnx")
 CAFFE = "caffe"
@@ -85,31 +88,38 @@ def check(
     if len(backends) + (recorded is not None) + written < 2:
         raise CaffeportError("check compares two things at least: give two backends, or one and a reference")
     fed = fed_inputs(net, inputs, recorded, seed)
-    _check_room(net, fed, len(backends) + written)
+    shapes = shapes_of(net, fed)
+    _check_room(net, shapes, len(backends) + written)
     onnx_file = None if onnx is None else written_onnx.read(net, onnx, mean, scale, rgb)
     written_onnx.refuse_random(onnx_file, given=inputs is not None or recorded is not None)
     sources: dict[str, Blobs] = {REFERENCE: recorded} if recorded is not None else {}
-    exported: Blobs = {}
+    ends: list[Value] = []
     with contextlib.ExitStack() as stack:
+        if are_large(4 * math.prod(shape) for shape in shapes.values()):
+            stack.enter_context(large_blocks_given_back())
         ran = stack.enter_context(forward(net, fed, pycaffe, training=training)) if pycaffe else None
         if ran:
             sources[CAFFE] = ran.blobs
         if "torch" in backends:
-            sources["torch"] = run_torch(net, fed, training)
+            keys = [value.key for value in net.values if value.layer.op.role is not Role.DATA]
+            sources["torch"] = Streamed(keys, torch_blobs(net, fed, training))
         if "onnx" in backends:
             wanted = exportable(net)
-            sources["onnx"] = run_onnx(net, fed, wanted, fold=False)
-            ends = inference_values(net)[0]
-            exported = run_onnx(net, fed, [value for value in ends if value in wanted], fold=True)
+            sources["onnx"] = Streamed([value.key for value in wanted], onnx_blobs(net, fed, wanted, fold=False))
+            ends = [value for value in inference_values(net)[0] if value in wanted]
         looser: dict[str, Coarser] = {}
         if onnx_file is not None:
             name = onnx_file.path.name
-            sources[name] = onnx_file.run(fed)
+            sources[name] = onnx_file.run(fed, {value.key: 4 * math.prod(shape) for value, shape in shapes.items()})
             if onnx_file.coarser is not None:
                 looser[name] = onnx_file.coarser
         if torch is not None:
             sources[Path(torch).name] = written_torch.run(net, torch, fed)
-        rows, folded = _rows(net, sources, exported, (rtol, atol), looser, training)
+        rows, held = _rows(net, sources, ends, (rtol, atol), looser, training)
+        exported = run_onnx(net, fed, ends, fold=True)
+        folded = [
+            _folded_row(value, held[value], exported[value.key], rtol, atol) for value in net.values if value in ends
+        ]
     return Report(
         rows,
         folded + _other_weights(ran),
@@ -145,27 +155,38 @@ def _refuse_senseless(net: Net, backends: Sequence[str], training: bool, written
 def _rows(
     net: Net,
     sources: Mapping[str, Blobs],
-    exported: Blobs,
+    ends: Sequence[Value],
     tolerance: tuple[float, float],
     looser: Mapping[str, Coarser],
     training: bool,
-) -> tuple[list[Row], list[Row]]:
-    """Compare every Value of the sources, then the outputs of the file as it is exported, folded."""
+) -> tuple[list[Row], dict[Value, dict[str, np.ndarray]]]:
+    """Compare every Value of the sources, each as soon as all have made it.
+
+    Return the rows, and {Value: {source: array}} of the ends; all other arrays are gone.
+    """
     random = spoiled(net, lambda layer: layer.op.random) if training else set()
-    rows = [
-        empty_row(value, "random while training") if value in random else compared(value, sources, *tolerance, looser)
-        for value in net.values
-        if value.layer.op.role is not Role.DATA
-    ]
-    _refuse_nothing_compared(rows, training)
-    folded = []
+    rows, held = [], {}
     for value in net.values:
-        if value.key in exported:
-            others = {k: blobs for k, blobs in sources.items() if k != "onnx"} or {"onnx": sources["onnx"]}
-            row = compared(value, {**others, "onnx, folded": exported}, *tolerance)
-            row.note = row.note or "exported file"
-            folded.append(row)
-    return rows, folded
+        if value.layer.op.role is Role.DATA:
+            continue
+        arrays = {name: blobs[value.key] for name, blobs in sources.items() if value.key in blobs}
+        random_one = value in random
+        rows.append(
+            empty_row(value, "random while training") if random_one else compared(value, arrays, *tolerance, looser)
+        )
+        if value in ends:
+            held[value] = arrays
+        del arrays  # or they would be there still while the next are made
+    _refuse_nothing_compared(rows, training)
+    return rows, held
+
+
+def _folded_row(value: Value, arrays: Mapping[str, np.ndarray], exported: np.ndarray, rtol: float, atol: float) -> Row:
+    """Compare an output of the file as it is exported, folded, with what the others have of it."""
+    others = {name: array for name, array in arrays.items() if name != "onnx"} or arrays
+    row = compared(value, {**others, "onnx, folded": exported}, rtol, atol)
+    row.note = row.note or "exported file"
+    return row
 
 
 def _baseline() -> Sequence[str]:
@@ -200,13 +221,23 @@ def _refuse_nothing_compared(rows: list[Row], training: bool) -> None:
     )
 
 
-def _check_room(net: Net, fed: Blobs, backends: int) -> None:
-    """Refuse what does not fit into memory: every backend holds the weights and all blobs, the comparison two blobs."""
-    shapes = net.infer({value: fed[value.name].shape for value in net.input_values})
-    largest = max(net.values, key=lambda value: math.prod(shapes[value]))
-    numbers = sum(map(math.prod, shapes.values())) + sum(math.prod(param.shape) for param in net.params)
+def _check_room(net: Net, shapes: Mapping[Value, tuple[int, ...]], backends: int) -> None:
+    """Refuse what does not fit into memory: every backend holds the weights and the blobs that are still read.
+
+    One of them runs a layer meanwhile, for which it may bring what the layer reads and makes into another order.
+    """
+    numbers = {value: math.prod(shapes[value]) for value in net.values}
+    largest = max(net.values, key=lambda value: numbers[value])
+    last = {value: place for place, layer in enumerate(net.layers) for value in layer.inputs}
+    live = most = 0
+    for place, layer in enumerate(net.layers):
+        live += sum(numbers[value] for value in layer.outputs)
+        most = max(most, live)
+        gone = {value for value in (*layer.inputs, *layer.outputs) if last.get(value, -1) <= place}
+        live -= sum(numbers[value] for value in gone)
+    weights = sum(math.prod(param.shape) for param in net.params)
     what = f'comparing net {net.name!r}, whose largest blob is "{largest.name}" ({shape_text(shapes[largest])}),'
-    check_room(4 * backends * numbers + 16 * math.prod(shapes[largest]), what)
+    check_room(4 * (backends * (most + weights) + 2 * numbers[largest]), what)
 
 
 def _other_weights(ran: CaffeRun | None) -> list[Row]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from ..graph.walk import read_inputs
 from ..operators.base import Role
 from .report import Blobs
 
+Result = TypeVar("Result")
+_NUMERIC = "fiub"
+"""NumPy's kinds of numbers: floating, signed, unsigned, bool."""
+
 
 def reference_blobs(net: Net, reference: str | Path | Mapping[str, np.ndarray] | None) -> Blobs | None:
     if reference is None:
@@ -23,22 +27,69 @@ def reference_blobs(net: Net, reference: str | Path | Mapping[str, np.ndarray] |
     title = "the reference"
     if isinstance(reference, (str, Path)):
         title = str(reference)
-        reference = load_arrays(reference)
-    blobs = {name.removeprefix("data/"): np.asarray(array) for name, array in reference.items()}
-    known = {name: array for name, array in blobs.items() if name in net.blobs}
-    if not any(net.blobs[name].layer.op.role is not Role.DATA for name in known):
-        raise CaffeportError(f"{title} holds no blob of this net: it has {', '.join(list(blobs)[:5]) or 'nothing'}")
-    return known
+        reference = Recorded(reference)
+    names = {name.removeprefix("data/"): name for name in reference}
+    known = {key: name for key, name in names.items() if key in net.blobs}
+    if not any(net.blobs[key].layer.op.role is not Role.DATA for key in known):
+        raise CaffeportError(f"{title} holds no blob of this net: it has {', '.join(list(names)[:5]) or 'nothing'}")
+    return _Renamed(reference, known)
+
+
+class _Renamed(Mapping[str, np.ndarray]):
+    """Some of the arrays of another mapping, by other names: {name here: name there}."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], names: Mapping[str, str]) -> None:
+        self._arrays, self._names = arrays, names
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return np.asarray(self._arrays[self._names[key]])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class Recorded(Mapping[str, np.ndarray]):
+    """The arrays of numbers in an .npz, each read from the disk when it is asked for, or the one of an .npy.
+
+    All are looked at once, so that a broken file is refused before anything runs.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = path
+        self._names = list(_read(path, lambda stored: [name for name in stored if stored[name].dtype.kind in _NUMERIC]))
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self._names:
+            raise KeyError(key)
+        return _read(self._path, lambda stored: stored[key])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def load_arrays(path: str | Path) -> Blobs:
     """The arrays of an .npz or .npy ("" is the name of a lone array); nothing in it is executed."""
+    return dict(Recorded(path))
+
+
+def _read(path: str | Path, take: Callable[[Mapping[str, np.ndarray]], Result]) -> Result:
+    """What ``take`` returns of the file's arrays; whatever is wrong with the file becomes a CaffeportError."""
     try:
         with open(path, "rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {"": loaded}
-            return {name: loaded[name] for name in loaded.files if _numeric(path, loaded, name)}
+            return take({"": loaded} if isinstance(loaded, np.ndarray) else loaded)
     except OSError as error:
         raise CaffeportError(f"{path}: {error.strerror or error}") from error
     except Exception as error:  # zipfile, zlib and NumPy each have their own for a broken file
@@ -47,10 +98,6 @@ def load_arrays(path: str | Path) -> Blobs:
             raise CaffeportError(f"{path}: {misplaced(substitute, 'an .npz or .npy')}") from error
         # NumPy's advice for a file with objects in it is to unpickle them, which would run its code.
         raise CaffeportError(f"{path}: is broken, or no .npz or .npy of plain numbers") from error
-
-
-def _numeric(path: str | Path, loaded: Any, name: str) -> bool:
-    return loaded[name].dtype.kind in "fiub"
 
 
 def fed_inputs(net: Net, inputs: Any, recorded: Blobs | None, seed: int) -> Blobs:

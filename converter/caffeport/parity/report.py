@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ..difference import difference
 from ..errors import shape_text
 from ..graph.layer import Value
 from ..json_text import to_json
 from ..table import Table, html_table, html_text, text_table
 from .coarser import Coarser, rms_share
+from .likely_preprocessing import Suggestion
 from .provenance import FileFacts
 
 Blobs = Mapping[str, np.ndarray]
@@ -58,6 +60,7 @@ class Report:
     files: the net's text and weights, and the written files that were checked, with sizes and SHA-256.
     inputs, seed, date, versions: what else the result depends on.
     coarser: {file: its number format} of files that do not compute in float32.
+    suggestion: what preprocessing the net likely expects, where photos were given without any.
     """
 
     rows: list[Row]
@@ -73,18 +76,21 @@ class Report:
     date: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     coarser: Mapping[str, Coarser] = field(default_factory=dict)
+    suggestion: Suggestion | None = None
 
     @property
     def ok(self) -> bool:
+        """Return whether every row is within the tolerance."""
         return self.first_difference is None
 
     @property
     def first_difference(self) -> Row | None:
-        """The first row that breaches the tolerance, in the order of the layers."""
+        """Return the first row that breaches the tolerance, in the order of the layers."""
         return next((row for row in [*self.rows, *self.exported] if not row.ok), None)
 
     @property
     def summary(self) -> str:
+        """Return the verdict in one line: how many blobs agree and how well, or the first layer that differs."""
         bad = self.first_difference
         if bad is not None:
             return (
@@ -119,17 +125,18 @@ class Report:
         )
 
     def to_json(self, notes: Sequence[str] | None = None) -> str:
-        """The report as JSON text; with ``notes`` under that name, where some are given."""
+        """Return the report as JSON text; with ``notes`` under that name, where some are given."""
         content: dict[str, Any] = {"schema": SCHEMA, "ok": self.ok, "summary": self.summary, "weights": self.weights}
         content |= {"random_weights": self.random_weights, "rtol": self.rtol, "atol": self.atol, "caffe": self.caffe}
         content |= {"files": [asdict(facts) for facts in self.files], "inputs": self.inputs, "seed": self.seed}
         content |= {"date": self.date, "versions": self.versions}
         content |= {"coarser": {name: asdict(format) for name, format in self.coarser.items()}} if self.coarser else {}
+        content |= {} if self.suggestion is None else {"preprocessing": self.suggestion.to_content()}
         rows = {"rows": [asdict(row) for row in self.rows], "exported": [asdict(row) for row in self.exported]}
         return to_json(content | rows | ({} if notes is None else {"notes": notes}))
 
     def table(self) -> Table:
-        """The one table of the report, wherever it is shown."""
+        """Return the report's table, the same wherever it is shown."""
         lines: list[tuple[str, ...]] = [
             (
                 "ok" if row.ok and row.errors else "DIFFERS" if not row.ok else "-",
@@ -170,25 +177,24 @@ def empty_row(value: Value, note: str = "") -> Row:
 
 def compared(
     value: Value,
-    sources: Mapping[str, Blobs],
+    held: Mapping[str, np.ndarray],
     rtol: float,
     atol: float,
     looser: Mapping[str, Coarser] | None = None,
 ) -> Row:
-    """Compare what the sources have of this Value with the first of them.
+    """Compare what the sources have of this Value, {source: array}, with what the first of them has.
 
     ``looser``: {source: its number format} of those that is coarser, whose tolerance takes the place of both.
     """
     row = empty_row(value)
-    held = {name: blobs[value.key] for name, blobs in sources.items() if value.key in blobs}
     if len(held) < 2:
         row.note = f"{', '.join(held) or 'nobody'} only"
         return row
     row.baseline, *others = held
-    expected = np.asarray(held[row.baseline], np.float64)
+    expected = np.asarray(held[row.baseline])
     row.shape = expected.shape
     for name in others:
-        array = np.asarray(held[name], np.float64)
+        array = np.asarray(held[name])
         if array.shape != expected.shape:
             row.ok, row.max_abs, row.max_rel = False, np.inf, np.inf
             row.note = f"{name} has {shape_text(array.shape)}, {row.baseline} {shape_text(expected.shape)}"
@@ -202,20 +208,3 @@ def compared(
         row.ok &= ok
         row.max_abs, row.max_rel = max(row.max_abs, largest), max(row.max_rel, relative)
     return row
-
-
-def difference(actual: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> tuple[float, float, bool]:
-    """(max abs, max rel, within tolerance?) of two arrays of one shape; see Row and check."""
-    if not expected.size:
-        return 0.0, 0.0, True
-    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
-    finite = np.isfinite(expected)
-    # float32's largest numbers stand for "no pixel" in pooling; their square would drown the rest.
-    usual = finite & (np.abs(expected) < 1e30)
-    rms = float(np.sqrt(np.mean(expected[usual] ** 2))) if usual.any() else 0.0
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        apart = np.where(same, 0.0, np.abs(actual - expected))
-        apart = np.where(np.isnan(apart), np.inf, apart)
-        scale = np.where(finite, np.maximum(np.abs(expected), rms), 1.0)
-        relative = np.where(apart == 0, 0.0, apart / scale)
-    return float(apart.max()), float(relative.max()), bool((apart <= atol + rtol * scale).all())

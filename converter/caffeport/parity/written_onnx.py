@@ -7,14 +7,14 @@ that another tool has rewritten may have lost some of these names; its outputs i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..cores import usable_cores
 from ..errors import CaffeportError, shape_text
 from ..formats.other_files import ONNX, START, kind_of, misplaced
 from ..graph.layer import Value
@@ -24,12 +24,16 @@ from ..lazy import LazyModule, require
 from ..operators.base import Role
 from ..to_onnx.names import onnx_names
 from .coarser import Coarser, coarser_of
+from .onnx_run import FOLDER, options_of, run_parts, session_of
+from .parts import are_large, put_beside
+from .streamed import Streamed
 
 onnx: Any = LazyModule("onnx")
 
 MAX_BYTES = 2**31
 """Protobuf's limit for a message, and so for an ONNX file; larger models have their weights beside it."""
-_ARRAY_TYPES = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
+_ARRAY_TYPES = {10: np.float16, 11: np.float64}
+"""ONNX's number of an element type -> NumPy's; of others float32 is fed."""
 
 
 @dataclass
@@ -46,37 +50,49 @@ class WrittenOnnx:
     coarser: Coarser | None
     """What it computes in, where that is not float32."""
 
-    def run(self, fed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """{Value key: array} of every blob that the file names, for the Net's own inputs ``fed``."""
-        runtime = require("onnxruntime")
-        names = list(self.blobs)
-        _make_outputs(self.model, names)
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = usable_cores()
-        options.log_severity_level = 3
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(self.path.resolve().parent)
-        )
+    def run(self, fed: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> Mapping[str, np.ndarray]:
+        """{Value key: array} of every blob that the file names, for the Net's own inputs ``fed``.
+
+        sizes: {Value key: bytes}. Blobs that are large together are made part by part, while they are asked for.
+        """
+        return Streamed([value.key for value in self.blobs.values()], self._arrays(fed, sizes))
+
+    def _arrays(self, fed: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> Iterator[tuple[str, np.ndarray]]:
+        require("onnxruntime")
+        wanted = {name: sizes[value.key] for name, value in self.blobs.items()}
+        made = {name for node in self.model.graph.node for name in node.output}
         try:
-            session = runtime.InferenceSession(
-                self.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-            results = session.run(names, self._feed(session, fed))
+            if are_large(wanted.values()) and made.issuperset(wanted):
+                with tempfile.TemporaryDirectory() as folder:
+                    beside = (
+                        Path(folder) if put_beside(self.model, Path(folder), "weights") else self.path.resolve().parent
+                    )
+                    for name, array in run_parts(self.model, wanted, self._feed(fed), beside):
+                        yield self.blobs[name].key, array
+                        del array
+                return
+            names = list(self.blobs)
+            _make_outputs(self.model, names)
+            options = options_of()
+            options.add_session_config_entry(FOLDER, str(self.path.resolve().parent))
+            session = session_of(self.model.SerializeToString(), options)
+            results = dict(zip(names, session.run(names, self._feed(fed)), strict=True))
         except CaffeportError:
             raise
         except Exception as error:  # ONNX Runtime's own classes have no public base
             raise CaffeportError(f"{self.path}: ONNX Runtime: {str(error).splitlines()[0]}") from error
-        return {self.blobs[name].key: array for name, array in zip(names, results, strict=True)}
+        for name in names:
+            yield self.blobs[name].key, results.pop(name)
 
-    def _feed(self, session: Any, fed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _feed(self, fed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The file's inputs: those of the Net, with the file's own preprocessing taken back."""
+        types = {entry.name: _ARRAY_TYPES.get(entry.type.tensor_type.elem_type) for entry in self.model.graph.input}
         arrays = {}
-        for info in session.get_inputs():
-            value = self.inputs[info.name]
+        for name, value in self.inputs.items():
             array = np.asarray(fed[value.name])
             if self.preprocessing is not None and value.name == self.preprocessed:
                 array = self.preprocessing.undone(array)
-            arrays[info.name] = np.ascontiguousarray(array, _ARRAY_TYPES.get(info.type, np.float32))
+            arrays[name] = np.ascontiguousarray(array, types[name] or np.float32)
         return arrays
 
 

@@ -14,12 +14,16 @@ from ..errors import CaffeportError, shape_text
 from ..formats.other_files import PICKLE, PYTORCH, SAFETENSORS, kind_of_file, misplaced
 from ..graph.net import Net
 from ..lazy import require
+from ..operators.base import Role
+from .streamed import Streamed
 
 ENDINGS = (".safetensors", ".pth", ".pt", ".pt2")
 
 
-def run(net: Net, path: str | Path, fed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def run(net: Net, path: str | Path, fed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     """{Value key: array} of a forward pass with the file's weights, or of the program's outputs.
+
+    The forward pass goes on while its blobs are asked for; see Streamed.
 
     A ``.safetensors``, ``.pth`` or ``.pt`` holds weights by the keys of ``to_torch()``'s state_dict and gives every
     blob; a ``.pt2`` is a whole program and gives its outputs.
@@ -41,8 +45,19 @@ def run(net: Net, path: str | Path, fed: Mapping[str, np.ndarray]) -> dict[str, 
     state = _read_state(path)
     _refuse_other_nets(path, state, module.state_dict())
     module.load_state_dict(state)
-    with torch.no_grad():
-        return {key: tensor.numpy() for key, tensor in module.blobs(*inputs).items()}
+    return Streamed(
+        [value.key for value in net.values if value.layer.op.role is not Role.DATA], _arrays(module, inputs)
+    )
+
+
+def _arrays(module: Any, inputs: list[Any]) -> Iterator[tuple[str, np.ndarray]]:
+    made = module.stream(*inputs)
+    while True:
+        with require("torch").no_grad():  # not while somebody else runs
+            key, tensor = next(made, ("", None))
+        if tensor is None:
+            return
+        yield key, tensor.numpy()
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import CaffeportError, WeightsError, did_you_mean, shape_text
-from ..files import replacing, same_file
+from ..files import replacing, replacing_path, same_file
 from ..formats import caffemodel
+from ..formats.hdf5 import write_arrays
 from ..graph.layer import Layer
 from ..graph.module_names import state_names
 from ..graph.net import Net
@@ -99,13 +100,20 @@ def _set(layer: Layer, index: int, array: np.ndarray) -> None:
 
 
 def save(net: Net, path: str | Path, prototxt: str | Path | None = None) -> None:
-    """Write the weights as a V2 ``.caffemodel`` and, if asked for, the net's text (upgraded to V2): both or neither."""
+    """Write the weights as a V2 ``.caffemodel`` and, if asked for, the net's text (upgraded to V2): both or neither.
+
+    A path that ends in ``.h5`` gets them as HDF5, as Caffe's ``snapshot_format: HDF5`` does.
+    """
     with ExitStack() as stack:
         if prototxt is not None:
             if same_file(path, prototxt):
                 raise CaffeportError(f"{path}: is the name of two files to write; choose another for one of them")
             stream = stack.enter_context(replacing(prototxt))
             stream.write(str(net.message).encode("utf-8", "surrogatepass"))
+        if str(path).endswith(".h5"):
+            temporary = stack.enter_context(replacing_path(path))
+            write_arrays(temporary, ((layer.name, layer.blobs) for layer in net.layers if layer.params))
+            return
         caffemodel.write(
             path,
             net.name,

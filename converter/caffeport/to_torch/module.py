@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -120,6 +120,24 @@ class CaffeModule(nn.Module):
         """Every blob after a forward pass; of in-place versions the last has the blob's own name."""
         return {self._keys[i]: value for i, value in self._run(inputs, keep=True).items()}
 
+    def stream(self, *inputs: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield (key, tensor) of every blob that a layer makes, as ``blobs`` gives them, while it is made.
+
+        A blob is dropped here after the last layer that reads it, so that a pass over a large net takes no more than
+        the blobs that are still read.
+        """
+        values = self._fed(inputs, None)
+        last = {i: number for number, step in enumerate(self._plan) for i in step.inputs}
+        for number, step in enumerate(self._plan):
+            self._run_step(step, values, inputs, None)
+            made = [(self._keys[i], values[i]) for i in step.outputs]
+            for i in {*step.inputs, *step.outputs}:
+                if last.get(i, -1) <= number:
+                    values.pop(i, None)
+            made.reverse()
+            while made:
+                yield made.pop()
+
     def loss(self, outputs: Tensor | Mapping[str, Tensor]) -> Tensor:
         """The sum of the outputs weighted by their loss_weight, as Caffe's solver minimises it."""
         if isinstance(outputs, Tensor):
@@ -130,40 +148,49 @@ class CaffeModule(nn.Module):
         return torch.stack(weighted).sum()
 
     def _run(self, inputs: Sequence[Tensor], keep: bool) -> dict[int, Tensor]:
+        tracer = torch_fx.tracer_of(inputs)
+        values = self._fed(inputs, tracer)
+        for step in self._plan:
+            self._run_step(step, values, inputs, tracer)
+            if not keep:
+                for i in step.dead:
+                    del values[i]
+        return values
+
+    def _fed(self, inputs: Sequence[Tensor], tracer: Any) -> dict[int, Tensor]:
+        """{place: tensor} before the first layer."""
         if len(inputs) != len(self._inputs):
             expected = ", ".join(self.input_names)
             raise CaffeportError(f"expected {len(self._inputs)} inputs ({expected}), got {len(inputs)}")
-        tracer = torch_fx.tracer_of(inputs)
         values = dict(zip(self._inputs, inputs, strict=True))
         if self.preprocessing is not None:
             image = self._inputs[self.preprocessing.index]
             read = [values[image]]
             front = self.preprocessing
             values[image] = front(*read) if tracer is None else torch_fx.call(tracer, front, read, 1)
-        for step in self._plan:
-            _, path, bottoms, tops, dead, stops, flatten = step
-            module: Any = self  # which torch declares to hold modules, or None
-            for part in path:
-                module = module._modules[part]
-            read = [values[i] for i in bottoms]
-            if stops:
-                read = [x.detach() if place in stops else x for place, x in enumerate(read)]
-            try:
-                if flatten is not None:
-                    read[0] = read[0].flatten(flatten)
-                results = module(*read) if tracer is None else torch_fx.call(tracer, module, read, len(tops))
-            except FAULTS as error:
-                if fails_on_zeros(module, read):
-                    self._raise_for_shapes(step, values, inputs, error)
-                raise
-            if len(tops) == 1 and not isinstance(results, (list, tuple)):
-                values[tops[0]] = results
-            else:
-                values.update(zip(tops, results, strict=True))
-            if not keep:
-                for i in dead:
-                    del values[i]
         return values
+
+    def _run_step(self, step: Step, values: dict[int, Tensor], inputs: Sequence[Tensor], tracer: Any) -> None:
+        """Run one layer on what it reads in ``values``, and put there what it makes."""
+        _, path, bottoms, tops, _, stops, flatten = step
+        module: Any = self  # which torch declares to hold modules, or None
+        for part in path:
+            module = module._modules[part]
+        read = [values[i] for i in bottoms]
+        if stops:
+            read = [x.detach() if place in stops else x for place, x in enumerate(read)]
+        try:
+            if flatten is not None:
+                read[0] = read[0].flatten(flatten)
+            results = module(*read) if tracer is None else torch_fx.call(tracer, module, read, len(tops))
+        except FAULTS as error:
+            if fails_on_zeros(module, read):
+                self._raise_for_shapes(step, values, inputs, error)
+            raise
+        if len(tops) == 1 and not isinstance(results, (list, tuple)):
+            values[tops[0]] = results
+        else:
+            values.update(zip(tops, results, strict=True))
 
     def _raise_for_shapes(
         self, step: Step, values: Mapping[int, Tensor], inputs: Sequence[Tensor], error: Exception

@@ -30,7 +30,11 @@ def find(sha256: str) -> Model | None:
 
 
 def named(name: str) -> Model:
-    """Return the model of that name. Raises CaffeportError that names the nearest."""
+    """Return the model of that name. Raises CaffeportError that names the nearest.
+
+    >>> named("mobilefacenet").recipe()
+    '(x - 127.5) * 0.0078125, RGB, 112x112 (HxW)'
+    """
     for model in MODELS:
         if model.name == name:
             return model

@@ -12,10 +12,17 @@ WHICH = ("central", "largest", "all")
 
 
 def choose_faces(boxes: np.ndarray, shape: tuple[int, ...], which: Literal["central", "largest", "all"]) -> list[int]:
-    """Indices of the chosen ones among boxes (n, 4+), x1, y1, x2, y2; none of none.
+    """Return the indices of the chosen ones among boxes (n, 4+), x1, y1, x2, y2; none of none.
 
-    "central": the one whose middle is nearest to the photo's (of shape (height, width, ...)), as the published
-    pipelines take it; "largest": the one of the largest area; "all", in the order in which they are.
+    boxes, shape: the boxes, and the photo's (height, width, ...).
+    which: how to choose:
+        "central": the one whose middle is nearest to the photo's, as the published pipelines take it.
+        "largest": the one of the largest area.
+        "all": every one, in the order in which they are.
+
+    >>> boxes = np.array([[0, 0, 9, 9], [40, 40, 60, 60]])
+    >>> choose_faces(boxes, (100, 100), "central"), choose_faces(boxes, (100, 100), "all")
+    ([1], [0, 1])
     """
     if which not in WHICH:
         raise DataError(f'faces "{which}" is unknown{did_you_mean(which, WHICH)}; known: {", ".join(WHICH)}')

@@ -23,7 +23,7 @@ def align_face(
     origin: int = 0,
     antialias: bool = True,
 ) -> np.ndarray:
-    """The face with its landmarks on the template's places: (H, W, 3) BGR uint8, black beyond the photo.
+    """Return the face with its landmarks on the template's places: (H, W, 3) BGR uint8, black beyond the photo.
 
     image: (H, W, 3) BGR or (H, W, 1) grey, uint8.
     landmarks: (5, 2), (x, y) of left eye, right eye, nose, left and right corner of the mouth.

@@ -18,7 +18,7 @@ POINTS = ((255, 140, 0), (255, 140, 0), (0, 220, 255), (60, 60, 255), (60, 60, 2
 def draw_faces(
     image: np.ndarray, boxes: np.ndarray, landmarks: np.ndarray, chosen: Collection[int] | None = None
 ) -> np.ndarray:
-    """A copy of the photo (H, W, 3) BGR with boxes (n, 4+), scores (a fifth column) and landmarks (n, 5, 2).
+    """Return a copy of the photo (H, W, 3) BGR with boxes (n, 4+), scores (a fifth column) and landmarks (n, 5, 2).
 
     chosen: the faces that count, in green; None: all. Lines are as thick as the photo's size asks for.
     """

@@ -12,13 +12,17 @@ _SPREAD = 1e-6
 
 
 def similarity_transform(source: npt.ArrayLike, target: npt.ArrayLike) -> np.ndarray:
-    """The matrix (2, 3), float64, that takes ``source`` closest to ``target``: minimises sum |A x + b - y|^2.
+    """Return the matrix (2, 3), float64, that takes ``source`` closest to ``target``: minimises sum |A x + b - y|^2.
 
     In the plane A is [[a, -c], [c, a]] and the least squares have a closed form (Umeyama 1991 without a
     reflection): with both sets about their means, as complex numbers p and q, a + i c = sum conj(p) q / sum |p|^2.
 
     source, target: (n, 2), n >= 2, (x, y).
+
     Raises DataError for points that do not fix a transform: too few, not finite, or all in one place.
+
+    >>> similarity_transform([(0, 0), (1, 0)], [(5, 5), (5, 7)]).round(9).tolist()  # a quarter turn, twice as large
+    [[0.0, -2.0, 5.0], [2.0, 0.0, 5.0]]
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     if source.ndim != 2 or source.shape[1] != 2 or len(source) < 2 or source.shape != target.shape:

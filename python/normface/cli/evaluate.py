@@ -1,4 +1,4 @@
-"""normface evaluate lfw | blufr | ytf | bin"""
+"""normface evaluate lfw | blufr | ytf | bin | pairs"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from caffeport.json_text import to_json
 from caffeport.table import Table
 
 from ..errors import DataError, NormfaceError, NormfaceWarning
-from . import model_options, threshold_option
+from . import model_options, pairs_command, threshold_option
 
 if TYPE_CHECKING:
     from ..evaluate import FoldResult
@@ -29,6 +29,7 @@ EXAMPLES = (
     "normface evaluate lfw --features lfw.npz --pairs pairs.txt",
     "normface evaluate blufr --features lfw.npz --config blufr_lfw_config.mat --out blufr",
     "normface evaluate bin face.onnx --preset mobilefacenet --set agedb_30.bin --json",
+    "normface evaluate pairs face.onnx --preset mobilefacenet --pairs mine.csv --images photos/ --out mine",
 )
 _EXAMPLES = {
     "lfw": (
@@ -46,6 +47,11 @@ _EXAMPLES = {
         "normface evaluate ytf --features ytf.npz --splits splits.txt",
         "normface evaluate ytf --features ytf.npz --splits splits.txt --method histogram --centre",
         "normface evaluate ytf face.onnx --preset mobilefacenet --images frames.zip --splits splits.txt --json",
+    ),
+    "pairs": (
+        EXAMPLES[3],
+        "normface evaluate pairs face.onnx --preset mobilefacenet --images faces/ --fars 0.01,0.0001 --json",
+        "normface evaluate pairs --features faces.npz --pairs mine.txt",
     ),
     "bin": (
         EXAMPLES[2],
@@ -92,7 +98,10 @@ def add_arguments(parser: OneLineParser) -> None:
     sets.add_argument("--set", required=True, type=Path, metavar="SET.bin", help="the set")
     threshold_option.add(sets)
     _add_fold_options(sets, "insightface")
-    for added, images in ((lfw, True), (blufr, True), (ytf, True), (sets, False)):
+    pairs = pairs_command.add(protocol("pairs", "your own pairs: a list, or all pairs of a folder of people", _pairs))
+    threshold_option.add(pairs)
+    _add_fold_options(pairs, "plain")
+    for added, images in ((pairs, True), (lfw, True), (blufr, True), (ytf, True), (sets, False)):
         _add_source(added, images)
 
 
@@ -132,6 +141,37 @@ def _bin(options: argparse.Namespace) -> int:
         features = _extracted(options, held, protocol.mirror)
     result = evaluate_bin(features.features, held.same, protocol, fars=fars, names=held.names)
     return _tell_folds(options, result, options.set.name, held, features.settings)
+
+
+def _pairs(options: argparse.Namespace) -> int:
+    from ..evaluate.pairs import pairs_figures, pairs_rows
+
+    protocol = _fold_protocol(options)
+    fars = _fars(options.fars, "--fars")
+    _check_output(options, protocol.name == "plain")
+    images = _images(options)
+    result, settings = pairs_command.measured(
+        options, protocol, fars, images, lambda needed: _features(options, protocol.mirror, needed)
+    )
+    figures = pairs_figures(result, comparable=protocol.name == "plain")
+    title = (options.pairs or options.images or options.features).name
+    counts = figures["genuine_pairs"], figures["impostor_pairs"]
+    listed = result.scores[~result.same] if result.folds is not None else None  # of all pairs none are independent
+    threshold_option.write(options, figures, settings, f"{title} ({len(result.same)} pairs)", counts, listed)
+    if options.out:
+        from ..evaluate.source import finder
+
+        _write_json(options.out / "results.json", figures)
+        pairs_command.save_figures(options.out, result, title, None if images is None else finder(images))
+    if options.json:
+        print(to_json(figures))
+        return DONE
+    headings = ("", "value", "95 % of draws of people", "threshold")
+    kinds = f"{counts[0]:,} genuine and {counts[1]:,} impostor pairs"
+    print(f"{title}, {result.title}: {kinds} of {result.people:,} people")
+    print_table(Table(headings, pairs_rows(result), set(headings[1:])))
+    _tell_files(options)
+    return DONE
 
 
 def _ytf(options: argparse.Namespace) -> int:

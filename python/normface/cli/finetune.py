@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from caffeport.cli.arguments import check_model
-from caffeport.cli.command import DONE, FAILED, INTERRUPTED, complain, print_table
+from caffeport.cli.command import DONE, FAILED, INTERRUPTED, complain, print_table, tell
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 from caffeport.table import Table
 
-from ..errors import DivergedError, LostRankError
+from ..errors import DivergedError, LostRankError, NormfaceError
 from ..finetune.config import EARLIER_NAMES, Config, flag
 from ..interrupts import Interrupts
 
@@ -25,6 +25,10 @@ EXAMPLES = (
     "normface finetune --resume --out tuned",
 )
 _PLACES = ("net", "weights")
+UNUSED = "unused"
+"""--out of what writes nothing there."""
+BIN = ".bin"
+"""The ending of the files of an option that takes several."""
 _FLAGS = {"loss_options": "--loss-option"}
 """The flags that are not the setting's name, which is taken as well."""
 
@@ -50,6 +54,10 @@ def add_arguments(parser: OneLineParser) -> None:
     out.add_argument("--resume", action="store_true", help="go on with the run in --out, to the same numbers")
     out.add_argument("--overwrite", action="store_true", help="replace an earlier run in --out")
     out.add_argument("--json", action="store_true", help="print the result as JSON")
+    looks = parser.add_argument_group("looks", "before a run; nothing is trained or written but the image; no --out")
+    looks.add_argument("--augment-preview", type=Path, metavar="F.png", help="images as --augment changes them")
+    looks.add_argument("--find-lr", action="store_true", help="the loss at growing learning rates, and a suggestion")
+    looks.add_argument("--find-lr-figure", type=Path, metavar="F.png", help="--find-lr, and its curve as an image")
 
 
 def _add(parser: OneLineParser, group: Any, entry: Field[Any]) -> None:
@@ -70,14 +78,19 @@ def _add(parser: OneLineParser, group: Any, entry: Field[Any]) -> None:
         parser.add_alias(flag(entry.name), option)
     if about["kind"] == "numbers":
         parser.take_numbers(option)
-    elif about["kind"] == "table":
+    elif about["kind"] in ("table", "steps of blobs"):
         parser.take_tables(option)
-    action = "append" if about["kind"] == "table" else "store"
+    elif about["kind"] == "paths":
+        parser.take_files(option, BIN)
+    action = "append" if about["kind"] in ("table", "steps of blobs", "paths") else "store"
     group.add_argument(option, dest=entry.name, action=action, metavar=metavar, help=text)
 
 
 def run(options: argparse.Namespace) -> int:
-    config = _config(options)
+    looks = _looks(options)
+    config = _config(options, looks)
+    if looks:
+        return _look(options, config)
     from ..finetune.recipe import finetune
     from ..finetune.result import INTERRUPTED as INTERRUPTED_RUN
 
@@ -101,7 +114,45 @@ def run(options: argparse.Namespace) -> int:
     return DONE if result.ok else FAILED
 
 
-def _config(options: argparse.Namespace) -> Config:
+def _looks(options: argparse.Namespace) -> bool:
+    """Whether only to look at something, and where its image can go."""
+    options.find_lr = options.find_lr or options.find_lr_figure is not None
+    for name, path in (("--augment-preview", options.augment_preview), ("--find-lr-figure", options.find_lr_figure)):
+        if path is None:
+            continue
+        if path.suffix.lower() != ".png":
+            raise NormfaceError(f"{name} {path}: expected the name of a .png to write")
+        if not path.parent.is_dir():
+            raise NormfaceError(f"{name} {path}: the folder {path.parent} does not exist")
+    return options.find_lr or options.augment_preview is not None
+
+
+def _look(options: argparse.Namespace, config: Config) -> int:
+    from ..finetune import augment_preview, find_lr
+
+    if options.augment_preview is not None:
+        images = augment_preview.write(config, options.augment_preview)
+        if not options.json:
+            tell(options, f"wrote {options.augment_preview}: {images} images and what --augment makes of them")
+    if not options.find_lr:
+        return DONE
+    found = find_lr.find(config)
+    if options.find_lr_figure is not None:
+        find_lr.draw(found, options.find_lr_figure)
+    if options.json:
+        print(to_json(found.summary()))
+        return DONE
+    lines = list(zip(found.rates, found.losses, found.smoothed, strict=True))
+    shown = [
+        (f"{rate:.2e}", f"{loss:.4g}", f"{smooth:.4g}") for rate, loss, smooth in lines[:: max(1, len(lines) // 20)]
+    ]
+    print_table(Table(("--lr", "loss", "smoothed"), shown, {"--lr", "loss", "smoothed"}))
+    print(f"falls fastest at --lr {found.steepest:.2g}, is least at {found.least:.2g}")
+    print(f"suggestion: --lr {found.suggestion:.2g}")
+    return DONE
+
+
+def _config(options: argparse.Namespace, looks: bool = False) -> Config:
     """The settings, checked as far as it goes before torch is imported, which takes seconds."""
     from ..finetune import config_file
 
@@ -115,6 +166,8 @@ def _config(options: argparse.Namespace) -> Config:
         stored = config_file.read(options.config)
     elif options.resume and "out" in given and (Path(given["out"]) / config_file.NAME).is_file():
         stored = config_file.read(Path(given["out"]) / config_file.NAME)
+    if looks:
+        given.setdefault("out", UNUSED)
     return Config.from_settings({**stored, **given})
 
 
@@ -155,6 +208,13 @@ def _print(result: Any, as_json: bool) -> None:
         print_table(Table(headings, lines, set(headings[1:])))
         held = result.test.held
         print(f"{held['pictures']} images of {held['identities']} people of {result.test.data}; {result.test_words()}")
+    if result.hard_samples:
+        worst = result.hard_samples[0]
+        print(
+            f"hard_samples.csv, hard_samples.png: the {len(result.hard_samples)} training images least like their own "
+            f"identity, from {worst['image']} on ({worst['cosine']:.3f} to {worst['identity']}, "
+            f"{worst['nearest_cosine']:.3f} to {worst['nearest']})"
+        )
     for note in result.notes:
         print(f"note: {note}")
     if not result.proofs:
@@ -167,7 +227,8 @@ def _print(result: Any, as_json: bool) -> None:
     if result.left_out:
         print(f"{len(result.left_out)} images were left out")
     if result.best and not result.best.verifies_better_than(result.before):
-        print("no step verifies the held-out people better than the model it started from")
+        people = "sets" if result.best.tar is None else "held-out people"
+        print(f"no step verifies the {people} better than the model it started from")
     print(f"{best} is in {result.out}:")
     print_table(result.proof_table())
     if (Path(result.out) / THRESHOLDS).is_file():

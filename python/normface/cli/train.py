@@ -11,6 +11,7 @@ from caffeport.cli.command import DONE, FAILED, INTERRUPTED, complain
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 
+AUTO = "auto"
 EXAMPLES = (
     "normface train --solver solver.prototxt",
     "normface train --solver solver.prototxt --weights start.caffemodel --device cuda --log train.csv",
@@ -24,9 +25,14 @@ def add_arguments(parser: OneLineParser) -> None:
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--weights", metavar="W[,W]", help="start from these .caffemodel files")
     start.add_argument(
-        "--snapshot", metavar="S", help="go on from this .solverstate, or from the latest of this snapshot_prefix"
+        "--snapshot", metavar="S", help="go on from this .solverstate[.h5], or from the latest of this snapshot_prefix"
     )
-    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda or cuda:N (default cpu)")
+    parser.add_argument(
+        "--device",
+        default=AUTO,
+        metavar="DEVICE",
+        help="auto (default): what solver_mode and device_id say, the CPU where there is no GPU; or cpu, cuda, cuda:N",
+    )
     parser.add_argument("--precision", choices=("32", "bf16"), default="32", help="bf16: mixed precision (default 32)")
     parser.add_argument("--log", type=Path, metavar="FILE", help="a row an iteration: .csv or .jsonl")
     parser.add_argument("--bn", choices=("variance", "inverse_std"), help="what a 4-blob BN layer stores last")
@@ -44,15 +50,17 @@ def add_arguments(parser: OneLineParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     check_readable(options.solver, options.net)  # before torch is imported, which takes seconds
-    check_device(options.device)
+    if options.device != AUTO:
+        check_device(options.device)
     from ..errors import DivergedError
     from ..solver import Solver
+    from ..solver.glog import glog_line
     from ..solver.training import Training
 
     def say(line: str) -> None:
         if options.quiet:
             return
-        print(line, file=sys.stderr if options.json else sys.stdout, flush=True)
+        print(glog_line(line), file=sys.stderr if options.json else sys.stdout, flush=True)
 
     solver = Solver(
         options.solver,

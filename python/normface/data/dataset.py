@@ -26,11 +26,11 @@ class ImageDataset(Dataset[tuple[Any, int]]):
     Workers may be forked or spawned: a pickled dataset holds no open file, and each process opens its own. What cannot
     be read raises DataError that names it, in a worker as well.
 
-    names             what is printed and stored: a relative path, or a database key
-    labels            np.int64 (N,), 0 to C-1 without gaps; None where the source has none
-    identities        the name of each of the C labels; [] without labels
-    original_labels   np.int64 (C,), each label as the source has it (lists and databases), else None
-    strays            names that the source holds and that are not among the images
+    names: what is printed and stored: a relative path, or a database key.
+    labels: np.int64 (N,), 0 to C-1 without gaps; None where the source has none.
+    identities: the name of each of the C labels; [] without labels.
+    original_labels: np.int64 (C,), each label as the source has it (lists and databases), else None.
+    strays: names that the source holds and that are not among the images.
     """
 
     def __init__(self, reader: Reader, transform: Callable[[np.ndarray], Any] | None = None) -> None:

@@ -23,7 +23,7 @@ FORMATS = "JPEG, PNG, BMP, WebP, GIF, TIFF or PNM"
 
 
 def decode(raw: bytes, name: str, color: bool | None = True) -> np.ndarray:
-    """Pixels of an encoded image, uint8: (H, W, 3) in BGR, or (H, W, 1) with ``color=False``.
+    """Return the pixels of an encoded image, uint8: (H, W, 3) in BGR, or (H, W, 1) with ``color=False``.
 
     Grey images become three equal channels and colour ones grey as asked; EXIF's orientation is applied;
     16 bits become 8; CMYK is converted; of an animation the first image counts; transparency is dropped, so that a

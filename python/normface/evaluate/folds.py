@@ -57,12 +57,12 @@ class FoldResult:
 
     @property
     def accuracy(self) -> float:
-        """The mean over the folds."""
+        """Return the mean over the folds."""
         return float(self.accuracies.mean())
 
     @property
     def standard_error(self) -> float:
-        """LFW's own measure of spread: the sample standard deviation over the root of the number of folds."""
+        """Return LFW's own measure of spread: the sample standard deviation over the root of the number of folds."""
         return float(self.accuracies.std(ddof=1) / np.sqrt(len(self.accuracies)))
 
 
@@ -74,7 +74,10 @@ def verify_in_folds(
     protocol: FoldProtocol,
     fars: Sequence[float] = roc.FARS,
 ) -> FoldResult:
-    """left, right: features (P, D) of each pair's two faces; same (P,) bool; fold (P,), any numbers.
+    """Verify pairs in folds, each by what was fitted and chosen on the others.
+
+    left, right: features (P, D) of each pair's two faces.
+    same, fold: (P,) bool, and (P,) numbers, any.
 
     Raises ProtocolError where there are fewer than two folds or the pairs do not make them.
     """

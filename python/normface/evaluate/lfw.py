@@ -79,7 +79,9 @@ def evaluate_lfw(
     metric: str | None = None,
     fars: Sequence[float] = roc.FARS,
 ) -> FoldResult:
-    """Features (N, D) of images with these names, by a protocol of PROTOCOLS; pca and metric replace its own.
+    """Verify LFW's pairs by features (N, D) of images with these names.
+
+    protocol: a name of PROTOCOLS; pca and metric replace its own.
 
     Raises ProtocolError where an image of the pairs has no features; others are not looked at.
     """

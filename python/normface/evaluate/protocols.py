@@ -28,7 +28,7 @@ class FoldProtocol:
     """The way in which the published pipeline merges the features of a face and its mirror image."""
 
     def with_options(self, *, pca: float | int | None = None, metric: str | None = None) -> FoldProtocol:
-        """A copy with other numbers, under a name that says so."""
+        """Return a copy with other numbers, under a name that says so."""
         changes: dict[str, object] = {}
         if pca is not None and pca != self.pca:
             changes["pca"] = checked_keep(pca)

@@ -8,6 +8,8 @@ each other. The threshold is chosen anew among the impostor pairs of each draw, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..errors import ProtocolError
@@ -71,3 +73,41 @@ def interval(values: np.ndarray) -> tuple[float, float] | None:
         return None
     low, high = np.quantile(numbers, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def drawn_figures(
+    scores: np.ndarray, right: np.ndarray, people: tuple[np.ndarray, np.ndarray], fars: Sequence[float], *,
+    seed: int | list[int] = 0, draws: int | None = None,
+) -> tuple[dict[float, np.ndarray], np.ndarray]:  # fmt: skip
+    """({FAR: the TAR of each draw of people}, the accuracy of each), (draws,) each, of listed pairs.
+
+    scores (P,); right (P,) bool: what came out right, at thresholds that stay. people: (P,) whole numbers from 0, of
+    each pair's first and second image; a pair of one person is a genuine one. NaN as in ``drawn_tars``.
+    """
+    one, other = people
+    same = one == other
+    order = np.argsort(-scores[same], kind="stable")
+    falling, of_genuine = -scores[same][order], one[same][order]
+    order = np.argsort(-scores[~same], kind="stable")
+    impostor, first, second = scores[~same][order], one[~same][order], other[~same][order]
+    present = np.unique(np.concatenate(people))
+    if draws is None:
+        draws = int(np.clip(WORK // max(1, len(scores)), LEAST_DRAWS, MOST_DRAWS))
+    generator = np.random.default_rng(seed)
+    tars = {far: np.full(draws, np.nan) for far in fars}
+    accuracies = np.full(draws, np.nan)
+    for draw in range(draws):
+        times = np.bincount(generator.choice(present, len(present)), minlength=int(present[-1]) + 1)
+        genuine_passed = np.cumsum(times[of_genuine])
+        impostor_passed = np.cumsum(times[first] * times[second])
+        genuine_pairs, impostor_pairs = int(genuine_passed[-1]), int(impostor_passed[-1])
+        if not genuine_pairs or not impostor_pairs:
+            continue
+        weights = np.where(same, times[one], times[one] * times[other])
+        accuracies[draw] = weights[right].sum() / weights.sum()
+        for far in fars:
+            wanted = impostors_accepted(far, impostor_pairs)
+            place = int(np.searchsorted(impostor_passed, max(wanted, 1)))
+            length = int(np.searchsorted(falling, -impostor[place], side="right" if wanted else "left"))
+            tars[far][draw] = (genuine_passed[length - 1] if length else 0) / genuine_pairs
+    return tars, accuracies

@@ -33,11 +33,14 @@ class Verification:
 
 
 def tar_at_far(genuine: np.ndarray, impostor: np.ndarray, far: float) -> tuple[float, float]:
-    """(TAR, threshold) at a false accept rate, by BLUFR's rule, which MegaFace and IJB share.
+    """Return (TAR, threshold) at a false accept rate, by BLUFR's rule, which MegaFace and IJB share.
 
     The threshold is the k-th largest impostor score, k = round(far * impostors), half up; scores >= it are accepted.
     Where k is 0 it is the next number above the largest impostor score. Impostors tied at the threshold are all
     accepted, so that the true FAR may lie above the one asked for, never genuine pairs cut off by chance.
+
+    >>> tar_at_far(np.array([0.9, 0.7, 0.2]), np.array([0.5, 0.3, 0.1, 0.0]), far=0.25)
+    (0.6666666666666666, 0.5)
     """
     genuine, impostor = _scores(genuine, "genuine"), _scores(impostor, "impostor")
     k = impostors_accepted(far, len(impostor))
@@ -59,7 +62,16 @@ def above(score: float | np.floating) -> np.floating:
 
 
 def verification(scores: np.ndarray, same: np.ndarray, fars: Sequence[float] = FARS) -> Verification:
-    """Every figure of the pairs. Raises ProtocolError where either kind of pair is missing or a score is no number."""
+    """Return every figure of the pairs.
+
+    scores, same: (P,) each; whether both faces are one person's. fars: the false accept rates of ``tar``.
+
+    Raises ProtocolError where either kind of pair is missing or a score is no number.
+
+    >>> figures = verification(np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, True, False, False]), fars=[0.5])
+    >>> figures.accuracy, figures.auc, figures.eer, figures.tar
+    (1.0, 1.0, 0.0, {0.5: 1.0})
+    """
     scores, same = scored_pairs(scores, same)
     genuine, impostor = scores[same], scores[~same]
     far, tar, _ = roc_curve(scores, same)
@@ -74,7 +86,12 @@ def verification(scores: np.ndarray, same: np.ndarray, fars: Sequence[float] = F
 
 
 def roc_curve(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(far, tar, thresholds), one point for each distinct score, from (0, 0) at infinity down to (1, 1)."""
+    """Return (far, tar, thresholds), one point for each distinct score, from (0, 0) at infinity down to (1, 1).
+
+    >>> far, tar, thresholds = roc_curve(np.array([0.9, 0.5, 0.1]), np.array([True, False, True]))
+    >>> tar.tolist(), thresholds.tolist()
+    ([0.0, 0.5, 0.5, 1.0], [inf, 0.9, 0.5, 0.1])
+    """
     scores, same = scored_pairs(scores, same)
     order = np.argsort(-scores, kind="stable")
     scores, same = scores[order], same[order]

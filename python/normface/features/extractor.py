@@ -47,7 +47,9 @@ class Extractor:
 
     inside: what the model itself does to its images first, None where that is nothing.
     runtime: what runs the model, and on what, in words.
-    size: (H, W) of the net's images. color: whether it takes three channels. dimension: numbers of a feature.
+    size: (H, W) of the net's images.
+    color: whether it takes three channels.
+    dimension: numbers of a feature.
     image_sizes: (H, W) of the images of the last ``batches``, as they were read.
     settings: all of that as plain values, as it is stored with the features.
 
@@ -122,15 +124,15 @@ class Extractor:
 
     @cached_property
     def identity(self) -> ModelIdentity | None:
-        """The identity that a threshold measured with this extractor belongs to; see normface.features.identity."""
+        """Return the identity that a threshold measured with this extractor belongs to: features.identity."""
         return identity_of(self)
 
     def weight_digests(self) -> tuple[str, ...]:
-        """SHA-256 of the weights that the feature depends on, by value."""
+        """Return the SHA-256 of the weights that the feature depends on, by value."""
         return self._session.weight_digests()
 
     def features_of(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """(N, D) float32 of decoded images, uint8 (H, W, C) BGR each."""
+        """Return the features, (N, D) float32, of decoded images, uint8 (H, W, C) in BGR each."""
         rows = np.empty((len(images), self.dimension), np.float32)
         for start in range(0, len(images), self.batch_size):
             part = [self._prepared(image, "an image") for image in images[start : start + self.batch_size]]
@@ -140,7 +142,10 @@ class Extractor:
         return rows
 
     def features(self, images: Any, *, progress: bool = False, start: int = 0) -> np.ndarray:
-        """(N - start, D) float32 of a normface.data source, from image ``start`` on; DataError at a bad one."""
+        """Return the features, (N - start, D) float32, of a normface.data source from image ``start`` on.
+
+        Raises DataError at an image that cannot be read.
+        """
         if len(images) <= start:
             raise NormfaceError("no images to take features of")
         rows = np.empty((len(images) - start, self.dimension), np.float32)

@@ -10,7 +10,13 @@ import numpy as np
 
 @dataclass(repr=False)
 class Features:
-    """features: float32 (N, D); names: N images. labels: int64 (N,), identities: the labels' names, where known."""
+    """Features with the names of their images, and whose they are where that is known.
+
+    features: float32 (N, D).
+    names: the N images.
+    labels, identities: int64 (N,), and the labels' names.
+    settings: how the features were made.
+    """
 
     features: np.ndarray
     names: list[str]
@@ -26,7 +32,7 @@ class Features:
         return len(self.names)
 
     def identity(self, row: int) -> str | None:
-        """Whose face it is, where that is known."""
+        """Return whose face it is, where that is known."""
         if self.labels is None or self.identities is None:
             return None
         return self.identities[int(self.labels[row])]

@@ -10,8 +10,9 @@ from typing import Any
 
 import caffeport
 from caffeport import CaffeportWarning, Net, Param
-from caffeport.graph.layer import Value
+from caffeport.graph.layer import Layer, Value
 from caffeport.graph.module_names import state_names
+from caffeport.graph.walk import needed_layers, wanted_values
 from torch import Tensor, nn
 
 from ..errors import NormfaceWarning, TrainingError, did_you_mean, shape_text
@@ -68,6 +69,38 @@ class Backbone:
             for spec, param in zip(layer.specs, layer.params, strict=True)
         }
 
+    def trained_keys(self) -> dict[str, bool]:
+        """{key in the trunk's state_dict: whether it is of a new layer}."""
+        return {key: layer.name in self.new_layers for key, layer in self._layers_of_keys().items()}
+
+    def keys_before(self, blob: str) -> list[str]:
+        """Return the keys in the trunk's state_dict of what the blob ``blob`` needs of the trained part."""
+        if self.trained is None:
+            return []
+        needed = set(needed_layers(self.trained, wanted_values(self.trained, [blob])))
+        return [key for key, layer in self._layers_of_keys().items() if layer in needed]
+
+    def layers_behind(self) -> dict[str, int]:
+        """{key in the trunk's state_dict: how many layers with weights lie between it and the embedding, at most}.
+
+        Layers with weights are those of a matrix or kernel; PReLU, Scale or BatchNorm belong to the one before them,
+        and new layers do not count.
+        """
+        behind: dict[Layer, int] = {}
+        for layer in reversed(self.trained.layers if self.trained is not None else []):
+            users = [user for value in layer.outputs for user in value.consumers if user in behind]
+            behind[layer] = max((behind[user] + self._counts(user) for user in users), default=0)
+        return {key: behind[layer] for key, layer in self._layers_of_keys().items()}
+
+    def _counts(self, layer: Layer) -> bool:
+        matrices = any(param.trained and sum(size > 1 for size in param.shape) > 1 for param in layer.params)
+        return matrices and layer.name not in self.new_layers
+
+    def _layers_of_keys(self) -> dict[str, Layer]:
+        layers = self.trained.layers if self.trained is not None else []
+        names = state_names(layers)
+        return {f"{Trunk.PREFIX}{names[layer]}.{spec.name}": layer for layer in layers for spec in layer.specs}
+
 
 class Trunk(nn.Module):
     """A net with one output, as (N, D), or nothing at all where all is frozen.
@@ -82,6 +115,7 @@ class Trunk(nn.Module):
         self.net = nn.Identity() if net is None else net.to_torch()
         keepers = [module for module in self.net.modules() if any(b is not None for b in module._buffers.values())]
         self._kept = keepers if batch_norm == "frozen" else []
+        self._resting: list[nn.Module] = []
         if batch_norm == "train" and any(getattr(module, "use_global_stats", None) for module in keepers):
             raise TrainingError(
                 "--batch-norm train: the net's text says use_global_stats: true, which keeps the statistics; "
@@ -101,9 +135,14 @@ class Trunk(nn.Module):
 
     def train(self, mode: bool = True) -> Trunk:
         super().train(mode)
-        for module in self._kept:
+        for module in (*self._kept, *self._resting):
             module.eval()
         return self
+
+    def rest(self, modules: list[nn.Module]) -> None:
+        """Let these modules keep their statistics while training, and no others but those that always do."""
+        self._resting = modules
+        self.train(self.training)
 
 
 def load(config: Config) -> Backbone:

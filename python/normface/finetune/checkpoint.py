@@ -16,9 +16,11 @@ import torch
 from caffeport.files import replacing
 
 from ..errors import DivergedError, TrainingError
-from .config import Config, flag
+from .averaging import Averages
+from .config import Config
 from .config_file import plain, same
 from .figures import Measured
+from .setting_values import flag
 
 if TYPE_CHECKING:
     from .run import Run
@@ -28,9 +30,11 @@ VERSION = 2
 
 MAY_CHANGE = frozenset(
     {"out", "readers", "device", "on_bad_image", "log_every", "checkpoint_every", "validate_every", "patience"}
-    | {"tensorboard", "figure", "normalize", "feature_cache", "test", "test_root"}
+    | {"tensorboard", "figure", "normalize", "feature_cache", "test", "test_root", "log", "hard_samples"}
 )
 """Settings that leave the training's numbers as they are; a resumed run may have others."""
+MAY_GROW = frozenset({"steps", "epochs"})
+"""Settings that a resumed run may have more of."""
 
 
 @dataclass
@@ -40,6 +44,7 @@ class Position:
     before, last: the models at the start and of the last measurement. best: of those after a step of training, which
     ``before`` is not, the one that verifies best. rows: one a line of metrics.csv. loss_sum, images: of the steps
     since the last line. seconds: since the start, breaks not counted. exported: the step whose model is exported.
+    planned: the steps that the run was to have when this was kept; --resume --steps may have made them more.
     """
 
     step: int = 0
@@ -52,6 +57,7 @@ class Position:
     images: int = 0
     seconds: float = 0.0
     exported: int = 0
+    planned: int = 0
 
     def count(self, loss: float, images: int) -> None:
         """One more step is done, whose loss is the mean over so many images; none where all were left out."""
@@ -82,12 +88,18 @@ class Position:
 class Checkpoints:
     """The checkpoints of one run, in its folder; only the leading process of several writes.
 
-    optimizer: torch's own, not yet wrapped by Fabric, which keeps it.
+    optimizer: torch's own, not yet wrapped by Fabric, which keeps it. averages: what is exported instead of the
+    weights that train, where there are any.
     """
 
-    def __init__(self, folder: Path, run: Run, optimizer: torch.optim.Optimizer, fabric: Any) -> None:
-        self._folder, self._leads = folder, fabric.is_global_zero
+    def __init__(
+        self, folder: Path, run: Run, optimizer: torch.optim.Optimizer, averages: Averages | None, fabric: Any
+    ) -> None:
+        self._folder, self._run, self._leads = folder, run, fabric.is_global_zero
         self._parts: dict[str, Any] = {"trunk": run.trunk, "loss": run.loss, "optimizer": optimizer}
+        self._averages = averages
+        if averages is not None:
+            self._parts["averages"] = averages
         if getattr(fabric.strategy.precision, "scaler", None) is not None:
             self._parts["scaler"] = fabric.strategy.precision.scaler
         self._identity = _identity(run)
@@ -104,8 +116,9 @@ class Checkpoints:
         self._write(CHECKPOINT, content | {"position": asdict(position), "random": random})
 
     def save_best(self) -> None:
-        """The weights alone."""
-        self._write(BEST, {name: self._parts[name].state_dict() for name in ("trunk", "loss")})
+        """The weights alone, as they are exported."""
+        exported = self._averages or self._run
+        self._write(BEST, {name: getattr(exported, name).state_dict() for name in ("trunk", "loss")})
 
     def restore(self) -> Position:
         """Everything as it was. Raises TrainingError where the checkpoint belongs to another run."""
@@ -141,6 +154,9 @@ class Checkpoints:
         try:
             for name in ("trunk", "loss"):
                 self._parts[name].load_state_dict(content[name])
+            if path.name == CHECKPOINT and self._averages is not None:
+                self._averages.load_state_dict(content["averages"])
+                self._averages.copy_to(self._run.trunk, self._run.loss)
             step = position.best.step if path.name == BEST and position.best else int(content["position"]["step"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise TrainingError(f"{path}: does not fit this run; --overwrite starts anew") from error
@@ -173,7 +189,7 @@ def check_same_run(before: Config, config: Config) -> None:
     changed = [
         f"{flag(name)} was {old[name]}, now {value}"
         for name, value in config.settings().items()
-        if name not in MAY_CHANGE and not _same(name, old[name], value)
+        if name not in MAY_CHANGE and not _same(name, old[name], value) and not _grows(name, old[name], value, config)
     ]
     if changed:
         raise TrainingError(
@@ -182,10 +198,28 @@ def check_same_run(before: Config, config: Config) -> None:
         )
 
 
+def _grows(name: str, old: Any, new: Any, config: Config) -> bool:
+    """Return whether a run is made longer; how long epochs are is not known here, and steps count before them."""
+    if name == "epochs" and config.steps is not None:
+        return False
+    return name in MAY_GROW and new is not None and (old is None or new >= old)
+
+
+def check_longer(position: Position, steps: int, out: str) -> None:
+    """Raises TrainingError where the run of ``out`` was to have more than ``steps``."""
+    before = max(position.planned, position.step)
+    if position.planned and steps < before:
+        raise TrainingError(
+            f"--resume can make a run longer, and that of {out} has {before} steps already, more than {steps}; "
+            "leave --steps and --epochs out, or give more"
+        )
+
+
 def _same(name: str, old: Any, new: Any) -> bool:
     kind = Config.__dataclass_fields__[name].metadata["kind"]
-    if kind == "path" and old and new:
-        return Path(old).resolve() == Path(new).resolve()
+    if kind in ("path", "paths", "count or path") and old and new and not isinstance(new, int):
+        olds, news = ([one] if isinstance(one, str) else one for one in (old, new))
+        return [Path(one).resolve() for one in olds] == [Path(one).resolve() for one in news]
     return same(plain(old), plain(new))
 
 

@@ -12,7 +12,8 @@ from caffeport.files import replacing
 
 from .. import toml_text
 from ..errors import TrainingError
-from .config import Config, flag
+from .config import Config
+from .setting_values import flag
 
 NAME = "config.toml"
 """The name of the file in a run's folder."""
@@ -39,11 +40,19 @@ def read(path: str | Path) -> dict[str, Any]:
     given = {key.replace("-", "_"): value for key, value in given.items()}
     for entry in fields(Config):
         value = given.get(entry.name)
-        if entry.metadata["kind"] == "path" and isinstance(value, str):
-            beside = path.parent / value
-            if not os.path.exists(value) and beside.exists():
-                given[entry.name] = str(beside)
+        if entry.metadata["kind"] not in ("path", "paths", "count or path"):
+            continue
+        if isinstance(value, str):
+            given[entry.name] = _found(value, path)
+        elif isinstance(value, list):
+            given[entry.name] = [_found(one, path) if isinstance(one, str) else one for one in value]
     return given
+
+
+def _found(value: str, path: Path) -> str:
+    """A path as it is, or beside the file ``path`` where it is only there."""
+    beside = path.parent / value
+    return str(beside) if not os.path.exists(value) and beside.exists() else value
 
 
 def text(config: Config) -> str:
@@ -60,9 +69,14 @@ def text(config: Config) -> str:
     for entry in fields(Config):
         value = getattr(config, entry.name)
         kind = entry.metadata["kind"]
-        if value is None or (kind == "table" and not value):
+        is_table = kind in ("table", "steps of blobs")
+        if value is None or (is_table and not value):
             continue
-        values[entry.name] = plain(os.path.abspath(value) if kind in ("path", "folder") else value)
+        if kind in ("path", "folder") or (kind == "count or path" and not isinstance(value, int)):
+            value = os.path.abspath(value)
+        elif kind == "paths":
+            value = [os.path.abspath(one) for one in value]
+        values[entry.name] = plain(value)
         try:
             written = toml_text.dumps({entry.name: values[entry.name]})
             written.encode()
@@ -70,7 +84,7 @@ def text(config: Config) -> str:
             words = "is no text in UTF-8" if isinstance(error, UnicodeError) else str(error)
             problems.append(_refusal(entry.name, values[entry.name], words))
             continue
-        if kind == "table":
+        if is_table:
             tables.append(f"\n{written}")
             continue
         if entry.metadata["group"] != group:

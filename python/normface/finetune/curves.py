@@ -14,6 +14,7 @@ from .result import CHOSEN
 FILE = "curves.png"
 VERIFICATION = "verification of held-out people"
 LOSS = "training loss"
+SETS = "sets of pairs"
 PANELS = {LOSS: "loss", "scale": "scale", VERIFICATION: "tar"}
 """Title -> the column without which the panel is left out."""
 
@@ -26,6 +27,9 @@ def draw(rows: Sequence[Mapping[str, float]], folder: Path, *, title: str, far: 
     from matplotlib.figure import Figure
 
     panels = [name for name, needs in PANELS.items() if _points(rows, needs)[0]]
+    of_sets = [name for name in (rows[0] if rows else ()) if name.endswith((".accuracy", ".vr"))]
+    if of_sets:
+        panels.append(SETS)
     if not panels:
         return True
     figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
@@ -36,6 +40,8 @@ def draw(rows: Sequence[Mapping[str, float]], folder: Path, *, title: str, far: 
             _draw_verification(axes, rows, far, best_step)
         elif name == LOSS:
             _draw_loss(axes, rows)
+        elif name == SETS:
+            _draw_sets(axes, rows, of_sets, best_step)
         else:
             axes.plot(*_points(rows, PANELS[name]), color="tab:orange")
         axes.set_title(name)
@@ -52,6 +58,16 @@ def _draw_loss(axes: Any, rows: Sequence[Mapping[str, float]]) -> None:
     axes.plot(steps, values, "o", ms=3, color="tab:red", label="of this step's model, on the same images")
     axes.set_ylim(bottom=min(0.0, *_points(rows, "loss")[1], *values))
     axes.legend(fontsize=8)
+
+
+def _draw_sets(axes: Any, rows: Sequence[Mapping[str, float]], names: list[str], best_step: int | None) -> None:
+    for name in names:
+        steps, values = _points(rows, name)
+        axes.plot(steps, [100 * value for value in values], marker="o" if len(steps) < 40 else None, ms=3, label=name)
+    if best_step is not None:
+        axes.axvline(best_step, color="black", lw=0.8, ls=":")
+    axes.legend(fontsize=8)
+    axes.set_ylabel("%")
 
 
 def _draw_verification(axes: Any, rows: Sequence[Mapping[str, float]], far: float, best_step: int | None) -> None:

@@ -10,8 +10,8 @@ import caffeport
 import numpy as np
 import torch
 from caffeport.cores import usable_cores
+from caffeport.difference import difference
 from caffeport.files import replacing_path
-from caffeport.parity.report import difference
 from caffeport.to_torch.safetensors_file import save_safetensors
 from torch import Tensor, nn
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..data import Reader
 from ..errors import DataError, NormfaceWarning
 from ..prefetch import prefetch
+from .augmentation import Augmentation
 from .backbone import Backbone
 from .sampling import Chosen
 
@@ -27,10 +28,17 @@ class Source(Protocol):
 
 
 class ImageSource:
-    """Reads ``places`` of ``images`` (all by default) and prepares them as the net wants them."""
+    """Reads ``places`` of ``images`` (all by default) and prepares them as the net wants them.
 
-    def __init__(self, images: Reader, backbone: Backbone, on_bad_image: str, places: np.ndarray | None = None) -> None:
+    augmentation: of images that are chosen with a draw.
+    """
+
+    def __init__(
+        self, images: Reader, backbone: Backbone, on_bad_image: str, places: np.ndarray | None = None,
+        *, augmentation: Augmentation | None = None,
+    ) -> None:  # fmt: skip
         self.images, self._backbone, self._stops = images, backbone, on_bad_image == "stop"
+        self._augmentation = augmentation
         self.places = np.arange(len(images)) if places is None else places
         self.bad: dict[int, str] = {}
         """{number of the image: why it was left out}"""
@@ -40,13 +48,13 @@ class ImageSource:
 
     def load(self, chosen: Chosen) -> tuple[Tensor, np.ndarray]:
         read: list[np.ndarray] = []
-        readable = np.zeros(len(chosen[0]), bool)
-        for number, (place, mirrored) in enumerate(zip(*chosen, strict=True)):
+        readable = np.zeros(len(chosen), bool)
+        for number, place in enumerate(chosen.places):
             index = int(self.places[place])
             try:
                 if index in self.bad:
                     continue
-                image = self._prepared(index)
+                image = self.prepared(index)
             except DataError as error:
                 if self._stops:
                     raise DataError(f"{error}; --on-bad-image skip leaves such images out") from error
@@ -54,7 +62,9 @@ class ImageSource:
                 self.check_any_is_left()
                 continue
             readable[number] = True
-            read.append(image[:, ::-1] if mirrored else image)
+            if self._augmentation is not None and chosen.draws is not None:
+                image = self._augmentation(image, int(chosen.draws[number]))
+            read.append(image[:, ::-1] if chosen.mirrored[number] else image)
         if not read:
             return torch.empty(0), readable
         return torch.from_numpy(self._backbone.preprocessing.batch(read)), readable
@@ -65,7 +75,8 @@ class ImageSource:
             last = next(reversed(self.bad.values()))
             raise DataError(f"{self.images.path}: not one image could be read; {last}")
 
-    def _prepared(self, index: int) -> np.ndarray:
+    def prepared(self, index: int) -> np.ndarray:
+        """Return the image as the net wants it, uint8 (H, W, C). Raises DataError that names it."""
         image = self.images.read(index)
         name = self.images.title(index)
         image = self._backbone.preprocessing.fitted(image, self._backbone.size, name)
@@ -78,7 +89,7 @@ def in_order(images: int, batch_size: int, mirrored: bool = False) -> Iterator[C
     """Every image once."""
     for start in range(0, images, batch_size):
         places = np.arange(start, min(start + batch_size, images))
-        yield places, np.full(len(places), mirrored)
+        yield Chosen(places, np.full(len(places), mirrored))
 
 
 def ahead(

@@ -28,7 +28,7 @@ class FeatureSource:
         self._features, self._kept = features, kept
 
     def load(self, chosen: Chosen) -> tuple[Tensor, np.ndarray]:
-        places, mirrored = chosen
+        places, mirrored = chosen.places, chosen.mirrored
         readable = self._kept[places]
         return self._features[places[readable], mirrored[readable].astype(np.int64)], readable
 
@@ -64,8 +64,8 @@ def _computed(
                         outputs = frozen.net(inputs.to(fabric.device)).cpu()
                     if features is None:
                         features = _room(len(source), ways, tuple(outputs.shape[1:]))
-                    features[torch.from_numpy(chosen[0][kept]), way] = outputs
-                kept_all[chosen[0]] = kept
+                    features[torch.from_numpy(chosen.places[kept]), way] = outputs
+                kept_all[chosen.places] = kept
                 bar.advance(len(kept))
     if features is None:
         raise DataError(f"{source.images.path}: not one image could be read")

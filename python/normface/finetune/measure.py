@@ -8,32 +8,37 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..errors import NotFiniteError
 from .feeding import ahead
 from .figures import Measured
 from .run import Run
+from .sampling import Chosen
 
 IMAGES = 512
 
 
-def measured(run: Run, step: int, device: torch.device) -> Measured | str:
-    """The figures of the model as it is; in words, where it computes no numbers."""
-    score = {}
+def measured(run: Run, step: int, device: torch.device, trunk: nn.Module, loss: nn.Module) -> Measured | str:
+    """The figures of a model of this run as it is; in words, where it computes no numbers."""
+    score: dict[str, Any] = {}
+    size, readers = run.config.batch_size, run.config.readers
     try:
         if run.validation is not None:
-            score = asdict(run.validation.run(run.trunk, device))
+            score = asdict(run.validation.run(trunk, device))
+        score["sets"] = {one.name: one.run(trunk, size, readers, device) for one in run.sets}
     except NotFiniteError as error:
         return str(error)
-    loss = _training_loss(run, device)
-    if loss is not None and not math.isfinite(loss):
+    value = _training_loss(run, device, trunk, loss)
+    if value is not None and not math.isfinite(value):
         if step > 0:
-            return f"the training loss is {loss}"
-        loss = None  # which the first step tells
-    return Measured(step, loss, **score)
+            return f"the training loss is {value}"
+        value = None  # which the first step tells
+    return Measured(step, value, **score)
 
 
 def sample(images: int, seed: int) -> np.ndarray:
@@ -44,21 +49,21 @@ def sample(images: int, seed: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _training_loss(run: Run, device: torch.device) -> float | None:
+def _training_loss(run: Run, device: torch.device, trunk: nn.Module, loss: nn.Module) -> float | None:
     """The mean in evaluation mode, in float32, without mirroring; None where no image could be read."""
     places = sample(len(run.labels), run.config.seed)
     plain = np.zeros(len(places), bool)
     size = run.config.batch_size
-    batches = ((places[i : i + size], plain[i : i + size]) for i in range(0, len(places), size))
-    modes = [(module, module.training) for module in (run.trunk, run.loss)]
+    batches = (Chosen(places[i : i + size], plain[i : i + size]) for i in range(0, len(places), size))
+    modes = [(module, module.training) for module in (trunk, loss)]
     total, count = 0.0, 0
     try:
         for module, _ in modes:
             module.eval()
-        for (chosen, _), inputs, kept in ahead(run.source, batches, run.config.readers):
+        for chosen, inputs, kept in ahead(run.source, batches, run.config.readers):
             if kept.any():
-                labels = torch.from_numpy(run.labels[chosen[kept]]).to(device)
-                value = run.loss(run.trunk(inputs.to(device)).float(), labels)
+                labels = torch.from_numpy(run.labels[chosen.places[kept]]).to(device)
+                value = loss(trunk(inputs.to(device)).float(), labels)
                 total += int(kept.sum()) * float(value)
                 count += int(kept.sum())
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import model_folder
 from ..errors import TrainingError
-from . import checkpoint, config_file, curves, export, thresholds
+from . import checkpoint, config_file, curves, export, hard_samples, loggers, thresholds
 from .config import Config
 from .records import CSV
 
@@ -16,7 +16,7 @@ CONFIG, METRICS, TENSORBOARD = config_file.NAME, "metrics.json", "tensorboard"
 WRITTEN = (
     *(CONFIG, METRICS, CSV, checkpoint.CHECKPOINT, checkpoint.BEST, curves.FILE),
     *(export.DEPLOY, export.CAFFEMODEL, export.ONNX, export.SAFETENSORS, export.HEAD, thresholds.FILE),
-    model_folder.NAME,
+    *(model_folder.NAME, loggers.FILE, hard_samples.CSV, hard_samples.SHEET),
 )
 """All files that a run writes, beside TensorBoard's."""
 

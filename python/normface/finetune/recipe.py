@@ -15,22 +15,25 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import NormfaceWarning, NotFiniteError
-from . import config_file, curves, export, thresholds
+from . import config_file, curves, export, hard_samples, thresholds
+from .averaging import Averages
 from .backbone import Trunk
-from .checkpoint import CHECKPOINT, Checkpoints, Position
+from .checkpoint import CHECKPOINT, Checkpoints, Position, check_longer
 from .collectives import Ranks
 from .config import Config
 from .fabric import progress_of
 from .feeding import ImageSource, ahead
-from .figures import Measured
+from .figures import Measured, column
 from .launch import launched
 from .measure import measured
 from .output import CONFIG, METRICS, check_folder, open_folder
 from .records import Records
 from .result import INTERRUPTED, Result
 from .run import Run, prepare
+from .sampling import Chosen
 from .schedule import factor
 from .schedule import optimizer as make_optimizer
+from .unfreezing import Unfreezing, starts
 
 
 class Objective(nn.Module):
@@ -76,6 +79,9 @@ def finetune(
         result = Result.of(run, position, stopped, diverged, fabric.is_global_zero)
     if stopped != INTERRUPTED and result.leads:
         _export(run, folder, position, result)
+        if config.hard_samples is not None:
+            result.hard_samples = hard_samples.write(run, folder, config.hard_samples, fabric.device)
+            result.write(folder / METRICS)
         if run.unseen is not None:
             test = run.unseen.run(run.backbone, folder, position.exported, fabric.device)
             result.add_test(test, list(run.unseen.source.bad.values()))
@@ -90,33 +96,46 @@ def _train(
     config, trunk, loss = run.config, run.trunk, run.loss
     ranks, leads = Ranks(fabric), fabric.is_global_zero
     optimizer = make_optimizer(config, run.backbone, trunk, loss)
-    saved = Checkpoints(folder, run, optimizer, fabric)
+    unfreezing = Unfreezing(trunk, starts(config, run.backbone, run.steps))
+    averages = Averages(trunk, loss, config.ema) if config.ema is not None else None
+    exported = averages or run
+    if config.ema is not None and leads and 1 / (1 - config.ema) > run.steps / 2:
+        words = f"--ema {config.ema:g} remembers about {1 / (1 - config.ema):,.0f} steps, and the run has {run.steps:,}"
+        warnings.warn(f"{words}: the average stays near its start; choose less", NormfaceWarning, stacklevel=2)
+    saved = Checkpoints(folder, run, optimizer, averages, fabric)
     position = saved.restore() if resume and (folder / CHECKPOINT).is_file() else Position()
+    check_longer(position, run.steps, config.out)
+    if position.step and position.planned and run.steps > position.planned and position.step < run.steps:
+        rate = config.lr * factor(config, position.step, run.steps)
+        words = f"goes on from step {position.step} to {run.steps}, instead of {position.planned}"
+        words += f", at the learning rate {rate:.3g} of the longer run's schedule"
+        warnings.warn(words, NormfaceWarning, stacklevel=2)
     clock = time.monotonic() - position.seconds
     objective, optimizer = fabric.setup(Objective(trunk, loss, ranks), optimizer)
 
     if leads:
         open_folder(folder, clear=overwrite)
         config_file.write(config, folder / CONFIG)
-    records = Records(folder if leads else None, position.rows, config.tensorboard)
+    set_columns = [column(one.name, figure) for one in run.sets for figure in one.figures]
+    records = Records(folder if leads else None, position.rows, config, set_columns)
     validate_every = config.validate_every or max(1, round(run.steps_per_epoch))
     checkpoint_every = config.checkpoint_every or validate_every
 
     def figures() -> Measured | str:
         """Measure the model as it is; the leading rank does, and all go by its numbers."""
-        return ranks.from_leader(measured(run, position.step, fabric.device) if leads else None)
+        model = exported.trunk, exported.loss
+        return ranks.from_leader(measured(run, position.step, fabric.device, *model) if leads else None)
 
     if position.before is None:
         first = figures()
         if isinstance(first, str):
             raise NotFiniteError(first)
         position.before = position.last = first
-        if run.validation is not None:
+        if run.validates:
             records.write({"epoch": 0.0, **first.row()})
 
     numbers = range(position.step * config.accumulate, run.steps * config.accumulate)
-    batches_ahead = map(run.sampler.batch, numbers)
-    shares = ((places[ranks.share], mirrored[ranks.share]) for places, mirrored in batches_ahead)
+    shares = (run.sampler.batch(number).share(ranks.share) for number in numbers)
     feed = ahead(run.source, shares, config.readers)
     bad = run.image_source.bad
     reported = set(bad)
@@ -124,6 +143,7 @@ def _train(
     stopped, diverged = position.out_of_patience(config.patience), ""
     with closing(feed), closing(records), progress_of(fabric, "finetune", run.steps, position.step) as bar:
         while position.step < run.steps and not stopped:
+            unfreezing.at(position.step)
             rate = factor(config, position.step, run.steps)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * (rate if group["scheduled"] else 1)
@@ -135,7 +155,7 @@ def _train(
             for micro, ((_, inputs, _), kept) in enumerate(zip(batches, masks, strict=True)):
                 if not kept.any():
                     continue  # every image of the batch was left out
-                places = run.sampler.batch(position.step * config.accumulate + micro)[0][kept]
+                places = run.sampler.batch(position.step * config.accumulate + micro).places[kept]
                 labels = torch.from_numpy(run.labels[places]).to(fabric.device)
                 weight = int(kept.sum()) / images
                 with fabric.no_backward_sync(objective, enabled=ranks.size > 1):  # summed below
@@ -156,11 +176,13 @@ def _train(
                     fabric.clip_gradients(objective, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
                 optimizer.step()
                 optimizer.zero_grad()
+                if averages is not None:
+                    averages.update(trunk, loss)
             position.count(loss_of_step, images)
             bar.advance(words=f"loss {loss_of_step:.4g}" if images else "no image could be read")
 
             step, last = position.step, position.step == run.steps
-            validates = run.validation is not None and step % validate_every == 0
+            validates = run.validates and step % validate_every == 0
             keeps = last or step % checkpoint_every == 0
             if (validates or keeps or asked) and (broken := saved.broken()):
                 diverged = stopped = f'the weights "{broken}" are no numbers after step {step}'
@@ -173,7 +195,7 @@ def _train(
                     break
                 row |= now.row()
                 position.last = now
-                if run.validation is not None:
+                if run.validates:
                     if position.judge(now):
                         saved.save_best()
                     stopped = "" if last else position.out_of_patience(config.patience)
@@ -182,12 +204,14 @@ def _train(
             if asked and not last:
                 stopped = INTERRUPTED
             if keeps or stopped:
-                position.seconds = time.monotonic() - clock
+                position.seconds, position.planned = time.monotonic() - clock, run.steps
                 saved.save(position)
     position.seconds = time.monotonic() - clock
     position.exported = position.step
     if leads and stopped != INTERRUPTED and (diverged or position.best is not None):
         position.exported = saved.restore_best(position, diverged)
+    elif leads and stopped != INTERRUPTED and averages is not None:
+        averages.copy_to(trunk, loss)
     return position, stopped, diverged
 
 
@@ -216,5 +240,5 @@ def _scale(loss: nn.Module) -> dict[str, float]:
 def _some_images(source: ImageSource, number: int = 8) -> np.ndarray | None:
     """A few training images, prepared for the net; None where none of them could be read."""
     places = np.linspace(0, len(source) - 1, min(number, len(source))).astype(np.int64)
-    inputs, readable = source.load((places, np.zeros(len(places), bool)))
+    inputs, readable = source.load(Chosen(places, np.zeros(len(places), bool)))
     return inputs.numpy() if readable.any() else None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .run import Run
 
 
-CHOSEN = "chosen on these people"
+CHOSEN, CHOSEN_ON_SETS = "chosen on these people", "chosen on these sets"
 EXPORTED = "exported, measured once"
 INTERRUPTED = "interrupted"
 """``stopped`` of a run that was asked to; nothing is exported then."""
@@ -36,7 +36,7 @@ class Result:
     training_loss_pictures: on how many training images each model's training_loss is.
     held_out: what is compared, images that could not be read left out. impostors_accepted: how many of the pairs of
     different people the false accept rate ``far`` lets in. test: on ``--test``'s people, None without. notes: where
-    people are too few, or too easy, for the figures to tell much.
+    people are too few, or too easy, for the figures to tell much. hard_samples: the lines of hard_samples.csv.
     stopped: why the run ended before its last step, else "". diverged: the same, where a NaN was the reason.
     seconds: up to the last step, breaks not counted. leads: whether this process, of several, wrote the files. ok: it
     did not diverge, and every exported file computes what was trained.
@@ -65,6 +65,7 @@ class Result:
     proofs: list[Proof] = field(default_factory=list)
     test: Tested | None = None
     notes: list[str] = field(default_factory=list)
+    hard_samples: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def of(cls, run: Run, position: Position, stopped: str, diverged: str, leads: bool) -> Result:
@@ -140,9 +141,10 @@ class Result:
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Headings and lines: each figure of each model."""
+        chosen = CHOSEN_ON_SETS if self.best and self.best.tar is None else CHOSEN
         titles = {
             "before": self.before,
-            f"best, {CHOSEN} (step {self.best_step})": self.best,
+            f"best, {chosen} (step {self.best_step})": self.best,
             f"last (step {self.last.step if self.last else 0})": self.last,
         }
         models = {title: model for title, model in titles.items() if model is not None}
@@ -190,7 +192,26 @@ class Result:
             intervals = [_interval(model) for model in models.values()]
             if key == "tar" and any(intervals):
                 lines.append(("    95 % of draws of people", *intervals))
+        lines[-1:-1] = _lines_of_sets(list(models.values()), self.far)
         return (heading, *models), lines
+
+
+_TITLES = {
+    "accuracy": "{set}: accuracy in folds",
+    "tar": "{set}: true accepts at FAR {far:g} %",
+    "vr": "{set}: VR at FAR {far:g} %, mean less deviation",
+    "dir": "{set}: DIR at FAR 1 %, rank 1, mean less deviation",
+}
+"""What the table shows of a set that is validated on."""
+
+
+def _lines_of_sets(models: list[Measured], far: float) -> list[tuple[str, ...]]:
+    return [
+        (_TITLES[figure].format(set=name, far=100 * far), *(_percent(model.sets[name][figure]) for model in models))
+        for name, figures in models[0].sets.items()
+        for figure in figures
+        if figure in _TITLES
+    ]
 
 
 def _interval(model: Measured) -> str:

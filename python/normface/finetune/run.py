@@ -17,14 +17,18 @@ from ..data import Reader, open_reader
 from ..errors import DataError, NormfaceWarning, TrainingError
 from ..losses import CenterLoss, FaceLoss
 from . import backbone as backbones
+from . import validation_sets
+from .augmentation import Augmentation
 from .backbone import Backbone, Trunk
 from .config import Config
 from .fabric import progress_of
 from .feeding import ImageSource, Source
 from .frozen import frozen_source
 from .sampling import Sampler, fewer, hold_out
+from .schedule import in_steps
 from .unseen import Unseen
 from .validation import Validation, embed
+from .validation_sets import ValidationSet
 
 
 @dataclass
@@ -42,8 +46,13 @@ class Run:
     image_source: ImageSource
     sampler: Sampler
     validation: Validation | None
+    sets: list[ValidationSet]
     validation_source: ImageSource | None
     unseen: Unseen | None
+
+    @property
+    def validates(self) -> bool:
+        return self.validation is not None or bool(self.sets)
 
     @property
     def steps(self) -> int:
@@ -71,22 +80,24 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
     stored_labels = _labels_of(images)
     training, held_out = np.arange(len(images)), np.empty(0, np.int64)
     if config.val is None:
-        training, held_out = hold_out(stored_labels, config.val_share, config.seed)
+        training, held_out = hold_out(stored_labels, config.held_out_share, config.seed)
     labels = np.unique(stored_labels[training], return_inverse=True)[1].reshape(-1)
     _look_at(config, images, labels, len(held_out))
-    image_source = ImageSource(images, backbone, config.on_bad_image, training)
+    augmentation = Augmentation(config.augment) if config.augment is not None else None
+    image_source = ImageSource(images, backbone, config.on_bad_image, training, augmentation=augmentation)
     torch.manual_seed(config.seed)  # of the loss's class weights, and of Dropout from then on
     loss = losses.make(config.loss, int(labels.max()) + 1, backbone.width, **config.loss_options)
     trunk = backbone.trunk(config.batch_norm).to(fabric.device)
     frozen = backbone.frozen_module()
-    source, validation_source, validation = _sources(config, backbone, frozen, image_source, held_out, fabric)
+    source, validation_source, validation, sets = _sources(config, backbone, frozen, image_source, held_out, fabric)
     sampler = Sampler(
         labels,
         config.batch_size,
         seed=config.seed,
         mirror=config.mirror,
-        balanced=config.sampling == "balanced",
+        balanced=config.sampling in ("balanced", "pk"),
         per_identity=config.per_identity,
+        augment=augmentation is not None,
     )
     run = Run(
         config=config,
@@ -100,6 +111,7 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
         image_source=image_source,
         sampler=sampler,
         validation=validation,
+        sets=sets,
         validation_source=validation_source,
         unseen=Unseen.opened(config, backbone) if config.test is not None else None,
     )
@@ -111,6 +123,10 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
             _warn_of_known("--test", run.unseen.source.images, others, use)
     if not resumes:
         _start_head(run, fabric)
+    if config.margin_warmup:
+        passes = in_steps(config.margin_warmup, run.steps) * config.accumulate
+        for warmup in losses.warmups(run.loss):
+            warmup.restart(passes)  # a checkpoint brings how far it is
     return run
 
 
@@ -145,14 +161,14 @@ def _look_at(config: Config, images: Reader, labels: np.ndarray, held_out: int) 
             NormfaceWarning,
             stacklevel=3,
         )
-    if config.sampling == "balanced" and len(counts) < config.batch_size // config.per_identity:
+    if config.sampling in ("balanced", "pk") and len(counts) < config.batch_size // config.per_identity:
         warnings.warn(
-            f"a balanced batch has {config.batch_size // config.per_identity} identities, more than the "
+            f"a {config.sampling} batch has {config.batch_size // config.per_identity} identities, more than the "
             f"{len(counts)} there are: some come more than once in it",
             NormfaceWarning,
             stacklevel=3,
         )
-    if config.val is None and config.val_share > 0 and not held_out:
+    if config.val is None and config.held_out_share > 0 and not held_out:
         warnings.warn(
             "too few identities with two images to hold any out: trained without validation; "
             "--val names other images for it",
@@ -172,18 +188,18 @@ def _sources(
     image_source: ImageSource,
     held_out: np.ndarray,
     fabric: Any,
-) -> tuple[Source, ImageSource | None, Validation | None]:
+) -> tuple[Source, ImageSource | None, Validation | None, list[ValidationSet]]:
     """Return what feeds the training and the validation, through the frozen part where there is one."""
     val_source = None
     if config.val is not None:
         others = open_reader(config.val, root=config.val_root, color=backbone.channels == 3)
         other_labels = _labels_of(others)
         _warn_of_known("--val", others, image_source.images, "trained on")
-        places = fewer(other_labels, config.val_images, config.seed)
+        places = fewer(other_labels, config.most_val_images, config.seed)
         val_source = ImageSource(others, backbone, config.on_bad_image, places)
     elif len(held_out):
         own = np.unique(_labels_of(image_source.images)[held_out], return_inverse=True)[1].reshape(-1)
-        places = held_out[fewer(own, config.val_images, config.seed)]
+        places = held_out[fewer(own, config.most_val_images, config.seed)]
         val_source = ImageSource(image_source.images, backbone, config.on_bad_image, places)
 
     def through(source: ImageSource, mirror: bool) -> Source:
@@ -200,7 +216,8 @@ def _sources(
         validation = Validation(
             through(val_source, False), labels, config.val_far, config.batch_size, config.readers, seed=config.seed
         )
-    return through(image_source, config.mirror), val_source, validation
+    sets = validation_sets.opened(config, backbone, through)
+    return through(image_source, config.mirror), val_source, validation, sets
 
 
 def _warn_of_known(option: str, others: Reader, earlier: Reader, use: str) -> None:
@@ -251,7 +268,7 @@ def _start_head(run: Run, fabric: Any) -> None:
             for loss in run.loss.modules():
                 if isinstance(loss, CenterLoss):
                     loss.weight[seen] = means[seen].to(loss.weight)
-                elif isinstance(loss, FaceLoss):  # of the length that this loss starts with
+                elif isinstance(loss, FaceLoss) and loss.weight is not None:  # of the length that this loss starts with
                     loss.weight[seen] = (directions[seen].to(loss.weight)) * loss.weight.norm(dim=1).mean()
 
 

@@ -7,12 +7,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-Chosen = tuple[np.ndarray, np.ndarray]
-"""Places in the list of training images (B,), and which of them are mirrored (B,) bool."""
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """``places`` (B,) in the list of images, and which of them are ``mirrored`` (B,) bool.
+
+    draws: (B,) uint64, what an augmentation makes of each; None for images as they are.
+    """
+
+    places: np.ndarray
+    mirrored: np.ndarray
+    draws: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def share(self, part: slice) -> Chosen:
+        """Return a part of the batch."""
+        return Chosen(self.places[part], self.mirrored[part], None if self.draws is None else self.draws[part])
 
 
 class Sampler:
@@ -21,12 +38,14 @@ class Sampler:
     plain: the images in a new order every epoch; a batch runs across the end of one, as in Caffe.
     balanced: batch_size / per_identity identities, in a new order each round, with per_identity images each
         (all of them more than once where an identity has fewer).
+    augment: every image of every batch comes with a draw of its own.
     """
 
     def __init__(
-        self, labels: np.ndarray, batch_size: int, *, seed: int, mirror: bool, balanced: bool, per_identity: int = 1
-    ) -> None:
-        self.batch_size, self.seed, self.mirror = batch_size, seed, mirror
+        self, labels: np.ndarray, batch_size: int, *, seed: int, mirror: bool, balanced: bool, per_identity: int = 1,
+        augment: bool = False,
+    ) -> None:  # fmt: skip
+        self.batch_size, self.seed, self.mirror, self.augment = batch_size, seed, mirror, augment
         self.images = len(labels)
         self.per_identity = per_identity if balanced else 0
         order = np.argsort(labels, kind="stable")
@@ -45,7 +64,8 @@ class Sampler:
         else:
             chosen = self._next(self.images, self.batch_size, number)
         mirrored = random.random(self.batch_size) < 0.5 if self.mirror else np.zeros(self.batch_size, bool)
-        return chosen, mirrored
+        draws = np.random.SeedSequence([self.seed, 6, number]).generate_state(self.batch_size, np.uint64)
+        return Chosen(chosen, mirrored, draws if self.augment else None)
 
     def _balanced(self, number: int, random: np.random.Generator) -> np.ndarray:
         k = self.per_identity

@@ -21,17 +21,17 @@ def factor(config: Config, step: int, steps: int) -> float:
     Linear warm-up, w steps: (step + 1) / w. Then, with t = (step - w) / (steps - w):
     cosine (1 + cos(pi t)) / 2; step gamma^(milestones passed); constant 1.
     """
-    warmup = _steps(config.warmup, steps)
+    warmup = in_steps(config.warmup, steps)
     if step < warmup:
         return (step + 1) / warmup
     if config.schedule == "cosine":
         return (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1))) / 2
     if config.schedule == "step":
-        return config.gamma ** sum(step >= _steps(at, steps) for at in config.milestones)
+        return config.gamma ** sum(step >= in_steps(at, steps) for at in config.milestones)
     return 1.0
 
 
-def _steps(number: float, steps: int) -> int:
+def in_steps(number: float, steps: int) -> int:
     """A share of the run (below 1) or a count of steps, as steps."""
     return round(number * steps) if number < 1 else round(number)
 
@@ -61,12 +61,13 @@ def stepped_centers(loss: nn.Module) -> list[CenterLoss]:
 def _groups(config: Config, backbone: Backbone, trunk: Trunk, loss: nn.Module) -> list[dict[str, Any]]:
     groups: dict[tuple[str, float, float], list[nn.Parameter]] = {}
     texts: Mapping[str, Param] = backbone.multipliers()
+    behind = backbone.layers_behind()
     for name, parameter in trunk.named_blobs():
         text = texts[name]
         rate, decay = (text.lr_mult, text.decay_mult) if config.net_multipliers else (1.0, 1.0)
         layer = name.removeprefix(Trunk.PREFIX).rpartition(".")[0]
         part = "new" if layer in backbone.new_layers else "net"
-        rate *= config.new_lr_mult if part == "new" else 1.0
+        rate *= config.new_lr_mult if part == "new" else config.layer_decay ** behind[name]
         groups.setdefault((part, rate, decay), []).append(parameter)
     centers = {id(center.weight) for center in stepped_centers(loss)}
     own_rate = config.center_lr / config.lr if config.optimizer == "sgd" else config.head_lr_mult

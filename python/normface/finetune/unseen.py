@@ -56,7 +56,7 @@ class Unseen:
         images = open_reader(config.test, root=config.test_root, color=backbone.channels == 3)
         if images.labels is None:
             raise DataError(f"{images.path}: has no labels; --test compares people, so it needs them")
-        places = fewer(images.labels, config.val_images, config.seed)
+        places = fewer(images.labels, config.most_val_images, config.seed)
         labels = np.unique(images.labels[places], return_inverse=True)[1].reshape(-1)
         return cls(config, ImageSource(images, backbone, config.on_bad_image, places), labels)
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ..errors import NotFiniteError, TrainingError
 from ..evaluate.resampled_people import drawn_tars, interval
 from ..evaluate.roc import verification
-from .backbone import Trunk
 from .feeding import Source, ahead, in_order
 
 
@@ -64,7 +63,7 @@ class Validation:
                 f"of {self.identities} identities ({self._without})"
             )
 
-    def run(self, trunk: Trunk, device: torch.device) -> Score:
+    def run(self, trunk: nn.Module, device: torch.device) -> Score:
         """The score of the model as it is, in float32 and without mirroring. Leaves the trunk in its mode."""
         return self.run_with_draws(trunk, device)[0]
 
@@ -76,8 +75,9 @@ class Validation:
 
 
 def embed(
-    trunk: nn.Module, source: Source, images: int, batch_size: int, readers: int, device: torch.device, bar: Any = None
-) -> tuple[Tensor, np.ndarray]:
+    trunk: nn.Module, source: Source, images: int, batch_size: int, readers: int, device: torch.device, bar: Any = None,
+    *, mirrored: bool = False,
+) -> tuple[Tensor, np.ndarray]:  # fmt: skip
     """(features (n, D) on the CPU, which images they belong to (N,) bool), in eval mode, float32."""
     mode = trunk.training
     trunk.eval()
@@ -85,8 +85,8 @@ def embed(
     kept_all = np.zeros(images, bool)
     try:
         with torch.no_grad():
-            for chosen, inputs, kept in ahead(source, in_order(images, batch_size), readers):
-                kept_all[chosen[0]] = kept
+            for chosen, inputs, kept in ahead(source, in_order(images, batch_size, mirrored), readers):
+                kept_all[chosen.places] = kept
                 if kept.any():
                     rows.append(trunk(inputs.to(device)).float().flatten(1).cpu())
                 if bar is not None:

@@ -5,22 +5,26 @@
     loss = normface.losses.make("softmax+0.01*c-contrastive", C, D)
 
 A loss is a module that owns its class weights ``weight`` (C, D); ``logits(embeddings)`` are the classes' scores
-without a margin. Its own options are keywords, and what they mean is in its docstring.
+without a margin. Its own options are keywords, and what they mean is in its docstring. All take ``reduction`` and
+``ignore_index``, softmax losses ``label_smoothing`` (SoftmaxOptions), and a call a ``sample_weight`` (FaceLoss).
 """
 
 from .adaptive import AdaFaceLoss, MagFaceLoss
 from .additive_margin import AMSoftmaxLoss, ArcFaceLoss
 from .agents import CContrastiveLoss, CTripletLoss
-from .base import FaceLoss, Loss, WeightedSum
+from .annealing import MarginWarmup, warmups
+from .base import FaceLoss, Options, SoftmaxOptions
 from .center import CenterLoss
 from .combined_margin import CombinedMarginLoss
 from .curricular import CurricularFaceLoss
 from .elastic import ElasticFaceLoss
 from .multiplied_angle import LargeMarginSoftmaxLoss, SphereFaceLoss
-from .names import LOSSES, LossOptions, make, parse
+from .names import LOSSES, REGULARISERS, LossOptions, make, parse
+from .regularisers import MHELoss, RingLoss
 from .softmax import L2SoftmaxLoss, NormalizedSoftmaxLoss, PositiveScaleSoftmaxLoss, SoftmaxLoss
 from .sphereface2 import SphereFace2Loss
 from .sub_center import SubCenterArcFaceLoss
+from .sums import Loss, WeightedSum
 from .support_vector import SVXSoftmaxLoss
 
 CosFaceLoss = AMSoftmaxLoss
@@ -28,6 +32,7 @@ CosFaceLoss = AMSoftmaxLoss
 
 __all__ = [
     "LOSSES",
+    "REGULARISERS",
     "AMSoftmaxLoss",
     "AdaFaceLoss",
     "ArcFaceLoss",
@@ -43,15 +48,21 @@ __all__ = [
     "LargeMarginSoftmaxLoss",
     "Loss",
     "LossOptions",
+    "MHELoss",
     "MagFaceLoss",
+    "MarginWarmup",
     "NormalizedSoftmaxLoss",
+    "Options",
     "PositiveScaleSoftmaxLoss",
+    "RingLoss",
     "SVXSoftmaxLoss",
     "SoftmaxLoss",
+    "SoftmaxOptions",
     "SphereFace2Loss",
     "SphereFaceLoss",
     "SubCenterArcFaceLoss",
     "WeightedSum",
     "make",
     "parse",
+    "warmups",
 ]

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import TrainingError
-from ..heads import UNIT_EPS, cosines, unit_ball_
+from ..heads import UNIT_EPS, cosines, unit, unit_ball_
 from .additive_margin import checked_margin
 from .angles import angle_plus
-from .base import FaceLoss
+from .annealing import MarginWarmup
+from .base import FaceLoss, SoftmaxOptions
+from .blockwise import row_losses
 from .multiplied_angle import row_lengths
-from .running import Running
+from .running import Running, deviation_of, mean_of
 from .scale import register_scale
+from .softmax import softmax_losses
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 ADA_EPS = 1e-3
 """Of the published AdaFace: beside the standard deviation, and how near a cosine may come to 1 and an angle to 0."""
@@ -31,35 +38,45 @@ class AdaFaceLoss(FaceLoss):
     r = momentum batch + (1 - momentum) r, this batch's taken in already (the std of one sample is 0), from 20 and 100;
     ``running.mean`` and ``running.std`` keep them, moved by the backward passes of training mode alone. z has no
     gradient. As published, 0.001 stands beside the std, cosines are cut to within 0.001 of 1, and angles of 0 and
-    pi. The defaults are the paper's. eps: under the root of every length.
+    pi. The defaults are the paper's. margin_warmup: steps over which m comes from 0 (MarginWarmup). eps: under the
+    root of every length.
     """
 
+    options = SoftmaxOptions
     scale: Tensor  # 0-D
 
     def __init__(
         self, num_classes: int, embedding_size: int, scale: float = 64.0, margin: float = 0.4, *,
-        h: float = 0.333, momentum: float = 0.01, eps: float = UNIT_EPS,
-        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+        h: float = 0.333, momentum: float = 0.01, margin_warmup: int = 0, eps: float = UNIT_EPS,
+        **options: Unpack[SoftmaxOptions],
     ) -> None:  # fmt: skip
-        super().__init__(num_classes, embedding_size, unit_ball_, device, dtype)
+        super().__init__(num_classes, embedding_size, unit_ball_, **options)
         register_scale(self, "scale", scale, scale)
         self.margin, self.h, self.eps = checked_margin(self, margin, 1.0), float(h), eps
         if not 0 <= momentum <= 1:
             raise TrainingError(f"AdaFaceLoss: expected a momentum from 0 to 1, got {momentum}")
         self.running = Running({"mean": 20.0, "std": 100.0}, momentum, self.weight)
+        self.warmup = MarginWarmup(margin_warmup, self.weight.device)
 
-    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        length = row_lengths(x.detach()).clamp(SHORTEST, LONGEST)
+    def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
+        length = row_lengths(x.detach())[:, 0].clamp(SHORTEST, LONGEST)
+        now = self.running.state(x.dtype)
         if self.training:
-            spread = length.std() if len(length) > 1 else torch.zeros_like(length[0, 0])
-            now = self.running.with_batch({"mean": length.mean(), "std": spread})
-        else:
-            now = self.running.state(x.dtype)
+            now = self.running.with_batch({"mean": mean_of(length, shares), "std": deviation_of(length, shares)})
         z = (self.h * (length - now["mean"]) / (now["std"] + ADA_EPS)).clamp(-1, 1)
-        cosine, column = cosines(x, weight, self.eps).clamp(-1 + ADA_EPS, 1 - ADA_EPS), labels[:, None]
-        angle = (cosine.gather(1, column).acos() - self.margin * z).clamp(ADA_EPS, math.pi - ADA_EPS)
-        scores = cosine.scatter(1, column, angle.cos() - self.margin * (z + 1))
-        return self.running.moving(F.cross_entropy(self.scale.to(x.dtype) * scores, labels), now)
+        formula = partial(self.of_cosines, margin=self.warmup.of(self.margin))
+        inputs = (self.scale.to(x.dtype).expand(len(x)), z)
+        losses = row_losses(unit(x, self.eps), weight, labels, formula, inputs, eps=self.eps)
+        return self.warmup.counting(self.running.moving(losses, now))
+
+    def of_cosines(
+        self, cosine: Tensor, labels: Tensor, scale: Tensor, z: Tensor, margin: float | Tensor
+    ) -> Tensor:  # fmt: skip
+        """Return the losses (N,) of the cosines (N, C); scale and z: (N,)."""
+        cosine, column, z = cosine.clamp(-1 + ADA_EPS, 1 - ADA_EPS), labels[:, None], z[:, None]
+        angle = (cosine.gather(1, column).acos() - margin * z).clamp(ADA_EPS, math.pi - ADA_EPS)
+        scores = cosine.scatter(1, column, angle.cos() - margin * (z + 1))
+        return softmax_losses(scale[:, None] * scores, labels, self.label_smoothing)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.scale.to(x.dtype) * cosines(x, weight, self.eps)
@@ -75,19 +92,22 @@ class MagFaceLoss(FaceLoss):
     a = |x|, cut to [shortest, longest]; m(a) rises in a straight line from least_margin at ``shortest`` to most_margin
     at ``longest``; g(a) = 1/a + a / longest^2, the mean over the samples, which pulls good images to long features.
     Both have gradients in a, none where a is cut. easy: cos(theta) where theta >= pi / 2, as published; else
-    cos(theta) - m(a) sin m(a) for theta > pi - m(a). The defaults are the paper's: features between 10 and 110 long,
-    margins 0.45 to 0.8, lambda_g 35. eps: under the root of every length.
+    cos(theta) - m(a) sin m(a) for theta > pi - m(a). The defaults are those of the published training script: features
+    between 10 and 110 long, margins 0.45 to 0.8, lambda_g 35 (for a ResNet on MS1M; where the lengths are others, so
+    may lambda_g be). margin_warmup: steps over which m(a) comes from 0 (MarginWarmup). eps: under the root of every
+    length.
     """
 
+    options = SoftmaxOptions
     scale: Tensor  # 0-D
 
     def __init__(
         self, num_classes: int, embedding_size: int, scale: float = 64.0, *,
         least_margin: float = 0.45, most_margin: float = 0.8, shortest: float = 10.0, longest: float = 110.0,
-        lambda_g: float = 35.0, easy: bool = True, eps: float = UNIT_EPS,
-        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+        lambda_g: float = 35.0, easy: bool = True, margin_warmup: int = 0, eps: float = UNIT_EPS,
+        **options: Unpack[SoftmaxOptions],
     ) -> None:  # fmt: skip
-        super().__init__(num_classes, embedding_size, unit_ball_, device, dtype)
+        super().__init__(num_classes, embedding_size, unit_ball_, **options)
         register_scale(self, "scale", scale, scale)
         self.least_margin = checked_margin(self, least_margin, math.pi)
         self.most_margin = checked_margin(self, most_margin, math.pi)
@@ -98,18 +118,25 @@ class MagFaceLoss(FaceLoss):
             )
         self.shortest, self.longest = float(shortest), float(longest)
         self.lambda_g, self.easy, self.eps = float(lambda_g), easy, eps
+        self.warmup = MarginWarmup(margin_warmup, self.weight.device)
 
-    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        length = row_lengths(x).clamp(self.shortest, self.longest)
+    def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
+        length = row_lengths(x)[:, 0].clamp(self.shortest, self.longest)
         rise = (self.most_margin - self.least_margin) / (self.longest - self.shortest)
-        margin = self.least_margin + rise * (length - self.shortest)
-        cosine, column = cosines(x, weight, self.eps), labels[:, None]
+        margin = (self.least_margin + rise * (length - self.shortest)) * self.warmup.of(1.0)
+        inputs = (self.scale.to(x.dtype).expand(len(x)), margin)
+        losses = row_losses(unit(x, self.eps), weight, labels, self.of_cosines, inputs, eps=self.eps)
+        pull = 1 / length + length / self.longest**2
+        return self.warmup.counting(losses + self.lambda_g * pull)
+
+    def of_cosines(self, cosine: Tensor, labels: Tensor, scale: Tensor, margin: Tensor) -> Tensor:
+        """Return the losses (N,) of the cosines (N, C); scale and margin: (N,)."""
+        column, margin = labels[:, None], margin[:, None]
         own = cosine.gather(1, column)
         target = angle_plus(own, margin)
         inside, other = (own > 0, own) if self.easy else (own > -margin.cos(), own - margin * margin.sin())
-        scores = self.scale.to(x.dtype) * cosine.scatter(1, column, torch.where(inside, target, other))
-        pull = (1 / length + length / self.longest**2).mean()
-        return F.cross_entropy(scores, labels) + self.lambda_g * pull
+        scores = scale[:, None] * cosine.scatter(1, column, torch.where(inside, target, other))
+        return softmax_losses(scores, labels, self.label_smoothing)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.scale.to(x.dtype) * cosines(x, weight, self.eps)

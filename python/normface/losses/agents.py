@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from caffeport.operators.face_loss import GeneralContrastiveParameter, GeneralTripletParameter
 from caffeport.to_torch.modules.face_loss import GeneralContrastiveLoss, GeneralTripletLoss
 from torch import Tensor
 
 from ..errors import TrainingError
-from ..heads import UNIT_EPS, squared_distances, unit, unit_ball_
-from .base import FaceLoss
+from ..heads import UNIT_EPS, cosines, inverse_lengths, unit, unit_ball_
+from .annealing import MarginWarmup
+from .base import FaceLoss, Options
+from .blockwise import BLOCK_NUMBERS, row_losses
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class CContrastiveLoss(FaceLoss):
     """1/N sum_i [w+ clip(d_iy - m+, 0, thresh) + w- sum_{j != y} max(0, m- - d_ij)]: NormFace's C-contrastive loss.
 
-    d_ij = |x_i/|x_i| - W_j/|W_j||^2 = 2 - 2 cos, so 0 to 4. The defaults are the paper's (m+ = 0, m- = 1).
+    d_ij = |x_i/|x_i| - W_j/|W_j||^2 = 2 - 2 cos, so 0 to 4; 2 from a vector of zeros. The defaults are the paper's
+    (m+ = 0, m- = 1).
 
     The options are those of Caffe's GeneralContrastiveLoss, by its names: m+ positive_margin, m- negative_margin,
     w+ positive_weight, w- negative_weight, thresh positive_outlier_thresh; max_negative_only, max_positive_only,
@@ -32,9 +41,9 @@ class CContrastiveLoss(FaceLoss):
         max_negative_only: bool = False, max_positive_only: bool = False,
         positive_first: bool = False, positive_upper_bound: float = 1.0, exp_negative_weight: bool = False,
         exact_gradient: bool = True, eps: float = UNIT_EPS,
-        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+        **options: Unpack[Options],
     ) -> None:  # fmt: skip
-        super().__init__(num_classes, embedding_size, unit_ball_, device, dtype)
+        super().__init__(num_classes, embedding_size, unit_ball_, **options)
         not_negative(self, positive_weight, negative_weight, positive_outlier_thresh)
         parameters = GeneralContrastiveParameter(
             positive_margin=positive_margin, negative_margin=negative_margin,
@@ -47,8 +56,32 @@ class CContrastiveLoss(FaceLoss):
         self.of_distances = GeneralContrastiveLoss(parameters, tops=1, exact=exact_gradient)
         self.eps, self._options = eps, told(parameters, "positive_margin", "negative_margin")
 
-    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        return self.of_distances(unit_distances(x, weight, self.eps), labels)
+    def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
+        if self.of_distances.p.max_positive_only:  # of the whole batch, in which the ignored have no part
+            labels = labels if shares is None else torch.where(shares > 0, labels, -1)
+            return self.of_distances.of_each(unit_distances(x, weight, self.eps), labels)
+        p = self.of_distances.p
+        plain = self.of_distances.exact and not (p.max_negative_only or p.exp_negative_weight)
+        slopes = self._slopes if plain else None
+        return row_losses(unit(x, self.eps), weight, labels, self.of_cosines, eps=self.eps, slopes=slopes)
+
+    def of_cosines(self, cosine: Tensor, labels: Tensor) -> Tensor:
+        """Return the losses (N,) of the cosines (N, C)."""
+        return self.of_distances.of_each(2 - 2 * cosine, labels)
+
+    def _slopes(self, cosine: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The losses and their derivatives, which take the cosines' place; of what needs no search through a row."""
+        p, column = self.of_distances.p, labels[:, None]
+        own = 2 - 2 * cosine.gather(1, column)
+        beyond = own - p.positive_margin
+        short = cosine.mul_(2).add_(p.negative_margin - 2).clamp_min_(0).scatter_(1, column, 0.0)
+        if p.positive_first:
+            short.mul_(own <= p.positive_upper_bound)  # NaN stays
+        positive = p.positive_weight * beyond.clamp(0, p.positive_outlier_thresh)
+        losses = (positive + p.negative_weight * short.sum(1, keepdim=True))[:, 0]
+        inside = (beyond >= 0) & (beyond <= p.positive_outlier_thresh)
+        slopes = short.sign_().mul_(2 * p.negative_weight)
+        return losses, slopes.scatter_(1, column, -2 * p.positive_weight * inside.to(own.dtype))
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return -unit_distances(x, weight, self.eps)
@@ -66,7 +99,8 @@ class CTripletLoss(FaceLoss):
 
     exact_gradient: False takes the fork's gradient, which pulls the positive once, by positive_weight, however
     many negatives are pushed, and with add_center_loss always. These two have no part in the loss, so
-    they need it. eps: under the root of every length.
+    they need it. margin_warmup: steps over which the margin comes from 0 (MarginWarmup). eps: under the root of every
+    length.
     """
 
     def __init__(
@@ -74,10 +108,10 @@ class CTripletLoss(FaceLoss):
         hardest_only: bool = True, add_center_loss: bool = False,
         positive_first: bool = False, positive_upper_bound: float = 1.0,
         positive_weight: float = 1.0, negative_weight: float = 1.0,
-        exact_gradient: bool = True, eps: float = UNIT_EPS,
-        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+        exact_gradient: bool = True, margin_warmup: int = 0, eps: float = UNIT_EPS,
+        **options: Unpack[Options],
     ) -> None:  # fmt: skip
-        super().__init__(num_classes, embedding_size, unit_ball_, device, dtype)
+        super().__init__(num_classes, embedding_size, unit_ball_, **options)
         not_negative(self, positive_weight, negative_weight)
         if exact_gradient and (add_center_loss or positive_weight != 1):
             raise TrainingError(
@@ -90,9 +124,31 @@ class CTripletLoss(FaceLoss):
         )  # fmt: skip
         self.of_distances = GeneralTripletLoss(parameters, tops=1, exact=exact_gradient)
         self.eps, self._options = eps, told(parameters, "margin")
+        self.warmup = MarginWarmup(margin_warmup, self.weight.device)
 
-    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        return self.of_distances(unit_distances(x, weight, self.eps), labels)
+    def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
+        x, margin = unit(x, self.eps), self.warmup.of(self.of_distances.p.margin)
+        if self.of_distances.p.hardest_only and self.of_distances.exact:
+            return self.warmup.counting(self._of_the_hardest(x, weight, labels, margin))
+        formula = partial(self.of_cosines, margin=margin)
+        return self.warmup.counting(row_losses(x, weight, labels, formula, eps=self.eps))
+
+    def of_cosines(self, cosine: Tensor, labels: Tensor, margin: float | Tensor) -> Tensor:
+        """Return the losses (N,) of the cosines (N, C)."""
+        return self.of_distances.of_each(2 - 2 * cosine, labels, margin)
+
+    def _of_the_hardest(self, x: Tensor, weight: Tensor, labels: Tensor, margin: float | Tensor) -> Tensor:
+        """The same, of hardest_only: once the hardest negatives are known, of two cosines a sample alone."""
+        if self.num_classes == 1:
+            return 0 * (x.sum(1) + weight.sum())
+        hardest = nearest_others(x.detach(), weight.detach(), labels, self.eps)
+        rows = weight.index_select(0, torch.cat([labels, hardest])).unflatten(0, (2, -1))  # both at once: one gradient
+        own, other = (x * rows).sum(2) * inverse_lengths(rows.flatten(0, 1), self.eps).unflatten(0, (2, -1))
+        hinge = F.relu(margin + 2 * (other - own))  # with NaN, and without gradient at 0
+        p = self.of_distances.p
+        if p.positive_first:  # a distance beyond the bound pushes none; NaN stays
+            hinge = torch.where(2 - 2 * own > p.positive_upper_bound, 0 * hinge.detach(), hinge)
+        return p.negative_weight * hinge
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return -unit_distances(x, weight, self.eps)
@@ -114,8 +170,29 @@ def told(parameters: GeneralContrastiveParameter | GeneralTripletParameter, *mar
 
 
 def unit_distances(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """|x_i/|x_i| - w_j/|w_j||^2, (N, C)."""
-    return squared_distances(unit(x, eps), unit(weight, eps))
+    """|x_i/|x_i| - w_j/|w_j||^2 = 2 - 2 cos, (N, C)."""
+    return 2 - 2 * cosines(x, weight, eps)
+
+
+def nearest_others(x: Tensor, weight: Tensor, labels: Tensor, eps: float) -> Tensor:
+    """The class, not the label's, whose weights have the largest cosine (or NaN) with each row of x, (N,).
+
+    The weights are read some rows at a time, and no more scores than these are held. C is 2 or more.
+    """
+    most = hardest = None
+    step = max(1, BLOCK_NUMBERS // weight.shape[1])
+    for first in range(0, len(weight), step):
+        rows = weight[first : first + step]
+        cosine = x @ rows.t() * inverse_lengths(rows, eps)
+        own = torch.arange(first, first + len(rows), device=x.device) == labels[:, None]
+        best, place = torch.where(own, -torch.inf, cosine).max(1)
+        if most is None or hardest is None:
+            most, hardest = best, place
+            continue
+        nearer = ~(best <= most) & ~most.isnan()
+        most, hardest = torch.where(nearer, best, most), torch.where(nearer, place + first, hardest)
+    assert hardest is not None
+    return hardest
 
 
 def not_negative(loss: FaceLoss, *values: float) -> None:

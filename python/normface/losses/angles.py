@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -14,3 +17,11 @@ def angle_plus(cosine: Tensor, margin: float | Tensor) -> Tensor:
     m = torch.as_tensor(margin, dtype=cosine.dtype, device=cosine.device)
     sine = (1 - cosine.square()).clamp_min(LEAST_SQUARED_SINE).sqrt()
     return cosine * m.cos() - sine * m.sin()
+
+
+def cos_of(margin: float | Tensor) -> Any:
+    return margin.cos() if isinstance(margin, Tensor) else math.cos(margin)
+
+
+def sin_of(margin: float | Tensor) -> Any:
+    return margin.sin() if isinstance(margin, Tensor) else math.sin(margin)

@@ -1,160 +1,157 @@
-"""The base of every loss: class weights (C, D), float32 arithmetic, and sums with other losses."""
+"""The base of every loss: class weights (C, D), float32 arithmetic, and how the samples' losses become one."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import TrainingError
-from .checks import check_embeddings, checked_labels, checked_size
+from .checks import check_embeddings, checked_labels, checked_sample_weight, checked_size
+from .reduction import checked_reduction, reduced
+from .sums import Loss
 
 
-class Loss(nn.Module):
-    """A scalar of embeddings (N, D) and labels (N,); the sum of two losses and a number times a loss are losses."""
+class Options(TypedDict, total=False):
+    """What every loss can be told, beside its own options.
 
-    def __add__(self, other: Loss) -> Loss:
-        return WeightedSum([*terms_of(self), *terms_of(other)]) if isinstance(other, Loss) else NotImplemented
+    reduction: "mean" (the default), "sum" or "none" over the samples. ignore_index: samples of this label have no
+    part in anything; None (the default) for no such label. device, dtype: of the class weights.
+    """
 
-    def __mul__(self, factor: float) -> Loss:
-        if isinstance(factor, bool) or not isinstance(factor, (int, float)):
-            return NotImplemented
-        return WeightedSum([(factor * own, loss) for own, loss in terms_of(self)])
-
-    __rmul__ = __mul__
+    reduction: str
+    ignore_index: int | None
+    device: torch.device | str | None
+    dtype: torch.dtype | None
 
 
-def terms_of(loss: Loss) -> list[tuple[float, FaceLoss]]:
-    """The (factor, loss) pairs of a sum; a plain loss is its own only term."""
-    return getattr(loss, "terms", None) or [(1.0, loss)]
+class SoftmaxOptions(Options, total=False):
+    """What a loss that is a softmax's can be told as well.
+
+    label_smoothing: e of 0 to below 1; the target is e / C for every class and 1 - e more for the label's, on the
+    scores that the softmax gets, the label's margin included.
+    """
+
+    label_smoothing: float
 
 
 class FaceLoss(Loss):
     """A loss on class weights ``weight`` (C, D).
 
-    ``loss(embeddings (N, D), labels (N,))`` is the mean over the samples, a scalar. Labels are whole numbers in
-    [0, C) of any integer dtype. ``logits(embeddings)`` (N, C) are the scores of the classes, without any margin:
-    the larger, the nearer.
+    ``loss(embeddings (N, D), labels (N,))`` is the mean over the samples, a scalar, or what ``reduction`` says. Labels
+    are whole numbers in [0, C), or ``ignore_index``, of any integer dtype. ``sample_weight`` (N,), numbers of 0 or
+    more, weighs the samples: the mean is sum w l / sum w, the others are of w l. A sample that weighs 0 moves nothing
+    (but one with a NaN makes the loss NaN, if its label is not ignored). ``logits(embeddings)`` (N, C) are the scores
+    of the classes, without any margin: the larger, the nearer.
 
     Everything is computed in float32 (float64 if the embeddings or the weights are), also under autocast and for
     bfloat16 or float16 weights, as torch does for its own losses; the result has that dtype.
+
+    Counters and running means move with the backward passes of training mode, and stand still in torch.func.
 
     Raises TrainingError for arguments that do not fit. Labels out of range are found before anything is computed
     on the CPU; on other devices, where looking at them would make the CPU wait, torch's own indexing
     reports them.
     """
 
+    options: type[Options] = Options
+    """The options that its constructor takes as ``**options``, beside those in its signature."""
+
     def __init__(
         self,
         num_classes: int,
         embedding_size: int,
-        start: Callable[[Tensor], Tensor],
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
+        start: Callable[[Tensor], Tensor] | None,
+        *,
+        reduction: str = "mean",
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        """start: fills the weight (heads.unit_ball_ or heads.xavier_)."""
+        """start: fills the weight (heads.unit_ball_ or heads.xavier_); None: there is none."""
         super().__init__()
+        name = type(self).__name__
         self.num_classes = checked_size("num_classes", num_classes)
         self.embedding_size = checked_size("embedding_size", embedding_size)
+        self.reduction = checked_reduction(name, reduction)
+        if ignore_index is not None and (isinstance(ignore_index, bool) or not isinstance(ignore_index, int)):
+            raise TrainingError(f"{name}: expected ignore_index to be a whole number or None, got {ignore_index!r}")
+        self.ignore_index = ignore_index
+        if not 0 <= label_smoothing < 1:
+            raise TrainingError(f"{name}: expected a label_smoothing from 0 to below 1, got {label_smoothing}")
+        if label_smoothing and "label_smoothing" not in self.options.__annotations__:
+            raise TrainingError(f"{name}: has no softmax, so there is no label_smoothing")
+        self.label_smoothing = float(label_smoothing)
         self.start = start
-        self.weight = nn.Parameter(torch.empty(self.num_classes, self.embedding_size, device=device, dtype=dtype))
+        shape = (self.num_classes, self.embedding_size)
+        weight = None if start is None else nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.register_parameter("weight", weight)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw the class weights anew."""
-        self.start(self.weight)
+        if self.start is not None and self.weight is not None:
+            self.start(self.weight)
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        check_embeddings(type(self).__name__, embeddings, self.weight)
-        labels = checked_labels(type(self).__name__, labels, embeddings, self.num_classes)
+    def forward(
+        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None = None, weight: Tensor | None = None
+    ) -> Tensor:
+        """weight: class weights (C, D) in the place of its own, which a sum gives a regulariser."""
+        name = type(self).__name__
+        weight = self.weight if weight is None else weight
+        if weight is None and self.start is not None:
+            raise TrainingError(f"{name}: is a term of a sum, whose class weights it works on; call the sum")
+        check_embeddings(name, embeddings, self.embedding_size, next(self.parameters()) if weight is None else weight)
+        labels = checked_labels(name, labels, embeddings, self.num_classes, self.ignore_index)
+        shares = None if sample_weight is None else checked_sample_weight(name, sample_weight, embeddings)
         with torch.autocast(embeddings.device.type, enabled=False):
-            return self.value(*self._wide(embeddings, self.weight), labels)
+            x, weight = self._wide(embeddings, weight)
+            shares = None if shares is None else shares.to(x.dtype)
+            if self.ignore_index is None:
+                return reduced(self.each(x, weight, labels, shares), shares, self.reduction)
+            counted = labels != self.ignore_index
+            # Rows of zeros move nothing, and no NaN of an ignored row gets anywhere.
+            x, labels = torch.where(counted[:, None], x, 0.0), torch.where(counted, labels, 0)
+            shares = torch.where(counted, torch.ones_like(x[:, 0]) if shares is None else shares, 0.0)
+            losses = torch.where(counted, self.each(x, weight, labels, shares), 0.0)
+            return reduced(losses, shares, self.reduction)
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """(N, D) -> (N, C), without a margin."""
-        check_embeddings(type(self).__name__, embeddings, self.weight)
+        check_embeddings(type(self).__name__, embeddings, self.embedding_size, next(self.parameters(), embeddings))
         with torch.autocast(embeddings.device.type, enabled=False):
             return self.scores(*self._wide(embeddings, self.weight))
 
-    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        """The loss of checked arguments of one wide dtype; labels int64."""
+    def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
+        """The losses of the samples, (N,), of checked arguments of one wide dtype; labels int64.
+
+        shares: the samples' weights (N,), which the losses here do not have yet: for what goes over the whole batch,
+        such as running means, in which samples of weight 0 have no part. None: all count.
+        """
         raise NotImplementedError
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The logits of checked arguments of one wide dtype."""
+        """Return the logits of checked arguments of one wide dtype. A subclass defines it."""
         raise NotImplementedError
 
-    def _wide(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def _wide(self, x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+        weight = x if weight is None else weight
         wide = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
         return x.to(wide), weight.to(wide)
 
     def extra_repr(self) -> str:
-        return f"{self.num_classes} classes, {self.embedding_size} features"
+        words = [f"{self.num_classes} classes, {self.embedding_size} features"]
+        if self.reduction != "mean":
+            words.append(f"reduction {self.reduction}")
+        if self.ignore_index is not None:
+            words.append(f"label {self.ignore_index} ignored")
+        if self.label_smoothing:
+            words.append(f"labels smoothed by {self.label_smoothing:g}")
+        return ", ".join(words)
 
     def __repr__(self) -> str:
         """The loss and its options in one line; what helps it to compute is in them, not below."""
         return f"{type(self).__name__}({self.extra_repr()})"
-
-
-class WeightedSum(Loss):
-    """sum_k factor_k loss_k(embeddings, labels); also made by ``a + 0.01 * b``.
-
-    ``share_weight``: the losses have one class weight, the first one's, rather than one each.
-    ``weight`` and ``logits`` are the first loss's. ``losses`` is an nn.ModuleList, ``factors`` a list of numbers.
-    """
-
-    def __init__(self, terms: Iterable[tuple[float, FaceLoss]], *, share_weight: bool = False) -> None:
-        super().__init__()
-        terms = list(terms)
-        if not terms:
-            raise TrainingError("expected one loss or more to sum, got none")
-        for factor, loss in terms:
-            if not isinstance(loss, FaceLoss):
-                raise TrainingError(f"expected losses of normface.losses to sum, got {type(loss).__name__}")
-            if not (math.isfinite(factor) and factor >= 0):
-                raise TrainingError(f"expected a factor of 0 or more before {type(loss).__name__}, got {factor}")
-        shapes = {tuple(loss.weight.shape) for _, loss in terms}
-        if len(shapes) > 1:
-            raise TrainingError(f"expected losses of one number of classes and embedding size, got {sorted(shapes)}")
-        self.factors = [float(factor) for factor, _ in terms]
-        self.losses = nn.ModuleList(loss for _, loss in terms)
-        if share_weight:
-            for _, loss in terms[1:]:
-                loss.weight = terms[0][1].weight
-
-    @property
-    def terms(self) -> list[tuple[float, FaceLoss]]:
-        return list(zip(self.factors, self.losses, strict=True))  # type: ignore[arg-type]
-
-    @property
-    def num_classes(self) -> int:
-        return self.terms[0][1].num_classes
-
-    @property
-    def embedding_size(self) -> int:
-        return self.terms[0][1].embedding_size
-
-    @property
-    def weight(self) -> nn.Parameter:
-        return self.terms[0][1].weight
-
-    @property
-    def scale(self) -> Tensor:
-        """The scale of the first loss that has one."""
-        for _, loss in self.terms:
-            scale: Tensor | None = getattr(loss, "scale", None)
-            if scale is not None:
-                return scale
-        raise AttributeError("none of the losses has a scale")
-
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        return torch.stack([factor * loss(embeddings, labels) for factor, loss in self.terms]).sum()
-
-    def logits(self, embeddings: Tensor) -> Tensor:
-        return self.terms[0][1].logits(embeddings)
-
-    def __repr__(self) -> str:
-        """The sum in one line, as it is written in Python."""
-        return " + ".join(f"{factor:g} * {loss}" if factor != 1 else f"{loss}" for factor, loss in self.terms)

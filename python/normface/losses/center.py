@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-from caffeport.to_torch.modules.face_loss import center_loss
+from typing import TYPE_CHECKING
+
+from caffeport.to_torch.modules.face_loss import center_losses
 from torch import Tensor
 
 from ..errors import TrainingError
 from ..heads import squared_distances, xavier_
-from .base import FaceLoss
+from .base import FaceLoss, Options
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 STEPS = ("paper", "fork", "derivative")
 
@@ -24,19 +28,19 @@ class CenterLoss(FaceLoss):
             in it, so the optimiser's learning rate is the paper's alpha (0.5);
         "fork": n_j / (1 + n_j) p_j, as happynear/caffe-windows computes it; otherwise the same;
         "derivative": p_j / N times whatever multiplies the loss.
+    In the first two a sample's weight counts as so many samples.
     """
 
     def __init__(
-        self, num_classes: int, embedding_size: int, *, center_step: str = "paper",
-        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(num_classes, embedding_size, xavier_, device, dtype)
+        self, num_classes: int, embedding_size: int, *, center_step: str = "paper", **options: Unpack[Options]
+    ) -> None:
+        super().__init__(num_classes, embedding_size, xavier_, **options)
         if center_step not in STEPS:
             raise TrainingError(f"CenterLoss: expected a center_step of {', '.join(STEPS)}, got {center_step!r}")
         self.center_step = center_step
 
-    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        return center_loss(x, weight, labels, self.center_step.upper())
+    def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
+        return center_losses(x, weight, labels, self.center_step.upper(), shares=shares)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return -squared_distances(x, weight)

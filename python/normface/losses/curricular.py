@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import TrainingError
-from ..heads import UNIT_EPS, cosines, unit_ball_
+from ..heads import UNIT_EPS, cosines, inverse_lengths, unit, unit_ball_
 from .additive_margin import checked_margin
-from .angles import angle_plus
-from .base import FaceLoss
-from .running import Running
+from .angles import angle_plus, cos_of, sin_of
+from .annealing import MarginWarmup
+from .base import FaceLoss, SoftmaxOptions
+from .blockwise import row_losses
+from .running import Running, mean_of
 from .scale import register_scale
+from .softmax import softmax_losses
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class CurricularFaceLoss(FaceLoss):
@@ -24,32 +31,47 @@ class CurricularFaceLoss(FaceLoss):
     theta > pi - m the label's is s (cos(theta) - m sin(m)), as published.
     t = momentum mean_i cos(theta_i) + (1 - momentum) t, from 0 on, with this batch's cosines already; it has no
     gradient. ``running.mean`` keeps it, moved by the backward passes of training mode alone. The defaults are the
-    published ones. eps: under the root of every length.
+    published ones. margin_warmup: steps over which m comes from 0 (MarginWarmup). eps: under the root of every length.
     """
 
+    options = SoftmaxOptions
     scale: Tensor  # 0-D
 
     def __init__(
         self, num_classes: int, embedding_size: int, scale: float = 64.0, margin: float = 0.5, *,
-        momentum: float = 0.01, eps: float = UNIT_EPS,
-        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+        momentum: float = 0.01, margin_warmup: int = 0, eps: float = UNIT_EPS,
+        **options: Unpack[SoftmaxOptions],
     ) -> None:  # fmt: skip
-        super().__init__(num_classes, embedding_size, unit_ball_, device, dtype)
+        super().__init__(num_classes, embedding_size, unit_ball_, **options)
         register_scale(self, "scale", scale, scale)
         self.margin, self.eps = checked_margin(self, margin, math.pi), eps
         if not 0 <= momentum <= 1:
             raise TrainingError(f"CurricularFaceLoss: expected a momentum from 0 to 1, got {momentum}")
         self.running = Running({"mean": 0.0}, momentum, self.weight)
+        self.warmup = MarginWarmup(margin_warmup, self.weight.device)
 
-    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        cosine, column = cosines(x, weight, self.eps), labels[:, None]
+    def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
+        x = unit(x, self.eps)
+        now = self.running.state(x.dtype)
+        if self.training:
+            rows = weight.detach().index_select(0, labels)
+            own = (x.detach() * rows).sum(1) * inverse_lengths(rows, self.eps)
+            now = self.running.with_batch({"mean": mean_of(own, shares)})
+        formula = partial(self.of_cosines, margin=self.warmup.of(self.margin))
+        inputs = [one.to(x.dtype).expand(len(x)) for one in (self.scale, now["mean"])]
+        losses = row_losses(x, weight, labels, formula, inputs, eps=self.eps)
+        return self.warmup.counting(self.running.moving(losses, now))
+
+    def of_cosines(
+        self, cosine: Tensor, labels: Tensor, scale: Tensor, t: Tensor, margin: float | Tensor
+    ) -> Tensor:  # fmt: skip
+        """Return the losses (N,) of the cosines (N, C); scale and t: (N,)."""
+        column = labels[:, None]
         own = cosine.gather(1, column)
-        target = angle_plus(own, self.margin)
-        now = self.running.with_batch({"mean": own.detach().mean()}) if self.training else self.running.state(x.dtype)
-        others = torch.where(cosine > target, cosine * (now["mean"] + cosine), cosine)
-        target = torch.where(own > -math.cos(self.margin), target, own - self.margin * math.sin(self.margin))
-        scores = self.scale.to(x.dtype) * others.scatter(1, column, target)
-        return self.running.moving(F.cross_entropy(scores, labels), now)
+        target = angle_plus(own, margin)
+        others = torch.where(cosine > target, cosine * (t[:, None] + cosine), cosine)
+        target = torch.where(own > -cos_of(margin), target, own - margin * sin_of(margin))
+        return softmax_losses(scale[:, None] * others.scatter(1, column, target), labels, self.label_smoothing)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.scale.to(x.dtype) * cosines(x, weight, self.eps)

@@ -6,8 +6,9 @@ psi(theta) = (-1)^k cos(m theta) - 2k for theta in [k pi / m, (k+1) pi / m] fall
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-import torch.nn.functional as F
 from caffeport.to_torch.modules.gradients import straight_through
 from caffeport.to_torch.modules.margins import COSINE_EPS, multiplied_angle
 from torch import Tensor
@@ -15,7 +16,12 @@ from torch import Tensor
 from ..errors import TrainingError
 from ..heads import UNIT_EPS, unit, unit_ball_, xavier_
 from .annealing import Annealing
-from .base import FaceLoss
+from .base import FaceLoss, SoftmaxOptions
+from .blockwise import row_losses
+from .softmax import softmax_losses
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class LargeMarginSoftmaxLoss(FaceLoss):
@@ -23,27 +29,37 @@ class LargeMarginSoftmaxLoss(FaceLoss):
 
     The label's score is (|W_y| |x| psi + lambda W_y x) / (1 + lambda), lambda falling as in Annealing; the default
     schedule is SphereFace's. margin: m, 1 to 4. Weights and features keep their lengths.
-    ``annealing.iteration`` counts.
+    ``annealing.iteration`` counts; lambda is this loss's margin warm-up.
     """
+
+    options = SoftmaxOptions
 
     def __init__(
         self, num_classes: int, embedding_size: int, margin: int = 4, *,
         base: float = 1000.0, gamma: float = 0.12, power: float = 1.0, lambda_min: float = 5.0,
-        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+        **options: Unpack[SoftmaxOptions],
     ) -> None:  # fmt: skip
-        super().__init__(num_classes, embedding_size, xavier_, device, dtype)
+        super().__init__(num_classes, embedding_size, xavier_, **options)
         self.margin = checked_multiple(self, margin)
-        self.annealing = Annealing(base, gamma, power, lambda_min, device)
+        self.annealing = Annealing(base, gamma, power, lambda_min, self.weight.device)
 
-    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        return self.annealing.counting(F.cross_entropy(self.margin_scores(x, weight, labels), labels))
+    def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
+        inputs = (row_lengths(x)[:, 0], self.annealing.current(x.dtype).expand(len(x)))
+        losses = row_losses(x, weight, labels, self.of_dots, inputs, eps=None, label_lengths=True)
+        return self.annealing.counting(losses)
+
+    def of_dots(self, scores: Tensor, labels: Tensor, x_length: Tensor, decay: Tensor, w_length: Tensor) -> Tensor:
+        """Return the losses (N,) of the scores x . w (N, C); the rest (N,), the last of the label's weights."""
+        scores = self._with_margin(scores, labels[:, None], (x_length * w_length)[:, None], decay[:, None])
+        return softmax_losses(scores, labels, self.label_smoothing)
 
     def margin_scores(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
         """Return what the softmax gets, (N, C): Caffe's LargeMarginInnerProduct."""
-        scores, column = self.scores(x, weight), labels[:, None]
-        dot = scores.gather(1, column)
         length = row_lengths(x) * row_lengths(weight.index_select(0, labels))
-        decay = self.annealing.current(x.dtype)
+        return self._with_margin(self.scores(x, weight), labels[:, None], length, self.annealing.current(x.dtype))
+
+    def _with_margin(self, scores: Tensor, column: Tensor, length: Tensor, decay: Tensor) -> Tensor:
+        dot = scores.gather(1, column)
         return scores.scatter(1, column, multiplied_angle(dot, length, self.margin, decay, eps=COSINE_EPS))
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -57,27 +73,40 @@ class SphereFaceLoss(FaceLoss):
     """Softmax loss on |x| cos(x, W_j), the label's being |x| psi(theta): SphereFace (Liu et al. 2017), equation 7.
 
     The label's score is |x| (psi + lambda cos) / (1 + lambda), lambda falling as in Annealing with the published
-    base 1000, gamma 0.12, power 1, lambda_min 5. margin: m, 1 to 4. ``annealing.iteration`` counts. eps: under the
-    root of a weight's length.
+    base 1000, gamma 0.12, power 1, lambda_min 5. margin: m, 1 to 4. ``annealing.iteration`` counts; lambda is this
+    loss's margin warm-up. eps: under the root of a weight's length.
 
     exact_gradient: False takes the published code's gradient, which is not the derivative: the two parts of
     |x| psi's gradient in x are scaled to coefficients of length 1, and the unit weight rows pass theirs on as if
     they were the weights, the label's without its margin.
     """
 
+    options = SoftmaxOptions
+
     def __init__(
         self, num_classes: int, embedding_size: int, margin: int = 4, *,
         base: float = 1000.0, gamma: float = 0.12, power: float = 1.0, lambda_min: float = 5.0,
-        exact_gradient: bool = True, eps: float = UNIT_EPS,
-        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+        exact_gradient: bool = True, eps: float = UNIT_EPS, **options: Unpack[SoftmaxOptions],
     ) -> None:  # fmt: skip
-        super().__init__(num_classes, embedding_size, unit_ball_, device, dtype)
+        super().__init__(num_classes, embedding_size, unit_ball_, **options)
         self.margin = checked_multiple(self, margin)
-        self.annealing = Annealing(base, gamma, power, lambda_min, device)
+        self.annealing = Annealing(base, gamma, power, lambda_min, self.weight.device)
         self.exact_gradient, self.eps = exact_gradient, eps
 
-    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        return self.annealing.counting(F.cross_entropy(self.margin_scores(x, weight, labels), labels))
+    def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
+        if not self.exact_gradient:
+            losses = softmax_losses(self.margin_scores(x, weight, labels), labels, self.label_smoothing)
+        else:
+            inputs = (row_lengths(x)[:, 0], self.annealing.current(x.dtype).expand(len(x)))
+            losses = row_losses(x, weight, labels, self.of_dots, inputs, eps=self.eps)
+        return self.annealing.counting(losses)
+
+    def of_dots(self, scores: Tensor, labels: Tensor, length: Tensor, decay: Tensor) -> Tensor:
+        """Return the losses (N,) of the scores x . w / |w| (N, C); the rest (N,)."""
+        column = labels[:, None]
+        dot, length, decay = scores.gather(1, column), length[:, None], decay[:, None]
+        scores = scores.scatter(1, column, multiplied_angle(dot, length, self.margin, decay, eps=COSINE_EPS))
+        return softmax_losses(scores, labels, self.label_smoothing)
 
     def margin_scores(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
         """Return what the softmax gets, (N, C): Caffe's MarginInnerProduct."""

@@ -10,15 +10,17 @@ from ..loss_names import parse
 from .adaptive import AdaFaceLoss, MagFaceLoss
 from .additive_margin import AMSoftmaxLoss, ArcFaceLoss
 from .agents import CContrastiveLoss, CTripletLoss
-from .base import FaceLoss, Loss, WeightedSum
+from .base import FaceLoss
 from .center import CenterLoss
 from .combined_margin import CombinedMarginLoss
 from .curricular import CurricularFaceLoss
 from .elastic import ElasticFaceLoss
 from .multiplied_angle import LargeMarginSoftmaxLoss, SphereFaceLoss
+from .regularisers import MHELoss, RingLoss
 from .softmax import L2SoftmaxLoss, NormalizedSoftmaxLoss, PositiveScaleSoftmaxLoss, SoftmaxLoss
 from .sphereface2 import SphereFace2Loss
 from .sub_center import SubCenterArcFaceLoss
+from .sums import Loss, WeightedSum
 from .support_vector import SVXSoftmaxLoss
 
 if TYPE_CHECKING:
@@ -47,6 +49,9 @@ LOSSES: dict[str, type[FaceLoss]] = {
     "elasticface": ElasticFaceLoss,
 }
 
+REGULARISERS: dict[str, type[FaceLoss]] = {"ring": RingLoss, "mhe": MHELoss}
+"""What is added to one of LOSSES and is nothing alone."""
+
 
 class LossOptions(TypedDict, total=False):
     """Every option that some loss has; what it means there, and its default, is in the loss's docstring."""
@@ -67,9 +72,12 @@ class LossOptions(TypedDict, total=False):
     exp_negative_weight: bool
     gamma: float
     h: float
+    half_space: bool
     hardest_only: bool
+    ignore_index: int | None
     initial_alpha: float
     initial_scale: float
+    label_smoothing: float
     lambda_g: float
     lambda_min: float
     least_margin: float
@@ -79,6 +87,7 @@ class LossOptions(TypedDict, total=False):
     m3: float
     margin: float | None
     margin_on: str
+    margin_warmup: int
     max_negative_only: bool
     max_positive_only: bool
     min_scale: float
@@ -86,6 +95,7 @@ class LossOptions(TypedDict, total=False):
     most_margin: float
     negative_margin: float
     negative_weight: float
+    over: str
     positive_first: bool
     positive_margin: float
     positive_only: bool
@@ -94,6 +104,8 @@ class LossOptions(TypedDict, total=False):
     positive_upper_bound: float
     positive_weight: float
     power: float
+    radius: float | None
+    reduction: str
     scale: float | str | None
     seed: int
     shortest: float
@@ -110,10 +122,17 @@ def make(
     """Return the loss of that name, or a sum of them: ``make("softmax+0.01*c-contrastive", 1500, 512)``.
 
     share_weight: the losses of a sum have one class weight, the first one's, rather than one each.
-    options: the loss's own; in a sum each goes to every loss that has it. Raises TrainingError for names, options
-    and factors that make no loss.
+    options: the loss's own; in a sum each goes to every loss that has it.
+
+    Raises TrainingError for names, options and factors that make no loss.
+
+    >>> make("arcface", 1500, 512, margin=0.4)
+    ArcFaceLoss(1500 classes, 512 features, scale 64, margin 0.4)
+    >>> make("softmax+0.008*center", 7, 32)
+    SoftmaxLoss(7 classes, 32 features) + 0.008 * CenterLoss(7 classes, 32 features, center step paper)
     """
-    terms = [(factor, LOSSES[term]) for factor, term in parse(name)]
+    kinds = LOSSES | REGULARISERS
+    terms = [(factor, kinds[term]) for factor, term in parse(name)]
     taken = [_options_of(kind) for _, kind in terms]
     for option in options:
         if not any(option in known for known in taken):
@@ -121,7 +140,7 @@ def make(
             raise TrainingError(
                 f"the loss {name} has no option {option}{did_you_mean(option, every)}; it has {', '.join(every)}"
             )
-    losses = []
+    losses: list[tuple[float, FaceLoss]] = []
     for (factor, kind), known in zip(terms, taken, strict=True):
         own: dict[str, Any] = {option: value for option, value in options.items() if option in known}
         try:
@@ -132,4 +151,5 @@ def make(
 
 
 def _options_of(kind: type[FaceLoss]) -> set[str]:
-    return set(inspect.signature(kind.__init__).parameters) - {"self", "num_classes", "embedding_size"}
+    own = set(inspect.signature(kind.__init__).parameters) - {"self", "num_classes", "embedding_size", "options"}
+    return own | set(kind.options.__annotations__)

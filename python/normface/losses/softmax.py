@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +13,14 @@ from torch import Tensor, nn
 from ..bounds import l2_softmax_lower_alpha, scale_for_loss
 from ..errors import TrainingError
 from ..heads import UNIT_EPS, cosines, unit, unit_ball_, xavier_
-from .base import FaceLoss
-from .cosine_softmax import cosine_softmax_loss
+from .annealing import MarginWarmup
+from .base import FaceLoss, SoftmaxOptions
+from .blockwise import row_losses
+from .cosine_softmax import cosine_softmax_losses
 from .scale import LEARNED, at_least, register_scale
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SoftmaxLoss(FaceLoss):
@@ -23,17 +30,17 @@ class SoftmaxLoss(FaceLoss):
     features' length, so that neither Euclidean distance nor cosine measures likeness well.
     """
 
+    options = SoftmaxOptions
     bias: nn.Parameter | None
 
     def __init__(
-        self, num_classes: int, embedding_size: int, *, bias: bool = False,
-        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(num_classes, embedding_size, xavier_, device, dtype)
+        self, num_classes: int, embedding_size: int, *, bias: bool = False, **options: Unpack[SoftmaxOptions]
+    ) -> None:
+        super().__init__(num_classes, embedding_size, xavier_, **options)
         self.register_parameter("bias", zero_bias(self.weight) if bias else None)
 
-    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(self.scores(x, weight), labels)
+    def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
+        return softmax_losses(self.scores(x, weight), labels, self.label_smoothing)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.linear(x, weight, None if self.bias is None else self.bias.to(x.dtype))
@@ -52,16 +59,20 @@ class NormalizedSoftmaxLoss(FaceLoss):
     min_scale: a learned scale acts as this where it is below (Caffe's Scale min_value, 0.01 in NormFace); unlike
         there, the stored number is left as it is.
     eps: under the root of every length.
+
+    >>> NormalizedSoftmaxLoss(10575, 512, target_loss=0.1)
+    NormalizedSoftmaxLoss(10575 classes, 512 features, fixed scale 11.52)
     """
 
+    options = SoftmaxOptions
     scale: Tensor  # 0-D: a parameter if learned, else a buffer
 
     def __init__(
         self, num_classes: int, embedding_size: int, scale: float | str | None = None, *,
         initial_scale: float = 10.0, min_scale: float = 0.01, target_loss: float | None = None, eps: float = UNIT_EPS,
-        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+        **options: Unpack[SoftmaxOptions],
     ) -> None:  # fmt: skip
-        super().__init__(num_classes, embedding_size, unit_ball_, device, dtype)
+        super().__init__(num_classes, embedding_size, unit_ball_, **options)
         if target_loss is not None:
             if scale not in (None, LEARNED):
                 raise TrainingError("NormalizedSoftmaxLoss: expected a scale or a target_loss, got both")
@@ -75,8 +86,9 @@ class NormalizedSoftmaxLoss(FaceLoss):
         register_scale(self, "scale", LEARNED if scale is None else scale, initial_scale)
         self.min_scale, self.eps = min_scale, eps
 
-    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        return cosine_softmax_loss(unit(x, self.eps), weight, self._scale(x), labels, self.eps)
+    def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
+        x, scale = unit(x, self.eps), self._scale(x)
+        return cosine_softmax_losses(x, weight, scale, labels, self.eps, smoothing=self.label_smoothing)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return self._scale(x) * cosines(x, weight, self.eps)
@@ -95,28 +107,32 @@ class PositiveScaleSoftmaxLoss(FaceLoss):
 
     Below 1 it acts as a margin: the label's score cannot exceed positive_scale s, and has to beat the others'
     all the same. A negative cosine comes nearer to 0 by it, so a hopeless sample is pulled less;
-    positive_only leaves those cosines alone (LabelSpecificRescale's for_ip).
+    positive_only leaves those cosines alone (LabelSpecificRescale's for_ip). margin_warmup: positive_scale comes
+    from 1 over so many steps. eps: under the root of every length.
     """
 
+    options = SoftmaxOptions
     scale: Tensor  # 0-D
 
     def __init__(
         self, num_classes: int, embedding_size: int, scale: float = 15.0, positive_scale: float = 0.75, *,
-        positive_only: bool = False, eps: float = UNIT_EPS,
-        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+        positive_only: bool = False, margin_warmup: int = 0, eps: float = UNIT_EPS, **options: Unpack[SoftmaxOptions],
     ) -> None:  # fmt: skip
-        super().__init__(num_classes, embedding_size, unit_ball_, device, dtype)
+        super().__init__(num_classes, embedding_size, unit_ball_, **options)
         register_scale(self, "scale", scale, scale)
         if not (math.isfinite(positive_scale) and positive_scale > 0):
             raise TrainingError(f"PositiveScaleSoftmaxLoss: expected a positive_scale above 0, got {positive_scale}")
         self.positive_scale, self.positive_only, self.eps = positive_scale, positive_only, eps
+        self.warmup = MarginWarmup(margin_warmup, self.weight.device)
 
-    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        scale = self.scale.to(x.dtype)
-        return cosine_softmax_loss(unit(x, self.eps), weight, scale, labels, self.eps, self.psi)
+    def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
+        x, scale = unit(x, self.eps), self.scale.to(x.dtype)
+        psi = partial(self.psi, positive_scale=self.warmup.of(self.positive_scale, 1.0))
+        losses = cosine_softmax_losses(x, weight, scale, labels, self.eps, psi, smoothing=self.label_smoothing)
+        return self.warmup.counting(losses)
 
-    def psi(self, cosine: Tensor) -> tuple[Tensor, Tensor]:
-        slope = torch.full_like(cosine, self.positive_scale)
+    def psi(self, cosine: Tensor, positive_scale: float | Tensor) -> tuple[Tensor, Tensor]:
+        slope = torch.ones_like(cosine) * positive_scale
         if self.positive_only:
             slope = torch.where(cosine > 0, slope, 1.0)
         return slope * cosine, slope
@@ -140,15 +156,16 @@ class L2SoftmaxLoss(FaceLoss):
     bias: the paper has one; False here, see SoftmaxLoss. eps: under the root of a feature's length.
     """
 
+    options = SoftmaxOptions
     alpha: Tensor  # 0-D: a parameter if learned, else a buffer
     bias: nn.Parameter | None
 
     def __init__(
         self, num_classes: int, embedding_size: int, alpha: float | str | None = None, *,
         initial_alpha: float = 16.0, target_probability: float | None = None, bias: bool = False,
-        eps: float = UNIT_EPS, device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+        eps: float = UNIT_EPS, **options: Unpack[SoftmaxOptions],
     ) -> None:  # fmt: skip
-        super().__init__(num_classes, embedding_size, xavier_, device, dtype)
+        super().__init__(num_classes, embedding_size, xavier_, **options)
         if target_probability is not None:
             if alpha not in (None, LEARNED):
                 raise TrainingError("L2SoftmaxLoss: expected an alpha or a target_probability, got both")
@@ -159,10 +176,17 @@ class L2SoftmaxLoss(FaceLoss):
 
     @property
     def scale(self) -> Tensor:
+        """Return ``alpha``, by the name that the other losses have for it."""
         return self.alpha
 
-    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(self.scores(x, weight), labels)
+    def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
+        if self.bias is not None:
+            return self.of_scores(self.scores(x, weight), labels)
+        return row_losses(self.alpha.to(x.dtype) * unit(x, self.eps), weight, labels, self.of_scores, eps=None)
+
+    def of_scores(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Return the losses (N,) of the scores (N, C)."""
+        return softmax_losses(scores, labels, self.label_smoothing)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
@@ -171,6 +195,11 @@ class L2SoftmaxLoss(FaceLoss):
     def extra_repr(self) -> str:
         kind = "learned" if isinstance(self.alpha, nn.Parameter) else "fixed"
         return f"{super().extra_repr()}, {kind} alpha {self.alpha.item():.4g}"
+
+
+def softmax_losses(scores: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """-log softmax(scores)_y of every row, (N,); with smoothing, e, towards e / C of every class."""
+    return F.cross_entropy(scores, labels, reduction="none", label_smoothing=smoothing)
 
 
 def zero_bias(weight: Tensor) -> nn.Parameter:

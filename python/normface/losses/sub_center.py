@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..heads import UNIT_EPS, cosines, unit_ball_
+from ..heads import UNIT_EPS, cosines, unit, unit_ball_
 from .additive_margin import checked_margin
-from .angles import angle_plus
-from .base import FaceLoss
+from .angles import angle_plus, cos_of, sin_of
+from .annealing import MarginWarmup
+from .base import FaceLoss, SoftmaxOptions
+from .blockwise import row_losses
 from .checks import checked_size
 from .scale import register_scale
+from .softmax import softmax_losses
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SubCenterArcFaceLoss(FaceLoss):
@@ -21,19 +28,22 @@ class SubCenterArcFaceLoss(FaceLoss):
 
     The label's score is s cos(theta + m), for theta > pi - m s (cos(theta) - m sin(m)), as ArcFaceLoss has it.
     ``weight`` (C, D) is each class's first sub-center, ``more`` (K - 1, C, D) the others; all start alike, at random.
-    The defaults are the paper's: s 64, m 0.5, K 3. eps: under the root of every length.
+    The defaults are the paper's: s 64, m 0.5, K 3. margin_warmup: steps over which m comes from 0 (MarginWarmup). eps:
+    under the root of every length.
     """
 
+    options = SoftmaxOptions
     scale: Tensor  # 0-D
 
     def __init__(
         self, num_classes: int, embedding_size: int, scale: float = 64.0, margin: float = 0.5, *,
-        sub_centers: int = 3, eps: float = UNIT_EPS,
-        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+        sub_centers: int = 3, margin_warmup: int = 0, eps: float = UNIT_EPS,
+        **options: Unpack[SoftmaxOptions],
     ) -> None:  # fmt: skip
-        super().__init__(num_classes, embedding_size, unit_ball_, device, dtype)
+        super().__init__(num_classes, embedding_size, unit_ball_, **options)
         register_scale(self, "scale", scale, scale)
         self.margin, self.eps = checked_margin(self, margin, math.pi), eps
+        self.warmup = MarginWarmup(margin_warmup, self.weight.device)
         others = checked_size("sub_centers", sub_centers) - 1
         self.more = nn.Parameter(self.weight.new_empty(others, *self.weight.shape))
         self.reset_parameters()
@@ -42,14 +52,22 @@ class SubCenterArcFaceLoss(FaceLoss):
         """Draw all sub-centers anew."""
         super().reset_parameters()
         for center in getattr(self, "more", ()):
-            self.start(center)
+            unit_ball_(center)
 
-    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        cosine, column = self._nearest(x, weight), labels[:, None]
+    def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
+        formula = partial(self.of_cosines, margin=self.warmup.of(self.margin))
+        inputs = (self.scale.to(x.dtype).expand(len(x)),)
+        more = self.more.to(x.dtype) if len(self.more) else None
+        losses = row_losses(unit(x, self.eps), weight, labels, formula, inputs, eps=self.eps, more=more)
+        return self.warmup.counting(losses)
+
+    def of_cosines(self, cosine: Tensor, labels: Tensor, scale: Tensor, margin: float | Tensor) -> Tensor:
+        """Return the losses (N,) of the nearest centers' cosines (N, C); scale: (N,)."""
+        column = labels[:, None]
         own = cosine.gather(1, column)
-        inside, other = own > -math.cos(self.margin), own - self.margin * math.sin(self.margin)
-        target = torch.where(inside, angle_plus(own, self.margin), other)
-        return F.cross_entropy(self.scale.to(x.dtype) * cosine.scatter(1, column, target), labels)
+        inside, other = own > -cos_of(margin), own - margin * sin_of(margin)
+        target = torch.where(inside, angle_plus(own, margin), other)
+        return softmax_losses(scale[:, None] * cosine.scatter(1, column, target), labels, self.label_smoothing)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.scale.to(x.dtype) * self._nearest(x, weight)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import TrainingError
-from ..heads import UNIT_EPS, cosines, unit_ball_
+from ..heads import UNIT_EPS, cosines, unit, unit_ball_
 from .additive_margin import checked_margin
 from .angles import angle_plus
-from .base import FaceLoss
+from .annealing import MarginWarmup
+from .base import FaceLoss, SoftmaxOptions
+from .blockwise import row_losses
 from .scale import register_scale
+from .softmax import softmax_losses
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 MARGINS_ON = ("cosine", "angle")
 
@@ -23,18 +30,22 @@ class SVXSoftmaxLoss(FaceLoss):
 
     f = cos(theta) - m (margin_on "cosine": SV-AM) or cos(theta + m) ("angle": SV-Arc, cos(theta) where
     theta >= pi / 2, as published); h_j = t cos_j + t - 1 where cos_j > f, a hard class, else cos_j, so that its
-    probability counts exp(s (t - 1)(cos_j + 1)) times. The defaults are the paper's: s 32, m 0.35 (0.5 on an angle),
-    t 1.2. t = 1 is AM-Softmax. eps: under the root of every length.
+    probability counts exp(s (t - 1)(cos_j + 1)) times. t = 1 is AM-Softmax.
+
+    The defaults: s 32, m 0.35 (0.5 on an angle), t 1.2. MV-Softmax writes t + 1 for this t, so its 0.2 is 1.2 here; the
+    published training code has 1.12. Neither paper was at hand to look t up again. margin_warmup: steps over which m
+    comes from 0 (MarginWarmup). eps: under the root of every length.
     """
 
+    options = SoftmaxOptions
     scale: Tensor  # 0-D
 
     def __init__(
         self, num_classes: int, embedding_size: int, scale: float = 32.0, margin: float | None = None, *,
-        margin_on: str = "cosine", t: float = 1.2, eps: float = UNIT_EPS,
-        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+        margin_on: str = "cosine", t: float = 1.2, margin_warmup: int = 0, eps: float = UNIT_EPS,
+        **options: Unpack[SoftmaxOptions],
     ) -> None:  # fmt: skip
-        super().__init__(num_classes, embedding_size, unit_ball_, device, dtype)
+        super().__init__(num_classes, embedding_size, unit_ball_, **options)
         register_scale(self, "scale", scale, scale)
         if margin_on not in MARGINS_ON:
             raise TrainingError(f"SVXSoftmaxLoss: expected margin_on {' or '.join(MARGINS_ON)}, got {margin_on!r}")
@@ -44,16 +55,21 @@ class SVXSoftmaxLoss(FaceLoss):
         default = 0.5 if on_angle else 0.35
         self.margin = checked_margin(self, default if margin is None else margin, math.pi if on_angle else 2.0)
         self.margin_on, self.t, self.eps = margin_on, float(t), eps
+        self.warmup = MarginWarmup(margin_warmup, self.weight.device)
 
-    def value(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        cosine, column = cosines(x, weight, self.eps), labels[:, None]
+    def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
+        formula = partial(self.of_cosines, margin=self.warmup.of(self.margin))
+        inputs = (self.scale.to(x.dtype).expand(len(x)),)
+        return self.warmup.counting(row_losses(unit(x, self.eps), weight, labels, formula, inputs, eps=self.eps))
+
+    def of_cosines(self, cosine: Tensor, labels: Tensor, scale: Tensor, margin: float | Tensor) -> Tensor:
+        """Return the losses (N,) of the cosines (N, C); scale: (N,)."""
+        column = labels[:, None]
         own = cosine.gather(1, column)
-        if self.margin_on == "angle":
-            target = torch.where(own > 0, angle_plus(own, self.margin), own)
-        else:
-            target = own - self.margin
+        on_angle = self.margin_on == "angle"
+        target = torch.where(own > 0, angle_plus(own, margin), own) if on_angle else own - margin
         hard = torch.where(cosine > target, self.t * cosine + self.t - 1, cosine)
-        return F.cross_entropy(self.scale.to(x.dtype) * hard.scatter(1, column, target), labels)
+        return softmax_losses(scale[:, None] * hard.scatter(1, column, target), labels, self.label_smoothing)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.scale.to(x.dtype) * cosines(x, weight, self.eps)

@@ -9,8 +9,12 @@ solver.py       Solver: an iteration, the snapshots
 batches.py      what step() is given, as tensors
 precision.py    devices, mixed precision
 randomness.py   dropout's numbers
+running.py      what layers count and keep in no blob
+content.py      what a snapshot holds
 state.py        the .solverstate file, Caffe's own with what else a run has to know
-training.py     the whole run from the data layers: tests, snapshots, with display.py and log.py
+hdf5_state.py   the same as .solverstate.h5
+debug.py        the lines of debug_info
+training.py     the whole run from the data layers: tests, snapshots, with display.py, glog.py and log.py
 """
 
 from .solver import Solver

@@ -43,6 +43,11 @@ class Display:
             self.say(line)
         self.say(f"Iteration {iteration}, lr = {rate:g}")
 
+    def ended(self, iteration: int, loss: float) -> None:
+        """All iterations are done; ``loss`` is that of one more batch, by the weights as they are now."""
+        self._losses.append(loss)
+        self.say(f"Iteration {iteration}, loss = {self.loss:g}")
+
     def tested(self, outputs: Mapping[str, Tensor], weights: Mapping[str, float], loss: float | None) -> None:
         if loss is not None:
             self.say(f"Test loss: {loss:g}")

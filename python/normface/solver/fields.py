@@ -42,8 +42,8 @@ class NetStateChange:
 
 @dataclass
 class SolverParameter:
-    """Caffe's fields. Without a meaning here: solver_mode, device_id (``device=`` says where), debug_info,
-    layer_wise_reduce, snapshot_diff."""
+    """Caffe's fields. Without a meaning here: layer_wise_reduce, snapshot_diff. solver_mode and device_id count where
+    the device is "auto"; None is a text that does not say, for which Caffe takes GPU."""
 
     net: str = ""
     train_net: str = ""
@@ -72,7 +72,7 @@ class SolverParameter:
     snapshot_prefix: str = ""
     snapshot_diff: bool = False
     snapshot_format: SnapshotFormat = SnapshotFormat.BINARYPROTO
-    solver_mode: SolverMode = SolverMode.GPU
+    solver_mode: SolverMode | None = None
     device_id: int = 0
     random_seed: int = -1
     type: str = ""

@@ -41,30 +41,46 @@ class Reading:
 class Places:
     """Files as a solver names them: from the working directory, as Caffe, else from the solver's own folder.
 
-    ``notes`` tells of every file that was found only there.
+    Published solvers name their nets from Caffe's root (``examples/mnist/lenet_train_test.prototxt``), and people keep
+    both files in one folder; so what is in neither place is looked for there under its bare name. ``notes`` tells of
+    every file that was found only beside the solver.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.notes: list[str] = []
+        self._bare = False  # something was found under its bare name: the solver is written for another root
 
     def find(self, name: str, what: str) -> Path:
         path = Path(name)
-        if os.path.exists(path) or path.is_absolute():
+        if os.path.exists(path):
             return path
-        beside = self.folder / path
-        if not os.path.exists(beside):
-            raise TrainingError(f"{name}: no such file ({what}); looked in the working directory and in {self.folder}")
-        self.notes.append(f"{name} ({what}) is taken from beside the solver: {beside}")
-        return beside
+        for beside in dict.fromkeys((self.folder / path, self.folder / path.name)):
+            if os.path.exists(beside):
+                self._bare |= beside != self.folder / path
+                self._note(f"{name} ({what}) is taken from beside the solver: {beside}")
+                return beside
+        raise TrainingError(f"{name}: no such file ({what}); looked in the working directory and in {self.folder}")
 
     def find_folder(self, prefix: str) -> str:
-        """A snapshot_prefix whose folder exists."""
+        """A snapshot_prefix whose folder exists, if there is one: as it is named, or beside the solver.
+
+        Where the nets were found under their bare names, so is its place.
+        """
         folder = Path(prefix).parent
-        if os.path.isdir(folder) or folder.is_absolute() or not os.path.isdir(self.folder / folder):
+        if os.path.isdir(folder) or folder.is_absolute():
             return prefix
-        self.notes.append(f"snapshots go beside the solver: {self.folder / prefix}_iter_N.caffemodel")
-        return str(self.folder / prefix)
+        beside = self.folder / prefix
+        if not os.path.isdir(beside.parent):
+            if not self._bare:
+                return prefix
+            beside = self.folder / Path(prefix).name
+        self._note(f"snapshots go beside the solver: {beside}_iter_N.caffemodel")
+        return str(beside)
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:  # the general net is read again for every test net
+            self.notes.append(note)
 
 
 def train_text(text: SolverText, net: str | Path | None, places: Places) -> Message:

@@ -11,7 +11,7 @@ from caffeport.errors import did_you_mean
 from caffeport.formats.schema import decode, field_types
 
 from ..errors import TrainingError
-from .fields import TYPES, SnapshotFormat, SolverParameter
+from .fields import TYPES, SolverParameter
 from .policies import POLICIES
 
 _NETS = ("net", "net_param", "train_net", "train_net_param")
@@ -144,5 +144,3 @@ def _check_numbers(text: SolverText, message: Message) -> None:
     for name in ("display", "snapshot", "max_iter"):
         expect(getattr(fields, name) >= 0, f"{name} of 0 or more", getattr(fields, name))
     expect(all(count >= 0 for count in fields.test_iter), "test_iter of 0 or more", fields.test_iter)
-    if fields.snapshot_format is SnapshotFormat.HDF5:
-        raise TrainingError(f"{text.path}: snapshot_format HDF5 is not written here; take BINARYPROTO, Caffe's default")

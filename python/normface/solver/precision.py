@@ -10,6 +10,7 @@ from caffeport.to_torch.module import CaffeModule
 from torch import Tensor
 
 from ..errors import TrainingError
+from .fields import SolverMode, SolverParameter
 
 _NAMES = {"32": "32", "fp32": "32", "float32": "32", "bf16": "bf16", "bfloat16": "bf16", "bf16-mixed": "bf16"}
 
@@ -23,6 +24,24 @@ def settle_device(name: str | torch.device) -> torch.device:
         said = str(error).partition("\n")[0]
         raise TrainingError(f'device "{name}" cannot be used here ({said}); "cpu" always can') from error
     return device
+
+
+def automatic_device(solver: SolverParameter) -> tuple[torch.device, str]:
+    """The device of solver_mode and device_id, with a note where a GPU is asked for that is not there.
+
+    Without a word of solver_mode Caffe takes the GPU; here that is one where there is one, and no note else.
+    """
+    if solver.solver_mode is SolverMode.CPU:
+        return torch.device("cpu"), ""
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        if solver.device_id < count:
+            return settle_device(f"cuda:{solver.device_id}"), ""
+        note = f"device_id is {solver.device_id}, and there are GPUs 0 to {count - 1}; GPU 0 computes"
+        return settle_device("cuda:0"), note
+    if solver.solver_mode is None:
+        return torch.device("cpu"), ""
+    return torch.device("cpu"), "solver_mode is GPU, and torch sees none here; the CPU computes"
 
 
 def settle_precision(name: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +20,11 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from ..errors import DivergedError, TrainingError
-from . import nets, parameters, state
+from . import debug, hdf5_state, nets, parameters, running, state
 from .batches import Batch, Batches
-from .fields import NetStateChange
+from .fields import NetStateChange, SnapshotFormat
 from .policies import current_step, learning_rate
-from .precision import autocast, keep_full_precision, settle_device, settle_precision
+from .precision import autocast, automatic_device, keep_full_precision, settle_device, settle_precision
 from .randomness import Randomness
 from .updates import Update
 
@@ -37,13 +38,14 @@ class Companion(Protocol):
 
 
 class Solver:
-    """Runs a ``solver.prototxt`` with Caffe's arithmetic: the update, the TRAIN phase, what layers do to their blobs.
+    """Run a ``solver.prototxt`` with Caffe's arithmetic: the update, the TRAIN phase, what layers do to their blobs.
 
     solver: the path of the solver's text.
     net: the path of the net, in place of the one that the solver names.
     weights: ``.caffemodel`` files (a path, several with commas between, or a list), in place of the solver's own
         ``weights``; layers that they lack start from their fillers.
-    device: "cpu", "cuda", "cuda:1".
+    device: "cpu", "cuda", "cuda:1"; "auto" is what solver_mode and device_id ask for, or the CPU and a note where there
+        is no such GPU.
     precision: "32", or "bf16" for mixed precision: products and convolutions in bfloat16, weights, their update and
         the losses in float32.
     sources: take the inputs' shapes from the files that the nets' data layers read, as Caffe does.
@@ -73,15 +75,15 @@ class Solver:
         bn: str | None = None,
         allow_unknown_fields: bool = False,
     ) -> None:
-        self.device = settle_device(device)
         self.precision = settle_precision(precision)
+        self._text = parameters.read(solver, own_net=net is not None)
+        self.parameters = self._text.fields
+        self.places = nets.Places(Path(solver).absolute().parent)
+        self.device = self._settled(device)
         # oneDNN's convolutions and torch's pooling take images faster that way; a layer of the user's own may not.
         operators = custom_operators(custom_layers)
         self._channels_last = self.device.type == "cpu" and not operators
-        self._text = parameters.read(solver, own_net=net is not None)
-        self.parameters = self._text.fields
         self._own_net = net
-        self.places = nets.Places(Path(solver).absolute().parent)
         self._reading = nets.Reading(sources, input_shapes or {}, operators, exact_gradients, bn, allow_unknown_fields)
         self.seed = max(self.parameters.random_seed, 0)
         self._stored = nets.read_weights(self._weights(weights))
@@ -105,7 +107,18 @@ class Solver:
         self.loss = math.nan
         """The loss of the last iteration: the tops by their loss_weight, the mean over iter_size batches."""
         self.outputs: dict[str, Tensor] = {}
-        """Every top of the last iteration, whole."""
+        """Every top of the last iteration, whole; the mean over iter_size batches."""
+        self.last_outputs: dict[str, Tensor] = {}
+        """The same of the last of these batches, which is what Caffe displays."""
+        self.debug: Callable[[str], None] | None = None
+        """Takes the lines of debug_info, of every forward and backward pass; None makes none."""
+
+    def _settled(self, device: str | torch.device) -> torch.device:
+        if device != "auto":
+            return settle_device(device)
+        settled, note = automatic_device(self.parameters)
+        self.places.notes += [note] if note else []
+        return settled
 
     def _weights(self, given: Any) -> list[Path]:
         if given is None:
@@ -140,25 +153,26 @@ class Solver:
 
     def __repr__(self) -> str:
         """Return its text's name, its type and where it stands, in one line."""
-        p, loss = self.parameters, "" if math.isnan(self.loss) else f", loss {self.loss:.4g}"
-        return (
-            f"Solver({self._text.path.name!r}: {p.type}, iteration {self.iteration} of {p.max_iter}, "
-            f"learning rate {self.learning_rate:g}{loss}, {self.device})"
-        )
+        p = self.parameters
+        words = [p.type, f"iteration {self.iteration} of {p.max_iter}"]
+        with suppress(TrainingError):  # poly has no rate beyond the last iteration
+            words.append(f"learning rate {self.learning_rate:g}")
+        words += [] if math.isnan(self.loss) else [f"loss {self.loss:.4g}"]
+        return f"Solver({self._text.path.name!r}: {', '.join([*words, str(self.device)])})"
 
     @property
     def notes(self) -> list[str]:
-        """Files that were found only beside the solver."""
+        """Return notes of files found only beside the solver, and of a GPU that it asks for and that is not there."""
         return self.places.notes
 
     @property
     def learning_rate(self) -> float:
-        """The rate that the next step will take."""
+        """Return the rate that the next step will take."""
         p = self.parameters
         return learning_rate(p, self.iteration, current_step(p, self.iteration, self._current_step))
 
     def step(self, batch: Batch | Sequence[Batch]) -> dict[str, float]:
-        """One iteration of Caffe's: forward and backward, the update.
+        """Do one iteration of Caffe's: forward and backward, the update.
 
         batch: {input blob: array or tensor}, with iter_size a list of that many.
 
@@ -197,21 +211,46 @@ class Solver:
         for tensors in batches:
             for module in self._overwriting:
                 module.overwrite_blobs()
-            outputs = self._forward(self.model, tensors)
+            blobs: dict[str, Tensor] = {}
+            outputs = self._forward(self.model, tensors, blobs)
             weighted = self.model.loss(outputs)
             if weighted.requires_grad:  # else every blob is frozen, and the run only gathers statistics
                 weighted.backward()
+                if self.debug is not None:
+                    self._tell(debug.backward_lines(self._net, blobs, self._blobs))
             loss += weighted.detach()
+            self.last_outputs = {name: top.detach() for name, top in outputs.items()}
             for name, top in outputs.items():
                 totals[name] = totals[name] + top.detach() if name in totals else top.detach()
         count = len(batches)
         self.loss = float(loss) / count
         self.outputs = {name: total / count if count > 1 else total for name, total in totals.items()}
 
-    def _forward(self, model: CaffeModule, tensors: list[Tensor]) -> dict[str, Tensor]:
+    def loss_of(self, batch: Batch | Sequence[Batch]) -> float:
+        """The loss of a forward pass in the TRAIN phase, as Caffe's last line has it; nothing is changed by it.
+
+        batch: as of step(); of several the first counts. ``last_outputs`` has its tops.
+        """
+        one = batch if isinstance(batch, Mapping) else batch[0]
+        held = [blob.clone() for blob in self._blobs]
+        counters, random = running.state(self.model), self._randomness.state()
+        try:
+            with torch.no_grad():
+                outputs = self._forward(self.model.train(), self._batches.tensors(one), {})
+                self.last_outputs = outputs
+                return float(self.model.loss(outputs))
+        finally:
+            with torch.no_grad():
+                for blob, kept in zip(self._blobs, held, strict=True):
+                    blob.copy_(kept)
+            running.restore(self.model, counters, self.device)
+            self._randomness.restore(random)
+
+    def _forward(self, model: CaffeModule, tensors: list[Tensor], blobs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs; where lines of debug_info are asked for, ``blobs`` gets every blob, and the lines are told."""
         try:
             with self._randomness.own(), autocast(self.precision, self.device):
-                outputs = model(*tensors)
+                outputs = model(*tensors) if self.debug is None else self._told_forward(model, tensors, blobs)
         except (IndexError, RuntimeError) as error:  # torch's: of memory, or of an index that is out of range
             said = str(error).partition("\n")[0]
             raise TrainingError(
@@ -219,6 +258,23 @@ class Solver:
                 "number of classes?"
             ) from error
         return outputs if isinstance(outputs, dict) else {model.output_names[0]: outputs}
+
+    def _told_forward(self, model: CaffeModule, tensors: list[Tensor], blobs: dict[str, Tensor]) -> dict[str, Tensor]:
+        net, params = self._net, self._blobs
+        for test, test_model, _ in self._test_nets or ():
+            if test_model is model:
+                net, params = test, nets.blobs_of(test, test_model)
+        blobs.update(model.blobs(*tensors))
+        for blob in blobs.values():
+            if blob.requires_grad:
+                blob.retain_grad()
+        self._tell(debug.forward_lines(net, blobs, params))
+        return {name: blobs[name] for name in model.output_names}
+
+    def _tell(self, lines: list[str]) -> None:
+        assert self.debug is not None
+        for line in lines:
+            self.debug(line)
 
     def _listed(self, batch: Batch | Sequence[Batch]) -> Sequence[Batch]:
         batches = [batch] if isinstance(batch, Mapping) else list(batch)
@@ -230,7 +286,7 @@ class Solver:
 
     @property
     def test_nets(self) -> list[Net]:
-        """The nets of the TEST phase, one a test_iter; they share the weights of the net that is trained."""
+        """Return the nets of the TEST phase, one a test_iter; they share the weights of the net that is trained."""
         return [net for net, *_ in self._tests()]
 
     def _tests(self) -> list[tuple[Net, CaffeModule, Batches]]:
@@ -248,28 +304,29 @@ class Solver:
 
     @torch.no_grad()
     def test(self, batch: Batch, index: int = 0) -> dict[str, Tensor]:
-        """The outputs of test net number ``index`` for a batch; nothing is learned."""
+        """Return the outputs of test net number ``index`` for a batch; nothing is learned."""
         net, model, batches = self._tests()[index]
-        outputs = self._forward(model.eval(), batches.tensors(batch))
+        outputs = self._forward(model.eval(), batches.tensors(batch), {})
         return {name: outputs[name].float() for name in net.outputs}
 
     def test_loss_weights(self, index: int = 0) -> dict[str, float]:
-        """{top: loss_weight} of test net number ``index``."""
+        """Return {top: loss_weight} of test net number ``index``."""
         return self._tests()[index][1].loss_weights
 
     def net(self) -> Net:
-        """The net (TRAIN phase) with the weights as they are now; its save() writes a ``.caffemodel``."""
+        """Return the net (TRAIN phase) with the weights as they are now; its save() writes a ``.caffemodel``."""
         return self._net.with_weights(self.model)
 
     @property
     def train_net(self) -> Net:
-        """The net that is trained, with the weights that it started from."""
+        """Return the net that is trained, with the weights that it started from."""
         return self._net
 
     def snapshot(self, prefix: str | Path | None = None) -> Path:
         """Write ``PREFIX_iter_N.caffemodel`` and ``.solverstate``; returns the path of the latter.
 
-        prefix: by default the solver's snapshot_prefix. Both files open in Caffe; the state holds in addition what
+        With snapshot_format HDF5 both end in ``.h5``, which takes h5py. prefix: by default the solver's
+        snapshot_prefix. Both files open in Caffe; the state holds in addition what
         it takes to go on to the same numbers. Raises DivergedError, and writes nothing, where a weight is no number.
         """
         for param, blob in zip(self._net.params, self._blobs, strict=True):
@@ -279,16 +336,19 @@ class Solver:
                     "is written. A lower base_lr or clip_gradients may help"
                 )
         prefix = self.parameters.snapshot_prefix if prefix is None else prefix
-        path = Path(f"{prefix}_iter_{self.iteration}.solverstate")
-        model_path = path.with_suffix(".caffemodel")
+        hdf5 = self.parameters.snapshot_format is SnapshotFormat.HDF5
+        model_path, path = (
+            Path(f"{prefix}_iter_{self.iteration}{endings[hdf5]}") for endings in (state.WEIGHTS, state.STATES)
+        )
         self.net().save(model_path)
         extras = {
             "randomness": self._randomness.state(),
-            "running": self._running_state(),
+            "running": running.state(self.model),
             "companions": {name: companion.state() for name, companion in self.companions.items()},
         }
         content = state.SolverState(self.iteration, str(model_path), self._current_step, extras=extras)
-        state.write(path, content, self._histories())  # last: a state is there only when its weights are
+        write = hdf5_state.write if hdf5 else state.write
+        write(path, content, self._histories())  # last: a state is there only when its weights are
         return path
 
     def _histories(self) -> Iterator[np.ndarray]:
@@ -299,21 +359,6 @@ class Solver:
                     yield held[blob][which].detach().cpu().numpy()
                 else:
                     yield np.broadcast_to(np.float32(0), param.shape)
-
-    def _running_state(self) -> dict[str, Any]:
-        """{module: {attribute: number or array}} of what layers count in training and keep in no blob."""
-        running: dict[str, Any] = {}
-        for name, module in self._modules_by_layer():
-            for attribute in getattr(module, "running_state", ()):
-                value = getattr(module, attribute)
-                value = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
-                running.setdefault(name, {})[attribute] = value
-        return running
-
-    def _modules_by_layer(self) -> Iterator[tuple[str, Any]]:
-        """The modules with their names, which start with Caffe's name of the layer."""
-        for name, path in self.model.layer_paths.items():
-            yield from self.model.get_submodule(path).named_modules(prefix=name)
 
     def restore(self, path: str | Path) -> Path:
         """Go on from a snapshot, this solver's or Caffe's; returns the path of its state file.
@@ -336,12 +381,7 @@ class Solver:
                     target.copy_(torch.from_numpy(np.array(array, np.float32)).reshape(target.shape))
         self.iteration, self._current_step = read.iteration, read.current_step
         self._randomness.restore(read.extras.get("randomness") or {})
-        modules = dict(self._modules_by_layer())
-        for name, kept in (read.extras.get("running") or {}).items():
-            module = modules[name]
-            for attribute, value in kept.items():
-                held_value = torch.from_numpy(value).to(self.device) if isinstance(value, np.ndarray) else value
-                setattr(module, attribute, held_value)
+        running.restore(self.model, read.extras.get("running") or {}, self.device)
         for name, companion in self.companions.items():
             if name in (read.extras.get("companions") or {}):
                 companion.restore(read.extras["companions"][name])

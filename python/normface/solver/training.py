@@ -16,6 +16,8 @@ from ..errors import DivergedError, TrainingError
 from ..interrupts import Interrupts
 from ..progress import progress
 from .display import Display, Say
+from .fields import SnapshotFormat
+from .hdf5_state import need_h5py
 from .log import Log
 from .solver import Solver
 from .state import read as read_state
@@ -90,6 +92,8 @@ class Training:
                 if asked.stop:
                     self._say("Optimization stopped early.")
                 else:
+                    if display.due(solver.iteration):
+                        display.ended(solver.iteration, solver.loss_of(self.feeds[0].next()))
                     if self._test_due():
                         self._test(display, asked, log)
                     self._say("Optimization Done.")
@@ -108,9 +112,10 @@ class Training:
         solver, iteration = self.solver, self.solver.iteration
         rate = solver.learning_rate
         batches = [self.feeds[0].next() for _ in range(solver.parameters.iter_size)]
+        solver.debug = self._say if solver.parameters.debug_info and display.due(iteration) else None
         tops = solver.step(batches)
         self._outcome.loss = solver.loss
-        outputs = {name: solver.outputs[name] for name in solver.train_net.outputs}
+        outputs = {name: solver.last_outputs[name] for name in solver.train_net.outputs}
         display.trained(iteration, solver.loss, rate, outputs, solver.model.loss_weights)
         if log:
             seconds = round(time.monotonic() - started, 3)
@@ -126,6 +131,7 @@ class Training:
         A test_iter of 0 makes the net and tests nothing, as published solvers have it.
         """
         solver, p = self.solver, self.solver.parameters
+        solver.debug = self._say if p.debug_info else None
         tests = []
         for index, count in enumerate(p.test_iter):
             self._say(f"Iteration {solver.iteration}, Testing net (#{index})")
@@ -148,8 +154,11 @@ class Training:
 
     def _snapshot(self) -> None:
         path = self.solver.snapshot()
-        self._say(f"Snapshotting to binary proto file {path.with_suffix('.caffemodel')}")
-        self._say(f"Snapshotting solver state to binary proto file {path}")
+        form = "HDF5" if path.name.endswith(".h5") else "binary proto"
+        head, _, tail = path.name.rpartition(".solverstate")
+        weights = path.with_name(f"{head}.caffemodel{tail}")
+        self._say(f"Snapshotting to {form} file {weights}")
+        self._say(f"Snapshotting solver state to {form} file {path}")
         self._outcome.snapshot, self._saved_at = path, self.solver.iteration
 
     def _feed(self, net: Net) -> Feed:
@@ -164,5 +173,15 @@ class Training:
     def _check_prefix(self) -> None:
         p = self.solver.parameters
         folder = Path(p.snapshot_prefix).parent
-        if (p.snapshot or p.snapshot_after_train) and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        if not (p.snapshot or p.snapshot_after_train):
+            return
+        if p.snapshot_format is SnapshotFormat.HDF5:
+            need_h5py(p.snapshot_prefix)
+            for layer in self.solver.train_net.layers:
+                if layer.params and "/" in layer.name:
+                    raise TrainingError(
+                        f"{layer.title}: its name cannot stand in HDF5 snapshots, where Caffe takes a slash for a "
+                        "folder; take snapshot_format: BINARYPROTO"
+                    )
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
             raise TrainingError(f"{folder}: snapshots cannot be written there (snapshot_prefix); make the folder first")

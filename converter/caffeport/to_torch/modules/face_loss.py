@@ -46,42 +46,63 @@ def broken(distances: Tensor) -> Tensor:
 
 
 class _CenterStep(torch.autograd.Function):
-    """The loss as it is; the centers' gradient is the fork's or the paper's step, whatever gradient comes in."""
+    """The losses as they are; the centers' gradient is the fork's or the paper's step, whatever gradient comes in."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(
-        ctx: Any, loss: Tensor, centers: Tensor, pull: Tensor, labels: Tensor, has_class: Tensor, once: bool
-    ) -> Tensor:
-        ctx.save_for_backward(pull, labels, has_class)
-        ctx.classes, ctx.once = len(centers), once
-        return loss.view_as(loss)
+        losses: Tensor, centers: Tensor, pull: Tensor, labels: Tensor, shares: Tensor, once: bool
+    ) -> Tensor:  # fmt: skip
+        return losses.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, centers, pull, labels, shares, ctx.once = inputs
+        ctx.save_for_backward(centers, pull, labels, shares)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        raise NotImplementedError(
+            "the centers' step is no derivative, so that there is no forward mode (jvp, jacfwd, hessian); "
+            "center_step derivative has one"
+        )
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        pull, labels, has_class = ctx.saved_tensors
-        n = pull.new_zeros(ctx.classes).index_add(0, labels, has_class.to(pull.dtype))
-        sums = torch.zeros(ctx.classes, pull.shape[1], dtype=pull.dtype, device=pull.device)
-        sums.index_add_(0, labels, pull)
+        centers, pull, labels, shares = ctx.saved_tensors
+        n = torch.zeros_like(centers[:, 0]).index_add(0, labels, shares)
+        sums = torch.zeros_like(centers).index_add(0, labels, pull * shares[:, None])
         return gradient, sums * ((1 if ctx.once else n) / (1 + n))[:, None], None, None, None, None
 
 
-def center_loss(x: Tensor, centers: Tensor, labels: Tensor, step: str, kind: str = "L2") -> Tensor:
-    """sum |x_i - c_{y_i}|^2 / (2 N), or for ``kind`` "L1" sum |x_i - c_{y_i}| / N, of x (N, D) and centers (C, D).
+def center_losses(
+    x: Tensor, centers: Tensor, labels: Tensor, step: str, kind: str = "L2", shares: Tensor | None = None
+) -> Tensor:  # fmt: skip
+    """|x_i - c_{y_i}|^2 / 2, or for ``kind`` "L1" |x_i - c_{y_i}|, (N,), of x (N, D) and centers (C, D).
 
-    step: the centers' gradient, see operators.face_loss.CenterStep; labels (N,), of which N counts those of 0 or more.
+    step: the centers' gradient, see operators.face_loss.CenterStep; labels (N,), 0 for those below 0. shares: what
+    each sample counts in the step, (N,); None: 1.
     """
     exact = step == "DERIVATIVE"
     column, has_class = class_column(labels)
-    column, rows = column[:, 0], has_class.sum().clamp_min(1)
+    column = column[:, 0]
     apart = x - (centers if exact else centers.detach()).index_select(0, column)
     apart = torch.where(has_class, apart, 0.0)
     if kind == "L1":
-        loss, slope = apart.abs().sum() / rows, apart.sign()
+        losses, slope = apart.abs().sum(1), apart.sign()
     else:
-        loss, slope = apart.square().sum() / (2 * rows), apart
+        losses, slope = apart.square().sum(1) / 2, apart
     if exact:
-        return loss
-    return _CenterStep.apply(loss, centers, -slope.detach(), column, has_class[:, 0], step == "PAPER")
+        return losses
+    counts = has_class[:, 0].to(x.dtype)
+    counts = counts if shares is None else counts * shares.detach()
+    return _CenterStep.apply(losses, centers, -slope.detach(), column, counts, step == "PAPER")
+
+
+def center_loss(x: Tensor, centers: Tensor, labels: Tensor, step: str, kind: str = "L2") -> Tensor:
+    """Return the mean of center_losses over the samples whose label is 0 or more."""
+    return center_losses(x, centers, labels, step, kind).sum() / (labels >= 0).sum().clamp_min(1)
 
 
 class CenterLoss(nn.Module):
@@ -112,8 +133,27 @@ class GeneralContrastiveLoss(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor, basis: Tensor | None = None) -> Tensor | list[Tensor]:
         """``basis``: the third bottom, (N, C), from which the gradient of x is made."""
-        p, d = self.p, x.flatten(1)
-        classes = d.shape[1]
+        p = self.p
+        each, truncated, short, rows = self._parts(x.flatten(1), label, basis)
+        loss = each.sum() / rows
+        report = [truncated.detach().sum() / rows, short.detach().sum() / rows / (short.shape[1] - 1)]
+        if p.add_intra_mae:
+            if self.training:
+                running = 0.99 * self.intra_mae + 0.01 * report[0]
+                self.intra_mae = running.clamp(max=p.max_negative_margin)
+            report.append(report[0].new_tensor(0.0) + self.intra_mae)
+        return [loss, torch.stack(report)] if self.tops > 1 else loss
+
+    def of_each(self, distances: Tensor, labels: Tensor) -> Tensor:
+        """Return the losses of the samples, (N,), of distances (N, C), without moving anything."""
+        return self._parts(distances, labels)[0][:, 0]
+
+    def _parts(
+        self, d: Tensor, label: Tensor, basis: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        """Return the losses of the samples (N, 1), what they have of the label's distances (N, 1), how far the
+        others fall short of the margin (N, C), and how many samples have a class."""
+        p = self.p
         labels, has_class = class_column(label)
         rows = has_class.sum().clamp_min(1)
         is_label = one_per_row(d, labels)
@@ -138,7 +178,7 @@ class GeneralContrastiveLoss(nn.Module):
             pushed = pushed & one_per_row(d, rivals.argmax(1, keepdim=True))
         far = self._beyond_bound(same)
         chosen, pushed = pushed, (pushed & ~far) | (broken(d) & has_class)
-        loss = (torch.where(pulled, positive, 0.0).sum() + torch.where(pushed, negative, 0.0).sum()) / rows
+        each = torch.where(pulled, positive, 0.0) + torch.where(pushed, negative, 0.0).sum(1, keepdim=True)
 
         if not self.exact:
             # Compared with the derivative: the outlier threshold does not count from the margin, and a positive
@@ -155,15 +195,8 @@ class GeneralContrastiveLoss(nn.Module):
             if p.normalize_negative is not None:
                 total = push.sum() / p.normalize_negative / rows
                 push = push / torch.where(total > p.positive_weight, total, 1.0)
-            loss = given_gradient(d, loss, (torch.where(is_label, pull, 0.0) - push) / rows)
-
-        report = [truncated.detach().sum() / rows, short.detach().sum() / rows / (classes - 1)]
-        if p.add_intra_mae:
-            if self.training:
-                running = 0.99 * self.intra_mae + 0.01 * report[0]
-                self.intra_mae = running.clamp(max=p.max_negative_margin)
-            report.append(report[0].new_tensor(0.0) + self.intra_mae)
-        return [loss, torch.stack(report)] if self.tops > 1 else loss
+            each = given_gradient(d, each, torch.where(is_label, pull, 0.0) - push)
+        return each, truncated, short, rows
 
     def _beyond_bound(self, same: Tensor) -> Tensor:
         """Which samples' negatives positive_first leaves out, (N, 1), of their distances to the label's class."""
@@ -178,27 +211,34 @@ class GeneralTripletLoss(nn.Module):
         self.p, self.tops, self.exact = p, tops, exact
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
-        p, d = self.p, x.flatten(1)
-        classes = d.shape[1]
+        d = x.flatten(1)
         labels, has_class = class_column(label)
         rows = has_class.sum().clamp_min(1)
+        loss = self.of_each(d, label).sum() / rows
+        if self.tops == 1:
+            return loss
+        own = torch.where(has_class, d.gather(1, labels), 0.0).sum() / rows
+        others = torch.where(one_per_row(d, labels) | ~has_class, 0.0, d).sum() / rows / (d.shape[1] - 1)
+        return [loss, torch.stack([own, others]).detach()]
+
+    def of_each(self, d: Tensor, label: Tensor, margin: float | Tensor | None = None) -> Tensor:
+        """Return the losses of the samples, (N,), of distances (N, C); margin: another than the layer's."""
+        p = self.p
+        labels, has_class = class_column(label)
         is_label = one_per_row(d, labels)
         same = d.gather(1, labels)
-        hinge = torch.where(is_label | ~has_class, 0.0, (same + p.margin - d).clamp_min(0))
+        margin = p.margin if margin is None else margin
+        hinge = torch.where(is_label | ~has_class, 0.0, (same + margin - d).clamp_min(0))
         pushed = ~(hinge <= 0)  # with NaN, see broken
         if p.hardest_only:
             pushed = pushed & one_per_row(d, hinge.argmax(1, keepdim=True))
         far = same > p.positive_upper_bound if p.positive_first else torch.zeros_like(pushed[:, :1])
         pushed = (pushed & ~far) | (broken(d) & has_class)
-        loss = p.negative_weight * torch.where(pushed, hinge, 0.0).sum() / rows
+        each = p.negative_weight * torch.where(pushed, hinge, 0.0).sum(1)
         if not self.exact:
             # The derivative would pull the positive once for every negative that is pushed.
             pulled = far | pushed.any(1, keepdim=True) | p.add_center_loss
             pull = p.positive_weight * (is_label & pulled & has_class).to(d.dtype)
             push = p.negative_weight * pushed.to(d.dtype)
-            loss = given_gradient(d, loss, (pull - push) / rows)
-        if self.tops == 1:
-            return loss
-        own = torch.where(has_class, same, 0.0).sum() / rows
-        others = torch.where(is_label | ~has_class, 0.0, d).sum() / rows / (classes - 1)
-        return [loss, torch.stack([own, others]).detach()]
+            each = given_gradient(d, each[:, None], pull - push)[:, 0]
+        return each

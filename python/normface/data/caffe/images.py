@@ -1,4 +1,4 @@
-"""The layers that read images: ImageData from a list of files, Data from an LMDB."""
+"""The layers that read images: ImageData from a list of files, Data from an LMDB or LevelDB."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from caffeport.operators.data import DataBackend
 from ...errors import DataError
 from ...reading import MAX_IMAGE, read_file
 from ..decoding import decode
-from ..readers.database import Database, refuse_leveldb
-from ..readers.list_file import read_list
+from ..readers.database import Database
+from ..readers.leveldb_folder import LevelDatabase, is_leveldb
+from ..readers.list_file import read_label_rows
 from .source import DRAWS, ORDER, SKIP, Place, Source
 from .transform import DRAWS as DRAWS_PER_IMAGE
 from .transform import Transform
@@ -23,13 +24,16 @@ from .transform import Transform
 class ImageSource(Source):
     """Images and labels, one after another and round again: a batch may end one epoch and begin the next."""
 
+    label_shape: tuple[int, ...] = ()
+    """Of one image's labels: () of one number, (L,) of L numbers."""
+
     def __init__(self, layer: Layer, place: Place) -> None:
         super().__init__(layer, place)
         self.need_batch_size()
         self.transform = Transform(layer, place)
 
-    def planes(self, row: int) -> tuple[np.ndarray, int]:
-        """((C, H, W), label) of an item before the transform."""
+    def planes(self, row: int) -> tuple[np.ndarray, int | np.ndarray]:
+        """((C, H, W), label or labels) of an item before the transform."""
         raise NotImplementedError
 
     def title(self, row: int) -> str:
@@ -43,12 +47,12 @@ class ImageSource(Source):
     def shapes(self) -> list[tuple[int, ...]]:
         row = self.rows([0])[0]
         first = self.transform.shape(self.planes(row)[0].shape, self.title(row))
-        return [(self.batch_size, *first), (self.batch_size,)][: len(self.layer.outputs)]
+        return [(self.batch_size, *first), (self.batch_size, *self.label_shape)][: len(self.layer.outputs)]
 
     def batch(self, number: int) -> list[np.ndarray]:
         start = number * self.batch_size
         draws = self.random(DRAWS, number).integers(2**32, size=(self.batch_size, DRAWS_PER_IMAGE), dtype=np.uint32)
-        labels = np.empty(self.batch_size, np.float32)
+        labels = np.empty((self.batch_size, *self.label_shape), np.float32)
         out: np.ndarray | None = None
         for i, row in enumerate(self.rows(range(start, start + self.batch_size))):
             planes, labels[i] = self.planes(row)
@@ -62,6 +66,8 @@ class ImageSource(Source):
 class ImageData(ImageSource):
     """Files of a list, resized to new_height x new_width where given (bilinear, as cv2.resize by default).
 
+    A list with L labels on each line gives a label top of (batch, L), as forks have it, for a Slice or a EuclideanLoss
+    above; BVLC Caffe takes the last of them for the label and the others for a part of the path.
     With shuffle every epoch has an order of its own. The orders are not Caffe's (those depend on its C++ library),
     but the same for the same seed.
     """
@@ -71,8 +77,9 @@ class ImageData(ImageSource):
         if (self.p.new_height > 0) != (self.p.new_width > 0) or min(self.p.new_height, self.p.new_width) < 0:
             raise DataError(f"{layer.title}: new_height and new_width are given together, or neither")
         self.path = place.find(self.p.source, layer)
-        self._names, labels = read_list(self.path)
-        self._labels = [0] * len(self._names) if labels is None else labels.tolist()
+        self._names, self._labels = read_label_rows(self.path)
+        if self._labels.ndim == 2:
+            self.label_shape = self._labels.shape[1:]
         self._root = self._find_root()
         self._skip = 0
         if self.p.rand_skip:
@@ -90,7 +97,7 @@ class ImageData(ImageSource):
     def title(self, row: int) -> str:
         return self._root + self._names[row]
 
-    def planes(self, row: int) -> tuple[np.ndarray, int]:
+    def planes(self, row: int) -> tuple[np.ndarray, int | np.ndarray]:
         title = self.title(row)
         image = decode(read_file(title, MAX_IMAGE), title, self.p.is_color)
         if self.p.new_height:
@@ -110,15 +117,16 @@ class ImageData(ImageSource):
 
 
 class Data(ImageSource):
-    """Datums of an LMDB, in the keys' order. rand_skip has no effect, as in BVLC Caffe 1.0."""
+    """Datums of an LMDB or LevelDB, in the keys' order; the folder tells which. rand_skip has no effect, as in BVLC
+    Caffe 1.0."""
 
     def __init__(self, layer: Layer, place: Place) -> None:
         super().__init__(layer, place)
         self.path = place.find(self.p.source, layer)
-        refuse_leveldb(self.path)
-        if self.p.backend is DataBackend.LEVELDB and not os.path.exists(self.path / "data.mdb"):
-            raise DataError(f"{layer.title}: {self.path} is no database; expected an LMDB, with backend: LMDB")
-        self._database = Database(self.path)
+        level = is_leveldb(self.path)
+        if self.p.backend is DataBackend.LEVELDB and not level and not os.path.exists(self.path / "data.mdb"):
+            raise DataError(f"{layer.title}: {self.path} is no database; expected a LevelDB or LMDB")
+        self._database = LevelDatabase(self.path) if level else Database(self.path)
         transform = self.transform.p
         self._color = True if transform.force_color else False if transform.force_gray else None
 
@@ -128,7 +136,7 @@ class Data(ImageSource):
     def title(self, row: int) -> str:
         return self._database.title(row)
 
-    def planes(self, row: int) -> tuple[np.ndarray, int]:
+    def planes(self, row: int) -> tuple[np.ndarray, int | np.ndarray]:
         datum, title = self._database.datum(row), self.title(row)
         if datum.encoded:
             return decode(datum.data, title, self._color).transpose(2, 0, 1), datum.label

@@ -15,11 +15,11 @@ from ..decoding import decode
 class Reader:
     """Images of one source, in its order. ``len(images)`` of them; ``read(i)`` gives the i-th.
 
-    names            what is printed and stored: a relative path, or a database key
-    labels           np.int64 (N,), 0 to C-1 without gaps; None where the source has none
-    identities       the name of each of the C labels; [] without labels
-    original_labels  np.int64 (C,), each label as the source has it (lists and databases), else None
-    strays           names that the source holds and that are not among the images
+    names: what is printed and stored: a relative path, or a database key.
+    labels: np.int64 (N,), 0 to C-1 without gaps; None where the source has none.
+    identities: the name of each of the C labels; [] without labels.
+    original_labels: np.int64 (C,), each label as the source has it (lists and databases), else None.
+    strays: names that the source holds and that are not among the images.
 
     Reading is safe from several threads, and a pickled or forked copy reads for itself.
     """
@@ -38,28 +38,28 @@ class Reader:
         return len(self.names)
 
     def title(self, index: int) -> str:
-        """The i-th image as a message names it."""
+        """Return the i-th image as a message names it."""
         return f"{self.path}: {self.names[index]}"
 
     def raw(self, index: int) -> bytes:
-        """The i-th image's encoded bytes. Raises DataError that names it."""
+        """Return the i-th image's encoded bytes. Raises DataError that names it."""
         raise NotImplementedError
 
     def read(self, index: int) -> np.ndarray:
-        """The i-th image: uint8 (H, W, 3) in BGR, or (H, W, 1) if opened with ``color=False``.
+        """Return the i-th image: uint8 (H, W, 3) in BGR, or (H, W, 1) if opened with ``color=False``.
 
         Raises DataError that names it; see :func:`normface.data.decode` for what decoding does.
         """
         return decode(self.raw(index), self.title(index), self.color)
 
     def take_folders(self, folders: Sequence[str]) -> None:
-        """Labels from the identity's name of each image; they are numbered in the order in which they come."""
+        """Take labels from the identity's name of each image; they are numbered in the order in which they come."""
         numbers: dict[str, int] = {}
         self.labels = np.array([numbers.setdefault(folder, len(numbers)) for folder in folders], np.int64)
         self.identities = list(numbers)
 
     def take_labels(self, stored: np.ndarray) -> None:
-        """Labels from the numbers (N,) that the source stores; made contiguous, which is told where it changes any."""
+        """Take labels from the numbers (N,) that the source stores, made contiguous; told where that changes any."""
         self.original_labels, labels = np.unique(np.asarray(stored, np.int64), return_inverse=True)
         self.labels = labels.reshape(-1).astype(np.int64)
         self.identities = [str(label) for label in self.original_labels]

@@ -25,7 +25,6 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        refuse_leveldb(path)
         self.file = MappedFile(path / DATA_FILE if os.path.isdir(path) else path)
         if not os.path.exists(self.file.path):
             raise DataError(f"{path}: is no LMDB (there is no {DATA_FILE} in it)")
@@ -81,17 +80,7 @@ class DatabaseReader(Reader):
         title = self.title(index)
         if self._encoded[index]:
             return decode(self._copy(index).tobytes(), title, self.color)
-        planes = self._planes(index)
-        if len(planes) not in (1, 3):
-            raise DataError(f"{title}: has {len(planes)} channels; expected an image of 1 or 3")
-        image = np.ascontiguousarray(planes.transpose(1, 2, 0))
-        channels = len(planes) if self.color is None else 3 if self.color else 1
-        if channels == len(planes):
-            return image
-        if channels == 3:
-            return np.repeat(image, 3, axis=2)
-        cv2 = require("cv2")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:, :, None]
+        return image_of(self._planes(index), title, self.color)
 
     def _copy(self, index: int) -> np.ndarray:
         """Copy the Datum's data, encoded or bare, uint8."""
@@ -107,9 +96,15 @@ class DatabaseReader(Reader):
         return shaped(self._copy(index), self._table.shapes[index].tolist(), title)
 
 
-def refuse_leveldb(path: Path) -> None:
-    if os.path.isdir(path) and os.path.exists(path / "CURRENT") and not os.path.exists(path / DATA_FILE):
-        raise DataError(
-            f"{path}: is a LevelDB, which is not read here; make an LMDB of it: convert_imageset --backend=lmdb, "
-            "or copy its records (key, value) with Python's plyvel and lmdb packages"
-        )
+def image_of(planes: np.ndarray, title: str, color: bool | None) -> np.ndarray:
+    """Bare pixels (C, H, W) as an image (H, W, 3 or 1); None leaves the channels. Raises DataError that names it."""
+    if len(planes) not in (1, 3):
+        raise DataError(f"{title}: has {len(planes)} channels; expected an image of 1 or 3")
+    image = np.ascontiguousarray(planes.transpose(1, 2, 0))
+    channels = len(planes) if color is None else 3 if color else 1
+    if channels == len(planes):
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, axis=2)
+    cv2 = require("cv2")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:, :, None]

@@ -16,6 +16,7 @@ from .folder import SUFFIXES
 MAX_PATH, MAX_NAME = 4096, 255
 """Bytes that Linux takes; what is longer is no path on any system."""
 _LABEL = re.compile(r"[+-]?\d{1,18}")
+_NUMBER = re.compile(r"[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18})([eE][+-]?\d{1,2})?")
 
 
 class ListReader(Reader):
@@ -72,6 +73,42 @@ def read_list(path: Path) -> tuple[list[str], np.ndarray | None]:
         if len(name) > MAX_PATH or max(map(len, name.split("/"))) > MAX_NAME:
             raise DataError(f'{path}:{number}: is no image\'s path ({len(name)} characters): "{printable(name)}"')
     return names, np.array(labels, np.int64) if labels else None
+
+
+def read_label_rows(path: Path) -> tuple[list[str], np.ndarray]:
+    """(paths, labels) of a list file: int64 (N,) of one label a line, 0 where there are none, or float64 (N, L).
+
+    Lines have several labels where what stands before the last one ends in no image's suffix, and does so without the
+    numbers at its end. Raises DataError that names the line.
+    """
+    number, line = (lines := list_lines(path))[0]
+    count = _labels_at_the_end(line)
+    if count < 2:
+        names, labels = read_list(path)
+        return names, np.zeros(len(names), np.int64) if labels is None else labels
+    names, rows = [], []
+    for number, line in lines:
+        *head, last = line.rsplit(None, count)
+        fields = [*head[1:], last]
+        if len(fields) != count or not all(_NUMBER.fullmatch(field) for field in fields):
+            raise DataError(
+                f'{path}:{number}: expected a path and {count} labels as on the first line, got "{printable(line)}"'
+            )
+        names.append(head[0])
+        rows.append([float(field) for field in fields])
+    return names, np.array(rows, np.float64)
+
+
+def _labels_at_the_end(line: str) -> int:
+    """The numbers that end a line of a list, if they are needed to find a path that ends in an image's suffix."""
+    count, rest = 0, line
+    while _suffix(rest) not in SUFFIXES:
+        rest, _, last = rest.replace("\t", " ").rstrip().rpartition(" ")
+        if not rest or not _NUMBER.fullmatch(last):
+            return 0
+        count += 1
+        rest = rest.rstrip()
+    return count
 
 
 def list_lines(path: Path) -> list[tuple[int, str]]:

@@ -11,8 +11,9 @@ from ...errors import DataError
 from ...reading import read_file
 from ..headers import read_header
 from .base import Reader
-from .database import DATA_FILE, DatabaseReader, refuse_leveldb
+from .database import DATA_FILE, DatabaseReader
 from .folder import SUFFIXES, FileReader, FolderReader
+from .leveldb_folder import LevelReader, is_leveldb
 from .list_file import ListReader
 from .lmdb_file import is_lmdb
 from .recordio import MAGIC, RecordReader
@@ -29,8 +30,8 @@ def open_reader(
     """Open a source of images, whatever kind it is.
 
     path: a folder per identity; a folder of images; a list file with ``path [label]`` on each line; the folder
-        of a Caffe LMDB; an InsightFace ``.rec`` (with its ``.idx``, if there is one) or the folder that holds it;
-        a ``.zip`` of folders; or one image.
+        of a Caffe LMDB or LevelDB (the latter takes plyvel); an InsightFace ``.rec`` (with its ``.idx``, if there is
+        one) or the folder that holds it; a ``.zip`` of folders; or one image.
     root: the folder that a list's paths start from.
     color: False reads grey images, (H, W, 1).
     labelled: None takes labels where there are any; True refuses a source without; False takes all images below a
@@ -73,8 +74,9 @@ def _open_file(path: Path, root: str | Path | None, color: bool, by_folder: bool
 
 
 def _open_folder(path: Path, color: bool, by_folder: bool) -> Reader:
-    """An LMDB, the folder of a RecordIO file (InsightFace's are published so), or images."""
-    refuse_leveldb(path)
+    """An LMDB, a LevelDB, the folder of a RecordIO file (InsightFace's are published so), or images."""
+    if is_leveldb(path):
+        return LevelReader(path, color)
     if os.path.exists(path / DATA_FILE):
         return DatabaseReader(path, color)
     packed = sorted(path.glob("*.rec"))

@@ -1,0 +1,96 @@
+"""Images that ``caffeport check`` is given: the net's input, and what tells the preprocessing that it expects."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from typing import Any
+
+from .. import zoo
+from ..errors import CaffeportError
+from ..graph.net import Net
+from ..model_folder import ModelFolder
+from ..parity.likely_preprocessing import Suggestion
+from ..table import Table
+from .command import print_table
+from .common import read_mean
+from .preset import apply_preset
+
+_ARRAYS = (".npz", ".npy")
+
+
+def front_of(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Return what the --onnx file is to have in front, with the preset in it, and the line that tells the preset.
+
+    What images go through stays as it is in the options, for ``given_inputs``.
+    """
+    as_given = argparse.Namespace(**vars(options))
+    apply_preset(as_given)
+    if options.preset is not None:
+        options.mean, options.scale = as_given.mean, as_given.scale
+    line = "" if options.preset is None else f"preset {options.preset}: {zoo.named(options.preset).recipe()}"
+    if options.onnx is None:
+        return {}, line
+    return {"mean": read_mean(options.mean), "scale": options.scale, "rgb": as_given.rgb}, line
+
+
+def given_inputs(net: Net, options: argparse.Namespace, folder: ModelFolder | None) -> Any:
+    """Return the arrays of --input: of one .npz or .npy, or of images; None where there is none."""
+    paths = options.input
+    if not paths:
+        return None
+    if any(path.suffix.lower() in _ARRAYS for path in paths):
+        if len(paths) > 1:
+            raise CaffeportError("--input: one .npz or .npy, or images; several of them are one batch")
+        from ..parity.inputs import load_arrays
+
+        return {name.removeprefix("data/"): array for name, array in load_arrays(paths[0]).items()}
+    from .image import read_images
+
+    rgb = options.rgb if options.preset is None else zoo.preset(options.preset).rgb
+    if folder is not None and not _has_preprocessing(options):
+        return read_images(net, paths, list(folder.preset.mean), folder.preset.scale, folder.preset.rgb)
+    return read_images(net, paths, read_mean(options.mean), options.scale, rgb)
+
+
+def suggested(net: Net, options: argparse.Namespace, folder: ModelFolder | None) -> Suggestion | None:
+    """Return what preprocessing the net likely expects, where images were given and nothing says it."""
+    if options.pair and (not options.input or _has_preprocessing(options)):
+        raise CaffeportError("--pair is for images of --input without any preprocessing, which is what it looks for")
+    images = [path for path in options.input or [] if path.suffix.lower() not in _ARRAYS]
+    if not images or folder is not None or _has_preprocessing(options) or importlib.util.find_spec("torch") is None:
+        return None
+    from ..parity.likely_preprocessing import suggest
+    from .image import read_images
+
+    ((name, pixels),) = read_images(net, images, None, None, False).items()
+    return suggest(net, name, pixels, options.pair)
+
+
+def print_suggestion(suggestion: Suggestion) -> None:
+    """Print every way with its numbers, the reasons and the verdict."""
+    ways = suggestion.candidates
+    if ways:
+        columns = {
+            "divergence": [way.batch_norm for way in ways],
+            "same": [way.same for way in ways],
+            "different": [way.different for way in ways],
+            "entropy": [way.entropy for way in ways],
+        }
+        shown = {name: values for name, values in columns.items() if any(value is not None for value in values)}
+        lines = [
+            (way.formula, way.order, *(_text(values[i]) for values in shown.values()), way.ruled_out)
+            for i, way in enumerate(ways)
+        ]
+        print_table(Table(("preprocessing", "order", *shown, "ruled out by"), lines, set(shown)))
+    for reason in suggestion.reasons:
+        print(reason)
+    print(f"preprocessing: none was given; {suggestion.verdict}")
+
+
+def _has_preprocessing(options: argparse.Namespace) -> bool:
+    return options.preset is not None or options.mean is not None or options.scale is not None or options.rgb
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

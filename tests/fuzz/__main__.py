@@ -1,0 +1,96 @@
+"""Fuzz the readers and the layers for a time, and print a table of what came of it.
+
+    PYTHONPATH=tests:. python -m fuzz [TARGET ...] [--seconds 60] [--seed 0] [--coverage] [--out out/fuzz] [--json]
+
+``make fuzz SECONDS=600`` does so. TARGET: a reader (see --list), or ``layers``: nets of a grammar, torch against ONNX
+Runtime; all of them by default, each for an equal part of the time. In the table, "taken" are the inputs that were read
+without an error. The input of each finding is kept under --out, and the exit code is 1 where there is one.
+
+--coverage lets atheris choose the inputs by the branches that they reach (``pip install atheris``), each target in a
+process of its own; "reached" are the inputs that came to a branch that none before had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from caffeport.table import Table, text_table
+
+from .layers import fuzz_layers
+from .runner import Outcome, fuzz, keep
+from .targets import targets
+
+LAYERS = "layers"
+
+
+def main() -> int:
+    """Run the chosen targets; return 1 where there is a finding."""
+    known = targets()
+    parser = argparse.ArgumentParser(prog="fuzz", description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="a reader, or layers (default: all)")
+    parser.add_argument("--list", action="store_true", help="print the targets")
+    parser.add_argument("--seconds", type=float, default=60, help="for all of them together (default 60)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other inputs (default 0)")
+    parser.add_argument("--coverage", action="store_true", help="let atheris choose inputs by the branches they reach")
+    parser.add_argument("--out", type=Path, default=Path("out/fuzz"), help="where findings go (default out/fuzz)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    options = parser.parse_args()
+    names = [LAYERS, *known]
+    if options.list:
+        print("\n".join(names))
+        return 0
+    if unknown := [name for name in options.targets if name not in names]:
+        parser.error(f"unknown target {unknown[0]!r}; known are {', '.join(names)}")
+    chosen = options.targets or names
+    outcomes, kept = {}, []
+    for name in chosen:
+        seconds = options.seconds / len(chosen)
+        if name == LAYERS:
+            outcome, suffix = fuzz_layers(options.seed, seconds=seconds), ".prototxt"
+        else:
+            suffix = known[name].suffix
+            outcome = guided(name, options.seed, seconds) if options.coverage else fuzz(
+                known[name], options.seed, seconds=seconds)  # fmt: skip
+        outcomes[name] = outcome
+        kept += keep(outcome, options.out / name, suffix)
+    if options.json:
+        rows = {name: asdict(outcome) | {"findings": len(outcome.findings)} for name, outcome in outcomes.items()}
+        print(json.dumps({"targets": rows, "findings": kept}, indent=2))
+    else:
+        print(text_table(table(outcomes)))
+        print("\n".join(kept) or "no findings")
+    return 1 if kept else 0
+
+
+def guided(name: str, seed: int, seconds: float) -> Outcome:
+    """Fuzz one reader under atheris, in a process that loads the packages with their branches counted."""
+    command = [sys.executable, "-m", "fuzz.guided", name, str(seed), str(max(int(seconds), 1))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds * 3 + 120)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if not lines:
+        sys.exit(f"{name}: atheris did not run:\n{done.stderr[-1000:]}")
+    report = json.loads(lines[-1])
+    findings = {where: (raised, bytes.fromhex(raw)) for where, (raised, raw) in report["findings"].items()}
+    return Outcome(report["executions"], report["seconds"], Counter(report["errors"]), findings, report["reached"])
+
+
+def table(outcomes: dict[str, Outcome]) -> Table:
+    """Return the table of all targets."""
+    rows = []
+    for name, outcome in outcomes.items():
+        read, rate = outcome.errors[""], outcome.executions / max(outcome.seconds, 1e-9) * 3600
+        reached = "" if outcome.reached is None else f"{outcome.reached:,}"
+        rows.append([name, f"{outcome.executions:,}", f"{rate:,.0f}", f"{read:,}", reached, str(len(outcome.findings))])
+    total = sum(outcome.executions for outcome in outcomes.values())
+    rows.append(["all", f"{total:,}", "", "", "", str(sum(len(outcome.findings) for outcome in outcomes.values()))])
+    return Table(["target", "inputs", "an hour", "taken", "reached", "findings"], rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

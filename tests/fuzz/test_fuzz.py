@@ -1,0 +1,134 @@
+"""A fixed number of inputs for every target, and that the runner sees what it is there to see."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from caffeport import CaffeportError, NetError
+from caffeport.operators import builtin
+
+from fuzz.layers import compare, fuzz_layers
+from fuzz.mutation import LONGEST, mutated
+from fuzz.nets import Drawn, draw, drawable
+from fuzz.runner import fuzz, keep
+from fuzz.targets import Target, run, targets
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="limits memory and time as Linux does"),
+]
+
+SLOW = {"onnx", "safetensors", "pth", "weights", "hdf5-weights", "net"}
+"""Targets of which an input takes some milliseconds."""
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, Target]:
+    return targets()
+
+
+NAMES = [
+    "prototxt", "net", "caffemodel", "weights", "hdf5-weights", "mean", "onnx", "safetensors", "pth", "image", "lmdb",
+    "recordio", "zip", "list", "bin", "features", "mat", "pairs", "splits", "landmarks", "calibration", "results",
+    "solverstate", "config",
+]  # fmt: skip
+
+
+def test_no_target_is_forgotten(known):
+    assert set(NAMES) == set(known)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_bytes_give_a_value_or_the_packages_own_error(known, tmp_path, name):
+    target = known[name]
+    for number, raw in enumerate(target.whole()):
+        path = tmp_path / "case" / f"{number}{target.suffix}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(raw)
+        assert run(target, path) == "", "the whole file is refused, so that no mutated one would come far"
+    outcome = fuzz(target, seed=20, count=400 if name in SLOW else 3000)
+    assert not keep(outcome, tmp_path / "findings", target.suffix)
+    assert len(outcome.errors) > 1  # some were refused and some were not
+
+
+def test_torch_and_onnx_runtime_agree_on_any_net(tmp_path):
+    outcome = fuzz_layers(seed=20, count=1000)
+    assert not keep(outcome, tmp_path, ".prototxt")
+    assert outcome.errors[""] > 100
+
+
+def test_every_type_is_drawn():
+    random_ = random.Random(0)
+    kinds = {kind for _ in range(4000) for kind in draw(random_).kinds}
+    assert kinds == set(drawable()) and len(kinds) > 0.8 * len(builtin())
+
+
+# The runner itself
+
+
+def target_of(read) -> Target:
+    return Target("made", ".bin", read, lambda: [b"0123456789"])
+
+
+def raising(error: BaseException):
+    def read(path: Path) -> None:
+        raise error
+
+    return read
+
+
+def test_another_error_is_a_finding(tmp_path):
+    outcome = fuzz(target_of(raising(KeyError("a"))), 0, count=3)
+    (line,) = keep(outcome, tmp_path, ".bin")
+    assert "KeyError: 'a'" in line and "test_fuzz.py" in line
+    assert outcome.executions == 3 and Path(line.partition(":")[0]).exists()
+    assert not fuzz(target_of(raising(NetError("one line"))), 0, count=3).findings
+
+
+@pytest.mark.parametrize("message", ["x" * 5000, "a\x1b[2Jb"])
+def test_a_message_for_no_terminal_is_a_finding(message):
+    class BareError(CaffeportError):  # its base shortens messages and escapes what is not for a terminal
+        def __str__(self) -> str:
+            return message
+
+    assert len(fuzz(target_of(raising(BareError())), 0, count=1).findings) == 1
+
+
+def test_a_hang_and_much_memory_are_findings(monkeypatch):
+    monkeypatch.setattr("fuzz.runner.SECONDS", 0.1)
+
+    def hang(path: Path) -> None:
+        try:
+            while True:
+                time.perf_counter()
+        except Exception:  # a reader that takes every error for the file's
+            raise CaffeportError("damaged") from None
+
+    (raised, _), *_ = fuzz(target_of(hang), 0, count=1).findings.values()
+    assert raised.startswith("HangError")
+    (raised, _), *_ = fuzz(target_of(lambda path: bytes(3 << 30)), 0, count=1).findings.values()
+    assert raised.startswith("MemoryError")
+
+
+def test_equal_seeds_give_equal_inputs():
+    seen: list[bytes] = []
+    for seed in (1, 1, 2):
+        fuzz(target_of(lambda path: seen.append(path.read_bytes())), seed, count=50)
+    assert seen[:50] == seen[50:100] != seen[100:]
+    assert len(set(seen[:50])) > 40
+    assert all(len(mutated(b"x" * 100_000, random.Random(i))) <= LONGEST for i in range(100))
+
+
+def test_a_difference_is_a_finding(tmp_path, monkeypatch):
+    class Differing:
+        ok = False
+        rows = [type("Row", (), {"ok": False, "blob": "t0", "type": "ReLU"})]
+
+    monkeypatch.setattr("fuzz.layers.caffeport.check", lambda *a, **k: Differing)
+    text = 'layer { name: "i" type: "Input" top: "i" input_param { shape { dim: 1 } } }'
+    with pytest.raises(AssertionError, match="ReLU: torch and ONNX Runtime differ in blob t0"):
+        compare(Drawn(text, ("ReLU",)), tmp_path)
