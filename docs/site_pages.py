@@ -25,6 +25,7 @@ ELSEWHERE = (
     "benchmarks/README.md",
     "caffe_layers/README.md",
     "examples/digits/README.md",
+    "examples/finetune/README.md",
     "examples/mnist/README.md",
     "prototxt/README.md",
     "tests/caffe_layers/cuda/README.md",

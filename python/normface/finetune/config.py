@@ -284,6 +284,7 @@ class Config:
 
     @property
     def validates_on_sets(self) -> bool:
+        """Whether there are sets of pairs, or BLUFR, to validate on."""
         return bool(self.val_bin or self.val_pairs or self.val_blufr)
 
     @property
