@@ -220,6 +220,8 @@ def test_with_a_preprocessing_nothing_is_tried(given, files, capsys):
     [
         ("--pair --input 0.png --scale 1", r"--pair is for images of --input without any preprocessing"),
         ("--pair", r"--pair is for images of --input without any preprocessing"),
+        ("--pair --input a.npz", r"--pair is for images of --input without any preprocessing"),
+        ("--pair --input 0.png --input 1.png", r"--pair takes two images of one person .*; got 2"),
         ("--pair --input 0.png --input 1.png --input 2.png", r"whose one output is an embedding; this one's are conv"),
         ("--input 0.png --input a.npz", r"--input: one \.npz or \.npy, or images; several of them are one batch"),
         ("--input 0.png --input absent.png", r"absent\.png: No such file"),

@@ -37,6 +37,8 @@ def front_of(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def given_inputs(net: Net, options: argparse.Namespace, folder: ModelFolder | None) -> Any:
     """Return the arrays of --input: of one .npz or .npy, or of images; None where there is none."""
     paths = options.input
+    if options.pair:
+        _check_pair(options, folder)
     if not paths:
         return None
     if any(path.suffix.lower() in _ARRAYS for path in paths):
@@ -55,8 +57,6 @@ def given_inputs(net: Net, options: argparse.Namespace, folder: ModelFolder | No
 
 def suggested(net: Net, options: argparse.Namespace, folder: ModelFolder | None) -> Suggestion | None:
     """Return what preprocessing the net likely expects, where images were given and nothing says it."""
-    if options.pair and (not options.input or _has_preprocessing(options)):
-        raise CaffeportError("--pair is for images of --input without any preprocessing, which is what it looks for")
     images = [path for path in options.input or [] if path.suffix.lower() not in _ARRAYS]
     if not images or folder is not None or _has_preprocessing(options) or importlib.util.find_spec("torch") is None:
         return None
@@ -86,6 +86,15 @@ def print_suggestion(suggestion: Suggestion) -> None:
     for reason in suggestion.reasons:
         print(reason)
     print(f"preprocessing: none was given; {suggestion.verdict}")
+
+
+def _check_pair(options: argparse.Namespace, folder: ModelFolder | None) -> None:
+    """Raise CaffeportError for a --pair that could not be looked at, before anything is run."""
+    images = [path for path in options.input or [] if path.suffix.lower() not in _ARRAYS]
+    if folder is not None or _has_preprocessing(options) or not images:
+        raise CaffeportError("--pair is for images of --input without any preprocessing, which is what it looks for")
+    if len(images) < 3:
+        raise CaffeportError(f"--pair takes two images of one person and one of another, 3 or more; got {len(images)}")
 
 
 def _has_preprocessing(options: argparse.Namespace) -> bool:
