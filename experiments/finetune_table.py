@@ -99,16 +99,18 @@ def told(
     count = len(verified[BEFORE])
     parts = [f"{row} {mean_and_range(verified[row])}" for row in (BEFORE, *LOSSES) if row in verified]
     scratch = [f"{row_of(row)[0]} {mean_and_range(verified[row])}" for row in verified if row_of(row)[1]]
-    over = {
-        against: "; ".join(f"{row} {gained[against][row]}" for row in NORMALISED if row in gained[against])
-        for against in gained
-    }
+    differences = [
+        f"over {against}: " + "; ".join(f"{row} {of_rows[row]}" for row in NORMALISED if row in of_rows)
+        for against, of_rows in gained.items()
+        if of_rows
+    ]
+    from_scratch = (
+        f" From scratch for as long as softmax and finetuning together: {'; '.join(scratch)}." if scratch else ""
+    )
     return (
         f"Genuine pairs of {data} verified at FAR {task.far:.1%}, percent, mean and range of {count} seeds, learning "
-        f"rates chosen on a third of the known people: {'; '.join(parts)}. From scratch for as many epochs as softmax "
-        f"and finetuning together: {'; '.join(scratch)}. Paired differences over the seeds (95 % interval), over "
-        f"before: {over[BEFORE]}; over softmax as long again: {over[CONTROL]}; over the same loss from scratch: "
-        f"{over['the same loss from scratch']}."
+        f"rates chosen on a third of the known people: {'; '.join(parts)}.{from_scratch} Paired differences over the "
+        f"seeds (95 % interval), {'; '.join(differences)}."
     )
 
 
