@@ -83,8 +83,6 @@ class TestCompare:
         verdict = out.partition("features by ")[0]
         source = f"as {tmp_path / 'results.json'} says"
         assert verdict.endswith(f">= -0.950 (false accepts 0.1, {source}, of whichever model)\n")
-            f">= -0.950 (false accepts 0.1, as {tmp_path / 'results.json'} says, of whichever model)\n"
-        )
 
     def test_errors(self, net, photos, tmp_path, capsys):
         a, b, _ = photos
