@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from caffeport.cli.arguments import finite
-from caffeport.cli.command import DONE
+from caffeport.cli.command import DONE, tell
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 
@@ -58,9 +58,10 @@ def run(options: argparse.Namespace) -> int:
     if options.draw is not None:
         draw(options.draw, verdict)
     if options.json:
-        print(to_json(verdict.to_dict()))
+        print(to_json(verdict.to_dict() | {"runtime": reader.extractor.runtime}))
         return DONE
     print(verdict.words)
     if verdict.threshold is None:
         print(verdict.unknown)
+    tell(options, f"features by {reader.extractor.runtime}")
     return DONE

@@ -309,6 +309,8 @@ def _extracted(options: argparse.Namespace, images: Any, mirror: str) -> Feature
     options.mirror = mirror if options.mirror == PROTOCOLS_OWN else options.mirror
     extractor = model_options.extractor(options)
     rows = extractor.features(images, progress=True)
+    if not options.json:
+        tell(options, f"features by {extractor.runtime}")
     settings = dict(extractor.settings)
     if len(extractor.image_sizes) == 1:
         settings["face"] = list(*extractor.image_sizes)

@@ -33,7 +33,7 @@ def decode(raw: bytes, name: str, color: bool | None = True) -> np.ndarray:
     Raises DataError that names the image for bytes that are no image, are damaged, or declare more than
     MAX_PIXELS; also for a file without its end (an interrupted download), which OpenCV 4 fills with grey.
     """
-    raw = bytes(raw)
+    raw = raw if isinstance(raw, bytes) else bytes(raw)
     if not raw:
         raise DataError(f"{name}: is empty; expected an image")
     header = read_header(raw)
@@ -41,7 +41,8 @@ def decode(raw: bytes, name: str, color: bool | None = True) -> np.ndarray:
         raise DataError(f"{name}: is no {FORMATS} image{_what_else(raw)}")
     if header.problem:
         raise DataError(f"{name}: {header.problem} ({header.format} of {len(raw)} bytes); fetch or make it again")
-    pixels, size = header.width * header.height, f"{header.width} x {header.height} pixels"
+    pixels = header.width * header.height
+    size = f"{header.width} x {header.height} pixels" if pixels > SMALL_PIXELS else ""
     if pixels > MAX_PIXELS:
         raise DataError(f"{name}: declares {size}; at most {MAX_PIXELS // 10**6} million are read")
     if pixels > SMALL_PIXELS + PIXELS_A_BYTE * len(raw):
@@ -49,7 +50,7 @@ def decode(raw: bytes, name: str, color: bool | None = True) -> np.ndarray:
             f"{name}: declares {size}, which {len(raw)} bytes of {header.format} do not hold; make it again"
         )
     cv2 = _quiet_opencv()
-    flag = {True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE, None: cv2.IMREAD_UNCHANGED}[color]
+    flag = cv2.IMREAD_COLOR if color else cv2.IMREAD_UNCHANGED if color is None else cv2.IMREAD_GRAYSCALE
     try:
         image = cv2.imdecode(np.frombuffer(raw, np.uint8), flag)
     except cv2.error as error:

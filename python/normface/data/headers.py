@@ -11,7 +11,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _JPEG_SIZES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _JPEG_ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})  # no marker, and those without a length: TEM, RST0 to RST7
@@ -27,8 +27,7 @@ _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 256, 257, 322, 
 _CUT = "is cut short"
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """``width`` and ``height`` are 0 where the header does not say; ``problem`` is "" for a file that looks whole."""
 
     format: str

@@ -40,13 +40,13 @@ class FolderReader(TreeReader):
 
     def __init__(self, path: Path, color: bool | None = True, labelled: bool = True) -> None:
         super().__init__(path, _walk(path), color, labelled)
-        self._root = str(path)
+        self._start = os.path.join(path, "")  # with the slash at its end
 
     def title(self, index: int) -> str:
-        return os.path.join(self._root, self.names[index])
+        return self._start + self.names[index]
 
     def raw(self, index: int) -> bytes:
-        return read_file(os.path.join(self._root, self.names[index]), MAX_IMAGE)
+        return read_file(self._start + self.names[index], MAX_IMAGE)
 
 
 class FileReader(Reader):
