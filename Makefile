@@ -12,10 +12,14 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test say-test test-fast say-test-fast lint docs caffe caffe-packages experiments fuzz gpu-check clean
+.PHONY: demo say-demo test say-test test-fast say-test-fast lint docs caffe caffe-packages experiments fuzz gpu-check clean
 
-demo: $(VENV)/installed
+demo: say-demo $(VENV)/installed
 	$(BIN)/python examples/digits/demo.py
+
+say-demo:
+	@echo "make demo: a Caffe model of digits, all the way in four parts, in less than a minute; it writes to out/digits."
+	@test -e $(VENV)/installed || echo "The first time it sets up $(VENV): PyTorch and what else the packages need, 1.5 GB."
 
 test: say-test $(VENV)/installed-dev lint caffe
 	$(BIN)/python tests
@@ -40,7 +44,7 @@ gpu-check: $(VENV)/installed-dev
 
 # The API's pages come from the source as text, so that neither package nor torch is installed for them.
 docs: $(VENV)-docs/installed
-	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/python -m mkdocs build --strict
 	@echo "open out/site/index.html, or: python3 -m http.server -d out/site"
 
 $(VENV)-docs/installed: docs/requirements.txt constraints.txt
@@ -68,13 +72,18 @@ caffe-packages: $(VENV)/installed-dev
 
 # torch first: a later resolution may choose its CUDA build, which is several gigabytes.
 $(VENV)/installed: converter/pyproject.toml python/pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) torch
-	$(PIP) -e './converter[cpu]' -e ./python
+	@echo "setting up $(VENV), 1 of 3: an environment of $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV), 2 of 3: PyTorch, which is the most of it ($$(date +%H:%M:%S))"
+	@$(PIP) torch
+	@echo "setting up $(VENV), 3 of 3: caffeport, normface, OpenCV, SciPy, ONNX Runtime, Matplotlib ($$(date +%H:%M:%S))"
+	@$(PIP) -e './converter[cpu]' -e ./python
+	@echo "$(VENV) is ready ($$(date +%H:%M:%S))"
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
-	$(PIP) -r requirements-dev.txt
+	@echo "setting up $(VENV): what lint and tests need ($$(date +%H:%M:%S))"
+	@$(PIP) -r requirements-dev.txt
 	@touch $@
 
 clean:

@@ -11,9 +11,9 @@ file. What each runtime gives is compared too, and the same file with PRelu as o
 MODELS is a folder like ../shared/models beside the repository, by default that one: center_face, mobilefacenet and
 every folder of wild in it are run, and open_nsfw, which comes from a package. center-loss's published text has no
 weights at hand; its fillers' are taken, with other slopes for every channel. OpenCV reads each net as caffeport saves
-it (text and weights), since three of the published texts are for training. Without --opencv-python OpenCV's environment
-is made at the first call (see _rivals.py). Every runtime has a process of its own for a net, and the repeats go through
-them in turn; a figure is the median over the repeats of each one's median.
+it (text and weights), since three of the published texts are for training. Without --opencv-python OpenCV's
+environment is made at the first call (see _rivals.py). Every runtime has a process of its own for a net, and the
+repeats go through them in turn; a figure is the median over the repeats of each one's median.
 """
 
 from __future__ import annotations

@@ -46,8 +46,9 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    # No --quiet: it would hide the warnings from --strict.
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -143,6 +144,8 @@ def test_links_lead_from_the_repository_into_the_site(caplog):
     assert in_site("../../docs/slides.md", "examples/mnist/README.md") == "../../slides.md"
     assert in_site("convert_and_prove.ipynb", "notebooks/index.md") == "convert_and_prove.md"
     assert in_site("https://example.org/a.ipynb", "index.md") == "https://example.org/a.ipynb"
+    assert caplog.text == ""
+    assert in_site("../mkdocs.yml", "training.md") == "mkdocs.yml.md"
     assert caplog.text == ""
     in_site("../Makefile", "training.md")
     assert "training.md: links to ../Makefile, no page of the site" in caplog.text

@@ -1,7 +1,18 @@
-"""``python -m caffeport`` is the command ``caffeport``."""
+"""The command ``caffeport``, and ``python -m caffeport``."""
 
 import sys
 
-from .cli.main import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command; Ctrl-C while it is still being loaded ends it in a line too."""
+    try:
+        from .cli.main import main as command
+
+        return command()
+    except KeyboardInterrupt:
+        sys.stderr.write("caffeport: error: interrupted\n")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

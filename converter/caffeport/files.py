@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 
 from .errors import CaffeportError
+from .leftovers import SUFFIX, lock, remove_leftovers
 
 _PIECE = 1 << 18
 _STREAMS = ("/dev/std", "/dev/fd/", "/proc/")
@@ -61,15 +62,17 @@ def _not_written(path: str | Path, target: Path, error: OSError) -> CaffeportErr
 def replacing_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that is renamed to it when the block ends well, else removed.
 
-    An interrupted run therefore leaves the old file as it was. A link stays, and the file it leads to is replaced.
-    Raises CaffeportError, naming the path, where the folder is missing or cannot be written.
+    An interrupted run therefore leaves the old file as it was, and what a killed one left is removed by the next. A
+    link stays, and the file it leads to is replaced. Raises CaffeportError, naming the path, where the folder is
+    missing or cannot be written.
     """
     target = target_of(path)
+    remove_leftovers(target.parent)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        os.close(handle)
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=SUFFIX, dir=target.parent)
     except OSError as error:
         raise _not_written(path, target, error) from error
+    lock(handle)
     try:
         yield Path(temporary)
         umask = os.umask(0)
@@ -79,6 +82,7 @@ def replacing_path(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise CaffeportError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
+        os.close(handle)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
 

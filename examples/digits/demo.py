@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import caffeport
@@ -27,47 +28,51 @@ import verifying  # noqa: E402
 OUT = Path("out/digits")
 NET, WEIGHTS = HERE / "deploy.prototxt", HERE / "digits_center.caffemodel"
 ONNX, TUNED = OUT / "digits.onnx", OUT / "tuned"
+PARTS, START = 4, time.monotonic()
+_part = 0
 SAME = 1e-4
 """How far a feature may be off after a file was written and read; ONNX Runtime sums in another order than torch."""
 
 
 def story() -> None:
-    say("A Caffe model, without Caffe")
+    say("A Caffe model of the digits 0 to 6, without Caffe: look, convert, prove")
     run(caffeport, "show", NET, WEIGHTS)
     run(caffeport, "convert", NET, WEIGHTS, "--onnx", ONNX, "--torch", OUT / "digits.safetensors")
     run(caffeport, "check", NET, WEIGHTS, "--reference", HERE / "digits_center_blobs.npz")
 
-    say("Finetuned with normalised softmax on the digits 0 to 6")
-    digits.write_images(OUT / "data")
-    run(normface, "finetune", *finetuning("normalized-softmax", seed=0), "--out", TUNED, "--overwrite")
+    say("It never saw the digits 7 to 9: finetuned with normalised softmax, these among the others")
+    digits.write_new_images(OUT / "new")
+    run(normface, "finetune", *finetuning("normalized-softmax", 0, OUT / "new"), "--out", TUNED, "--overwrite")
 
-    say("Digits that no training has seen, 7 to 9: are two images the same digit?")
-    before, after = verifying.verify(ONNX), verifying.verify(TUNED / "model.onnx")
+    images, labels = digits.held_out()
+    say(f"{len(labels)} other images of the digits 7 to 9: are two of them the same digit?")
+    before, after = (verifying.verify(model, (images, labels)) for model in (ONNX, TUNED / "model.onnx"))
     lines = [
         ("true accepts at FAR 1 %", f"{before.tar[0.01]:.1%}", f"{after.tar[0.01]:.1%}"),
         ("equal error rate", f"{before.eer:.1%}", f"{after.eer:.1%}"),
         ("area under the ROC", f"{before.auc:.3f}", f"{after.auc:.3f}"),
     ]
     print_table(Table(("", "before", "after"), lines, {"before", "after"}))
-    print("Seven classes teach little, and it depends on the seed: examples/digits/README.md has five of them.")
-    draw(OUT / "before_after.png")
+    print("(Without these digits in the finetuning there is little to gain on them: examples/digits/README.md.)")
+    draw(OUT / "before_after.png", (images, labels))
 
     say("And back: the finetuned .caffemodel, as Caffe would read it")
     run(caffeport, "check", TUNED / "deploy.prototxt", TUNED / "model.caffemodel")
     compare_with_what_was_trained()
 
 
-def finetuning(loss: str, seed: int) -> list[str | Path]:
-    """The arguments of a run. Nobody is held out: seven classes are few, and the unseen digits are for the end."""
-    arguments = [NET, WEIGHTS, "--embedding", "fc5", "--data", OUT / "data/train.txt"]
-    arguments += ["--root", OUT / "data", "--mean", 120, "--scale", 1 / 120]  # (pixel - 8) / 8, 15 times as bright
+def finetuning(loss: str, seed: int, data: Path | None = None) -> list[str | Path]:
+    """The arguments of a run. No class is held out: they are few, and the images for the end are kept elsewhere."""
+    data = OUT / "data" if data is None else data
+    arguments = [NET, WEIGHTS, "--embedding", "fc5", "--data", data / "train.txt"]
+    arguments += ["--root", data, "--mean", 120, "--scale", 1 / 120]  # (pixel - 8) / 8, 15 times as bright
     arguments += ["--loss", loss, "--lr", 0.03, "--epochs", 10, "--no-mirror", "--val-share", 0, "--seed", seed]
     return [argument if isinstance(argument, Path) else str(argument) for argument in arguments]
 
 
 def compare_with_what_was_trained() -> None:
-    """The features of the unseen digits by three files of one model, and by the model before."""
-    images, _ = digits.unseen()
+    """The features of the held-out images by three files of one model, and by the model before."""
+    images, _ = digits.held_out()
 
     def by(net: caffeport.Net, state: Path | None = None) -> np.ndarray:
         model = net.to_torch(outputs=["fc5"])
@@ -90,9 +95,10 @@ def compare_with_what_was_trained() -> None:
         sys.exit("the exported files differ")
 
 
-def draw(path: Path) -> None:
+def draw(path: Path, held_out: tuple[np.ndarray, np.ndarray]) -> None:
     try:
-        verifying.draw(ONNX, TUNED / "model.onnx", path)
+        title = "Images of the digits 7 to 9 that no training has seen"
+        verifying.draw(ONNX, TUNED / "model.onnx", path, held_out, title)
     except ImportError:
         print(f"{path} needs matplotlib: pip install matplotlib")
     else:
@@ -100,7 +106,10 @@ def draw(path: Path) -> None:
 
 
 def say(what: str) -> None:
-    print(f"\n== {what}", flush=True)
+    """Head a part of the story, with its number and the seconds since the start."""
+    global _part
+    _part += 1
+    print(f"\n== {_part} of {PARTS}, {time.monotonic() - START:.0f} s: {what}", flush=True)
 
 
 def run(program, *arguments: str | Path) -> None:
@@ -120,3 +129,4 @@ if __name__ == "__main__":
         story()
     finally:
         torch.set_num_threads(threads)
+    print(f"\n== done in {time.monotonic() - START:.0f} s; what was written is in {OUT}: look at before_after.png")

@@ -10,6 +10,8 @@ from caffeport.files import replacing_path
 
 HERE = Path(__file__).parent
 UNSEEN_FROM = 7
+HELD_OUT = 3
+"""Every third image of the digits 7 to 9 is kept from a finetuning that learns these digits."""
 BRIGHTER = 15  # the digits' pixels are 0 to 16: nothing to look at
 
 
@@ -26,18 +28,36 @@ def unseen() -> tuple[np.ndarray, np.ndarray]:
     return (images[chosen, None].astype(np.float32) - 8) / 8, labels[chosen]
 
 
+def held_out() -> tuple[np.ndarray, np.ndarray]:
+    """The same of those images of the digits 7 to 9 that ``write_new_images`` leaves out."""
+    images, labels = unseen()
+    return images[::HELD_OUT], labels[::HELD_OUT]
+
+
 def write_images(folder: Path) -> None:
     """``folder``/0 to ``folder``/6, a PNG a digit, and the lists of them that Caffe's ImageData reads.
 
     Every tenth image is in val.txt, the others in train.txt.
     """
+    _, labels = load()
+    numbers = np.flatnonzero(labels < UNSEEN_FROM)
+    _write(folder, {"train": numbers[numbers % 10 != 0], "val": numbers[numbers % 10 == 0]})
+
+
+def write_new_images(folder: Path) -> None:
+    """All ten digits to learn, in train.txt, but for the images of 7 to 9 that are held out."""
+    _, labels = load()
+    known, new = np.flatnonzero(labels < UNSEEN_FROM), np.flatnonzero(labels >= UNSEEN_FROM)
+    _write(folder, {"train": np.sort(np.r_[known, np.delete(new, np.s_[::HELD_OUT])])})
+
+
+def _write(folder: Path, numbers: dict[str, np.ndarray]) -> None:
     images, labels = load()
-    lists: dict[str, list[str]] = {"train": [], "val": []}
-    for number in np.flatnonzero(labels < UNSEEN_FROM):
+    lists: dict[str, list[str]] = {kind: [] for kind in numbers}
+    for kind, number in ((kind, number) for kind, some in numbers.items() for number in some):
         path = folder / str(labels[number]) / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(cv2.imencode(".png", BRIGHTER * images[number])[1].tobytes())
-        kind = "val" if number % 10 == 0 else "train"
         lists[kind].append(f"{path.relative_to(folder).as_posix()} {labels[number]}\n")
     for kind, lines in lists.items():
         with replacing_path(folder / f"{kind}.txt") as temporary:

@@ -29,27 +29,27 @@ def pairs(made: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return (made @ made.T)[a, b], labels[a] == labels[b]
 
 
-def verify(onnx: Path) -> Verification:
-    """Of all 141,778 pairs of unseen digits."""
-    images, labels = unseen()
+def verify(onnx: Path, given: tuple[np.ndarray, np.ndarray] | None = None) -> Verification:
+    """Of all pairs of the given images and labels; by default of all 141,778 pairs of the digits 7 to 9."""
+    images, labels = unseen() if given is None else given
     return verification(*pairs(features(onnx, images), labels), fars=(FAR,))
 
 
-def draw(before: Path, after: Path, path: Path) -> None:
+def draw(before: Path, after: Path, path: Path, given: tuple[np.ndarray, np.ndarray], title: str) -> None:
     """Two models side by side: the cosines of same and different digits, and the features seen from two directions."""
     from matplotlib.figure import Figure
 
-    images, labels = unseen()
+    images, labels = given
     figure = Figure(figsize=(9, 7), dpi=110, layout="constrained")
     (top_left, top_right), (left, right) = figure.subplots(2, 2)
-    for model, title, histogram, plane in [
+    for model, when, histogram, plane in [
         (before, "before", top_left, left),
         (after, "after finetuning", top_right, right),
     ]:
         made = features(model, images)
-        score_histogram(histogram, *pairs(made, labels), title)
+        score_histogram(histogram, *pairs(made, labels), when)
         two_directions(plane, made, labels)
-    figure.suptitle("Digits 7 to 9, which neither training has seen")
+    figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing_path(path) as temporary:
         figure.savefig(temporary, format="png")

@@ -6,6 +6,8 @@ import itertools
 
 import caffeport
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from support import nets
@@ -100,6 +102,76 @@ def test_a_crnn(tmp_path):
     cont[0] = 0
     weight_x, bias, weight_h = (blob.astype(np.float64) for blob in net.layers[-1].blobs)
     assert_all(net, tmp_path, lstm(x.astype(np.float64), cont, weight_x, weight_h, bias), x)
+
+
+def rnn(x, blobs, first):
+    """Return (the outputs, the last hidden state) of h = tanh(W_x x + b + W_h h), o = tanh(W_o h + b_o)."""
+    weight_x, bias, weight_h, weight_o, bias_o = blobs
+    hidden, outputs = first, []
+    for step in x:
+        hidden = np.tanh(step.reshape(len(step), -1) @ weight_x.T + bias + hidden @ weight_h.T)
+        outputs.append(np.tanh(hidden @ weight_o.T + bias_o))
+    return np.stack(outputs), hidden
+
+
+def kinds(net, path):
+    net.to_onnx(path)
+    return [node.op_type for node in onnx.load(str(path)).graph.node]
+
+
+ONE_START = nets.layer(
+    "ContinuationIndicator", "", "c", "continuation_indicator_param { time_step: 4 batch_size: 2 %s }"
+)
+ALWAYS = "ignore:.*fixes the batch size:caffeport.CaffeportWarning"
+
+
+@pytest.mark.filterwarnings(ALWAYS)
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+def test_a_sequence_that_starts_once_is_a_node_of_onnx(tmp_path, kind):
+    text = nets.inputs(x=(4, 2, 3, 2)) + ONE_START % ""
+    text += nets.layer(kind, "x c", "y", f"recurrent_param {{ num_output: 5 {nets.GAUSS} }}")
+    net = nets.load(tmp_path, text)
+    assert kind in kinds(net, tmp_path / "k.onnx") and "Scan" not in kinds(net, tmp_path / "k.onnx")
+    x, blobs = numbers(4, 2, 3, 2), [blob.astype(np.float64) for blob in net.layers[-1].blobs]
+    if kind == "LSTM":
+        weight_x, bias, weight_h = blobs
+        expected = lstm(x.astype(np.float64), np.ones((4, 2)), weight_x, weight_h, bias)
+    else:
+        expected = rnn(x.astype(np.float64), blobs, np.zeros((2, 5)))[0]
+    assert_all(net, tmp_path, expected, x)
+
+
+@pytest.mark.filterwarnings(ALWAYS)
+@pytest.mark.parametrize("flag", [False, True])
+def test_first_states_of_an_rnn_count_where_it_goes_on(tmp_path, flag):
+    text = nets.inputs(x=(4, 2, 3), h=(1, 2, 5)) + ONE_START % ("flag: true" if flag else "")
+    parameters = f"recurrent_param {{ num_output: 5 expose_hidden: true {nets.GAUSS} }}"
+    net = nets.load(tmp_path, text + nets.layer("RNN", "x c h", "y last", parameters))
+    assert "Scan" not in kinds(net, tmp_path / "k.onnx")
+    x, first, blobs = numbers(4, 2, 3), numbers(1, 2, 5), [b.astype(np.float64) for b in net.layers[-1].blobs]
+    expected = rnn(x.astype(np.float64), blobs, first[0] * flag)
+    session = onnxruntime.InferenceSession(str(tmp_path / "k.onnx"))
+    y, last = session.run(["y", "last"], {"x": x, "h": first})
+    np.testing.assert_allclose(y, expected[0], 1e-5, 1e-6)
+    np.testing.assert_allclose(last, expected[1][None], 1e-5, 1e-6)
+    assert net.check().ok
+
+
+@pytest.mark.filterwarnings(ALWAYS)
+def test_exposed_states_of_an_lstm(tmp_path):
+    text = nets.inputs(x=(4, 2, 3), h=(1, 2, 5), k=(1, 2, 5)) + ONE_START % "flag: true"
+    parameters = f"recurrent_param {{ num_output: 5 expose_hidden: true {nets.GAUSS} }}"
+    net = nets.load(tmp_path, text + nets.layer("LSTM", "x c h k", "y last cell", parameters))
+    assert "Scan" not in kinds(net, tmp_path / "k.onnx")
+    report = net.check()  # torch's module steps by itself
+    assert report.ok and len(report.rows) == 4
+
+
+@pytest.mark.filterwarnings(ALWAYS)
+def test_sequences_that_may_start_anywhere_are_a_scan(tmp_path):
+    text = nets.inputs(x=(4, 2, 3), c=(4, 2))
+    text += nets.layer("LSTM", "x c", "y", f"recurrent_param {{ num_output: 5 {nets.GAUSS} }}")
+    assert "Scan" in kinds(nets.load(tmp_path, text), tmp_path / "k.onnx")
 
 
 def ctc(x, labels, blank):

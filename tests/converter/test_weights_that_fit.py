@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import caffeport
+import h5py
 import numpy as np
 import pytest
 from caffeport import WeightsError, WeightsWarning
@@ -111,6 +112,18 @@ def test_stored_weights_that_no_layer_takes_are_named(tmp_path):
         WeightsWarning, match=r'no layer of the net takes its weights of "up", "head"; it lacks "up_" \(did'
     ):
         nets.load(tmp_path, CONVOLVED + layer, path)
+
+
+def test_weights_behind_the_nets_end_are_told_as_such(tmp_path):
+    c = [random(2, 3, 1, 1), random(2)]
+    with pytest.warns(WeightsWarning, match=r'"fc6", "loss" are not taken: behind this net\'s end$'):
+        nets.load(tmp_path, CONVOLVED, write(tmp_path, c=c, fc6=[random(3)], loss=[random(3)]))
+    with pytest.warns(WeightsWarning, match=r'no layer of the net takes its weights of "a", "fc6"$'):
+        nets.load(tmp_path, CONVOLVED, write(tmp_path, a=[random(3)], c=c, fc6=[random(3)]))
+    with h5py.File(tmp_path / "w.caffemodel.h5", "w") as file:
+        file["data/c/0"], file["data/c/1"], file["data/fc6/0"] = *c, random(3)  # behind "c" by its name alone
+    with pytest.warns(WeightsWarning, match=r'no layer of the net takes its weights of "fc6"$'):
+        caffeport.load(tmp_path / "net.prototxt", tmp_path / "w.caffemodel.h5")
 
 
 def test_weights_of_the_other_phase_are_no_surprise(tmp_path, recwarn):

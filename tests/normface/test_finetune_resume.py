@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from normface import losses
 from normface.cli.main import main
 from normface.finetune import Config, finetune
 from support.digit_images import NET, WEIGHTS, flags, write_digits
@@ -80,8 +81,9 @@ def write_set(people: Path, path: Path) -> Path:
             "val_share": 0,
             "val_bin": "digits.bin",
         },
+        {"loss": "arcface+0.01*ring+0.1*mhe", "margin_warmup": 6},
     ],
-    ids=["sgd", "bf16-adamw", "frozen", "running", "augmented-averaged", "pk-sets"],
+    ids=["sgd", "bf16-adamw", "frozen", "running", "augmented-averaged", "pk-sets", "warm-up"],
 )
 @pytest.mark.parametrize("stop", [1, 4, 8])
 def test_resumed_is_unbroken(people, net, tmp_path, more, stop):
@@ -213,3 +215,23 @@ def test_best_and_last_are_both_kept(people, net, tmp_path):
     moved = [not torch.equal(value, last["trunk"][name]) for name, value in best["trunk"].items()]
     assert any(moved) == (result.best_step != 14)
     assert np.isfinite(result.best.tar)
+
+
+def test_a_margin_comes_in_over_its_steps(people, net, tmp_path, monkeypatch):
+    """Half of 4 steps of 2 batches: margins 0, 1/4, 2/4, 3/4 and then the whole; a head of before begins anew."""
+    shares: list[float] = []
+    psi = losses.AMSoftmaxLoss.psi
+
+    def watched(self, cosine, margin):
+        if self.training:
+            shares.append(float(margin) / self.margin)
+        return psi(self, cosine, margin)
+
+    monkeypatch.setattr(losses.AMSoftmaxLoss, "psi", watched)
+    more = {"loss": "am-softmax", "loss_options": {"margin": 0.2}, "steps": 4, "margin_warmup": 0.5}
+    finetune(Config.from_settings(settings(people, net, tmp_path / "one", **more)))
+    assert shares == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 1, 1])
+    shares.clear()
+    more["head"] = tmp_path / "one" / "head.safetensors"
+    finetune(Config.from_settings(settings(people, net, tmp_path / "two", **more)))
+    assert shares == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 1, 1])

@@ -302,6 +302,29 @@ def sphereface2(features, weights, labels, scale=40.0, margin=0.4, balance=0.7, 
     return total / len(labels)
 
 
+def ring(features, weights, labels, radius) -> float:
+    return sum((x[0] - radius) ** 2 for x in features) / (2 * len(features))
+
+
+def charges(apart: float, power: float) -> float:
+    return math.log(1 / apart) if power == 0 else 1 / apart**power
+
+
+def mhe(features, weights, labels, power=2.0, over="batch", half_space=False) -> float:
+    """The mean energy of pairs: of the labels' classes with the others, or of all with all others."""
+    directions = [(1, w[1]) for w in weights]
+    total, pairs = 0.0, 0
+    for y in labels if over == "batch" else range(len(weights)):
+        for j, other in enumerate(directions):
+            if j != y:
+                total += charges(math.sqrt(distance(directions[y], other)), power)
+                pairs += 1
+            if half_space:
+                total += charges(math.sqrt(distance(directions[y], (1, other[1] + 180))), power)
+                pairs += 1
+    return total / pairs
+
+
 def logits(name: str, x: Point, w: Point) -> float:
     """Return a class's score without margin, by the loss's name, for its default options."""
     cosine = math.cos(angle(x, w))

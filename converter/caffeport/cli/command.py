@@ -9,7 +9,9 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +20,39 @@ from ..errors import CaffeportError, CaffeportWarning, WeightsWarning, one_line
 from ..table import Table, text_table
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+_ENDINGS = {"SIGTERM": "terminated", "SIGHUP": "the terminal is gone"}
+
+
+class EndedError(KeyboardInterrupt):
+    """A signal asks the process to end: it cleans up as after Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.words, self.code = _ENDINGS[signal.Signals(number).name], 128 + number
+
+
+@contextlib.contextmanager
+def ending_by_signals() -> Iterator[None]:
+    """Within it TERM and HUP raise EndedError, as Ctrl-C raises KeyboardInterrupt, where they would end the process.
+
+    What ignores them (nohup) goes on doing so. Python allows handlers in its main thread only.
+    """
+
+    def end(number: int, frame: Any) -> None:
+        raise EndedError(number)
+
+    numbers = [getattr(signal, name) for name in _ENDINGS if hasattr(signal, name)]
+    main_thread = threading.current_thread() is threading.main_thread()
+    taken = [number for number in numbers if main_thread and signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def run(program: str, options: argparse.Namespace) -> int:
@@ -32,13 +67,18 @@ def run(program: str, options: argparse.Namespace) -> int:
     for category in (CaffeportWarning, WeightsWarning):
         warnings.simplefilter("always", category)
     if options.debug:
-        return options.run(options)
+        with ending_by_signals():
+            return options.run(options)
     try:
-        return options.run(options)
+        with ending_by_signals():
+            return options.run(options)
     except CaffeportError as error:
         complain(program, str(error))
     except MemoryError:
         complain(program, "not enough memory for this")
+    except EndedError as ended:
+        complain(program, ended.words)
+        return ended.code
     except KeyboardInterrupt:
         complain(program, "interrupted")
         return INTERRUPTED

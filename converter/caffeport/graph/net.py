@@ -205,7 +205,7 @@ class Net:
 
         opset: 13 to 21.
         dynamic_batch: leave the batch axis free, and height and width too where every layer allows it.
-        fold: fold BatchNorm, Scale and Bias into the convolution or inner product that feeds them.
+        fold: fold BatchNorm, Scale, Bias and Power into the layer with weights before or after them.
         outputs: blobs to export up to, instead of the net's own outputs.
         mean, scale, rgb: preprocessing in front, as in ``to_torch``.
         external_data: weights in ``<path>.data`` beside it; by default only beyond protobuf's 2 GB.

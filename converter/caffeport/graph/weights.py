@@ -83,6 +83,15 @@ def _tell_unused(net: Net, stored: Caffemodel, by_name: dict[str, list[StoredLay
     unused = [name for name, layers in by_name.items() if layers[-1].blobs and name not in known]
     if not unused:
         return
+    taken = [index for index, layer in enumerate(stored.layers) if layer.name in known and layer.blobs]
+    behind = [index for index, layer in enumerate(stored.layers) if layer.name in unused]
+    ordered = not str(stored.path).endswith((".h5", ".hdf5"))  # HDF5 keeps its layers by their names
+    if (
+        ordered and not absent and taken and min(behind) > max(taken)
+    ):  # a deploy text leaves out what training has on top
+        text = f"{name_list(unused)} are not taken: behind this net's end"
+        warnings.warn(f"{stored.path}: {text}", WeightsWarning, stacklevel=4)
+        return
     near = [f'"{layer.name}"{hint}' for layer in absent if (hint := did_you_mean(layer.name, unused))]
     warnings.warn(
         f"{stored.path}: no layer of the net takes its weights of {name_list(unused)}"

@@ -324,3 +324,8 @@ class Dropout(Operator):
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return x[0] if self.p.scale_train else g.op("Mul", x[0], g.const(1 - self.p.dropout_ratio))
+
+    def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        if self.p.scale_train or len(bottom) < 2:
+            return None
+        return np.full(bottom[1], 1 - self.p.dropout_ratio), np.zeros(bottom[1])

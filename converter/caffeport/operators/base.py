@@ -252,6 +252,21 @@ class Operator:
         """Return whether a following scale and shift over axis 1 can be folded into the blobs."""
         return False
 
+    def absorbed_shapes(self, top: Shape, blobs: list[Shape]) -> list[Shape]:
+        """Return the shapes of the blobs that ``absorb`` and ``absorb_before`` make: a weight's and a bias's."""
+        return [blobs[0], top[1:2]]
+
+    def absorb_before(
+        self, bottom: Shape, blobs: list[np.ndarray], scale: np.ndarray, shift: np.ndarray
+    ) -> list[np.ndarray]:
+        """Return blobs with which ``bottom`` gives what ``bottom * scale + shift`` over axis 1 gave."""
+        raise NotImplementedError
+
+    def can_absorb_before(self, bottom: Shape, shifts: bool) -> bool:
+        """Return whether a scale over axis 1, and where it ``shifts`` a shift, before the layer can be folded into
+        the blobs."""
+        return False
+
 
 def _span(least: int, most: int | None) -> str:
     return str(least) if least == most else f"{least} or more" if most is None else f"{least} to {most}"

@@ -258,6 +258,28 @@ class Convolution(Windowed):
         weight = blobs[0] * self.spread(scale, blobs[0])
         return [weight, shift + (blobs[1] * scale if len(blobs) > 1 else 0)]
 
+    def can_absorb_before(self, bottom: Shape, shifts: bool) -> bool:
+        if self.transposed or not self.can_absorb(bottom):  # a transpose's edges get less of a shift than its middle
+            return False
+        window = self.window(bottom)
+        padded = window.same or any((*window.pad, *(window.far or ())))
+        return not (padded and shifts)
+
+    def absorb_before(
+        self, bottom: Shape, blobs: list[np.ndarray], scale: np.ndarray, shift: np.ndarray
+    ) -> list[np.ndarray]:
+        weight, group = np.asarray(blobs[0], np.float64), self.groups(bottom[1])
+        outputs, per_group = weight.shape[0], bottom[1] // group
+        spread = (outputs, per_group, *[1] * (weight.ndim - 2))
+
+        def of_outputs(numbers: np.ndarray) -> np.ndarray:
+            """Return an input channel's number for every output and channel of the output's group."""
+            rows = np.broadcast_to(numbers.reshape(group, 1, per_group), (group, outputs // group, per_group))
+            return rows.reshape(spread)
+
+        added = (weight * of_outputs(shift)).sum(axis=tuple(range(1, weight.ndim)))
+        return [weight * of_outputs(scale), added + (blobs[1] if len(blobs) > 1 else 0)]
+
     def spread(self, scale: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Return a number per output channel, shaped to multiply the weight."""
         return scale.reshape(-1, *[1] * (weight.ndim - 1))

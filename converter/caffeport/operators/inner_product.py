@@ -143,6 +143,17 @@ class InnerProduct(Operator):
         weight = blobs[0] * (scale[None, :] if self.p.transpose else scale[:, None])
         return [weight, shift + (blobs[1] * scale if len(blobs) > 1 else 0)]
 
+    def can_absorb_before(self, bottom: Shape, shifts: bool) -> bool:
+        return self.plain and len(bottom) > 1 and self.axis(self.p.axis, len(bottom)) == 1
+
+    def absorb_before(
+        self, bottom: Shape, blobs: list[np.ndarray], scale: np.ndarray, shift: np.ndarray
+    ) -> list[np.ndarray]:
+        weight = np.asarray(blobs[0].T if self.p.transpose else blobs[0], np.float64)
+        scales, shifts = (np.repeat(numbers, count(bottom, 2)) for numbers in (scale, shift))
+        changed = weight * scales
+        return [changed.T if self.p.transpose else changed, weight @ shifts + (blobs[1] if len(blobs) > 1 else 0)]
+
 
 @dataclass
 class EmbedParameter:

@@ -90,6 +90,9 @@ class BatchNorm(Operator):
             scale = g.derived("scale", (1,), lambda blobs: self.statistics(blobs)[0])
             shift = g.derived("shift", (1,), lambda blobs: self.statistics(blobs)[1])
             return g.op("Add", g.op("Mul", x[0], scale), shift)
+        if g.folds:
+            zero, one = g.const(np.zeros(channels)), g.const(np.ones(channels))
+            return g.op("BatchNormalization", x[0], *g.blobs(), zero, one, epsilon=0.0)
         weight = g.blob(3) if self.scale_bias else g.const(np.ones(channels))
         bias = g.blob(4) if self.scale_bias else g.const(np.zeros(channels))
         mean = g.derived("mean", (channels,), divided(0))
@@ -105,6 +108,16 @@ class BatchNorm(Operator):
             shape = (self.channels(x.shape), *[1] * max(x.rank - 2, 0))
             result = g.op("Add", g.op("Mul", result, g.blob(3, shape)), g.blob(4, shape))
         return result
+
+    def can_absorb(self, top: Shape) -> bool:
+        return self.p.use_global_stats is not False and len(top) > 1
+
+    def absorbed_shapes(self, top: Shape, blobs: list[Shape]) -> list[Shape]:
+        return [top[1:2]] * 2
+
+    def absorb(self, top: Shape, blobs: list[np.ndarray], scale: np.ndarray, shift: np.ndarray) -> list[np.ndarray]:
+        own_scale, own_shift = self.statistics(blobs)
+        return [own_scale * scale, own_shift * scale + shift]
 
     def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         if self.p.use_global_stats is False or len(bottom) < 2:

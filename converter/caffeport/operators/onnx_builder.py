@@ -87,6 +87,11 @@ class Emitter:
         """Start a layer; ``folded`` replaces its blobs by (shapes, a function that makes them)."""
         self._layer, self.tops, self._folded = layer, tops, folded
 
+    @property
+    def folds(self) -> bool:
+        """Return whether the current layer's blobs are those that have swallowed other layers."""
+        return self._folded is not None
+
     def fresh(self, hint: str) -> str:
         """Return a name that nothing else in the graph has."""
         return self._names.take(hint)

@@ -13,6 +13,11 @@ def shape_numbers(n: Inference) -> np.ndarray:
     return np.array(n.shape(), np.int64)
 
 
+@numbers_rule("Identity")
+def same_numbers(n: Inference) -> np.ndarray | None:
+    return n.input(0).numbers_at(n.doubled)
+
+
 @numbers_rule("Gather")
 def gather_numbers(n: Inference) -> np.ndarray:
     return np.take(n.numbers(0), n.numbers(1), axis=n.attribute("axis", 0))

@@ -46,6 +46,12 @@ class Power(Operator):
             return inner if inner is not x[0] else g.op("Identity", inner)
         return g.op("Pow", inner, g.const(self.p.power))
 
+    def channel_affine(self, bottom: Shape, blobs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        if self.p.power != 1 or self.constant() is not None or len(bottom) < 2:
+            return None
+        ones = np.ones(bottom[1])
+        return ones * self.p.scale, ones * self.p.shift
+
 
 @dataclass
 class ExpParameter:

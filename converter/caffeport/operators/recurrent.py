@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class Recurrent(Operator):
     bottom_axes = ((3, None), (2, 2), (1, None))
     states = 1  # hidden; LSTM has the cell too
     gates = 1
+    onnx_gates: ClassVar[tuple[int, ...]] = (0,)
+    """The gates in ONNX's order."""
 
     def setup(self) -> None:
         if self.p.num_output < 1:
@@ -81,7 +83,12 @@ class Recurrent(Operator):
         return sample_continuation(shape, random) if index == 1 else None
 
     def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:
-        """Emit a Scan over time; the body gets the states, one step of x already multiplied, and of cont."""
+        """Emit ONNX's own RNN or LSTM where no sequence starts but at the first step, else a Scan over time.
+
+        The body of the Scan gets the states, one step of x already multiplied, and of cont.
+        """
+        if self._starts_once(x[0], x[1]) and not self.has_static:
+            return self._onnx_whole(g, *x)
         hidden, sequences = self.p.num_output, x[0].static(1)
         # (T * N, I) -> (T, N, rows)
         flat = g.op("Reshape", x[0], g.ints([-1, count(x[0].shape, 2)]))
@@ -99,12 +106,53 @@ class Recurrent(Operator):
         *last, output = g.scan(partial(self.onnx_step, g), states, {"step": inputs, "cont": cont})
         return [output, *(g.unsqueeze(state, [0]) for state in last)] if self.p.expose_hidden else [output]
 
+    def _starts_once(self, x: Tensor, cont: Tensor) -> bool:
+        """Return whether it is known that every sequence goes on after the first step."""
+        if cont.numbers_at(doubled=False) is None:
+            return x.shape[0] == 1 and 0 not in x.dynamic and not self.p.expose_hidden
+        return bool((constant(cont)[1:] == 1).all())
+
+    def _onnx_whole(self, g: Emitter, *x: Tensor) -> list[Tensor]:
+        hidden, gates, size = self.p.num_output, self.gates, count(x[0].shape, 2)
+        rows = x[0] if x[0].rank == 3 else g.op("Reshape", x[0], g.ints([0, 0, size]))
+
+        def ordered(blob: np.ndarray) -> np.ndarray:
+            return blob.reshape(gates, hidden, -1)[list(self.onnx_gates)].reshape(1, gates * hidden, -1)
+
+        def biases(blob: np.ndarray) -> np.ndarray:
+            return np.concatenate([ordered(blob)[:, :, 0], np.zeros((1, gates * hidden))], 1)
+
+        weights = [
+            g.blob(0, (1, gates * hidden, size), ordered, "onnx"),
+            g.blob(self._hidden_index(), (1, gates * hidden, hidden), ordered, "onnx"),
+            g.blob(1, (1, 2 * gates * hidden), biases, "onnx"),
+        ]
+        states: list[Tensor | None] = []
+        if self.p.expose_hidden:
+            first = constant(x[1])[:1, :, None]  # (1, N, 1): what is left of the first states
+            states = [None, *(g.op("Mul", bottom, g.const(first)) for bottom in x[2:])]
+        kind = "LSTM" if self.states > 1 else "RNN"
+        whole, *last = g.ops(kind, 1 + self.states, rows, *weights, *states, hidden_size=hidden)
+        top = self.onnx_output(g, g.op("Squeeze", whole, g.ints([1])))
+        return [top, *last] if self.p.expose_hidden else [top]
+
+    def onnx_output(self, g: Emitter, hidden: Tensor) -> Tensor:
+        """Emit the top, of the hidden states of all steps."""
+        return hidden
+
     def onnx_step(self, g: Emitter, states: list[Tensor], slices: list[Tensor]) -> list[Tensor]:
         """Emit one time step, of x already multiplied and of cont; returns the new states and the step's output."""
         raise NotImplementedError
 
     def _hidden_index(self) -> int:
         return 3 if self.has_static else 2
+
+
+def constant(cont: Tensor) -> np.ndarray:
+    """Return the numbers of a tensor that is known to be constant."""
+    numbers = cont.numbers_at(doubled=False)
+    assert numbers is not None
+    return numbers
 
 
 def sample_continuation(shape: Shape, random: np.random.Generator) -> np.ndarray:
@@ -129,6 +177,12 @@ class RNN(Recurrent):
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.RNN(self.has_static, self.p.expose_hidden)
 
+    def onnx_output(self, g: Emitter, hidden: Tensor) -> Tensor:
+        index = self._hidden_index()
+        flat = g.op("Reshape", hidden, g.ints([-1, self.p.num_output]))
+        output = g.op("Tanh", g.op("Gemm", flat, g.blob(index + 1), g.blob(index + 2), transB=1))
+        return g.op("Reshape", output, g.op("Shape", hidden))
+
     def onnx_step(self, g: Emitter, states: list[Tensor], slices: list[Tensor]) -> list[Tensor]:
         step, cont = slices
         index = self._hidden_index()
@@ -144,6 +198,7 @@ class LSTM(Recurrent):
 
     states = 2
     gates = 4
+    onnx_gates = (0, 2, 1, 3)  # i, o, f, c
 
     def module(self, bottoms: list[Shape]) -> Any:
         return nn.LSTM(self.has_static, self.p.expose_hidden)

@@ -67,7 +67,7 @@ def export(
 
     opset: 13 to 21.
     dynamic_batch: leave the batch axis free, and height and width too where every layer allows it.
-    fold: fold BatchNorm, Scale and Bias into the convolution or inner product that feeds them.
+    fold: fold BatchNorm, Scale, Bias and Power into the layer with weights before or after them.
     outputs: blobs to export up to, instead of the net's own outputs.
     mean, scale, rgb: put preprocessing in front; see caffeport.to_torch.module.build.
     external_data: weights in ``<path>.data`` beside it; by default only beyond protobuf's 2 GB.
@@ -155,7 +155,7 @@ def trace(
                 f"{layer.title}: a {layer.op.role.value} layer cannot be exported to ONNX; "
                 f"export up to a blob before it, as outputs=[{up_to}]"
             )
-    folds = folding.plan(layers, wanted) if fold else {}
+    folds = folding.plan(layers, wanted) if fold else folding.Plan()
     fixed_by: dict[tuple[bool, bool], str] = {}  # of each attempt so far: the layer that stood against it
     free = any_size = dynamic_batch
     if any_size and preprocessing is not None and preprocessing.fixes_size:
@@ -211,7 +211,7 @@ def _emit(
     g: Emitter,
     net: Net,
     layers: list[Layer],
-    folds: dict[Layer, folding.Folded],
+    plan: folding.Plan,
     wanted: list[Value],
     axes: Axes,
     preprocessing: Preprocessing | None,
@@ -220,24 +220,30 @@ def _emit(
     g.reserve(names.values())
 
     def tensor(value: Value) -> Tensor:
-        return Tensor(names[value], value.shape, axes.of(value))
+        """Return the tensor with the name of the blob whose numbers it has; a name of no blob where there is none."""
+        named = plan.stands_for(value)
+        name = g.fresh(f"{names[value]}/scaled") if named is None else names[named]
+        return Tensor(name, value.shape, axes.of(value))
 
-    swallowed = {layer: fold for fold in folds.values() for layer in fold.swallowed}
     tensors = {value: tensor(value) for value in net.input_values}
     if preprocessing is not None:
         value = net.input_values[preprocessing.index]
         tensors[value] = preprocessing.emit(g, tensors[value])
     for layer in layers:
-        if layer.op.role is Role.DATA or layer in swallowed:
+        if layer.op.role is Role.DATA or layer in plan.swallowed:
             continue
-        values = [folds[layer].output] if layer in folds else layer.outputs
-        folded = (folds[layer].shapes, folding.once(folds[layer].blobs)) if layer in folds else None
-        g.begin(layer, [tensor(value) for value in values], folded)
+        fold = plan.folds.get(layer)
+        g.begin(
+            layer,
+            [tensor(value) for value in layer.outputs],
+            None if fold is None else (fold.shapes, folding.once(fold.blobs)),
+        )
         start = len(g.nodes)
-        results = _results(layer, layer.op.onnx(g, *(tensors[value] for value in layer.inputs)), len(values))
+        bottoms = [tensors[plan.root(value)] for value in layer.inputs]
+        results = _results(layer, layer.op.onnx(g, *bottoms), len(layer.outputs))
         _declare(g.nodes[start:], results, g.tops)
-        tensors.update(zip(values, results, strict=True))
-    outputs = [_output(g, value, tensors[value], names[value]) for value in wanted]
+        tensors.update(zip(layer.outputs, results, strict=True))
+    outputs = [_output(g, value, tensors[plan.root(value)], names[value]) for value in wanted]
     g.keep_what_leads_to(outputs)
     return Graph(
         net.name or "caffe",

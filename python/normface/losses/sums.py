@@ -180,7 +180,7 @@ class WeightedSum(Loss):
 
     def __repr__(self) -> str:
         """The sum in one line, as it is written in Python."""
-        words = ((float(factor), loss) for factor, loss in self.terms)
+        words = ((float(torch.as_tensor(factor).detach()), loss) for factor, loss in self.terms)
         return " + ".join(f"{factor:g} * {loss}" if factor != 1 else f"{loss}" for factor, loss in words)
 
 
@@ -196,5 +196,6 @@ def plain_losses(loss: Loss) -> Iterator[Loss]:
 def _check_factor(factor: Any, name: str) -> None:
     if isinstance(factor, Tensor) and factor.numel() != 1:
         raise TrainingError(f"expected one number before {name}, got a tensor of shape {tuple(factor.shape)}")
-    if not 0 <= float(factor) < float("inf"):
-        raise TrainingError(f"expected a factor of 0 or more before {name}, got {float(factor):g}")
+    number = float(factor.detach() if isinstance(factor, Tensor) else factor)
+    if not 0 <= number < float("inf"):
+        raise TrainingError(f"expected a factor of 0 or more before {name}, got {number:g}")

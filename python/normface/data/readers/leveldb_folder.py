@@ -125,7 +125,7 @@ def _open(path: Path) -> tuple[Any, Any]:
         for entry in os.scandir(path):
             if entry.name.endswith(_TABLES):
                 os.symlink(os.path.abspath(entry.path), os.path.join(folder.name, entry.name))
-            elif entry.is_file() and not entry.name.startswith(("LOCK", "LOG")):
+            elif entry.name == _CURRENT or entry.name.startswith("MANIFEST-") or entry.name.endswith(".log"):
                 shutil.copyfile(entry.path, os.path.join(folder.name, entry.name))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
