@@ -21,7 +21,7 @@ MODULES = (
 )
 NOT_SHOWN = {"caffeport.LayerType", "normface.errors.did_you_mean", "normface.errors.shape_text"}
 """A name of earlier versions, which stands beside today's on a page, and what helps to write a message."""
-INHERITED = {"value", "scores", "psi", "extra_repr"}
+INHERITED = {"each", "use_weight", "forward", "scores", "psi", "extra_repr"}
 """What a loss defines for its base, whose docstrings these are."""
 
 

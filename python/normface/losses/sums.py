@@ -123,6 +123,7 @@ class WeightedSum(Loss):
 
     @property
     def factors(self) -> list[Factor]:
+        """The numbers and tensors before the losses."""
         return [self._factor(place, number) for place, number in enumerate(self._numbers)]
 
     def _factor(self, place: int, number: float | None) -> Factor:
@@ -133,6 +134,7 @@ class WeightedSum(Loss):
 
     @property
     def terms(self) -> list[tuple[Factor, Loss]]:
+        """The (factor, loss) pairs."""
         return list(zip(self.factors, self.losses, strict=True))  # type: ignore[arg-type]
 
     @property
@@ -141,14 +143,17 @@ class WeightedSum(Loss):
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
+        """C, of all the losses."""
         return self._first.num_classes
 
     @property
     def embedding_size(self) -> int:  # type: ignore[override]
+        """D, of all the losses."""
         return self._first.embedding_size
 
     @property
     def weight(self) -> nn.Parameter:  # type: ignore[override]
+        """The class weights (C, D) of the first loss that is no regulariser."""
         return self._first.weight
 
     def use_weight(self, weight: nn.Parameter) -> None:
@@ -176,6 +181,7 @@ class WeightedSum(Loss):
         return torch.stack(parts).sum(0)
 
     def logits(self, embeddings: Tensor) -> Tensor:
+        """Return the first loss's, (N, D) -> (N, C)."""
         return self._first.logits(embeddings)
 
     def __repr__(self) -> str:
