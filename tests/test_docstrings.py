@@ -21,8 +21,6 @@ MODULES = (
 )
 NOT_SHOWN = {"caffeport.LayerType", "normface.errors.did_you_mean", "normface.errors.shape_text"}
 """A name of earlier versions, which stands beside today's on a page, and what helps to write a message."""
-
-
 FORMULA = "psi"
 """What a loss makes of the label's cosine, which the loss's own docstring tells."""
 

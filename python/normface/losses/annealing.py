@@ -82,6 +82,7 @@ class MarginWarmup(StepCounter):
         return neutral + (margin - neutral) * share
 
     def counting(self, losses: Tensor) -> Tensor:
+        """The losses as they are, whose backward pass counts, if there is a warm-up."""
         return super().counting(losses) if self.steps else losses
 
     def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:  # type: ignore[no-untyped-def]
