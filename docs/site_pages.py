@@ -30,7 +30,7 @@ LANGUAGES = {
     **{".json": "json", ".py": "python", ".sh": "bash", ".toml": "toml"},
 }
 """Files that are shown as code where a page links to them, by their endings."""
-LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s]+)(\))")
+LINK = re.compile(r"(!?\[[^\]]*)\]\(([^)\s]+)\)")
 CODE = re.compile(r"(^ *````?.*?^ *````?|`[^`\n]*`)", re.DOTALL | re.MULTILINE)
 SOURCE_ONLY = re.compile(r"^> `make docs` .*\n\n", re.MULTILINE)
 """What tells a reader of the file, not of the site, where its contents are."""
@@ -56,7 +56,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Lead the page's links to where their targets are in the site."""
     where = page.file.src_uri
     parts = CODE.split(markdown)
-    parts[::2] = [LINK.sub(lambda match: match[1] + in_site(match[2], where) + match[3], part) for part in parts[::2]]
+    parts[::2] = [LINK.sub(lambda match: linked(match[1], match[2], where), part) for part in parts[::2]]
     return LIST.sub(r"\1\n\n\2", SOURCE_ONLY.sub("", "".join(parts)))
 
 
@@ -67,12 +67,24 @@ def elsewhere() -> frozenset[str]:
     return frozenset(path for path in named if not (ROOT / DOCS / path).is_file() and (ROOT / path).is_file())
 
 
+def linked(text: str, target: str, where: str) -> str:
+    """Return the site's link for ``[text](target)``; a folder, which the site does not list, is its text alone."""
+    if target[0] != "#" and ":" not in target and (ROOT / meant(target, origin_of(where))).is_dir():
+        return text.removeprefix("[")
+    return f"{text}]({in_site(target, where)})"
+
+
+def origin_of(where: str) -> str:
+    """Return the repository's file of a page of the site."""
+    return where if where in elsewhere() else f"{DOCS}/{where}"
+
+
 def in_site(target: str, where: str) -> str:
     """Return the link of the site's page ``where`` to what the repository's file of that page calls ``target``."""
     name, mark, heading = target.partition("#")
     if not name or re.match(r"[a-z]+:", target):
         return target
-    origin = where if where in elsewhere() else f"{DOCS}/{where}"
+    origin = origin_of(where)
     path = meant(name, origin)
     if path in HOME:
         path = HOME[path]

@@ -33,7 +33,9 @@ section { border-top: 1px solid var(--edge); padding: 1.6rem 0; }
 .verdict { font-weight: 600; } .yes { color: var(--yes); } .no { color: var(--no); } .open { color: var(--open); }
 figure { margin: 1.2rem 0; } figcaption { color: var(--soft); font-size: .9rem; margin-top: .3rem; }
 img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; display: block; }
-iframe { width: 100%; height: 34rem; border: 1px solid var(--edge); border-radius: 4px; background: #fff; }
+.shown { overflow-x: auto; border-radius: 4px; }
+@media (max-width: 40rem) { body { padding: 1rem; } .shown img { max-width: none; max-height: 21rem; } }
+iframe { width: 100%; height: 34rem; border: 1px solid var(--edge); border-radius: 4px; background: var(--paper); }
 code { background: var(--card); padding: .1rem .3rem; border-radius: 3px; overflow-wrap: anywhere; }
 pre { background: var(--card); padding: .8rem; overflow-x: auto; font-size: .82rem; max-height: 24rem; }
 """
@@ -144,7 +146,11 @@ def _figure(folder: Path, file: str, caption: str) -> str:
         )
     else:
         data = base64.b64encode(read_file(path, MAX_FIGURE)).decode()
-        shown = f'<img alt="{escape(caption)}" src="data:{KINDS[path.suffix]};base64,{data}">'
+        # on a phone a row of panels keeps its height, and is moved sideways
+        shown = (
+            f'<div class="shown" tabindex="0"><img alt="{escape(caption)}" '
+            f'src="data:{KINDS[path.suffix]};base64,{data}"></div>'
+        )
     return f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>\n"
 
 

@@ -44,6 +44,12 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
+def plain_blocks(page: str) -> list[str]:
+    """The blocks of no language, which is where command lines stand."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    return [text for language, text in found if not language]
+
+
 def test_the_table_of_layers_is_up_to_date():
     import layers_table
 
@@ -140,7 +146,7 @@ def test_scripts_in_strings_import_what_is_there():
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_are_known(page):
     """Every command that a page shows in a block has its subcommand and its options."""
-    text = "".join(re.findall(r"^```\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE))
+    text = "".join(plain_blocks(page))
     for line in re.sub(r"\\\n", " ", text).splitlines():
         words = line.partition("  #")[0].removeprefix("$ ").split()
         if words[:1] in (["caffeport"], ["normface"]) and words[1:]:

@@ -137,13 +137,15 @@ def test_a_docstring_becomes_markdown():
 
 
 def test_links_lead_from_the_repository_into_the_site(caplog):
-    from site_pages import in_site
+    from site_pages import in_site, linked
 
     assert in_site("../prototxt/README.md#a", "training.md") == "prototxt/README.md#a"
     assert in_site("../README.md", "training.md") == "index.md"
     assert in_site("../../docs/slides.md", "examples/mnist/README.md") == "../../slides.md"
     assert in_site("convert_and_prove.ipynb", "notebooks/index.md") == "convert_and_prove.md"
     assert in_site("https://example.org/a.ipynb", "index.md") == "https://example.org/a.ipynb"
+    assert linked("[folder", "../prototxt", "training.md") == "folder"
+    assert linked("![a", "sphere.webp", "index.md") == "![a](sphere.webp)"
     assert caplog.text == ""
     assert in_site("../mkdocs.yml", "training.md") == "mkdocs.yml.md"
     assert caplog.text == ""

@@ -125,3 +125,19 @@ def test_the_command_writes_for_a_runtime_and_proves_it(tmp_path, capsys):
         assert main([*words, "--onnx", str(tmp_path / f"{name}.onnx"), "--for", name]) == 0
         assert "ok: " in capsys.readouterr().out
         assert len(kinds(onnx.load(str(tmp_path / f"{name}.onnx")))) == count
+
+
+def test_what_constants_alone_decide_is_computed_once(tmp_path):
+    """SSD's prior boxes of a fixed size: joined and cut as constants, with the numbers of torch's module."""
+    text = nets.inputs(x=(1, 3, 8, 8)) + nets.conv("x", "y", 4)
+    for top, size in (("p", 3), ("q", 5)):
+        text += nets.layer("PriorBox", "y x", top, f"prior_box_param {{ min_size: {size} }}")
+    text += nets.layer("Concat", "p q", "boxes", "concat_param { axis: 2 }")
+    text += nets.layer("Slice", "boxes", "places variances", "slice_param { axis: 1 }")
+    text += nets.layer("Eltwise", "places variances", "sum")
+    net = nets.load(tmp_path, text)
+    model = written(net, tmp_path / "a.onnx", dynamic_batch=False)
+    plain = written(net, tmp_path / "plain.onnx", dynamic_batch=False, fold=False)
+    assert kinds(plain)[-3:] == ["Concat", "Split", "Add"] and kinds(model) == ["Identity"]
+    assert net.check(onnx=tmp_path / "a.onnx").ok
+    assert {node.output[0] for node in model.graph.node} >= {"sum"}

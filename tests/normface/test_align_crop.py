@@ -112,3 +112,19 @@ def test_grey_stays_grey(shape):
 def test_what_is_refused(image, points, options, message):
     with pytest.raises(DataError, match=message):
         align_face(image, points, **options)
+
+
+@pytest.mark.parametrize("size", [(60, 50), (480, 640), (3000, 2000)])
+@pytest.mark.parametrize("corner", [(-0.1, -0.1), (0.3, 0.3), (0.95, 0.02)])
+def test_a_drawn_score_is_black_on_a_plate_within_the_photo(size, corner):
+    from normface.alignment.drawing import CHOSEN, draw_faces
+
+    photo = np.full((*size, 3), 255, np.uint8)
+    left, top = corner[0] * size[1], corner[1] * size[0]
+    box = np.array([[left, top, left + 0.3 * size[1], top + 0.3 * size[0], 0.998]])
+    with_score, without = (draw_faces(photo, box[:, :columns], np.full((1, 5, 2), -1e4)) for columns in (5, 4))
+    rows, columns = np.nonzero((with_score != without).any(2))
+    plate = with_score[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    assert plate.shape[0] >= 10 and plate.shape[1] >= 25
+    black = (plate < 60).all(2).mean()
+    assert 0.08 < black < 0.6 and (plate == CHOSEN).all(2).mean() > 0.2

@@ -39,7 +39,7 @@ def parsed(line: str):
         ("extract m --data d --out f.npz --mean=-inf", '--mean "-inf": expected a number'),
         ("extract m --data d --out f.npz --scale nan", "argument --scale: expected a finite number, got 'nan'"),
         ("extract m --data d --out f.npz --size 0x9", '--size "0x9": expected HxW, both 1 or more'),
-        ("extract m --data d --out f.npz --device gpu", 'device "gpu" cannot be used; expected cpu, cuda'),
+        ("extract m --data d --out f.npz --device gpu", "invalid choice: 'gpu' (did you mean \"cpu\"?)"),
         ("compare a b m --far nan", "argument --far: expected a finite number"),
         ("compare a b m --threshold inf", "argument --threshold: expected a finite number"),
         ("search a m.onnx --gallery g --min-size inf", "argument --min-size: expected a finite number"),

@@ -127,6 +127,22 @@ def test_wrong_pairs_image_holds_the_images_themselves(faces):
         assert (drawn == colour).all(axis=1).sum() > 500
 
 
+def test_a_wrong_pair_is_shown_with_its_folds_threshold(faces):
+    from dataclasses import replace
+
+    from normface.evaluate.figures import score_text
+
+    folder, features, names = faces
+    result = evaluate_lfw(features, names, folder / "pairs.txt")
+    folds = len(result.thresholds)
+    size = len(result.same) // folds
+    result = replace(result, scores=np.linspace(0.1, 0.9, len(result.same)), thresholds=np.linspace(0.2, 0.4, folds))
+    assert score_text(result, 0) == "0.100\n< 0.200"
+    assert score_text(result, len(result.same) - 1) == "0.900\n> 0.400"
+    assert score_text(result, size).endswith(f" {result.thresholds[1]:.3f}")
+    assert score_text(replace(result, folds=None), 0) == "0.100"
+
+
 @pytest.mark.parametrize("form", ["folder", "zip"])
 def test_a_model_and_images_are_the_same_as_their_features(faces, capsys, form):
     pytest.importorskip("onnxruntime")

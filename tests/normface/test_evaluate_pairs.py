@@ -71,6 +71,30 @@ def test_a_form_is_told_by_itself(tmp_path, form):
     assert pairs.same.tolist() == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("listed_as", "names"),
+    [
+        ("alice/1.jpg", ["alice/1.jpg", "bob/1.jpg"]),
+        ("photos/alice/1.jpg", ["alice/1.jpg", "bob/1.jpg"]),
+        ("/data/photos/alice/1.jpg", ["alice/1.jpg", "bob/1.jpg"]),
+        ("alice\\1.jpg", ["alice/1.jpg", "bob/1.jpg"]),
+        ("alice/1.jpg", ["train/alice/1.png", "train/bob/1.png"]),
+        ("./alice/1", ["alice/1.jpg", "bob/1.jpg"]),
+        ("alice", ["x/alice.jpg", "bob/1.jpg"]),
+    ],
+)
+def test_images_are_found_however_deep_the_list_names_them(tmp_path, listed_as, names):
+    other = "bob/1.jpg" if len(listed_as) > 5 else "bob/1"
+    pairs = listed(tmp_path / "list", f"{listed_as},{other},0\n{other},{listed_as},0\n")
+    assert pairs.rows_of(names).tolist() == [0, 1, 1, 0]
+
+
+def test_an_image_that_is_there_twice(tmp_path):
+    pairs = listed(tmp_path / "list", "1.jpg,alice/1.jpg,0\n")
+    with pytest.raises(ProtocolError, match=r'1.jpg is there twice, as "alice/1.jpg" and "bob/1.jpg"; keep one'):
+        pairs.rows_of(["alice/1.jpg", "bob/1.jpg"])
+
+
 BAD = {
     "": "is empty",
     "# only words\n": "is empty",

@@ -163,6 +163,7 @@ STRANGERS = whole_net.Strangers(
         ([(5, 6, 9), (5, 6, 8)], True),
         ([(5, 6, 9), (5, 8.5, 8)], None),  # with one seed softmax is better
         ([(9, 6, 5), (9, 6, 5)], False),
+        ([(5, 6, 9)], None),  # one training decides nothing
     ],
 )
 def test_the_claim_is_judged_by_people_and_seeds(seeds, holds):
@@ -172,7 +173,9 @@ def test_the_claim_is_judged_by_people_and_seeds(seeds, holds):
     assert result.holds is holds
     gain = np.mean([tars[2] - tars[0] for tars in seeds])
     assert result.measured["gain over"]["before"]["mean"] == pytest.approx(gain)
-    assert f"means of {len(seeds)} seeds on 4 people that neither has" in result.finding
+    told = "one seed" if len(seeds) == 1 else f"means of {len(seeds)} seeds"
+    assert f"{told} on 4 people that neither has" in result.finding
+    assert ("by seed" in result.finding) == (len(seeds) > 1)
 
 
 def test_the_rate_is_chosen_on_development_people_alone(monkeypatch):

@@ -364,7 +364,7 @@ class TestModels:
                 [onnx.helper.make_node("Relu", ["x"], ["y"])],
                 [("x", ["n", 3, 4, 3])],
                 [("y", ["n", 3, 4, 3])],
-                r'its output "y" is 2x3x4x3 float32 of 2 images, no feature vector each',
+                r'its output "y" is \dx3x4x3 float32 of \d images, no feature vector each',
             ),
             (
                 [onnx.helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)],
@@ -376,7 +376,7 @@ class TestModels:
                 [FLATTEN, onnx.helper.make_node("ArgMax", ["y"], ["z"], axis=1)],
                 [("x", ["n", 3, 4, 3])],
                 [("z", ["n", 1], onnx.TensorProto.INT64)],
-                r'its output "z" is 2x1 int64',
+                r'its output "z" is \dx1 int64',
             ),
         ],
     )
@@ -388,7 +388,7 @@ class TestModels:
     @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x08" * 99])
     def test_a_damaged_file(self, tmp_path, content, capfd):
         (tmp_path / "m.onnx").write_bytes(content)
-        with pytest.raises(NormfaceError, match=r"m\.onnx: ONNX Runtime cannot load it: ") as caught:
+        with pytest.raises(NormfaceError, match=r"m\.onnx: \w+( Runtime)? cannot load it: ") as caught:
             Extractor(tmp_path / "m.onnx", mean=0)
         assert "\n" not in str(caught.value)
         assert capfd.readouterr() == ("", "")
@@ -404,7 +404,7 @@ class TestModels:
             ((path,), {"threads": -1}, r"threads -1: expected 1 or more"),
             ((path,), {"size": (9, 9)}, r"takes images of 4x3 only"),
             ((path,), {"mean": (1, 2)}, r"mean: has 2 numbers, and the net's images have 3 channels"),
-            ((path,), {"device": "tpu"}, r'device "tpu" is unknown; known: cpu, cuda'),
+            ((path,), {"device": "tpu"}, r'device "tpu" is unknown.*; known: auto, cpu, cuda'),
         ):
             with pytest.raises(NormfaceError, match=message):
                 Extractor(*arguments, **({"mean": 0} | options))

@@ -97,7 +97,7 @@ def test_what_thaws_has_no_past(people, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*initialised by their fillers:caffeport.CaffeportWarning")
-def test_statistics_rest_with_their_layers(people, tmp_path):
+def test_statistics_rest_with_their_layers_and_are_averaged(people, tmp_path):
     head, name, rest = NET.read_text().partition('layer {\n  name: "pool1b"')
     norm = 'layer { name: "bn" type: "BatchNorm" bottom: "conv1b" top: "conv1b" }\n'
     (tmp_path / "net.prototxt").write_text(head + norm + name + rest)
@@ -110,6 +110,13 @@ def test_statistics_rest_with_their_layers(people, tmp_path):
         finetune(settings(people, tmp_path / name, unfreeze={"pool1b": at}, **more))
     rests, moves = (blobs(tmp_path / name)["bn"] for name in ("rests", "moves"))
     assert not rests[0].any() and (rests[1] == 1).all() and moves[0].any()
+    means = []
+    for step in (1, 2):
+        finetune(settings(people, tmp_path / f"mean{step}", **{**PLAIN, **more, "steps": step}))
+        means.append(blobs(tmp_path / f"mean{step}")["bn"][0])
+    result = finetune(settings(people, tmp_path / "averaged", ema=0.6, **{**PLAIN, **more, "steps": 2}))
+    np.testing.assert_allclose(blobs(tmp_path / "averaged")["bn"][0], 0.6 * means[0] + 0.4 * means[1], rtol=1e-5)
+    assert result.ok
 
 
 def test_a_layer_learns_by_its_depth(people, tmp_path):

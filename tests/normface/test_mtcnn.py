@@ -70,6 +70,19 @@ def test_the_published_cascade(detector, name):
     np.testing.assert_allclose(faces.landmarks, landmarks, rtol=0, atol=tolerance)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_other_runtimes_find_the_same_faces(detector, runtime):
+    if util.find_spec(runtime) is None:
+        pytest.skip(f"{runtime} is not installed")
+    other = Detector(None if PACKAGES else CAFFE_FILES, threads=2, runtime=runtime)
+    assert detector.runtime.startswith("ONNX Runtime") and not other.runtime.startswith("ONNX Runtime")
+    image = photo("grace_hopper.jpg")
+    mine, theirs = detector.detect(image), other.detect(image)
+    np.testing.assert_allclose(theirs.boxes, mine.boxes, rtol=0, atol=0.002)
+    np.testing.assert_allclose(theirs.landmarks, mine.landmarks, rtol=0, atol=0.002)
+
+
 @pytest.mark.parametrize("name", RECORDED)
 def test_faceie_itself_finds_the_same_faces(detector, name):
     """Its cascade resamples and rounds differently, so other windows win: 2 pixels of the 48 that ONet sees."""

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import CaffeportError
 from ..graph.net import Net
 from ..graph.walk import read_inputs
+from ..lazy import require
 from ..operators.base import Role
 from ..pixels import decoded
 from ..precision.calibration import readers, spread
@@ -27,6 +28,7 @@ def read_images(net: Net, paths: Sequence[Path], mean: Any, scale: float | None,
     (x - mean) * scale is applied to pixels 0 to 255. Raises CaffeportError for an unreadable file and
     for a net with other inputs than one image.
     """
+    require("cv2")  # before any file is looked at
     read = read_inputs(net, [value for value in net.values if value.layer.op.role is not Role.DATA])
     if len(read) != 1 or len(read[0].shape) != 4:
         names = ", ".join(value.name for value in read) or "none"

@@ -88,7 +88,11 @@ def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = 
                 "to read the net without it, allow unknown fields (allow_unknown_fields=True, --allow-unknown-fields)"
             )
         kind, repeated = known[entry.name]
-        value = _value(message, entry, kind, title, allow_unknown)
+        read = _PLAIN.get((kind, entry.value.kind)) if isinstance(entry.value, Scalar) else None
+        try:
+            value = read(entry.value.text) if read else _value(message, entry, kind, title, allow_unknown)
+        except ValueError:
+            value = _value(message, entry, kind, title, allow_unknown)  # which says what is wrong with it
         if repeated:
             values.setdefault(entry.name, []).append(value)
         elif entry.name in values:
@@ -143,6 +147,8 @@ def scalar_of(text: str, kind: type) -> bool | int | float:
 
 
 def _int(text: str) -> int:
+    if text.isdecimal() and text.isascii() and len(text) < 19 and (text[0] != "0" or text == "0"):
+        return int(text)  # as nearly all are written
     digits = text.lstrip("+-")
     octal = len(digits) > 1 and digits[0] == "0" and digits.isdigit()  # as in C, and in protobuf's text format
     value = int(text, 8 if octal else 0)
@@ -152,6 +158,18 @@ def _int(text: str) -> int:
 
 
 def _float(text: str) -> float:
+    if text[-1:].isdecimal() and "x" not in text and "X" not in text:
+        return float(text)
     if text.lower().lstrip("+-") in ("inf", "infinity", "nan"):
         return float(text)
     return float(_int(text)) if "0x" in text.lower() else float(text.rstrip("fF"))
+
+
+_PLAIN: dict[tuple[Any, str], Any] = {
+    (str, "string"): str,
+    (Word, "word"): Word,
+    (Word, "string"): Word,
+    (int, "number"): _int,
+    (float, "number"): _float,
+}
+"""{(a field's type, how its value is written): how it is read}, of what needs no further look."""

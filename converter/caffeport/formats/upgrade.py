@@ -274,7 +274,10 @@ def _from_v1(layer: Message, spelled: Mapping[str, str]) -> None:
 
 def _move_transform_fields(layer: Message) -> None:
     """Move scale, mean_file, crop_size and mirror, which stood in the data layer's own message once."""
+    present = {entry.name for entry in layer.fields}
     for name in ("data_param", "image_data_param", "window_data_param"):
+        if name not in present:
+            continue
         for message in layer.messages(name):
             moved = message.remove("scale", "mean_file", "crop_size", "mirror")
             if moved:

@@ -200,8 +200,16 @@ def onnx_sum(g: Emitter, x: Tensor, window: PoolWindow) -> Tensor:
 
 
 def onnx_average(g: Emitter, x: Tensor, window: PoolWindow) -> Tensor:
-    """Emit AveragePool over explicit padding, corrected where the window leaves the padded image."""
+    """Emit AveragePool with its own padding where that counts as Caffe's does, else over explicit padding, corrected
+    where the window leaves the padded image."""
     shape = {"kernel_shape": list(window.kernel), "strides": list(window.stride)}
+    # Without pads Caffe counts the pixels of the image alone, as ONNX does; a window without any gives NaN in Caffe.
+    overhangs = not any(window.pad) and all(s <= k for s, k in zip(window.stride, window.kernel, strict=True))
+
+    def fits(far: Sequence[int]) -> bool:
+        """Return whether AveragePool takes these pads itself."""
+        return all(max(sides) < k for *sides, k in zip(window.pad, far, window.kernel, strict=True))
+
     dynamic = x.dynamic & {2, 3}
     size = (x.shape[2], x.shape[3])
     if not dynamic:
@@ -214,17 +222,24 @@ def onnx_average(g: Emitter, x: Tensor, window: PoolWindow) -> Tensor:
         if min(far) < 0:  # the last rows are in no window
             image = g.slice(x, [2, 3], [0, 0], [size[i] + min(far[i], 0) for i in (0, 1)])
             far = [max(side, 0) for side in far]
+        rows, columns = window.divisors(size)
+        area = np.outer(rows, columns)
+        whole = bool((area == math.prod(window.kernel)).all())
+        if any(far) and overhangs and fits(far):
+            return g.op("AveragePool", image, **shape, pads=[0, 0, *far])
+        if any(window.pad) and whole and fits(far):
+            return g.op("AveragePool", image, **shape, pads=[*window.pad, *far], count_include_pad=1)
         if any(window.pad) or any(far):
             image = _padded(g, image, window.pad, far, window)
         mean = g.op("AveragePool", image, **shape)
-        rows, columns = window.divisors(size)
-        area = np.outer(rows, columns)
-        if (area == math.prod(window.kernel)).all():
+        if whole:
             return mean
         with np.errstate(divide="ignore"):
             # A window with no pixel at all is 0 * inf = NaN, as Caffe's 0 / 0.
             return g.op("Mul", mean, g.const(math.prod(window.kernel) / area[None, None]))
     far = window.far
+    if overhangs and fits(far):
+        return g.op("AveragePool", x, **shape, pads=[0, 0, *far])
     mean = g.op("AveragePool", _padded(g, x, window.pad, far, window), **shape)
     if far == window.edge and not (window.inside and window.padded):
         return mean

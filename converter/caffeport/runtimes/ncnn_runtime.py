@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,9 @@ class Ncnn:
             if not (parameters.is_file() and weights.is_file()):
                 raise ModelRunError(f"pnnx does not take {self._file.path} at {shapes}: {_last(output)}")
             if net.load_param(str(parameters)) or net.load_model(str(weights)):
-                raise ModelRunError(f"ncnn does not take {self._file.path}: {_foreign(parameters)}")
+                raise ModelRunError(
+                    f"ncnn does not take {self._file.path}: {_foreign(parameters, self._ncnn.layer_to_index)}"
+                )
         return net
 
 
@@ -93,11 +95,11 @@ def _last(output: str) -> str:
     return lines[-1][:300] if lines else "it said nothing"
 
 
-def _foreign(parameters: Path) -> str:
-    """The layer types of the text that no ncnn has, which pnnx writes where it knows no better."""
-    types = [line.split()[0] for line in parameters.read_text().splitlines()[2:] if line.split()]
-    foreign = sorted({one for one in types if "::" in one or "." in one or one.startswith("pnnx")})
-    return f"it has no layer for {', '.join(foreign)}" if foreign else "its own text does not load"
+def _foreign(parameters: Path, known: Callable[[str], int]) -> str:
+    """The layer types of the text that ncnn has not; pnnx writes those for what it has no better word for."""
+    types = {line.split()[0] for line in parameters.read_text().splitlines()[2:] if line.split()}
+    foreign = sorted(one for one in types if known(one) < 0)
+    return f"it has no layer for {', '.join(foreign)}" if foreign else "the files that pnnx has made do not load"
 
 
 def start(file: ModelFile, threads: int, net: Any = None) -> Ncnn:

@@ -16,19 +16,21 @@ MOST_SIZES = 4
 
 
 class OpenVino:
-    """A model of OpenVINO; each thread that calls it has requests of its own."""
+    """A model of OpenVINO; each thread that calls it has requests of its own.
+
+    streams: runs that go on at the same time, which share the threads; else one run has them all.
+    """
 
     about = ""
 
-    def __init__(self, file: ModelFile, threads: int) -> None:
+    def __init__(self, file: ModelFile, threads: int, streams: int = 1) -> None:
         self._core: Any = require("openvino").Core()
-        self._file = file
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "f32",  # by itself it takes bfloat16 where the processor has it
             "INFERENCE_NUM_THREADS": threads,
-            "PERFORMANCE_HINT": "LATENCY",
         }
-        self._core.read_model(str(file.path))  # so that a file that it cannot read is refused here
+        self._settings |= {"NUM_STREAMS": streams} if streams > 1 else {"PERFORMANCE_HINT": "LATENCY"}
+        self._model = self._core.read_model(str(file.path))  # once: the file may be gone when a size is compiled
         self._compiled: dict[tuple[tuple[int, ...], ...] | None, Any] = {}
         self._lock = threading.Lock()
         self._local = threading.local()
@@ -49,7 +51,7 @@ class OpenVino:
         return [np.array(request.get_tensor(port).data) for port in self._compiled[key].outputs]
 
     def _compile(self, arrays: Mapping[str, np.ndarray] | None) -> Any:
-        model = self._core.read_model(str(self._file.path))
+        model = self._model.clone()
         if arrays is not None:
             model.reshape({name: list(array.shape) for name, array in arrays.items()})
         return self._core.compile_model(model, "CPU", self._settings)

@@ -30,6 +30,7 @@ from ..operators.onnx_target import TARGETS, Target
 from ..version import __version__
 from . import fold as folding
 from .axes import Axes, FixedAxesError
+from .constants import fold_constants
 from .names import onnx_names, version_name
 
 onnx: Any = LazyModule("onnx")
@@ -244,6 +245,8 @@ def _emit(
         _declare(g.nodes[start:], results, g.tops)
         tensors.update(zip(layer.outputs, results, strict=True))
     outputs = [_output(g, value, tensors[plan.root(value)], names[value]) for value in wanted]
+    if g.target is not Target.PLAIN:
+        fold_constants(g, {*names.values(), *outputs})
     g.keep_what_leads_to(outputs)
     return Graph(
         net.name or "caffe",

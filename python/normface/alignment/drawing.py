@@ -29,11 +29,25 @@ def draw_faces(
         x1, y1, x2, y2 = (int(side) for side in np.clip(np.round(box[:4]), -1e6, 1e6))
         cv2.rectangle(drawn, (x1, y1), (x2, y2), colour, thick, cv2.LINE_AA)
         if len(box) > 4:
-            place = (x1, max(y1 - 3 * thick, 10 * thick))
-            cv2.putText(
-                drawn, f"{box[4]:.3f}", place, cv2.FONT_HERSHEY_SIMPLEX, 0.4 * thick, colour, thick, cv2.LINE_AA
-            )
+            _write_score(drawn, f"{box[4]:.3f}", x1, y1, thick, colour)
         radius = max(thick, round((x2 - x1) / 40))
         for point, dot in zip(np.clip(np.round(points), -1e6, 1e6).astype(int).tolist(), POINTS, strict=True):
             cv2.circle(drawn, tuple(point), radius, dot, -1, cv2.LINE_AA)
     return drawn
+
+
+def _write_score(drawn: np.ndarray, text: str, left: int, top: int, thick: int, colour: tuple[int, int, int]) -> None:
+    """Write black on a plate of the box's colour, on the box's upper edge, or within the photo where that is outside.
+
+    At least 12 pixels high, however small the photo, since text over hair and lights is not read.
+    """
+    scale = max(0.45, 0.3 * thick)
+    weight = max(1, round(scale * 1.6))
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, weight)
+    edge = max(2, thick)
+    plate_width, plate_height = width + 2 * edge, height + below + edge
+    x = int(np.clip(left - thick // 2, 0, max(0, drawn.shape[1] - plate_width)))
+    y = int(np.clip(top - plate_height, 0, max(0, drawn.shape[0] - plate_height)))
+    cv2.rectangle(drawn, (x, y), (x + plate_width, y + plate_height), colour, -1)
+    place = (x + edge, y + edge // 2 + height + 1)
+    cv2.putText(drawn, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), weight, cv2.LINE_AA)

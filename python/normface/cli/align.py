@@ -12,6 +12,8 @@ from caffeport.cli.command import DONE, FAILED, tell
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 
+from ..inference.choice import RUNTIMES
+
 if TYPE_CHECKING:
     from ..alignment import Detector
     from ..alignment.landmarks import Landmarks
@@ -40,6 +42,9 @@ def add_arguments(parser: OneLineParser) -> None:
     where.add_argument("--factor", type=finite, metavar="F", help="between two sizes of the pyramid (default 0.709)")
     where.add_argument(
         "--threads", type=int, metavar="N", help="that the detector works with (default: one a core, up to 8)"
+    )
+    where.add_argument(
+        "--runtime", choices=RUNTIMES, help="what runs the detector (default auto, which is onnxruntime here)"
     )
     what = parser.add_argument_group("the aligned faces")
     what.add_argument(
@@ -76,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
         failed = [{"photo": name, "why": why} for name, why in outcome.failed]
         content = {"out": str(options.out), "record": str(options.out / NAME), "photos": outcome.photos}
         content |= {"faces": outcome.faces, "skipped": outcome.skipped, "without_face": outcome.without_face}
+        content |= {"runtime": getattr(aligner.finder, "runtime", None)}
         print(to_json(content | {"failed": failed}))
     else:
         for name in outcome.without_face:
@@ -86,7 +92,8 @@ def run(options: argparse.Namespace) -> int:
         counts += [f"{outcome.skipped} photos were done already"] if outcome.skipped else []
         counts += [f"{len(outcome.without_face)} without a face"] if outcome.without_face else []
         counts += [f"{len(outcome.failed)} failed"] if outcome.failed else []
-        tell(options, f"wrote to {options.out}: {', '.join(counts)}")
+        by = f"; by {runtime}" if (runtime := getattr(aligner.finder, "runtime", "")) else ""
+        tell(options, f"wrote to {options.out}: {', '.join(counts)}{by}")
     return FAILED if options.strict and (outcome.without_face or outcome.failed) else DONE
 
 
@@ -95,7 +102,9 @@ def _finder(options: argparse.Namespace) -> Detector | Landmarks:
     from ..alignment import Detector, read_landmarks
     from ..errors import DataError
 
-    given = {name: getattr(options, name) for name in ("mtcnn", "min_size", "thresholds", "factor", "threads")}
+    given = {
+        name: getattr(options, name) for name in ("mtcnn", "min_size", "thresholds", "factor", "threads", "runtime")
+    }
     given = {name: value for name, value in given.items() if value is not None}
     if options.landmarks is None:
         return Detector(**given)

@@ -49,10 +49,10 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         skipped = [{"picture": name, "why": why} for name, why in outcome.skipped]
         content = {"file": str(options.out), "pictures": rows, "dimension": width, "skipped": skipped}
-        print(to_json(content | {"continued_from": outcome.continued_from}))
+        print(to_json(content | {"continued_from": outcome.continued_from, "runtime": extractor.runtime}))
         return DONE
     for _, why in outcome.skipped:
         print(f"normface: skipped {why}", file=sys.stderr)
     again = f", continued from {outcome.continued_from}" if outcome.continued_from else ""
-    tell(options, f"wrote {options.out}: {rows} features of {width} numbers{again}")
+    tell(options, f"wrote {options.out}: {rows} features of {width} numbers{again}; by {extractor.runtime}")
     return DONE

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from caffeport.cli.arguments import add_layers, check_model, device, finite, mean, size
+from caffeport.cli.arguments import add_layers, check_model, finite, mean, size
 from caffeport.cli.parser import OneLineParser
 
+from ..inference.choice import DEVICES, RUNTIMES
 from ..preprocessing import FITS, PRESETS
 
 
@@ -51,7 +52,15 @@ def add_model(parser: OneLineParser, *, required: bool = False) -> None:
     )
     parser.add_argument("--batch-size", type=int, metavar="N", help="images of a run (default 4; 64 on cuda)")
     parser.add_argument("--threads", type=int, metavar="N", help="runs at the same time (default: one a core)")
-    parser.add_argument("--device", type=device, default="cpu", metavar="DEVICE", help="cpu or cuda (default cpu)")
+    parser.add_argument(
+        "--device", choices=DEVICES, default="auto", help="cpu or cuda (default: cuda where it is there)"
+    )
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default="auto",
+        help="what runs the model (default auto: the fastest that is installed; it is told)",
+    )
     add_layers(parser)
     add_preprocessing(parser)
 
@@ -69,6 +78,7 @@ def extractor(options: argparse.Namespace) -> Any:
         batch_size=options.batch_size,
         threads=options.threads,
         device=options.device,
+        runtime=options.runtime,
         custom_layers=options.layers,
         **preprocessing_options(options),
     )

@@ -52,5 +52,5 @@ def reader(options: argparse.Namespace) -> Any:
     if not options.aligned:
         from ..alignment import Detector
 
-        detector = Detector(options.mtcnn, min_size=options.min_size, threads=options.threads)
+        detector = Detector(options.mtcnn, min_size=options.min_size, threads=options.threads, runtime=options.runtime)
     return FaceReader(model_options.extractor(options), detector, options.faces)

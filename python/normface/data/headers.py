@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _JPEG_SIZES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
-_JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length: TEM, RST0 to RST7
+_JPEG_ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})  # no marker, and those without a length: TEM, RST0 to RST7
+_SEGMENT, _SIDES = struct.Struct(">BBH").unpack_from, struct.Struct(">HH").unpack_from
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # what ends a scan: neither a stuffed 0xff nor a restart
 _BETWEEN = rb"\s(?:\s|#[^\r\n]*[\r\n])*"  # a comment right after a number may or may not end it
@@ -51,25 +52,24 @@ def read_header(raw: bytes) -> Header | None:
 
 def _jpeg(raw: bytes) -> Header:
     """Segments one after another; scans are searched for the marker that ends them."""
-    position, width, height = 2, 0, 0
-    while position + 4 <= len(raw):
-        if raw[position] != 0xFF:  # rubbish between segments, which decoders pass over as well
+    position, width, height, last = 2, 0, 0, len(raw) - 4
+    while position <= last:
+        mark, marker, length = _SEGMENT(raw, position)
+        if mark != 0xFF:  # rubbish between segments, which decoders pass over as well
             position = raw.find(b"\xff", position)
             if position < 0:
                 break
-            continue
-        marker = raw[position + 1]
-        if marker == 0xFF:
+        elif marker == 0xFF:
             position += 1
         elif marker == _JPEG_END:
             return Header("JPEG", width, height)
-        elif marker in _JPEG_ALONE or marker == 0:
+        elif marker in _JPEG_ALONE:
             position += 2
         else:
             if marker in _JPEG_SIZES:
-                sides = struct.unpack_from(">HH", raw, position + 5)
+                sides = _SIDES(raw, position + 5)
                 height, width = max(height, sides[0]), max(width, sides[1])
-            position += 2 + max(2, struct.unpack_from(">H", raw, position + 2)[0])
+            position += 2 + length if length > 2 else 4
             if marker == _JPEG_SCAN:
                 start_code = _MARKER.search(raw, position)
                 position = start_code.start() if start_code else len(raw)

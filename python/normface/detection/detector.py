@@ -47,7 +47,8 @@ class Detector:
     factor: between two sizes of the pyramid.
     threads: levels of the pyramid, and parts of what RNet and ONet see, that are worked on at once; None: as many as
         there are cores, up to 8.
-    providers: ONNX Runtime's; None: the CPU.
+    runtime: what runs the nets, see normface.inference.choose. "auto" is ONNX Runtime, since OpenVINO would compile
+        PNet anew for every size of the pyramid. providers: ONNX Runtime's, in its place.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Detector:
         factor: float = 0.709,
         threads: int | None = None,
         providers: Sequence[str] | None = None,
+        runtime: str = "auto",
     ) -> None:
         if not min_size >= CELL:  # also for one that is no number
             raise DataError(f"min_size is {min_size}; PNet sees faces from {CELL} pixels on")
@@ -70,7 +72,8 @@ class Detector:
             raise DataError(f"threads is {threads}; expected 1 or more")
         self.min_size, self.thresholds, self.factor = float(min_size), tuple(map(float, thresholds)), float(factor)
         self.threads = threads or min(usable_cores(), 8)
-        self._pnet, self._rnet, self._onet = load_stages(mtcnn, providers)
+        self._pnet, self._rnet, self._onet = load_stages(mtcnn, providers, runtime, self.threads)
+        self.runtime = self._pnet.runtime
 
     def __repr__(self) -> str:
         """Return its settings in one line."""

@@ -1,4 +1,4 @@
-"""The cascade's three nets, PNet, RNet and ONet, from Caffe's files to ONNX Runtime."""
+"""The cascade's three nets, PNet, RNet and ONet, from Caffe's files to a runtime."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 import tempfile
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from caffeport.lazy import require
 
 from ..errors import DataError
+from ..inference import Engine, choose, open_engine
+from ..inference.engine import OnnxEngine
 from .weights import OWN_NETS, installed_weights
 
 if TYPE_CHECKING:
@@ -21,18 +22,20 @@ if TYPE_CHECKING:
 
 MEAN, SCALE = 127.5, 0.0078125
 """The preprocessing that the nets were trained with: RGB, (x - 127.5) * 0.0078125."""
+OpenNet = Callable[[Path, Any], Engine]
+"""Opens the ONNX file that was made of a net."""
 STAGES = ("det1", "det2", "det3")
 _NUMBERS = {2: "scores", 4: "offsets", 10: "landmarks"}
 """The meaning of an output of so many numbers a face."""
 
 
 class Stage:
-    """One net in ONNX Runtime: images in, its outputs by meaning out ("scores", "offsets", "landmarks").
+    """One net in its runtime: images in, its outputs by meaning out ("scores", "offsets", "landmarks").
 
     Runs on the thread that calls it, and may be called from several at once.
     """
 
-    def __init__(self, net: Net, wanted: tuple[str, ...], providers: Sequence[str] | None) -> None:
+    def __init__(self, net: Net, wanted: tuple[str, ...], open_net: OpenNet) -> None:
         self.size = _input_size(net)
         outputs = {_NUMBERS.get(net.blob_shapes[name][1], ""): name for name in net.outputs}
         if missing := [meaning for meaning in wanted if meaning not in outputs]:
@@ -41,22 +44,19 @@ class Stage:
                 f"{', '.join(missing)}; its outputs are {', '.join(net.outputs)}"
             )
         self._meanings = {meaning: outputs[meaning] for meaning in wanted}
-        runtime = require("onnxruntime")
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = 1  # nets this small gain less from it than they wait for each other
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "net.onnx")
-            upright(net).to_onnx(path, mean=MEAN, scale=SCALE, rgb=True)
-            chosen = list(providers or ["CPUExecutionProvider"])
-            self._session = runtime.InferenceSession(str(path), options, providers=chosen)
+            turned = upright(net)
+            turned.to_onnx(path, mean=MEAN, scale=SCALE, rgb=True)
+            self._engine = open_net(path, turned)
+        self.runtime = self._engine.title
         self._input = net.inputs[0]
         self.checksum = zlib.crc32(b"".join(param.data.tobytes() for param in net.params))
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """images: (N, H, W, 3) BGR uint8. Every output has N as its first axis."""
         x = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
-        outputs = self._session.run(list(self._meanings.values()), {self._input: x})
+        outputs = self._engine.run(list(self._meanings.values()), {self._input: x})
         return dict(zip(self._meanings, outputs, strict=True))
 
 
@@ -67,15 +67,26 @@ def _input_size(net: Net) -> int:
     return shape[2]
 
 
-def load_stages(folder: str | Path | None, providers: Sequence[str] | None = None) -> tuple[Stage, Stage, Stage]:
+def load_stages(
+    folder: str | Path | None, providers: Sequence[str] | None = None, runtime: str = "auto", threads: int = 1
+) -> tuple[Stage, Stage, Stage]:
     """PNet, RNet and ONet from ``folder`` (det1 to det3, .prototxt and .caffemodel), or from an installed package.
 
-    Where the folder has weights only, the prototxts that come with this package serve.
+    Where the folder has weights only, the prototxts that come with this package serve. runtime: see
+    normface.inference.choose; threads: runs that go on at the same time. providers: ONNX Runtime's, in its place.
+
     Raises DataError naming the file that is missing, or CaffeportError from reading it.
     """
     nets = _from_package() if folder is None else _from_folder(Path(folder))
+    choice = choose(runtime, "cpu", any_size=True)
+
+    def open_net(path: Path, net: Net) -> Engine:
+        if providers is not None:
+            return OnnxEngine(path, "cpu", providers)
+        return open_engine(path, choice, threads, net if choice.runtime == "torch" else None)
+
     wanted = (("scores", "offsets"), ("scores", "offsets"), ("scores", "offsets", "landmarks"))
-    pnet, rnet, onet = (Stage(net, words, providers) for net, words in zip(nets, wanted, strict=True))
+    pnet, rnet, onet = (Stage(net, words, open_net) for net, words in zip(nets, wanted, strict=True))
     return pnet, rnet, onet
 
 

@@ -105,7 +105,8 @@ def save_wrong_pairs(
 ) -> int:
     """The wrong pairs furthest from their folds' thresholds side by side; returns how many are shown.
 
-    read: an image's name -> uint8 (H, W, 3) BGR. Left half: one person taken for two; right half: two for one.
+    read: an image's name -> uint8 (H, W, 3) BGR. Left half: one person taken for two; right half: two for one. Beside
+    each pair stand its score and the threshold of its fold.
     """
     if result.names is None:
         raise DataError("the pairs have no names by which to find their images")
@@ -126,9 +127,19 @@ def save_wrong_pairs(
                 for cell, side in ((left, 0), (right, 1)):
                     cell.imshow(_rgb(read(result.names[side][pair])))
                     cell.set_title(_short(result.names[side][pair]), fontsize=5.5, pad=2)
-                right.text(1.04, 0.5, f"{result.scores[pair]:.3f}", transform=right.transAxes, fontsize=7, va="center")
+                right.text(1.04, 0.5, score_text(result, pair), transform=right.transAxes, fontsize=7, va="center")
     _save(path, drawn)
     return sum(map(len, columns))
+
+
+def score_text(result: FoldResult, pair: int) -> str:
+    """A pair's score, and the threshold of its own fold on the side of which it is wrong."""
+    score = f"{result.scores[pair]:.3f}"
+    if result.folds is None:
+        return score
+    threshold = result.thresholds[result.folds[pair]]
+    sign = "<" if result.scores[pair] < threshold else ">" if result.scores[pair] > threshold else "="
+    return f"{score}\n{sign} {threshold:.3f}"
 
 
 def most_wrong(result: FoldResult, same: bool, count: int) -> list[int]:

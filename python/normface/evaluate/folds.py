@@ -50,6 +50,8 @@ class FoldResult:
     tar_in_folds: TarInFolds | None = None
     names: tuple[list[str], list[str]] | None = None
     """The names of each pair's two images, where they have names."""
+    folds: np.ndarray | None = None
+    """(P,), the place of each pair's own fold in ``accuracies`` and ``thresholds``."""
 
     def __repr__(self) -> str:
         folds = f"{len(self.accuracies)} folds of {len(self.same)} pairs"
@@ -134,6 +136,7 @@ def verify_scores(
         pooled=roc.verification(held_out, same, fars),
         pooled_thresholds={far: roc.tar_at_far(held_out[same], held_out[~same], far)[1] for far in fars},
         tar_in_folds=_tar_in_folds(tars),
+        folds=np.searchsorted(folds, fold),
     )
 
 

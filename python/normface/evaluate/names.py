@@ -38,11 +38,13 @@ class ImageRows:
         self._names = names
         self._by_name: dict[str, list[int]] = {}
         self._by_stem: dict[str, list[int]] = {}
+        self._by_end: dict[str, list[int]] = {}
         self._by_file: dict[Image, list[int]] = {}
         self._by_folder: dict[Image, list[int]] = {}
         for row, name in enumerate(names):
             self._by_name.setdefault(name, []).append(row)
             self._by_stem.setdefault(_stem(name), []).append(row)
+            self._by_end.setdefault(_end(name), []).append(row)
             try:
                 person, number = image_of(name)
             except ProtocolError:
@@ -59,14 +61,20 @@ class ImageRows:
         )
 
     def find_files(self, files: Iterable[str], wanted_by: str) -> np.ndarray:
-        """Find by file names: the very name, else the name without folder and suffix, else person and number."""
+        """Find by file names: the very name, else what of its path is below the images' folder, else its folder and
+        name without suffix, else its name alone without suffix, else person and number."""
         return self._found(((file, self._rows_of_file(file)) for file in files), wanted_by)
 
     def _rows_of(self, image: Image) -> list[int]:
         return self._by_file.get(image) or self._by_folder.get(image) or []
 
     def _rows_of_file(self, file: str) -> list[int]:
-        rows = self._by_name.get(file) or self._by_stem.get(_stem(file))
+        parts = file.replace("\\", "/").split("/")
+        for start in range(len(parts)):
+            rows = self._by_name.get("/".join(parts[start:]))
+            if rows:
+                return rows
+        rows = (len(parts) > 1 and self._by_end.get(_end(file))) or self._by_stem.get(_stem(file))
         if rows:
             return rows
         try:
@@ -90,6 +98,12 @@ class ImageRows:
             example = f'; the features have names such as "{self._names[0]}"' if len(self._names) else ""
             raise ProtocolError(f"{wanted_by}: no features of {', '.join(absent[:NAMED])}{more}{example}")
         return np.array(chosen, np.intp)
+
+
+def _end(name: str) -> str:
+    """The last folder and the name without its suffix."""
+    folders = name.replace("\\", "/").split("/")[:-1]
+    return f"{folders[-1] if folders else ''}/{_stem(name)}"
 
 
 def _stem(name: str) -> str:

@@ -15,6 +15,7 @@ from caffeport.operators.custom import CustomLayers
 
 from .. import model_folder
 from ..errors import DataError, NormfaceError
+from ..inference import choose
 from ..progress import progress as progress_bar
 from . import mirror as mirroring
 from .identity import ModelIdentity, identity_of
@@ -42,8 +43,10 @@ class Extractor:
     batch_size: images of a run, None: as suits the device; a model of a fixed batch size has its own.
     custom_layers: operators of your own for a Caffe net, as of caffeport.load.
     threads: batches that run at the same time on a CPU, None: one a core.
+    runtime, device: what runs the model, see normface.inference.choose; by default the fastest that there is.
 
     inside: what the model itself does to its images first, None where that is nothing.
+    runtime: what runs the model, and on what, in words.
     size: (H, W) of the net's images.
     color: whether it takes three channels.
     dimension: numbers of a feature.
@@ -68,7 +71,8 @@ class Extractor:
         output: str | None = None,
         batch_size: int | None = None,
         threads: int | None = None,
-        device: str = "cpu",
+        device: str = "auto",
+        runtime: str = "auto",
         custom_layers: CustomLayers = (),
     ) -> None:
         self.mirror = mirroring.checked(mirror)
@@ -79,10 +83,12 @@ class Extractor:
         if folder is not None and weights is not None:
             raise NormfaceError(f"{model}: is a folder with a model's weights; leave {weights} out")
         model = model if folder is None else folder.onnx
-        self._session = FeatureSession(model, weights, output, device, custom_layers)
+        choice = choose(runtime, device)
+        self.threads = (threads or min(usable_cores(), MOST_THREADS)) if choice.device == "cpu" else 1
+        self._session = FeatureSession(model, weights, output, choice, custom_layers, self.threads)
+        self.runtime = self._session.runtime
         if folder is not None:
             self._session.own = OwnPreprocessing(folder.preprocessing)
-        self.threads = (threads or min(usable_cores(), MOST_THREADS)) if device == "cpu" else 1
         options: dict[str, Any] = {"scale": scale, "rgb": rgb, "fit": fit, "size": size}
         options["mean"] = None if mean is None else tuple(np.asarray(mean, float).reshape(-1).tolist())
         self.preprocessing = resolve(self._session.own, preset, options, self._session.title)
@@ -91,8 +97,8 @@ class Extractor:
         self.color = self._session.channels == 3
         self._check_channels()
         self.size = self._image_size(size)
-        self.batch_size = self._session.batch or batch_size or BATCH_SIZES[device]
-        dimension = self._session.dimension(self.size)
+        self.batch_size = self._session.batch or batch_size or BATCH_SIZES[choice.device]
+        dimension = self._session.dimension(self.size, self.batch_size if self._session.compiles else 2)
         self.dimension = 2 * dimension if mirror == "concat" else dimension
         self.settings: dict[str, Any] = {
             "model": str(model),
@@ -216,8 +222,9 @@ class Extractor:
         return mirroring.merged(front, self._run(np.ascontiguousarray(batch[..., ::-1])), self.mirror)
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
-        missing = (self._session.batch or len(batch)) - len(batch)
-        if missing:  # a model of a fixed batch size
+        whole = self._session.batch or (self.batch_size if self._session.compiles else len(batch))
+        missing = whole - len(batch)
+        if missing > 0:  # a model of a fixed batch size, or a runtime that would prepare itself for another one
             batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
             return self._session.run(batch)[:-missing]
         return self._session.run(batch)

@@ -13,11 +13,12 @@ def load(
     mirror: str = "none",
     batch_size: int | None = None,
     threads: int | None = None,
-    device: str = "cpu",
+    device: str = "auto",
+    runtime: str = "auto",
 ) -> Extractor:
     """Return the Extractor of a folder that ``normface finetune`` wrote, or of an ONNX file that notes its needs.
 
-    mirror, batch_size, threads, device: as of Extractor, which also takes other models, and preprocessing as options.
+    The options are those of Extractor, which also takes other models, and preprocessing as options.
     Raises NormfaceError for a model that does not say what its images need.
     """
-    return Extractor(model, mirror=mirror, batch_size=batch_size, threads=threads, device=device)
+    return Extractor(model, mirror=mirror, batch_size=batch_size, threads=threads, device=device, runtime=runtime)

@@ -1,4 +1,4 @@
-"""A model as an ONNX Runtime session with one image input and one feature output."""
+"""A model in a runtime, with one image input and one feature output."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from caffeport.errors import CaffeportError
 from caffeport.formats.other_files import ONNX, kind_of_file, misplaced
 from caffeport.graph.walk import read_inputs, wanted_values
-from caffeport.lazy import require
 from caffeport.operators.custom import CustomLayers, custom_operators
+from caffeport.runtimes import RUNTIMES
 
 from ..errors import NormfaceError, did_you_mean, shape_text
-from ..fast_prelu import with_fast_prelu
+from ..inference import Choice, open_engine
 from .identity import onnx_digest
 from .own_preprocessing import OwnPreprocessing, of_metadata, of_transform
 from .unread_inputs import unread_inputs
 
-CPU = ["CPUExecutionProvider"]
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 """ONNX Runtime's name of an input's type -> NumPy's."""
 
@@ -29,7 +29,8 @@ class FeatureSession:
     """``run`` takes (N, C, H, W) float32 and gives (N, D) float32; several threads may call it at once.
 
     size: (H, W) of the input, None where the model takes any. declared: (H, W) that the net's text gives.
-    channels: 1 or 3. batch: how many images a run takes, None for any number.
+    channels: 1 or 3. batch: how many images a run takes, None for any number. runtime: what runs it, in words.
+    compiles: whether another number of images takes time to prepare, so that padding them to one that was run is best.
     own: what the model says of its preprocessing; None where it says nothing.
     """
 
@@ -38,26 +39,26 @@ class FeatureSession:
         model: str | Path,
         weights: str | Path | None,
         output: str | None,
-        device: str,
+        choice: Choice,
         custom_layers: CustomLayers = (),
+        threads: int = 1,
     ) -> None:
         self.title = str(model)
         self._custom_layers = custom_operators(custom_layers)
         self._model, self._weights, self._wanted = Path(model), weights, output
         self.own: OwnPreprocessing | None = None
+        self._net: Any = None
         self.declared: tuple[int, int] | None = None
-        runtime = require("onnxruntime")
-        options = _options(runtime)
-        providers = _providers(runtime, device)
         if Path(model).suffix.lower() == ".onnx":
             if weights is not None:
                 raise NormfaceError(f"{model}: holds its weights; leave {weights} out")
-            self._open(runtime, Path(model), output, options, providers)
-            self.own = of_metadata(self._session.get_modelmeta().custom_metadata_map, self.title)
+            self._open(Path(model), output, choice, threads)
+            self.own = of_metadata(self._engine.metadata, self.title)
         else:
             with tempfile.TemporaryDirectory() as folder:
                 path = self._convert(Path(model), weights, output, Path(folder))
-                self._open(runtime, path, None, options, providers)  # it has the one output that is wanted
+                self._open(path, None, choice, threads)  # it has the one output that is wanted
+        self.runtime, self.compiles = self._engine.title, self._engine.compiles
         self._input = self._image_input()
         batch, self.channels, *size = self._input.shape
         self.batch: int | None = batch if isinstance(batch, int) and batch > 0 else None
@@ -65,9 +66,9 @@ class FeatureSession:
         if all(isinstance(axis, int) and axis > 0 for axis in size):
             self.size = (size[0], size[1])
 
-    def dimension(self, size: tuple[int, int]) -> int:
-        """D, by a run on black images (H, W). Raises NormfaceError where the output is no vector an image."""
-        return self.run(np.zeros((self.batch or 2, self.channels, *size), np.float32)).shape[1]
+    def dimension(self, size: tuple[int, int], count: int = 2) -> int:
+        """D, by a run on ``count`` black images (H, W). Raises NormfaceError where the output is no vector an image."""
+        return self.run(np.zeros((self.batch or count, self.channels, *size), np.float32)).shape[1]
 
     def weight_digests(self) -> tuple[str, ...]:
         """Return the weights by value, see normface.features.identity; a Caffe net's in each of its forms."""
@@ -88,9 +89,9 @@ class FeatureSession:
         try:
             inputs = {name: unread.zeros(len(batch)) for name, unread in self._unread.items()}
             inputs[self._input.name] = batch.astype(TYPES[self._input.type], copy=False)
-            features = self._session.run([self._output], inputs)[0]
-        except Exception as error:  # ONNX Runtime has a class an error code, without a common one of its own
-            problem = f"{self.title}: ONNX Runtime cannot run it on {shape_text(batch.shape)}"
+            features = self._engine.run([self._output], inputs)[0]
+        except Exception as error:  # every runtime has classes of its own
+            problem = f"{self.title}: {self._runtime_name} cannot run it on {shape_text(batch.shape)}"
             raise NormfaceError(f"{problem}: {_first_line(error)}") from error
         vector = (
             features.ndim >= 2 and features.shape[0] == len(batch) and features.size == len(batch) * features.shape[1]
@@ -102,18 +103,21 @@ class FeatureSession:
             )
         return np.ascontiguousarray(features.reshape(len(batch), -1), np.float32)
 
-    def _open(self, runtime: Any, path: Path, output: str | None, options: Any, providers: list[str]) -> None:
+    @property
+    def _runtime_name(self) -> str:
+        return self.runtime.rpartition(",")[0].rpartition(" ")[0]  # without version and device
+
+    def _open(self, path: Path, output: str | None, choice: Choice, threads: int) -> None:
         if not os.path.isfile(path):
             raise NormfaceError(f"{path}: no such file")
         try:
-            model = with_fast_prelu(path) if providers == CPU else str(path)
-            self._session = runtime.InferenceSession(model, options, providers=providers)
-        except Exception as error:
-            raise NormfaceError(f"{self.title}: {_no_model(path, error)}") from error
-        if self._session.get_providers()[0] != providers[0]:  # ONNX Runtime goes on with the CPU without a word
-            raise NormfaceError("device cuda: ONNX Runtime cannot start CUDA (driver, cuDNN); see --device cpu")
+            self._engine = open_engine(path, choice, threads, self._net if choice.runtime == "torch" else None)
+        except NormfaceError:
+            raise
+        except Exception as error:  # every runtime has classes of its own
+            raise NormfaceError(f"{self.title}: {_no_model(path, choice.runtime, error)}") from error
         self._output = self._feature_output(output)
-        several = len(self._session.get_inputs()) > 1
+        several = len(self._engine.inputs) > 1
         self._unread = unread_inputs(path, self._output) if several else {}
 
     def _convert(
@@ -150,11 +154,12 @@ class FeatureSession:
             self.own = of_transform(net.preprocessing.get(images[0].name))
         folder.mkdir(exist_ok=True)
         path = folder / "net.onnx"
+        self._net = net
         net.to_onnx(path, outputs=[value.name for value in wanted] or None, **(form or {}))
         return path
 
     def _image_input(self) -> Any:
-        inputs = [one for one in self._session.get_inputs() if one.name not in self._unread]
+        inputs = [one for one in self._engine.inputs if one.name not in self._unread]
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] not in (1, 3):
             listed = ", ".join(f"{one.name} {shape_text(one.shape)}" for one in inputs) or "none"
             raise NormfaceError(f"{self.title}: needs one image input (N, 1 or 3 channels, H, W), and has {listed}")
@@ -163,7 +168,7 @@ class FeatureSession:
         return inputs[0]
 
     def _feature_output(self, output: str | None) -> str:
-        names = [one.name for one in self._session.get_outputs()]
+        names = self._engine.outputs
         if output is None and len(names) == 1:
             return names[0]
         if output is None:
@@ -178,33 +183,13 @@ class FeatureSession:
         raise NormfaceError(f"{self.title}: has the outputs {', '.join(names)}; say which is the feature (--output)")
 
 
-def _options(runtime: Any) -> Any:
-    """One thread a run: cores are kept busy by several runs, which never wait for one another."""
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4  # its errors are raised, and told once
-    options.intra_op_num_threads = 1
-    return options
-
-
-def _providers(runtime: Any, device: str) -> list[str]:
-    if device == "cpu":
-        return CPU
-    if device != "cuda":
-        raise NormfaceError(f'device "{device}" is unknown; known: cpu, cuda')
-    if "CUDAExecutionProvider" not in runtime.get_available_providers():
-        raise NormfaceError(
-            "device cuda: this ONNX Runtime has no CUDA; pip uninstall onnxruntime, then "
-            "pip install onnxruntime-gpu, or choose cpu"
-        )
-    return ["CUDAExecutionProvider", *CPU]
-
-
-def _no_model(path: Path, error: Exception) -> str:
-    """Say why ONNX Runtime cannot load a file, which may be something else altogether, or half of one."""
+def _no_model(path: Path, runtime: str, error: Exception) -> str:
+    """Say why a runtime cannot load a file, which may be something else altogether, or half of one."""
     kind = kind_of_file(path)
     if kind is None or kind is ONNX:
-        cut = " Is the file cut short?" if "parsing failed" in str(error) else ""
-        return f"ONNX Runtime cannot load it: {_first_line(error)}{cut}"
+        damaged = "parsing failed" in str(error) or isinstance(error, CaffeportError)
+        words = _first_line(error).removeprefix(f"{path}: ")
+        return f"{RUNTIMES[runtime].title} cannot load it: {words}{'. Is the file cut short?' if damaged else ''}"
     return misplaced(kind, "an ONNX model")
 
 

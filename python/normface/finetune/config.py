@@ -284,6 +284,7 @@ class Config:
 
     @property
     def validates_on_sets(self) -> bool:
+        """Return whether it validates on InsightFace's sets, on pairs or on BLUFR, beside or in place of people."""
         return bool(self.val_bin or self.val_pairs or self.val_blufr)
 
     @property

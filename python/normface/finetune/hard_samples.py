@@ -25,7 +25,7 @@ from .validation import embed
 CSV, SHEET = "hard_samples.csv", "hard_samples.png"
 COLUMNS = ("image", "identity", "images", "cosine", "nearest", "nearest_cosine")
 MOST_SHOWN = 64
-_ROWS = 4096
+_ROWS = 256
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Loss(nn.Module):
         return self * (1 / float(divisor))
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """(N, D) -> (N, C), without a margin."""
+        """Return the classes' scores (N, C) of embeddings (N, D), without a margin."""
         raise NotImplementedError
 
     def use_weight(self, weight: nn.Parameter) -> None:
@@ -84,8 +84,10 @@ def _times(number: float, factor: Factor) -> float:
 class WeightedSum(Loss):
     """sum_k factor_k loss_k(embeddings, labels); also made by ``a + 0.01 * b``.
 
-    ``share_weight``: the losses have one class weight, the first one's, rather than one each; a regulariser always
-    has. ``weight`` and ``logits`` are those of the first loss that is no regulariser. ``losses`` is an nn.ModuleList,
+    terms: the (factor, loss) pairs.
+    share_weight: the losses have one class weight, the first one's, rather than one each; a regulariser always has.
+
+    ``weight`` and ``logits`` are those of the first loss that is no regulariser. ``losses`` is an nn.ModuleList,
     ``factors`` a list of numbers and tensors.
     """
 
@@ -123,7 +125,7 @@ class WeightedSum(Loss):
 
     @property
     def factors(self) -> list[Factor]:
-        """The numbers and tensors before the losses."""
+        """Return the numbers and tensors before the losses."""
         return [self._factor(place, number) for place, number in enumerate(self._numbers)]
 
     def _factor(self, place: int, number: float | None) -> Factor:
@@ -134,7 +136,7 @@ class WeightedSum(Loss):
 
     @property
     def terms(self) -> list[tuple[Factor, Loss]]:
-        """The (factor, loss) pairs."""
+        """Return the (factor, loss) pairs."""
         return list(zip(self.factors, self.losses, strict=True))  # type: ignore[arg-type]
 
     @property
@@ -143,17 +145,17 @@ class WeightedSum(Loss):
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
-        """C, of all the losses."""
+        """Return the number of classes, the same of every loss."""
         return self._first.num_classes
 
     @property
     def embedding_size(self) -> int:  # type: ignore[override]
-        """D, of all the losses."""
+        """Return the numbers of an embedding, the same for every loss."""
         return self._first.embedding_size
 
     @property
     def weight(self) -> nn.Parameter:  # type: ignore[override]
-        """The class weights (C, D) of the first loss that is no regulariser."""
+        """Return the class weights (C, D) of the first loss that is no regulariser."""
         return self._first.weight
 
     def use_weight(self, weight: nn.Parameter) -> None:
@@ -181,7 +183,6 @@ class WeightedSum(Loss):
         return torch.stack(parts).sum(0)
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """Return the first loss's, (N, D) -> (N, C)."""
         return self._first.logits(embeddings)
 
     def __repr__(self) -> str:

@@ -40,12 +40,13 @@ class FolderReader(TreeReader):
 
     def __init__(self, path: Path, color: bool | None = True, labelled: bool = True) -> None:
         super().__init__(path, _walk(path), color, labelled)
+        self._root = str(path)
 
     def title(self, index: int) -> str:
-        return str(self.path / self.names[index])
+        return os.path.join(self._root, self.names[index])
 
     def raw(self, index: int) -> bytes:
-        return read_file(self.path / self.names[index], MAX_IMAGE)
+        return read_file(os.path.join(self._root, self.names[index]), MAX_IMAGE)
 
 
 class FileReader(Reader):
