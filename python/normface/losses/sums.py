@@ -183,7 +183,6 @@ class WeightedSum(Loss):
         return torch.stack(parts).sum(0)
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """Return the first loss's, (N, D) -> (N, C)."""
         return self._first.logits(embeddings)
 
     def __repr__(self) -> str:
