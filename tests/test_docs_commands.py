@@ -80,9 +80,8 @@ def stand_ins(tmp_path_factory) -> Path:
     for number, name in enumerate(("ann1", "ann2", "bob")):
         pixels = np.random.default_rng(number).integers(0, 256, (112, 96, 3)).astype(np.uint8)
         cv2.imwrite(str(folder / f"{name}.jpg"), pixels)
-    (folder / "faces").mkdir()
-    for name in ("ann1", "ann2", "bob"):
-        shutil.copy(folder / f"{name}.jpg", folder / "faces")
+        (folder / "faces" / name).mkdir(parents=True)
+        shutil.copy(folder / f"{name}.jpg", folder / "faces" / name / "1.jpg")
     assert main(["upgrade", str(folder / "face.caffemodel"), str(folder / "face.caffemodel.h5")]) == 0
     net = caffeport.load(folder / "NET", folder / "WEIGHTS")
     net.to_onnx(folder / "face.onnx", mean=127.5, scale=0.0078125, rgb=True)
