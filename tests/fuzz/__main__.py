@@ -17,8 +17,8 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from caffeport.table import Table, text_table
 
@@ -60,12 +60,17 @@ def main() -> int:
         outcomes[name] = outcome
         kept += keep(outcome, options.out / name, suffix)
     if options.json:
-        rows = {name: asdict(outcome) | {"findings": len(outcome.findings)} for name, outcome in outcomes.items()}
-        print(json.dumps({"targets": rows, "findings": kept}, indent=2))
+        print(json.dumps({"targets": {name: row(outcome) for name, outcome in outcomes.items()}, "findings": kept}))
     else:
         print(text_table(table(outcomes)))
         print("\n".join(kept) or "no findings")
     return 1 if kept else 0
+
+
+def row(outcome: Outcome) -> dict[str, Any]:
+    """Return what JSON has of a target."""
+    content = {"executions": outcome.executions, "seconds": outcome.seconds, "reached": outcome.reached}
+    return content | {"errors": dict(outcome.errors), "findings": len(outcome.findings)}
 
 
 def guided(name: str, seed: int, seconds: float) -> Outcome:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -121,6 +124,23 @@ def test_equal_seeds_give_equal_inputs():
     assert seen[:50] == seen[50:100] != seen[100:]
     assert len(set(seen[:50])) > 40
     assert all(len(mutated(b"x" * 100_000, random.Random(i))) <= LONGEST for i in range(100))
+
+
+@pytest.mark.parametrize("guide", [[], ["--coverage"]], ids=["mutated", "guided"])
+def test_the_command(tmp_path, guide):
+    if guide:
+        pytest.importorskip("atheris")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    arguments = ["config", "mean", *guide, "--seconds", "3", "--out", str(tmp_path / "out"), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fuzz", *arguments], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+    report = json.loads(done.stdout)
+    assert report["findings"] == [] and set(report["targets"]) == {"config", "mean"}
+    assert all(row["executions"] == sum(row["errors"].values()) > 20 for row in report["targets"].values())
+    assert all((row["reached"] is not None) == bool(guide) for row in report["targets"].values())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_difference_is_a_finding(tmp_path, monkeypatch):
