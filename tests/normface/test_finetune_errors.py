@@ -230,6 +230,23 @@ def spoiled(people, tmp_path) -> Path:
     return data
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="folders are locked on Linux")
+def test_a_folder_that_another_run_is_writing_is_left_alone(people, tmp_path, capsys):
+    """The lock is the system's, so that it ends with its process; the test's own stands for another run's."""
+    import fcntl
+
+    out = tmp_path / "out"
+    out.mkdir()
+    handle = os.open(out, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    told = refused(flags(people, out, "--steps", 1, "--overwrite"), capsys)
+    assert "another run is writing there; wait for it, or choose another folder" in told
+    assert list(out.iterdir()) == []
+    os.close(handle)
+    assert main(flags(people, out, "--steps", 1)) == 0
+    assert main(flags(people, out, "--steps", 1, "--overwrite")) == 0  # it is free again
+
+
 def test_an_unreadable_image_stops_the_run_with_its_path(spoiled, tmp_path, capsys):
     line = refused(flags(spoiled, tmp_path / "out", "--val-share", 0), capsys)
     assert "broken.png" in line or "empty.png" in line

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from .. import model_folder
@@ -44,16 +46,48 @@ def check_folder(config: Config, *, resume: bool, overwrite: bool) -> Path:
     return folder
 
 
-def open_folder(folder: Path, *, clear: bool) -> None:
-    """Make the folder. What a killed run had half-written goes; with ``clear`` all its files, and nothing else."""
+@contextlib.contextmanager
+def open_folder(folder: Path, *, clear: bool) -> Iterator[None]:
+    """Make the folder, which is this run's alone until the block ends, however it ends.
+
+    What a killed run had half-written goes; with ``clear`` all its files, and nothing else. Raises TrainingError where
+    another run has it, or it cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in WRITTEN:
-            for part in folder.glob(f".{name}.*.part"):
-                part.unlink(missing_ok=True)
-        if clear:
-            for name in WRITTEN:
-                (folder / name).unlink(missing_ok=True)
-            shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+        lock = _locked(folder)
     except OSError as error:
         raise TrainingError(f"--out {folder}: cannot be written: {error.strerror or error}") from error
+    if lock is None:
+        raise TrainingError(f"--out {folder}: another run is writing there; wait for it, or choose another folder")
+    with lock:
+        try:
+            for name in WRITTEN:
+                for part in folder.glob(f".{name}.*.part"):
+                    part.unlink(missing_ok=True)
+            if clear:
+                for name in WRITTEN:
+                    (folder / name).unlink(missing_ok=True)
+                shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+        except OSError as error:
+            raise TrainingError(f"--out {folder}: cannot be written: {error.strerror or error}") from error
+        yield
+
+
+def _locked(folder: Path) -> contextlib.ExitStack | None:
+    """Return what frees the folder again, as the end of the process does; None where another process has it."""
+    held = contextlib.ExitStack()
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return held
+    handle = os.open(folder, os.O_RDONLY)
+    held.callback(os.close, handle)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.close()
+        return None
+    except OSError:  # a file system without locks
+        pass
+    return held

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,9 +73,16 @@ def finetune(
     config = config.as_read()
     config_file.text(config)  # what it cannot hold is told before the work
     folder = check_folder(config, resume=resume, overwrite=overwrite)
+    with ExitStack() as held:  # the folder's lock, from its opening to the last file
+        return _run(config, folder, held, resume, overwrite, should_stop)
+
+
+def _run(
+    config: Config, folder: Path, held: ExitStack, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
+) -> Result:
     with launched(config, resume=resume, overwrite=overwrite) as fabric:
         run = prepare(config, fabric, resumes=resume and (folder / CHECKPOINT).is_file())
-        position, stopped, diverged = _train(run, folder, fabric, resume, overwrite, should_stop)
+        position, stopped, diverged = _train(run, folder, held, fabric, resume, overwrite, should_stop)
         result = Result.of(run, position, stopped, diverged, fabric.is_global_zero)
     if stopped != INTERRUPTED and result.leads:
         _export(run, folder, position, result)
@@ -90,7 +97,13 @@ def finetune(
 
 
 def _train(
-    run: Run, folder: Path, fabric: Any, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
+    run: Run,
+    folder: Path,
+    held: ExitStack,
+    fabric: Any,
+    resume: bool,
+    overwrite: bool,
+    should_stop: Callable[[], bool],
 ) -> tuple[Position, str, str]:
     """Return where the run ends, why it stopped early, and where it diverged. Leaves the model to export."""
     config, trunk, loss = run.config, run.trunk, run.loss
@@ -114,7 +127,7 @@ def _train(
     objective, optimizer = fabric.setup(Objective(trunk, loss, ranks), optimizer)
 
     if leads:
-        open_folder(folder, clear=overwrite)
+        held.enter_context(open_folder(folder, clear=overwrite))
         config_file.write(config, folder / CONFIG)
     set_columns = [column(one.name, figure) for one in run.sets for figure in one.figures]
     records = Records(folder if leads else None, position.rows, config, set_columns)
