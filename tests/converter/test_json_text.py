@@ -72,7 +72,9 @@ INTERNAL = {
     "converter/caffeport/json_text.py",
     "converter/caffeport/to_caffe/_pycaffe_forward.py",  # runs without caffeport, in the Python of a Caffe
     "converter/caffeport/to_torch/safetensors_file.py",  # a header of names, types and sizes, no other numbers
-    "python/normface/solver/state.py",
+    "converter/caffeport/runtimes/process.py",  # between a run and its worker
+    "converter/caffeport/runtimes/worker.py",
+    "python/normface/solver/content.py",
     "python/normface/features/job.py",  # a digest
     "python/normface/finetune/launch.py",  # between a run and its ranks
     "python/normface/finetune/rank.py",

@@ -204,7 +204,8 @@ def onnx_average(g: Emitter, x: Tensor, window: PoolWindow) -> Tensor:
     where the window leaves the padded image."""
     shape = {"kernel_shape": list(window.kernel), "strides": list(window.stride)}
     # Without pads Caffe counts the pixels of the image alone, as ONNX does; a window without any gives NaN in Caffe.
-    overhangs = not any(window.pad) and all(s <= k for s, k in zip(window.stride, window.kernel, strict=True))
+    padless = not any(window.pad) and (window.inside or not any(window.edge))
+    overhangs = padless and all(s <= k for s, k in zip(window.stride, window.kernel, strict=True))
 
     def fits(far: Sequence[int]) -> bool:
         """Return whether AveragePool takes these pads itself."""

@@ -71,6 +71,7 @@ class Loggers:
 def _ids(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
     """{logger: the id of this run there}, kept in the folder."""
     from caffeport.files import replacing
+    from caffeport.json_text import to_json
 
     try:
         kept = json.loads((folder / FILE).read_text("utf-8"))
@@ -81,7 +82,7 @@ def _ids(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
     if new:
         ids |= new
         with replacing(folder / FILE) as stream:
-            stream.write((json.dumps(ids) + "\n").encode())
+            stream.write((to_json(ids, indent=None) + "\n").encode())
     return ids | {"tensorboard": ""}
 
 
