@@ -53,13 +53,13 @@ class TestCompare:
         a, b, _ = photos
         cosine = float(feature(net, a) @ feature(net, b))
         below, above = (f"{cosine - 0.01:.4f}", f"{cosine + 0.01:.4f}")
-        code, out, _ = said(capsys, "compare", a, b, *model(net), "--threshold", below)
-        verdict, runtime = out.splitlines()
+        code, out, notes = said(capsys, "compare", a, b, *model(net), "--threshold", below)
+        (verdict,) = out.splitlines()
         words = f"same person: cosine {cosine:.3f} >= {float(below):.3f} (threshold given, not measured)"
         assert (code, verdict) == (0, words)
-        assert runtime.startswith("features by ") and runtime.endswith(", cpu")
+        assert notes.startswith("normface: note: features by ") and notes.endswith(", cpu\n")
         code, out, _ = said(capsys, "compare", a, b, *model(net))
-        verdict, why, _ = out.splitlines()
+        verdict, why = out.splitlines()
         assert (code, verdict) == (0, f"no verdict: cosine {cosine:.3f}")
         assert why.startswith("no threshold is known for this model: give one (--threshold COSINE), or measure it: ")
         code, out, _ = said(
@@ -80,9 +80,8 @@ class TestCompare:
         )
         assert code == 0
         assert out.startswith("same person: cosine ")
-        verdict = out.partition("features by ")[0]
         source = f"as {tmp_path / 'results.json'} says"
-        assert verdict.endswith(f">= -0.950 (false accepts 0.1, {source}, of whichever model)\n")
+        assert out.endswith(f">= -0.950 (false accepts 0.1, {source}, of whichever model)\n")
 
     def test_errors(self, net, photos, tmp_path, capsys):
         a, b, _ = photos
@@ -128,10 +127,10 @@ class TestSearch:
             assert [one["score"] for one in told["nearest"]] == pytest.approx([scores[n] for n in order], abs=1e-5)
 
     def test_the_table(self, net, photos, gallery, capsys):
-        code, out, _ = said(capsys, "search", photos[2], "--gallery", gallery, *model(net), "--top", "1")
+        code, out, notes = said(capsys, "search", photos[2], "--gallery", gallery, *model(net), "--top", "1")
         assert code == 0
-        heading, line, runtime = out.splitlines()
-        assert runtime.startswith("features by ")
+        heading, line = out.splitlines()
+        assert notes.startswith("normface: note: features by ")
         assert heading.split() == ["photo", "place", "face", "person", "cosine"]
         assert line.split() == [str(photos[2]), "1", "c/1.png", "c", "1.000"]
 

@@ -123,6 +123,12 @@ def tell(options: argparse.Namespace, text: str) -> None:
         print(text)
 
 
+def remark(program: str, options: argparse.Namespace, text: str) -> None:
+    """Print a note on standard error, where no program that reads the answer meets it; ``--quiet`` leaves it out."""
+    if not options.quiet:
+        print(f"{program}: note: {text}", file=sys.stderr)
+
+
 @contextlib.contextmanager
 def busy(options: argparse.Namespace, what: str) -> Iterator[None]:
     """Show on a terminal that the work goes on, and for how long; elsewhere, and with ``--quiet``, nothing."""

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from caffeport.cli.arguments import finite
-from caffeport.cli.command import DONE, tell
+from caffeport.cli.command import DONE, remark
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 
@@ -63,5 +63,5 @@ def run(options: argparse.Namespace) -> int:
     print(verdict.words)
     if verdict.threshold is None:
         print(verdict.unknown)
-    tell(options, f"features by {reader.extractor.runtime}")
+    remark("normface", options, f"features by {reader.extractor.runtime}")
     return DONE

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caffeport.cli.arguments import finite
-from caffeport.cli.command import DONE, print_table, tell
+from caffeport.cli.command import DONE, print_table, remark, tell
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 from caffeport.table import Table
@@ -310,7 +310,7 @@ def _extracted(options: argparse.Namespace, images: Any, mirror: str) -> Feature
     extractor = model_options.extractor(options)
     rows = extractor.features(images, progress=True)
     if not options.json:
-        tell(options, f"features by {extractor.runtime}")
+        remark("normface", options, f"features by {extractor.runtime}")
     settings = dict(extractor.settings)
     if len(extractor.image_sizes) == 1:
         settings["face"] = list(*extractor.image_sizes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from caffeport.cli.command import DONE, print_table, tell
+from caffeport.cli.command import DONE, print_table, remark
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 from caffeport.table import Table
@@ -61,5 +61,5 @@ def run(options: argparse.Namespace) -> int:
         for place, match in enumerate(matches, 1)
     ]
     print_table(Table(("photo", "place", "face", "person", "cosine"), lines, {"place", "cosine"}))
-    tell(options, f"features by {reader.extractor.runtime}")
+    remark("normface", options, f"features by {reader.extractor.runtime}")
     return DONE
