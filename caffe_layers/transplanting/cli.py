@@ -125,7 +125,7 @@ def transplant(options: argparse.Namespace, root: Path, layers: Layers) -> int:
     else:
         did = "updated" if earlier else "transplanted"
         back = f"python {quote(sys.argv[0])} --revert {quote(str(options.root))}"
-        outcome = f"done; build the tree again. To take it all out: {back}"
+        outcome = f"done; {report.BUILD_AGAIN}. To take it all out: {back}"
     if options.json:
         report.say(report.transplant_json(root, planned, files, notes, did))
     else:

@@ -46,6 +46,7 @@ def test_bvlc_gets_every_layer(transplant, root, tmp_path):
     assert transplant.row("CenterLoss")[2:] == ["center_loss_param", "211"]
     assert transplant.row("Scale")[2:] == ["min_value, max_value", "6, 7"]
     assert "Notes" not in transplant.out
+    assert "with make, `make clean` first" in transplant.out and "with CMake, run `cmake`" in transplant.out
     assert f"--revert '{root}'" in transplant.out
 
 
@@ -207,6 +208,7 @@ def test_revert_restores_the_tree_to_the_byte(transplant, tmp_path, kind, newlin
     assert transplant(root, "--revert") == 0
     assert content(root) == before
     assert "it is as it was before" in transplant.out
+    assert "with make, `make clean` first" in transplant.out and "with CMake, run `cmake`" in transplant.out
 
 
 @pytest.mark.parametrize("final", [True, False])
