@@ -167,13 +167,12 @@ def test_in_normface_fork_nothing_is_left_to_do(transplant, tmp_path):
 
 def test_replace_all_replaces_what_can_be_replaced(transplant, tmp_path):
     root = make(tmp_path / "tree", trees.ms())
+    before = content(root)
     assert transplant(root, "--replace", "all") == 0
     assert transplant.row("Flip")[1] == "added in place of the tree's"
-    assert transplant.row("Scale")[1] == "kept: the tree's own"
-    assert (
-        "Scale is kept in spite of --replace all: src/caffe/layers/scale_layer.cpp registers it, and the face layers'"
-        " file is src/caffe/layers/face_scale_layer.cpp"
-    ) in transplant.out
+    assert transplant.row("Scale")[1] == "added beside the tree's"
+    assert transplant(root, "--revert") == 0
+    assert content(root) == before
 
 
 def test_a_tree_from_before_the_parameter_layer(transplant, tmp_path):
