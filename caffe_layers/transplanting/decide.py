@@ -50,6 +50,8 @@ class Decisions:
         """The tree's own creators of types that are put beside: ours ask them."""
         self.moved: dict[str, list[str]] = {}
         """Files of replaced classes, by type, that have other names than ours."""
+        self.other_names: dict[str, str] = {}
+        """Messages of replaced layers that the tree has by another name: ours -> the tree's."""
         types = [layer.type for layer in layers.layers]
         for option, known in (("--replace", {ALL, *types}), ("--without", set(types))):
             unknown = sorted((replace if option == "--replace" else without) - known)
@@ -136,23 +138,37 @@ class Decisions:
         if not problem:
             problem = (self.why_not_over if layer.stock else self.why_not_replaceable)(layer, registrations)
         if not problem:
-            return BESIDE if layer.stock else REPLACED
+            return BESIDE if layer.stock and self.facts.has_stock_class(layer) else REPLACED
         if layer.type in self.replace:
             raise Refused(f"{layer.type} can't be replaced: {problem}; take the tree's own out by hand first")
         self.notes.append(f"{layer.type} is kept in spite of --replace {ALL}: {problem}")
         return KEPT
 
     def other_fields(self, layer: Layer) -> str:
-        """A field of ours that the tree declares with another type, by which its own class reads it."""
-        for name in ["LayerParameter", *layer.messages]:
+        """A field of ours that the tree declares with another type, by which its own class reads it.
+
+        That of LayerParameter may have a message of another name, if our sources never name it: NormFace's
+        normalize_param.
+        """
+        names = {name: name for name in layer.messages}
+        there = self.facts.field("LayerParameter", layer.field) if layer.field else None
+        ours = self.layers.messages["LayerParameter"]
+        for text in ours.fields if there else []:
+            field = text.field
+            if there and field.name == there.name and there.plain_type != field.plain_type:
+                spoken_of = any(field.plain_type in self.our_text(path) for path in [*layer.sources, *layer.tests])
+                if spoken_of or field.plain_type not in names or not self.facts.proto.message(there.plain_type):
+                    return f"its {field.name} is a {there.type}, and a {field.type} for the face layers"
+                names[field.plain_type] = there.plain_type
+        for name, tree_name in names.items():
             for text in self.layers.messages[name].fields:
-                field, there = text.field, self.facts.field(name, text.field.name)
-                wanted = name != "LayerParameter" or field.name == layer.field
-                if wanted and there and (there.label, there.plain_type) != (field.label, field.plain_type):
+                field, there = text.field, self.facts.field(tree_name, text.field.name)
+                if there and (there.label, there.plain_type) != (field.label, field.plain_type):
                     return (
-                        f"its {name}.{field.name} is {there.label} {there.type}, and {field.label} {field.type} for the"
-                        " face layers"
+                        f"its {tree_name}.{field.name} is {there.label} {there.type}, and {field.label} {field.type}"
+                        " for the face layers"
                     )
+        self.other_names.update((name, tree_name) for name, tree_name in names.items() if name != tree_name)
         return ""
 
     def why_not_over(self, layer: Layer, registrations: "list[Registration]") -> str:
@@ -161,7 +177,8 @@ class Decisions:
         if header in self.our_text(layer.header):
             return f"the tree's own class has its fields, and ours is built on that class, of {layer.stock_header}"
         if layer.stock_optional and not self.facts.has_stock_class(layer):
-            return "the tree's own is another class than the one beside which ours serves"
+            alone = len(registrations) == 1 and all(self.facts.has_field(feature) for feature in layer.features)
+            return "" if alone else "the tree's own is another class than the one beside which ours serves"
         return self.why_not_beside(layer, registrations)
 
     def why_not_replaceable(self, layer: Layer, registrations: "list[Registration]") -> str:

@@ -69,7 +69,7 @@ class _Planner:
             overwrite = self.decisions.may_overwrite(layer)
             for path in layer.sources:
                 self.put_new(path, overwrite, f"--replace {layer.type}")
-            if self.actions[layer.type] == BESIDE:
+            if self.actions[layer.type] == BESIDE or self.is_unregistered(layer):
                 self.choose(layer)
             for path in self.decisions.moved.get(layer.type, []):
                 self.put(path, own_class.moved(path, layer.header, layer.type).encode())
@@ -79,6 +79,11 @@ class _Planner:
         self.explain(merged, rows)
         numbers = {f"{place.message}.{place.name}": place.number for place in merged.placed if place.added}
         return Plan(rows, self.files, numbers, self.notes)
+
+    def is_unregistered(self, layer: Layer) -> bool:
+        """Of a type that Caffe has, the tree's own class stays where it is, and nothing makes one any more."""
+        paths = [registration.path for registration in self.facts.registered.get(layer.type, [])]
+        return self.actions[layer.type] == REPLACED and layer.stock is not None and not {*paths} <= {*layer.sources}
 
     def choose(self, layer: Layer) -> None:
         """Ours chooses between the tree's class and ours, in the place of the tree's own registration."""
@@ -117,11 +122,20 @@ class _Planner:
                 wanted += declared(layer.alone)
         names = [name for layer in self.placed for name in layer.messages] + self.layers.other_messages
         fields = [layer.field for layer in self.placed]
+        other_names = self.decisions.other_names
         for name, text in self.layers.messages.items():
             if name == "LayerParameter":
-                wanted.append(text._replace(fields=[field for field in text.fields if field.field.name in fields]))
+                wanted.append(
+                    text._replace(
+                        fields=[
+                            field
+                            for field in text.fields
+                            if field.field.name in fields and field.field.plain_type not in other_names
+                        ]
+                    )
+                )
             elif name in names:
-                wanted.append(text)
+                wanted.append(text._replace(name=other_names.get(name, name)))
         joined: dict[str, MessageText] = {}
         for text in wanted:
             first = joined.get(text.name)

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from support import transplant_trees as trees
-from support.transplant_trees import PROTO, SOURCE, Transplant, content, make
+from support.transplant_trees import PROTO, SOURCE, Transplant, content, make, with_fields
 
 ADD = "LabelSpecificAdd"
 ADD_HEADER = "include/caffe/layers/specific_add.hpp"
@@ -100,17 +100,53 @@ def test_replacing_a_layer_that_caffe_has_puts_ours_beside(transplant, tmp_path)
     assert transplant(root, "--replace", "all") == 0
     assert transplant.row("InnerProduct")[1] == transplant.row("Parameter")[1] == "added beside the tree's"
     assert "// REGISTER_LAYER_CLASS(InnerProduct);" in (root / "src/caffe/layers/inner_product_layer.cpp").read_text()
-    assert transplant.row("Scale")[1] == transplant.row("Normalize")[1] == "kept: the tree's own"
+    assert transplant.row("Scale")[1] == "kept: the tree's own"
     assert (
         "Scale is kept in spite of --replace all: the tree's own class has its fields, and ours is built on that class,"
         " of include/caffe/layers/scale_layer.hpp"
     ) in transplant.out
-    assert (
-        "Normalize is kept in spite of --replace all: its LayerParameter.normalize_param is optional"
-        " NormalizeParameter, and optional FaceNormalizeParameter for the face layers"
-    ) in transplant.out
     assert transplant(root, "--revert") == 0
     assert content(root) == before
+
+
+def forks_normalize(*more: str) -> dict[str, str]:
+    """Write a tree with NormFace's own Normalize, whose message has the name that SSD's has."""
+    files = {**trees.bvlc(), **trees.layer_files("Normalize", "normalize")}
+    text = with_fields(files[PROTO], "LayerParameter", "optional NormalizeParameter normalize_param = 214;")
+    fields = ['optional string normalize_type = 1 [default = "L2"];', *more]
+    return {**files, PROTO: with_fields(text + "\nmessage NormalizeParameter {\n}\n", "NormalizeParameter", *fields)}
+
+
+def test_a_message_of_another_name_serves_the_layer_that_replaces_its_own(transplant, tmp_path):
+    root = make(tmp_path / "tree", forks_normalize())
+    before = content(root)
+    assert transplant(root) == 0 and transplant.row("Normalize")[1] == "kept: the tree's own"
+    assert transplant(root, "--replace", "Normalize") == 0
+    assert transplant.row("Normalize") == ["Normalize", "added in place of the tree's", "normalize_param", "214"]
+    assert "\n// REGISTER_LAYER_CLASS(Normalize);" in (root / "src/caffe/layers/normalize_layer.cpp").read_text()
+    merged = trees.protoc(root, tmp_path)
+    assert trees.numbers(merged["NormalizeParameter"]) == {
+        "normalize_type": 1, "fix_gradient": 2, "bp_norm": 3, "eps": 100,
+    }  # fmt: skip
+    assert "FaceNormalizeParameter" not in merged
+    config = (root / "include/caffe/face_layers_config.hpp").read_text()
+    assert "CAFFE_FACE_STOCK_NORMALIZE" not in config  # that would be SSD's, which serves beside
+    assert transplant(root) == 0 and "already there" in transplant.out
+    assert transplant(root, "--revert") == 0
+    assert content(root) == before
+
+
+def test_a_message_that_differs_or_is_named_in_our_sources_keeps_the_class(transplant, tmp_path):
+    root = make(tmp_path / "tree", forks_normalize("optional int32 bp_norm = 3;"))
+    assert "its NormalizeParameter.bp_norm is optional int32, and optional bool for" in transplant.refusal(
+        root, "--replace", "Normalize"
+    )
+    root = make(tmp_path / "other", forks_normalize())
+    source = "src/caffe/layers/face_normalize_layer.cpp"
+    make(transplant.source, {source: "FaceNormalizeParameter param;\nREGISTER_LAYER_CREATOR(Normalize, Get);\n"})
+    assert "its normalize_param is a NormalizeParameter, and a FaceNormalizeParameter for" in transplant.refusal(
+        root, "--replace", "Normalize"
+    )
 
 
 def test_a_class_that_nets_would_lose_is_not_replaced(transplant, tmp_path):
