@@ -103,7 +103,9 @@ class Decisions:
             " creator in its place"
         )
         if len(registrations) > 1:
-            return f"{first.path} registers {layer.type} more than once; {expected}"
+            others = {registration.path for registration in registrations[1:]} - {first.path}
+            where = f", as does {', '.join(sorted(others))}" if others else " more than once"
+            return f"{first.path} registers {layer.type}{where}; {expected}"
         if not self.facts.has_stock_class(layer):
             return (
                 f"{layer.stock_header} does not declare a class {layer.type}Layer; the face layers build on that one,"

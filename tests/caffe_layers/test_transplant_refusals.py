@@ -68,7 +68,12 @@ TREES = {
         "src/caffe/layers/scale_layer.cpp registers Scale by a creator of its own; expected one",
     ),
     "registered twice": (
-        registered("src/caffe/layers/mkl/scale.cu", "REGISTER_LAYER_CLASS(Scale);"), "registers Scale more than once"
+        changed("src/caffe/layers/scale_layer.cpp", "REGISTER_LAYER_CLASS(Scale);", "REGISTER_LAYER_CLASS(Scale);" * 2),
+        "src/caffe/layers/scale_layer.cpp registers Scale more than once; expected one REGISTER_LAYER_CLASS(Scale)",
+    ),
+    "registered in two files": (
+        registered("src/caffe/util/force_link.cpp", "REGISTER_LAYER_CLASS(Scale);"),
+        "src/caffe/layers/scale_layer.cpp registers Scale, as does src/caffe/util/force_link.cpp; expected one",
     ),
     "no class": (
         changed("include/caffe/layers/scale_layer.hpp", "class ScaleLayer", "class MKLScaleLayer"),
