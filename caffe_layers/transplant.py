@@ -1,6 +1,6 @@
 """Put the face layers into a Caffe tree, or take them out again; see README.md beside this file.
 
-python caffe_layers/transplant.py CAFFE_ROOT [--dry-run | --revert] [--no-tests] [--replace TYPE ...] [--json]
+python caffe_layers/transplant.py CAFFE_ROOT [--dry-run | --revert] [--replace TYPE] [--without TYPE] [--no-tests]
 """
 
 import sys

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import Refused
-from .plan import Plan
+from .plan import Choices, Plan
 from .record import (
     BEING_MADE,
     FOLDER,
@@ -98,12 +98,13 @@ def missing_folders(root: Path, paths: "list[str]") -> "list[str]":
     return sorted(folder.as_posix() for folder in found)
 
 
-def carry_out(root: Path, old: "Record | None", plan: Plan, changes: Changes, replace: "set[str]") -> None:
+def carry_out(root: Path, old: "Record | None", plan: Plan, changes: Changes, choices: Choices) -> None:
     """Writes the files. On an error they are put back; after a kill the next run or revert goes on."""
     check_writable(root, [*changes.writes, *changes.restores])
     clear_unfinished(root)
     final = Record(root)
-    final.numbers, final.replace = plan.numbers, sorted(replace)
+    final.numbers = plan.numbers
+    final.replace, final.without = sorted(choices.replace), sorted(choices.without)
     made = missing_folders(root, list(changes.writes))
     final.folders = [*(old.folders if old else []), *made]
     for path, content in plan.files.items():

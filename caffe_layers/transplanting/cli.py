@@ -77,6 +77,13 @@ def parser() -> argparse.ArgumentParser:
         help="put in a layer in place of the tree's own of that type (repeatable; all: wherever that can be done)",
     )
     result.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="TYPE",
+        help="leave out the layer of that type (repeatable), for a tree that keeps ours from serving beside its own",
+    )
+    result.add_argument(
         "--force", action="store_true", help="with --revert: keep files that were edited since as FILE.edited"
     )
     result.add_argument("--json", action="store_true", help="print JSON")
@@ -99,8 +106,8 @@ def run(options: argparse.Namespace, source: Path, tests: Path) -> int:
     if options.force and not options.revert:
         raise Refused("--force goes with --revert only; see --help")
     if options.revert:
-        if options.no_tests or options.replace:
-            raise Refused("--revert takes all out; --no-tests and --replace don't go with it")
+        if options.no_tests or options.replace or options.without:
+            raise Refused("--revert takes all out; --no-tests, --replace and --without don't go with it")
         return revert(options, root)
     return transplant(options, root, Layers(source, tests))
 
@@ -108,15 +115,19 @@ def run(options: argparse.Namespace, source: Path, tests: Path) -> int:
 def transplant(options: argparse.Namespace, root: Path, layers: Layers) -> int:
     earlier = record.load(root)
     tree = Tree(root, earlier.originals() if earlier else {})
-    replace = {*options.replace, *(earlier.replace if earlier else [])}
-    planned = plan.make(tree, layers, not options.no_tests, replace, earlier.numbers if earlier else {})
+    choices = plan.Choices(
+        not options.no_tests,
+        {*options.replace, *(earlier.replace if earlier else [])},
+        {*options.without, *(earlier.without if earlier else [])},
+    )
+    planned = plan.make(tree, layers, choices, earlier.numbers if earlier else {})
     needed = changes.compare(root, earlier, planned)
     files = report.what_happens(root, earlier, needed)
     notes = planned.notes + [f"{path} was edited since the transplant; it is left as it is" for path in needed.left]
     if earlier is None and (root / CONFIG).exists():
         notes.append(f"the layers were put in before, and what {record.FOLDER} knew of it is gone: --revert can't help")
     if not options.dry_run and (earlier or files):
-        changes.carry_out(root, earlier, planned, needed, replace)
+        changes.carry_out(root, earlier, planned, needed, choices)
         options.left = "the layers are in the tree"
     if not files:
         did, outcome = "nothing", "already there: nothing to do" if earlier else "nothing to do: the tree has it all"
@@ -125,7 +136,7 @@ def transplant(options: argparse.Namespace, root: Path, layers: Layers) -> int:
     else:
         did = "updated" if earlier else "transplanted"
         back = f"python {quote(sys.argv[0])} --revert {quote(str(options.root))}"
-        outcome = f"done; build the tree again. To take it all out: {back}"
+        outcome = f"done; {report.BUILD_AGAIN}. To take it all out: {back}"
     if options.json:
         report.say(report.transplant_json(root, planned, files, notes, did))
     else:

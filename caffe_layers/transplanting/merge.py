@@ -107,7 +107,7 @@ class _Merger:
                     f"{ours.name}.{field.name} is {there.label} {there.type} here, and {field.label} {field.type} for"
                     " the face layers; rename the tree's field",
                 )
-            if there.default != field.default:
+            if there.unset != field.unset and there.default != field.default:
                 tree, own = (f"default {value}" if value else "no default" for value in (there.default, field.default))
                 self.notes.append(f"{ours.name}.{field.name} keeps the tree's {tree}; the face layers' has {own}")
             kept[field.name] = there.number

@@ -2,13 +2,14 @@
 
 from typing import NamedTuple
 
-from .decide import ADDED, BESIDE, KEPT, REPLACED, Decisions, Facts
+from . import own_class, own_creator
+from .decide import ADDED, BESIDE, KEPT, LEFT_OUT, REPLACED, Decisions, Facts
 from .errors import Refused
 from .filler import with_filler
 from .kept import otherwise
 from .layers import Layer, Layers, MessageText, declared
 from .merge import Merged, Placed, merge
-from .registry import without
+from .registry import registrations, without
 from .source_text import decode, encode
 from .tree import CONFIG, FILLER, PROTO, Tree
 
@@ -33,18 +34,26 @@ class Plan(NamedTuple):
     notes: "list[str]"
 
 
-def make(tree: Tree, layers: Layers, tests: bool, replace: "set[str]", earlier: "dict[str, int]") -> Plan:
+class Choices(NamedTuple):
+    """What the user chose, now and in earlier runs."""
+
+    tests: bool
+    replace: "set[str]"
+    without: "set[str]"
+
+
+def make(tree: Tree, layers: Layers, choices: Choices, earlier: "dict[str, int]") -> Plan:
     """Raises Refused for a tree that it does not understand. ``earlier`` are the numbers of an earlier transplant."""
     facts = Facts(tree)
-    decisions = Decisions(facts, layers, replace)
-    return _Planner(facts, layers, decisions).plan(tests, earlier)
+    decisions = Decisions(facts, layers, choices.replace, choices.without)
+    return _Planner(facts, layers, decisions).plan(choices.tests, earlier)
 
 
 class _Planner:
     def __init__(self, facts: Facts, layers: Layers, decisions: Decisions) -> None:
         self.facts, self.tree, self.layers, self.decisions = facts, facts.tree, layers, decisions
         self.actions = decisions.actions
-        self.placed = [layer for layer in layers.layers if self.actions[layer.type] != KEPT]
+        self.placed = [layer for layer in layers.layers if self.actions[layer.type] not in (KEPT, LEFT_OUT)]
         self.notes = list(decisions.notes) + otherwise(facts, self.actions)
         self.files: dict[str, bytes] = {}
 
@@ -60,16 +69,36 @@ class _Planner:
             overwrite = self.decisions.may_overwrite(layer)
             for path in layer.sources:
                 self.put_new(path, overwrite, f"--replace {layer.type}")
-            if self.actions[layer.type] == BESIDE:
-                registration = self.facts.registered[layer.type][0]
-                text = without(self.tree.text(registration.path), registration, f"{layer.name}_layer.cpp")
-                self.put(registration.path, encode(text))
+            if self.actions[layer.type] == BESIDE or self.is_unregistered(layer):
+                self.choose(layer)
+            for path in self.decisions.moved.get(layer.type, []):
+                self.put(path, own_class.moved(path, layer.header, layer.type).encode())
         if tests and self.placed:
             self.tests()
         rows = [Row(layer.type, self.actions[layer.type], self.fields(layer, merged)) for layer in self.layers.layers]
         self.explain(merged, rows)
         numbers = {f"{place.message}.{place.name}": place.number for place in merged.placed if place.added}
         return Plan(rows, self.files, numbers, self.notes)
+
+    def is_unregistered(self, layer: Layer) -> bool:
+        """Of a type that Caffe has, the tree's own class stays where it is, and nothing makes one any more."""
+        paths = [registration.path for registration in self.facts.registered.get(layer.type, [])]
+        return self.actions[layer.type] == REPLACED and layer.stock is not None and not {*paths} <= {*layer.sources}
+
+    def choose(self, layer: Layer) -> None:
+        """Ours chooses between the tree's class and ours, in the place of the tree's own registration."""
+        path = self.facts.registered[layer.type][0].path
+        creator, chooser = self.decisions.creators.get(layer.type), f"{layer.name}_layer.cpp"
+        text = decode(self.files[path]) if path in self.files else self.tree.text(path)
+        registration = next(found for found in registrations(text, path) if found.type == layer.type)
+        if not creator:
+            self.put(path, encode(without(text, registration, chooser)))
+            return
+        self.put(path, encode(own_creator.unregistered(text, registration, creator, chooser)))
+        source = layer.sources[1]
+        ours = own_creator.asking(self.decisions.our_text(source), f"{layer.type}Layer", creator, path)
+        assert ours, source
+        self.put(source, encode(ours))
 
     def put(self, path: str, content: bytes) -> None:
         if content != self.tree.find(path):
@@ -93,11 +122,20 @@ class _Planner:
                 wanted += declared(layer.alone)
         names = [name for layer in self.placed for name in layer.messages] + self.layers.other_messages
         fields = [layer.field for layer in self.placed]
+        other_names = self.decisions.other_names
         for name, text in self.layers.messages.items():
             if name == "LayerParameter":
-                wanted.append(text._replace(fields=[field for field in text.fields if field.field.name in fields]))
+                wanted.append(
+                    text._replace(
+                        fields=[
+                            field
+                            for field in text.fields
+                            if field.field.name in fields and field.field.plain_type not in other_names
+                        ]
+                    )
+                )
             elif name in names:
-                wanted.append(text)
+                wanted.append(text._replace(name=other_names.get(name, name)))
         joined: dict[str, MessageText] = {}
         for text in wanted:
             first = joined.get(text.name)
@@ -172,8 +210,10 @@ class _Planner:
             return
         for layer in self.placed:
             if self.actions[layer.type] == REPLACED:
-                others = set(self.tree.includers(layer.header)) - {*layer.sources, *layer.tests}
-                self.notes += [f"{path} includes {layer.header}, which is another now" for path in sorted(others)]
+                moved = self.decisions.moved.get(layer.type, [])
+                for header in [layer.header, *(path for path in moved if path.startswith("include/"))]:
+                    others = set(self.tree.includers(header)) - {*layer.sources, *layer.tests, *moved}
+                    self.notes += [f"{path} includes {header}, which is another now" for path in sorted(others)]
         for path in GENERATED:
             if self.tree.find(path) is not None:
                 self.notes.append(f"{path} is made from caffe.proto: have protoc make it anew if the build does not")

@@ -1,5 +1,7 @@
 """What a .proto file declares, and where it stands in the text. proto_parser.py reads it."""
 
+import struct
+
 LARGEST = 536870911
 """The largest field number."""
 
@@ -20,6 +22,23 @@ class Field:
     def plain_type(self) -> str:
         """The type without package and outer messages."""
         return self.type.rpartition(".")[2]
+
+    @property
+    def unset(self) -> "float | str":
+        """Its value where a text does not set it; numbers as numbers, since 1e-6 is 0.000001 and no default is 0."""
+        text = self.default or ""
+        try:
+            if self.type == "float":
+                return float(struct.unpack("f", struct.pack("f", float(text or 0)))[0])
+            if self.type == "double":
+                return float(text or 0)
+            if self.type in INTEGERS | FIXED:
+                return int(text or "0", 0)
+        except (ValueError, OverflowError):  # an octal number, or none at all: as text
+            return text
+        if self.type == "bool":
+            return text or "false"
+        return text[1:-1] if text[:1] in ("'", '"') else text
 
 
 class Enum:

@@ -41,6 +41,7 @@ class Record:
         """Those that the transplant made."""
         self.numbers: dict[str, int] = {}
         self.replace: list[str] = []
+        self.without: list[str] = []
         self.finished = True
 
     def state(self, path: str) -> "str | None":
@@ -72,6 +73,7 @@ class Record:
             "format": FORMAT,
             "finished": self.finished,
             "replace": self.replace,
+            "without": self.without,
             "numbers": self.numbers,
             "folders": self.folders,
             "files": [dict(entry._asdict()) for entry in self.entries.values()],
@@ -81,7 +83,8 @@ class Record:
     def copy(self) -> "Record":
         other = Record(self.root)
         other.entries, other.numbers = dict(self.entries), dict(self.numbers)
-        other.folders, other.replace, other.finished = list(self.folders), list(self.replace), self.finished
+        other.folders, other.finished = list(self.folders), self.finished
+        other.replace, other.without = list(self.replace), list(self.without)
         return other
 
 
@@ -104,6 +107,7 @@ def _from_json(root: Path, content: "dict[str, Any]") -> Record:
     record = Record(root)
     record.finished = bool(content["finished"])
     record.replace = [str(type_) for type_ in content["replace"]]
+    record.without = [str(type_) for type_ in content.get("without", [])]
     record.numbers = {str(name): int(number) for name, number in content["numbers"].items()}
     record.folders = [_inside(path) for path in content["folders"]]
     for row in content["files"]:

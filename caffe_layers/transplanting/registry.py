@@ -53,6 +53,15 @@ def without(text: str, registration: Registration, chosen_by: str) -> str:
     return edited(text, [(start, end, f"/* {statement}  {note} */")])
 
 
+def _fork_of(parameters: str) -> str:
+    """Which Caffe has these parameters of Layer, and which relative of it takes the face layers."""
+    if "Btype" in parameters:
+        return "as in NVCaffe 0.16 and later; its branch caffe-0.15 takes them"
+    if "MItype" in parameters:
+        return "as in the branch opencl of BVLC Caffe; its branch master takes them"
+    return "unlike BVLC Caffe, which takes them"
+
+
 def check_factory(factory: str, layer: str) -> None:
     """Raises Refused unless our sources can register themselves: Layer<Dtype>, and macros that make one of a type."""
     layer_code, code = code_of(layer), code_of(factory)
@@ -61,8 +70,8 @@ def check_factory(factory: str, layer: str) -> None:
             if found.group(1).count(","):
                 parameters = " ".join(found.group(1).split())
                 raise Refused(
-                    f"{path}: Layer has the template parameters <{parameters}>, as in NVCaffe 0.16 and later;"
-                    " the face layers are written for Layer<Dtype>"
+                    f"{path}: Layer has the template parameters <{parameters}>, {_fork_of(parameters)}; the face layers"
+                    " are written for Layer<Dtype>"
                 )
     for name, count, expected in (
         ("REGISTER_LAYER_CREATOR", 2, r"\b{1}\s*<\s*float\s*>[\s\S]*\b{1}\s*<\s*double\s*>"),

@@ -9,6 +9,10 @@ from .changes import Changes, Reverted
 from .plan import Plan, Row
 from .record import Record
 
+BUILD_AGAIN = (
+    "build the tree anew: with make, `make clean` first (libcaffe.a would keep old objects); with CMake, run `cmake`"
+    " again, which looks for the files anew"
+)
 ADDED, CHANGED, RENEWED, REMOVED, RESTORED = "added", "changed", "renewed", "removed", "restored"
 
 
@@ -67,7 +71,10 @@ def revert_text(root: Path, reverted: Reverted) -> str:
     lines = [
         f"{root}: {len(reverted.restored)} files restored, {len(reverted.removed)} removed; it is as it was before"
     ]
-    return "\n".join([*lines, *(f"  {note}" for note in reverted.notes)])
+    lines += [f"  {note}" for note in reverted.notes]
+    if reverted.restored or reverted.removed:
+        lines.append(BUILD_AGAIN[0].upper() + BUILD_AGAIN[1:])
+    return "\n".join(lines)
 
 
 def revert_json(root: Path, reverted: Reverted) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from . import proto_parser
 from .errors import Refused
+from .other_caffes import other_caffe
 from .proto import File
 from .registry import FACTORY, LAYER, Registration, check_factory, registrations
 from .source_text import code_of, decode
@@ -16,6 +17,7 @@ HEADERS = "include/caffe/layers"
 SOURCES = "src/caffe/layers"
 CONFIG = "include/caffe/face_layers_config.hpp"
 CODE = (".cpp", ".cu", ".cc", ".cxx")
+HEADER = (".hpp", ".h", ".hh", ".hxx", ".cuh")
 
 
 def _give_up(error: OSError) -> None:
@@ -47,11 +49,14 @@ class Tree:
 
     def check(self) -> None:
         """Raises Refused for a tree that the face layers can't be put into."""
+        known = other_caffe(self.root)
+        if known:
+            raise Refused(f"{self.root} {known}")
         proto = self.proto()
         if not (self.root / HEADERS).is_dir():
             raise Refused(
                 f"{self.root} has no {HEADERS}: it is from before December 2015, when Caffe gave each layer a header;"
-                " merge a later BVLC Caffe first"
+                " merge a later BVLC Caffe (1.0, say) into it first, or put the layers into that and train there"
             )
         if not (self.root / SOURCES).is_dir():
             raise Refused(f"{self.root} has no {SOURCES}; is it the top folder of a Caffe tree?")
@@ -76,15 +81,24 @@ class Tree:
 
     def sources(self) -> "list[str]":
         """Paths of all C++ and CUDA files under src/."""
+        return self.files("src", CODE)
+
+    def headers(self) -> "list[str]":
+        """Paths of all headers under include/."""
+        return self.files("include", HEADER)
+
+    def files(self, top: str, suffixes: "tuple[str, ...]") -> "list[str]":
+        """Those under ``top`` as it was before the face layers came."""
         found = []
-        for folder, folders, names in os.walk(str(self.root / "src"), onerror=_give_up):
+        for folder, folders, names in os.walk(str(self.root / top), onerror=_give_up):
             folders.sort()
             relative = Path(folder).relative_to(self.root).as_posix()
             files = [
-                name for name in sorted(names) if name.endswith(CODE) and os.path.isfile(os.path.join(folder, name))
+                name for name in sorted(names) if name.endswith(suffixes) and os.path.isfile(os.path.join(folder, name))
             ]
             found += [f"{relative}/{name}" for name in files]
-        found += [path for path in self.before if path.startswith("src/") and path.endswith(CODE) and path not in found]
+        before = [path for path in self.before if path.startswith(f"{top}/") and path.endswith(suffixes)]
+        found += [path for path in before if path not in found]
         return [path for path in found if self.before.get(path, b"") is not None]
 
     def registered(self) -> "dict[str, list[Registration]]":

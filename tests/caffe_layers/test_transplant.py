@@ -46,6 +46,7 @@ def test_bvlc_gets_every_layer(transplant, root, tmp_path):
     assert transplant.row("CenterLoss")[2:] == ["center_loss_param", "211"]
     assert transplant.row("Scale")[2:] == ["min_value, max_value", "6, 7"]
     assert "Notes" not in transplant.out
+    assert "with make, `make clean` first" in transplant.out and "with CMake, run `cmake`" in transplant.out
     assert f"--revert '{root}'" in transplant.out
 
 
@@ -166,13 +167,12 @@ def test_in_normface_fork_nothing_is_left_to_do(transplant, tmp_path):
 
 def test_replace_all_replaces_what_can_be_replaced(transplant, tmp_path):
     root = make(tmp_path / "tree", trees.ms())
+    before = content(root)
     assert transplant(root, "--replace", "all") == 0
     assert transplant.row("Flip")[1] == "added in place of the tree's"
-    assert transplant.row("Scale")[1] == "kept: the tree's own"
-    assert (
-        "Scale is kept in spite of --replace all: src/caffe/layers/scale_layer.cpp registers it, and the face layers'"
-        " file is src/caffe/layers/face_scale_layer.cpp"
-    ) in transplant.out
+    assert transplant.row("Scale")[1] == "added beside the tree's"
+    assert transplant(root, "--revert") == 0
+    assert content(root) == before
 
 
 def test_a_tree_from_before_the_parameter_layer(transplant, tmp_path):
@@ -207,6 +207,7 @@ def test_revert_restores_the_tree_to_the_byte(transplant, tmp_path, kind, newlin
     assert transplant(root, "--revert") == 0
     assert content(root) == before
     assert "it is as it was before" in transplant.out
+    assert "with make, `make clean` first" in transplant.out and "with CMake, run `cmake`" in transplant.out
 
 
 @pytest.mark.parametrize("final", [True, False])

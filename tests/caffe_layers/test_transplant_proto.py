@@ -210,6 +210,26 @@ def test_our_fields_that_are_there_keep_their_numbers(transplant, tmp_path):
     assert "ScaleParameter.max_value keeps the tree's default 1e6; the face layers' has no default" in transplant.out
 
 
+@pytest.mark.parametrize(
+    ("message", "theirs", "same"),
+    [
+        ("GeneralTripletParameter", "optional float positive_weight = 4 [default = 1.0];", True),  # ours: 1
+        ("InnerProductParameter", "optional float normalize_eps = 8 [default = 0.000001];", True),  # ours: 1e-6
+        ("InnerProductParameter", "optional float normalize_eps = 8 [default = 0.00001];", False),
+        ("InnerDistanceParameter", "optional bool update_center_only = 31;", True),  # ours: false
+        ("InnerDistanceParameter", "optional bool update_center_only = 31 [default = true];", False),
+        ("ScaleParameter", "optional float max_value = 7 [default = 0.0];", True),  # ours: none
+        ("ScaleParameter", "optional float max_value = 7 [default = -inf];", False),
+        ("InnerDistanceParameter", "optional string distance_type = 29 [default = 'L2'];", True),  # ours: "L2"
+        ("InnerDistanceParameter", "optional string distance_type = 29 [default = 'L1'];", False),
+    ],
+)
+def test_defaults_are_compared_by_their_value(transplant, tmp_path, message, theirs, same):
+    text = trees.PROTO_TEXT + ("" if f"message {message} {{" in trees.PROTO_TEXT else f"\nmessage {message} {{\n}}\n")
+    put_in(transplant, tmp_path, with_fields(text, message, theirs))
+    assert ("keeps the tree's" not in transplant.out) == same
+
+
 def test_a_message_of_our_name_for_something_else_is_joined(transplant, tmp_path):
     text = trees.PROTO_TEXT + (
         "\nmessage FlipParameter {\n  optional int32 flip_width_of = 1;\n  optional .caffe.BlobShape shape = 2;\n}\n"

@@ -68,7 +68,12 @@ TREES = {
         "src/caffe/layers/scale_layer.cpp registers Scale by a creator of its own; expected one",
     ),
     "registered twice": (
-        registered("src/caffe/layers/mkl/scale.cu", "REGISTER_LAYER_CLASS(Scale);"), "registers Scale more than once"
+        changed("src/caffe/layers/scale_layer.cpp", "REGISTER_LAYER_CLASS(Scale);", "REGISTER_LAYER_CLASS(Scale);" * 2),
+        "src/caffe/layers/scale_layer.cpp registers Scale more than once; expected one REGISTER_LAYER_CLASS(Scale)",
+    ),
+    "registered in two files": (
+        registered("src/caffe/util/force_link.cpp", "REGISTER_LAYER_CLASS(Scale);"),
+        "src/caffe/layers/scale_layer.cpp registers Scale, as does src/caffe/util/force_link.cpp; expected one",
     ),
     "no class": (
         changed("include/caffe/layers/scale_layer.hpp", "class ScaleLayer", "class MKLScaleLayer"),
@@ -148,14 +153,9 @@ def test_pipes_and_links_to_nowhere_do_not_stop_it(transplant, tmp_path):
     ("source", "header", "problem"),
     [
         (
-            "src/caffe/layers/center.cpp",
-            "center_loss_layer.hpp",
-            "center.cpp registers it, and the face layers' file is",
-        ),
-        (
             "src/caffe/layers/center_loss_layer.cpp",
             "loss.hpp",
-            "has its class from another header than include/caffe/layers",
+            "no header under include/ has the class CenterLossLayer of src/caffe/layers/center_loss_layer.cpp",
         ),
         (
             "more",
@@ -184,12 +184,16 @@ def test_the_arguments_are_checked(transplant, tmp_path):
     assert "argument CAFFE_ROOT: expected a folder, got an empty name" in transplant.refusal("")
     assert transplant.refusal(root, "--wrong") == "unrecognized arguments: --wrong; see --help"
     assert transplant.refusal(root, "--force") == "--force goes with --revert only; see --help"
-    assert "--revert takes all out; --no-tests and --replace don't go" in transplant.refusal(
+    assert "--revert takes all out; --no-tests, --replace and --without don't go" in transplant.refusal(
         root, "--revert", "--no-tests"
     )
     assert "--replace centerloss: expected all or one of Accuracy, AdaCosAddmScale, Arc" in transplant.refusal(
         root, "--replace", "centerloss"
     )
+    assert "--without all: expected one of Accuracy, AdaCosAddmScale, Arc" in transplant.refusal(
+        root, "--without", "all"
+    )
+    assert "--without don't go with it" in transplant.refusal(root, "--revert", "--without", "Flip")
     assert transplant.refusal(tmp_path / "none") == f"{tmp_path / 'none'} is not there; expected a Caffe tree"
     assert "is not a folder; expected a Caffe tree" in transplant.refusal(root / "Makefile")
     assert transplant.refusal(tmp_path, "--revert") == f"{tmp_path} has no .face_layers: there is nothing to revert"
