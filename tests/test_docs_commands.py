@@ -1,4 +1,7 @@
-"""Every command line that a page shows is one that its program takes; caffeport's run, on stand-ins for the files."""
+"""Every command line that a page shows is one that its program takes; caffeport's run, on stand-ins for the files.
+
+normface's run in test_docs_normface_commands.py.
+"""
 
 from __future__ import annotations
 
