@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,14 +35,10 @@ def reference_blobs(net: Net, reference: str | Path | Mapping[str, np.ndarray] |
     return _Renamed(reference, known)
 
 
-class _Renamed(Mapping[str, np.ndarray]):
-    """Some of the arrays of another mapping, by other names: {name here: name there}."""
+class _Named(Mapping[str, np.ndarray]):
+    """Arrays whose names are known before any of them is read; a subclass gives the array of a name."""
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], names: Mapping[str, str]) -> None:
-        self._arrays, self._names = arrays, names
-
-    def __getitem__(self, key: str) -> np.ndarray:
-        return np.asarray(self._arrays[self._names[key]])
+    _names: Collection[str]
 
     def __contains__(self, key: object) -> bool:
         return key in self._names
@@ -54,7 +50,17 @@ class _Renamed(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-class Recorded(Mapping[str, np.ndarray]):
+class _Renamed(_Named):
+    """Some of the arrays of another mapping, by other names: {name here: name there}."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], names: Mapping[str, str]) -> None:
+        self._arrays, self._others, self._names = arrays, names, names.keys()
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return np.asarray(self._arrays[self._others[key]])
+
+
+class Recorded(_Named):
     """The arrays of numbers in an .npz, each read from the disk when it is asked for, or the one of an .npy.
 
     All are looked at once, so that a broken file is refused before anything runs.
@@ -68,15 +74,6 @@ class Recorded(Mapping[str, np.ndarray]):
         if key not in self._names:
             raise KeyError(key)
         return _read(self._path, lambda stored: stored[key])
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def load_arrays(path: str | Path) -> Blobs:
