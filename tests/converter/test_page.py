@@ -14,6 +14,7 @@ import pytest
 import torch
 from caffeport.page import document, drawing
 from caffeport.page.content import net_content, report_content
+from caffeport.parity.likely_preprocessing import Candidate, Suggestion
 from support import nets
 
 CONV = 'convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "gaussian" std: 1 } }'
@@ -129,6 +130,37 @@ def test_a_browser_marks_the_layer_that_differs(net, tmp_path):
     page = chromium(tmp_path / "page.html")
     assert 'class="verdict failed"' in page
     assert re.search(r'class="layer pooling bad" data-layer="3"', page)
+
+
+def test_a_browser_shows_what_preprocessing_is_likely(net, tmp_path):
+    """Only what was measured has a column, and a page without photos has no such part."""
+    ways = [
+        Candidate((127.5,), 0.0078125, "RGB", batch_norm=0.0851),
+        Candidate((0.0,), 1.0, "BGR", batch_norm=28512.0, ruled_out="BatchNorm"),
+    ]
+    report = caffeport.check(net)
+    assert report_content(report, net.layers)["suggestion"] is None
+    report.suggestion = Suggestion("likely <the first>", ["because", "and"], [ways[0].formula], "RGB", 3, ways)
+    document.write(net, tmp_path / "page.html", report)
+    part = chromium(tmp_path / "page.html").split('<section id="preprocessing"')[1].split("</section>")[0]
+    assert "hidden" not in part.split(">")[0]
+    assert "None was given; likely &lt;the first&gt;." in part and re.findall("<li>(.*?)</li>", part) == [
+        "because",
+        "and",
+    ]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", part)
+    assert cells == ["(x - 127.5) * 0.0078125", "RGB", "0.0851", "", "x", "BGR", "2.85e+04", "BatchNorm"]
+    document.write(net, tmp_path / "page.html", caffeport.check(net))
+    assert '<section id="preprocessing" hidden' in chromium(tmp_path / "page.html")
+
+
+def test_a_coarser_number_format_is_not_called_equal(net, tmp_path):
+    net.to_onnx(tmp_path / "half.onnx", precision="float16")
+    report = caffeport.check(net, onnx=tmp_path / "half.onnx")
+    assert report_content(report, net.layers)["verdict"] == "Within its number format"
+    assert report_content(caffeport.check(net), net.layers)["verdict"] == "Equal"
+    report.rows[0].ok = False
+    assert report.verdict == "Different"
 
 
 def test_the_address_opens_a_layer_with_its_parameters_and_weights(net, tmp_path):

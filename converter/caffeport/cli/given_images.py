@@ -11,7 +11,6 @@ from ..errors import CaffeportError
 from ..graph.net import Net
 from ..model_folder import ModelFolder
 from ..parity.likely_preprocessing import Suggestion
-from ..table import Table
 from .command import print_table
 from .common import read_mean
 from .preset import apply_preset
@@ -69,20 +68,8 @@ def suggested(net: Net, options: argparse.Namespace, folder: ModelFolder | None)
 
 def print_suggestion(suggestion: Suggestion) -> None:
     """Print every way with its numbers, the reasons and the verdict."""
-    ways = suggestion.candidates
-    if ways:
-        columns = {
-            "divergence": [way.batch_norm for way in ways],
-            "same": [way.same for way in ways],
-            "different": [way.different for way in ways],
-            "entropy": [way.entropy for way in ways],
-        }
-        shown = {name: values for name, values in columns.items() if any(value is not None for value in values)}
-        lines = [
-            (way.formula, way.order, *(_text(values[i]) for values in shown.values()), way.ruled_out)
-            for i, way in enumerate(ways)
-        ]
-        print_table(Table(("preprocessing", "order", *shown, "ruled out by"), lines, set(shown)))
+    if suggestion.candidates:
+        print_table(suggestion.table())
     for reason in suggestion.reasons:
         print(reason)
     print(f"preprocessing: none was given; {suggestion.verdict}")
@@ -99,7 +86,3 @@ def _check_pair(options: argparse.Namespace, folder: ModelFolder | None) -> None
 
 def _has_preprocessing(options: argparse.Namespace) -> bool:
     return options.preset is not None or options.mean is not None or options.scale is not None or options.rgb
-
-
-def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"

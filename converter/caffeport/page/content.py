@@ -14,6 +14,7 @@ from ..graph.net import Net
 from ..operators.base import Role
 
 if TYPE_CHECKING:
+    from ..parity.likely_preprocessing import Suggestion
     from ..parity.report import Report, Row
 
 BINS = 40
@@ -60,12 +61,14 @@ def report_content(report: Report, layers: Sequence[Layer]) -> dict[str, Any]:
     rows = [*report.rows, *report.exported]
     return {
         "ok": report.ok,
+        "verdict": report.verdict,
         "summary": report.summary,
         "rtol": report.rtol,
         "atol": report.atol,
         "caffe": report.caffe,
         "random_weights": report.random_weights,
         "rows": [_row(row, number.get(row.layer)) for row in rows],
+        "suggestion": _suggestion(report.suggestion) if report.suggestion else None,
     }
 
 
@@ -75,6 +78,16 @@ def provenance(report: Report) -> dict[str, str]:
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     random = f"{report.inputs}, seed {report.seed}" if report.inputs == "random" else report.inputs
     return {**files, "inputs": random, "date": report.date, "versions": versions}
+
+
+def _suggestion(suggestion: Suggestion) -> dict[str, Any]:
+    table = suggestion.table()
+    return {
+        "verdict": suggestion.verdict,
+        "reasons": suggestion.reasons,
+        "headings": table.headings,
+        "lines": table.lines,
+    }
 
 
 def _row(row: Row, layer: int | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import CaffeportError
 from ..graph.net import Net
+from ..table import Table
 from ..zoo.model import Preset
 from .photo_response import PhotoResponse, Response
 from .usual_recipes import recipes
@@ -79,6 +80,22 @@ class Suggestion:
     order: str
     photos: int
     candidates: list[Candidate]
+
+    def table(self) -> Table:
+        """Return every way with what was measured of it, the same wherever it is shown."""
+        ways = self.candidates
+        columns = {
+            "divergence": [way.batch_norm for way in ways],
+            "same": [way.same for way in ways],
+            "different": [way.different for way in ways],
+            "entropy": [way.entropy for way in ways],
+        }
+        measured = {name: values for name, values in columns.items() if any(value is not None for value in values)}
+        lines = [
+            (way.formula, way.order, *(_text(values[i]) for values in measured.values()), way.ruled_out)
+            for i, way in enumerate(ways)
+        ]
+        return Table(("preprocessing", "order", *measured, "ruled out by"), lines, set(measured))
 
     def to_content(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -228,6 +245,10 @@ def _order(left: list[Candidate], photos: int, reasons: list[str]) -> str:
         f"{times:g} times {'are' if decided else 'would be'} enough with {_counted(photos)}"
     )
     return nearer.order if decided else ""
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
 
 
 def _divergence(way: Candidate) -> float:

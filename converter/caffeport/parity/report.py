@@ -84,6 +84,13 @@ class Report:
         return self.first_difference is None
 
     @property
+    def verdict(self) -> str:
+        """Return the verdict in a word or four; a file in a coarser number format is never called equal."""
+        if not self.ok:
+            return "Different"
+        return "Within its number format" if self.coarser else "Equal"
+
+    @property
     def first_difference(self) -> Row | None:
         """Return the first row that breaches the tolerance, in the order of the layers."""
         return next((row for row in [*self.rows, *self.exported] if not row.ok), None)
@@ -165,10 +172,8 @@ class Report:
 
     def _repr_html_(self) -> str:
         """The table, as a notebook shows it."""
-        equal = "<b>Within its number format</b>" if self.coarser else "<b>Equal</b>"
-        verdict = equal if self.ok else "<b>Different</b>"
         about = "".join(f"<p>{html_text(str(words))}</p>" for words in (f"weights: {self.weights}", *self.files))
-        return f"<p>{verdict}: {html_text(self.summary)}</p>{html_table(self.table())}{about}"
+        return f"<p><b>{self.verdict}</b>: {html_text(self.summary)}</p>{html_table(self.table())}{about}"
 
 
 def empty_row(value: Value, note: str = "") -> Row:

@@ -42,7 +42,7 @@ function showHead() {
   const box = find("verdict");
   box.hidden = false;
   box.classList.add(report.ok ? "ok" : "failed");
-  box.append(element("b", {}, report.ok ? "Equal" : "Different"), report.summary);
+  box.append(element("b", {}, report.verdict), report.summary);
   if (report.random_weights) box.append(element("div", { class: "warning" }, `Weights: ${net.weights}`));
   const bad = report.rows.find((row) => !row.ok);
   if (bad && bad.layer !== null) box.append(" ", element("button", { onclick: () => choose(bad.layer, true) }, "show it"));
@@ -336,8 +336,9 @@ function showChart() {
 
 // Tables
 
-function table(id, columns, rows, open) {
+function table(id, columns, rows, open = null) {
   const body = element("tbody");
+  const opening = (row) => ({ tabindex: "0", onclick: () => open(row), onkeydown: (event) => event.key === "Enter" && open(row) });
   let order = null, down = true;
   const fill = () => {
     const sorted = order === null ? rows : [...rows].sort((a, b) => {
@@ -345,7 +346,7 @@ function table(id, columns, rows, open) {
       return (one < two ? -1 : one > two ? 1 : 0) * (down ? -1 : 1);
     });
     body.replaceChildren(...sorted.filter((row) => !row.hidden).map((row) =>
-      element("tr", { class: row.bad ? "bad" : "", tabindex: "0", onclick: () => open(row), onkeydown: (event) => event.key === "Enter" && open(row) },
+      element("tr", { class: row.bad ? "bad" : "", ...(open ? opening(row) : {}) },
         ...columns.map((column) => element("td", { class: column.class }, column.text(row))))));
   };
   const head = element("tr", {}, ...columns.map((column, i) => element("th", { class: column.class },
@@ -393,9 +394,23 @@ function showCosts() {
   ], rows, (row) => choose(row.number, true));
 }
 
+function showPreprocessing() {
+  const suggestion = report.suggestion;
+  if (!suggestion) return;
+  find("preprocessing").hidden = false;
+  find("preprocessing-verdict").textContent = `None was given; ${suggestion.verdict}.`;
+  find("reasons").append(...suggestion.reasons.map((reason) => element("li", {}, reason)));
+  const number = (at) => (line) => (line[at] === "" ? Infinity : Number(line[at]));
+  const columns = suggestion.headings.map((title, at) => {
+    const words = at < 2 || at === suggestion.headings.length - 1;
+    return { title, class: words ? "" : "number", value: words ? (line) => line[at] : number(at), text: (line) => line[at] };
+  });
+  table("ways", columns, suggestion.lines);
+}
+
 showHead();
 showFacts();
-if (report) { showChart(); showRows(); }
+if (report) { showPreprocessing(); showChart(); showRows(); }
 showCosts();
 showDrawing();
 listen();
