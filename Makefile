@@ -12,6 +12,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# A test process takes a GB; the tests of a file stay together, for what they share.
+ALL_CORES := -n auto --maxprocesses 8 --dist loadfile
+
 .PHONY: demo say-demo test say-test test-fast say-test-fast lint docs caffe caffe-packages experiments fuzz gpu-check clean
 
 demo: say-demo $(VENV)/installed
@@ -22,7 +25,7 @@ say-demo:
 	@test -e $(VENV)/installed || echo "The first time it sets up $(VENV): PyTorch and what else the packages need, 1.5 GB."
 
 test: say-test $(VENV)/installed-dev lint caffe
-	$(BIN)/python tests
+	$(BIN)/python tests $(ALL_CORES)
 
 say-test:
 	@echo "make test: lint and types (a minute), all tests (some twenty minutes on two cores)."
@@ -30,7 +33,7 @@ say-test:
 	@echo "where packages for that are missing, their tests are skipped by name. make test-fast takes less."
 
 test-fast: say-test-fast $(VENV)/installed-dev lint
-	NORMFACE_TESTS=fast $(BIN)/python tests -m "not slow" -n auto --dist loadfile
+	NORMFACE_TESTS=fast $(BIN)/python tests -m "not slow" $(ALL_CORES)
 
 say-test-fast:
 	@echo "make test-fast: lint, types, and the tests that are quick and need neither Caffe nor nvcc, in some minutes"
