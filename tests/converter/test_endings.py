@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from caffeport import leftovers
 from caffeport.files import replacing_path
 from support import nets
+from support.signals import as_from_a_terminal
 
 ROOT = Path(__file__).parents[2]
 SLOW = """
@@ -48,20 +49,13 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def as_from_a_terminal() -> None:
-    """Take signals as they are by default: a script in the background, or nohup, ignores some."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
-def converting(folder: Path, start: Callable[[], object] = as_from_a_terminal) -> subprocess.Popen:
+def converting(folder: Path, ignored: Sequence[str] = ()) -> subprocess.Popen:
     """Start a conversion, and wait until its file lies beside its target."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "converter"), str(ROOT / "python")])}
     arguments = ["net.prototxt", "net.caffemodel", "--onnx", "net.onnx", "--layers", "slow.py"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "caffeport", "convert", *arguments],
+        as_from_a_terminal([sys.executable, "-m", "caffeport", "convert", *arguments], ignored),
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        preexec_fn=start,
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "writing\n", process.communicate(timeout=60)
@@ -92,7 +86,7 @@ def test_a_signal_ends_it_in_a_line_and_takes_its_file_along(folder, number, cod
 
 
 def test_a_hangup_that_is_ignored_goes_on_being_so(folder):
-    process = converting(folder, lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process = converting(folder, ["SIGHUP"])
     process.send_signal(signal.SIGHUP)
     time.sleep(0.3)
     assert process.poll() is None

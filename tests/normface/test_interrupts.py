@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from normface.interrupts import Interrupts
+from support.signals import as_from_a_terminal
 
 IN_C = "hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"
 """A call into C that takes many minutes: Python's handlers wait for it."""
@@ -28,14 +29,12 @@ def started(code: str, ignored: bool, options: str = "") -> subprocess.Popen:
         "    print('here', flush=True)",
         f"    {code}",
     ]
-    handling = signal.SIG_IGN if ignored else signal.SIG_DFL
     process = subprocess.Popen(
-        [sys.executable, "-c", "\n".join(lines)],
+        as_from_a_terminal([sys.executable, "-c", "\n".join(lines)], ("SIGINT", "SIGTERM") if ignored else ()),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: [signal.signal(number, handling) for number in (signal.SIGINT, signal.SIGTERM)],
         start_new_session=True,  # without a terminal
     )
     assert process.stdout.readline() == "here\n"

@@ -15,6 +15,7 @@ from contextlib import closing
 
 import pytest
 from normface.prefetch import prefetch
+from support.signals import as_from_a_terminal
 
 
 def threads_named(name: str) -> list[threading.Thread]:
@@ -149,6 +150,7 @@ def test_interrupt_while_waiting():
     code = """
 import time
 from normface.prefetch import prefetch
+from support.signals import as_from_a_terminal
 def slow(number):
     print(number, flush=True)
     time.sleep(0.7)
@@ -159,10 +161,8 @@ except KeyboardInterrupt:
     print("stopped", flush=True)
 """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
-    )  # fmt: skip
+    command = as_from_a_terminal([sys.executable, "-c", code])
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=20)
