@@ -8,21 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caffeport.cli.arguments import finite
-from caffeport.cli.command import DONE, print_table, remark, tell
+from caffeport.cli.command import DONE, print_table, tell
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 from caffeport.table import Table
 
-from ..errors import DataError, NormfaceError, NormfaceWarning
-from . import model_options, pairs_command, threshold_option
+from ..errors import NormfaceWarning
+from . import pairs_command, threshold_option
+from .evaluate_options import (
+    add_fold_options,
+    add_score_options,
+    add_source,
+    check_output,
+    fold_protocol,
+    kept_components,
+    rates,
+    refuse_both,
+)
+from .evaluate_source import asked_features, asked_images, extracted_features
 
 if TYPE_CHECKING:
     from ..evaluate import FoldResult
-    from ..features import Features
-
-METRICS = ("cosine", "euclid", "normalized-euclid")
-PROTOCOLS_OWN = "the protocol's"  # the mirror merge, unless said
-PROTOCOLS = ("plain", "normface", "sphereface", "insightface")
 
 
 EXAMPLES = (
@@ -74,7 +80,7 @@ def add_arguments(parser: OneLineParser) -> None:
     lfw = protocol("lfw", "LFW's 6000 pairs in ten folds", _lfw)
     lfw.add_argument("--pairs", required=True, type=Path, metavar="pairs.txt", help="view 2's list of pairs")
     threshold_option.add(lfw)
-    _add_fold_options(lfw, "plain")
+    add_fold_options(lfw, "plain")
     blufr = protocol("blufr", "all pairs of LFW, and open-set identification, in ten trials", _blufr)
     blufr.add_argument(
         "--config", required=True, type=Path, metavar="blufr_lfw_config.mat", help="the benchmark's protocol file"
@@ -83,7 +89,7 @@ def add_arguments(parser: OneLineParser) -> None:
     blufr.add_argument("--fars", "--far", metavar="F[,F]", help="of the verification rates (default 0.01,0.001,0.0001)")
     blufr.add_argument("--dir-fars", metavar="F[,F]", help="of the identification rates (default 0.1,0.01,0.001)")
     blufr.add_argument("--rank", type=int, default=1, metavar="N", help="of the identification rates (default 1)")
-    _add_score_options(blufr)
+    add_score_options(blufr)
     ytf = protocol("ytf", "YouTube Faces' pairs of videos in ten folds", _ytf)
     ytf.add_argument("--splits", required=True, type=Path, metavar="splits.txt", help="the list of pairs of videos")
     ytf.add_argument(
@@ -97,12 +103,12 @@ def add_arguments(parser: OneLineParser) -> None:
     sets = protocol("bin", "InsightFace's .bin sets (lfw, cfp_fp, agedb_30, …) in ten folds", _bin)
     sets.add_argument("--set", required=True, type=Path, metavar="SET.bin", help="the set")
     threshold_option.add(sets)
-    _add_fold_options(sets, "insightface")
+    add_fold_options(sets, "insightface")
     pairs = pairs_command.add(protocol("pairs", "your own pairs: a list, or all pairs of a folder of people", _pairs))
     threshold_option.add(pairs)
-    _add_fold_options(pairs, "plain")
+    add_fold_options(pairs, "plain")
     for added, images in ((pairs, True), (lfw, True), (blufr, True), (ytf, True), (sets, False)):
-        _add_source(added, images)
+        add_source(added, images)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -114,10 +120,10 @@ def _lfw(options: argparse.Namespace) -> int:
     from ..evaluate.source import mirror_note
 
     pairs = read_pairs(options.pairs)
-    protocol = _fold_protocol(options)
-    fars = _fars(options.fars, "--fars")
-    _check_output(options, protocol.name == "plain")
-    features = _features(options, protocol.mirror, lambda names: rows_of(pairs, names))
+    protocol = fold_protocol(options)
+    fars = rates(options.fars, "--fars")
+    check_output(options, protocol.name == "plain")
+    features = asked_features(options, protocol.mirror, lambda names: rows_of(pairs, names))
     note = mirror_note(features.settings, protocol.mirror, protocol.name)
     if note:
         warnings.warn(NormfaceWarning(note), stacklevel=1)
@@ -129,16 +135,16 @@ def _bin(options: argparse.Namespace) -> int:
     from ..evaluate.bin_sets import evaluate_bin, read_bin
 
     held = read_bin(options.set)
-    protocol = _fold_protocol(options)
-    fars = _fars(options.fars, "--fars")
-    _check_output(options, protocol.name == "plain")
+    protocol = fold_protocol(options)
+    fars = rates(options.fars, "--fars")
+    check_output(options, protocol.name == "plain")
     if options.features is not None:
         from ..features import load_features
 
-        _refuse_both(options)
+        refuse_both(options)
         features = load_features(options.features)
     else:
-        features = _extracted(options, held, protocol.mirror)
+        features = extracted_features(options, held, protocol.mirror)
     result = evaluate_bin(features.features, held.same, protocol, fars=fars, names=held.names)
     return _tell_folds(options, result, options.set.name, held, features.settings)
 
@@ -146,12 +152,12 @@ def _bin(options: argparse.Namespace) -> int:
 def _pairs(options: argparse.Namespace) -> int:
     from ..evaluate.pairs import pairs_figures, pairs_rows
 
-    protocol = _fold_protocol(options)
-    fars = _fars(options.fars, "--fars")
-    _check_output(options, protocol.name == "plain")
-    images = _images(options)
+    protocol = fold_protocol(options)
+    fars = rates(options.fars, "--fars")
+    check_output(options, protocol.name == "plain")
+    images = asked_images(options)
     result, settings = pairs_command.measured(
-        options, protocol, fars, images, lambda needed: _features(options, protocol.mirror, needed)
+        options, protocol, fars, images, lambda needed: asked_features(options, protocol.mirror, needed)
     )
     figures = pairs_figures(result, comparable=protocol.name == "plain")
     title = (options.pairs or options.images or options.features).name
@@ -180,8 +186,8 @@ def _ytf(options: argparse.Namespace) -> int:
 
     splits = read_splits(options.splits)
     cost = checked_cost(options.svm_cost)
-    _check_output(options)
-    features = _features(options, "none", lambda names: frames_of(splits, names))
+    check_output(options)
+    features = asked_features(options, "none", lambda names: frames_of(splits, names))
     folds = len(set(splits.fold.tolist()))
     with progress("folds", folds) as bar:
         result = evaluate_ytf(
@@ -211,12 +217,12 @@ def _blufr(options: argparse.Namespace) -> int:
     from ..progress import progress
 
     config = read_config(options.config)
-    fars = _fars(options.fars, "--fars", VERIFICATION_FARS)
-    dir_fars = _fars(options.dir_fars, "--dir-fars", IDENTIFICATION_FARS)
-    pca, rank = _pca(options.pca), checked_rank(options.rank)
+    fars = rates(options.fars, "--fars", VERIFICATION_FARS)
+    dir_fars = rates(options.dir_fars, "--dir-fars", IDENTIFICATION_FARS)
+    pca, rank = kept_components(options.pca), checked_rank(options.rank)
     comparable = pca is None and options.metric in (None, "cosine")
-    _check_output(options, comparable)
-    features = _features(options, "sum", lambda names: rows_of(config, names))
+    check_output(options, comparable)
+    features = asked_features(options, "sum", lambda names: rows_of(config, names))
     drawn = (DRAWN_FARS, DRAWN_DIR_FARS) if options.out else ((), ())
     with progress("trials", len(config.trials)) as bar:
         result = evaluate_blufr(
@@ -269,7 +275,7 @@ def _tell_folds(
         from ..evaluate.source import finder
 
         _write_json(options.out / "results.json", figures)
-        images = _images(options) if images is None else images
+        images = asked_images(options) if images is None else images
         save_fold_figures(options.out, result, title, None if images is None else finder(images))
     if options.json:
         print(to_json(figures))
@@ -281,127 +287,6 @@ def _tell_folds(
         print(f"{name:<{width}}  {value}")
     _tell_files(options)
     return DONE
-
-
-def _features(options: argparse.Namespace, mirror: str, needed: Any) -> Features:
-    """Return those of --features, or by the model of those --images that ``needed(names) -> rows`` says."""
-    import numpy as np
-
-    from ..evaluate.source import Chosen
-    from ..features import load_features
-
-    if options.features is not None:
-        _refuse_both(options)
-        return load_features(options.features)
-    images = _images(options)
-    if options.model is None or images is None:
-        raise NormfaceError(
-            "give --features F.npz (of normface extract), or a model (MODEL.onnx, or NET WEIGHTS) with --images"
-        )
-    return _extracted(options, Chosen(images, np.unique(needed(images.names))), mirror)
-
-
-def _extracted(options: argparse.Namespace, images: Any, mirror: str) -> Features:
-    from ..features import Features
-
-    if options.model is None:
-        raise NormfaceError("give --features F.npz (of normface extract), or a model (MODEL.onnx, or NET WEIGHTS)")
-    options.mirror = mirror if options.mirror == PROTOCOLS_OWN else options.mirror
-    extractor = model_options.extractor(options)
-    rows = extractor.features(images, progress=True)
-    if not options.json:
-        remark("normface", options, f"features by {extractor.runtime}")
-    settings = dict(extractor.settings)
-    if len(extractor.image_sizes) == 1:
-        settings["face"] = list(*extractor.image_sizes)
-    if options.threshold_out is not None and extractor.identity is not None:
-        settings["identity"] = extractor.identity.to_dict()
-    return Features(rows, list(images.names), settings=settings)
-
-
-def _images(options: argparse.Namespace) -> Any:
-    from ..data import open_reader
-
-    images = getattr(options, "images", None)
-    return None if images is None else open_reader(images)
-
-
-def _fold_protocol(options: argparse.Namespace) -> Any:
-    from ..evaluate.protocols import protocol_named
-
-    return protocol_named(options.protocol).with_options(pca=_pca(options.pca), metric=options.metric)
-
-
-def _add_fold_options(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument(
-        "--protocol", choices=PROTOCOLS, default=default, help="whose way of measuring (default %(default)s)"
-    )
-    parser.add_argument("--fars", "--far", metavar="F[,F]", help="false accept rates (default 0.1,0.01,0.001)")
-    _add_score_options(parser)
-
-
-def _add_score_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pca", metavar="KEEP", help="principal components: 0.995 of the variance, or 128 of them")
-    parser.add_argument("--metric", choices=METRICS, help="replaces the protocol's")
-
-
-def _add_source(parser: OneLineParser, images: bool) -> None:
-    group = parser.add_argument_group("features", "from a file, or by a model")
-    group.add_argument("--features", type=Path, metavar="F.npz", help="as normface extract writes them")
-    if images:
-        group.add_argument("--images", type=Path, metavar="IMAGES", help="a folder, zip, …; for figures too")
-    model_options.add_model(parser)
-    parser.set_defaults(mirror=PROTOCOLS_OWN, threshold_out=None)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write figures and results.json there")
-    for option, text in (("--quiet", "no notes, no progress"), ("--debug", "show the traceback of an error")):
-        parser.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=text)
-
-
-def _pca(text: str | None) -> float | int | None:
-    from ..evaluate.pca import checked_keep
-
-    if text is None:
-        return None
-    try:
-        keep: float | int = float(text) if "." in text or "e" in text.lower() else int(text)
-    except ValueError:
-        raise NormfaceError(f'--pca "{text}": expected a share of the variance (0.995) or a number (128)') from None
-    return checked_keep(keep)
-
-
-def _fars(text: str | None, option: str, default: tuple[float, ...] = (1e-1, 1e-2, 1e-3)) -> tuple[float, ...]:
-    if text is None:
-        return default
-    try:
-        fars = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        fars = ()
-    if not fars or not all(0 < far <= 1 for far in fars):
-        raise NormfaceError(f'{option} "{text}": expected shares above 0 up to 1 with commas between: 0.01,0.001')
-    return fars
-
-
-def _refuse_both(options: argparse.Namespace) -> None:
-    if options.model is not None:
-        raise NormfaceError("give --features or a model, not both")
-
-
-def _check_output(options: argparse.Namespace, comparable: bool = False) -> None:
-    """Before the work is done: that figures can be drawn, and that the folder is there.
-
-    comparable: the scores will be cosines of features as they are extracted, of which a threshold can be told.
-    """
-    threshold_option.check(options, comparable)
-    if options.out is None:
-        return
-    from ..evaluate.figures import figure
-
-    figure(1, 1)
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{options.out}: cannot be made: {error.strerror or error}") from error
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
