@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from . import alignment, bounds, data, detection, errors, evaluate, features, finetune, losses, solver
+    from . import alignment, bounds, data, detection, errors, evaluate, features, finetune, losses, parallel, solver
     from .features import load
     from .solver import Solver
 
@@ -31,6 +31,7 @@ __all__ = [
     "finetune",
     "load",
     "losses",
+    "parallel",
     "solver",
 ]
 

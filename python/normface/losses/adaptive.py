@@ -15,11 +15,11 @@ from .additive_margin import checked_margin
 from .angles import angle_plus
 from .annealing import MarginWarmup
 from .base import FaceLoss, SoftmaxOptions
-from .blockwise import row_losses
 from .multiplied_angle import row_lengths
+from .row_formulas import SoftmaxOf
+from .rows import row_losses
 from .running import Running, deviation_of, mean_of
 from .scale import register_scale
-from .softmax import softmax_losses
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,19 +64,19 @@ class AdaFaceLoss(FaceLoss):
         if self.training:
             now = self.running.with_batch({"mean": mean_of(length, shares), "std": deviation_of(length, shares)})
         z = (self.h * (length - now["mean"]) / (now["std"] + ADA_EPS)).clamp(-1, 1)
-        formula = partial(self.of_cosines, margin=self.warmup.of(self.margin))
+        formula = SoftmaxOf(partial(self.of_cosines, margin=self.warmup.of(self.margin)), self.label_smoothing)
         inputs = (self.scale.to(x.dtype).expand(len(x)), z)
-        losses = row_losses(unit(x, self.eps), weight, labels, formula, inputs, eps=self.eps)
+        losses = row_losses(unit(x, self.eps), weight, labels, formula, inputs, eps=self.eps, shard=self.shard)
         return self.warmup.counting(self.running.moving(losses, now))
 
     def of_cosines(
         self, cosine: Tensor, labels: Tensor, scale: Tensor, z: Tensor, margin: float | Tensor
     ) -> Tensor:  # fmt: skip
-        """Return the losses (N,) of the cosines (N, C); scale and z: (N,)."""
+        """Return what the softmax gets, (N, C), of the cosines (N, C); scale and z: (N,)."""
         cosine, column, z = cosine.clamp(-1 + ADA_EPS, 1 - ADA_EPS), labels[:, None], z[:, None]
         angle = (cosine.gather(1, column).acos() - margin * z).clamp(ADA_EPS, math.pi - ADA_EPS)
         scores = cosine.scatter(1, column, angle.cos() - margin * (z + 1))
-        return softmax_losses(scale[:, None] * scores, labels, self.label_smoothing)
+        return scale[:, None] * scores
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.scale.to(x.dtype) * cosines(x, weight, self.eps)
@@ -125,18 +125,18 @@ class MagFaceLoss(FaceLoss):
         rise = (self.most_margin - self.least_margin) / (self.longest - self.shortest)
         margin = (self.least_margin + rise * (length - self.shortest)) * self.warmup.of(1.0)
         inputs = (self.scale.to(x.dtype).expand(len(x)), margin)
-        losses = row_losses(unit(x, self.eps), weight, labels, self.of_cosines, inputs, eps=self.eps)
+        formula = SoftmaxOf(self.of_cosines, self.label_smoothing)
+        losses = row_losses(unit(x, self.eps), weight, labels, formula, inputs, eps=self.eps, shard=self.shard)
         pull = 1 / length + length / self.longest**2
         return self.warmup.counting(losses + self.lambda_g * pull)
 
     def of_cosines(self, cosine: Tensor, labels: Tensor, scale: Tensor, margin: Tensor) -> Tensor:
-        """Return the losses (N,) of the cosines (N, C); scale and margin: (N,)."""
+        """Return what the softmax gets, (N, C), of the cosines (N, C); scale and margin: (N,)."""
         column, margin = labels[:, None], margin[:, None]
         own = cosine.gather(1, column)
         target = angle_plus(own, margin)
         inside, other = (own > 0, own) if self.easy else (own > -margin.cos(), own - margin * margin.sin())
-        scores = scale[:, None] * cosine.scatter(1, column, torch.where(inside, target, other))
-        return softmax_losses(scores, labels, self.label_smoothing)
+        return scale[:, None] * cosine.scatter(1, column, torch.where(inside, target, other))
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.scale.to(x.dtype) * cosines(x, weight, self.eps)

@@ -47,7 +47,9 @@ class AMSoftmaxLoss(FaceLoss):
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
         x, scale = unit(x, self.eps), self.scale.to(x.dtype)
         psi = partial(self.psi, margin=self.warmup.of(self.margin))
-        losses = cosine_softmax_losses(x, weight, scale, labels, self.eps, psi, smoothing=self.label_smoothing)
+        losses = cosine_softmax_losses(
+            x, weight, scale, labels, self.eps, psi, smoothing=self.label_smoothing, shard=self.shard
+        )
         return self.warmup.counting(losses)
 
     def psi(self, cosine: Tensor, margin: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -93,7 +95,9 @@ class ArcFaceLoss(FaceLoss):
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
         x, scale = unit(x, self.eps), self.scale.to(x.dtype)
         psi = partial(self.psi, margin=self.warmup.of(self.margin))
-        losses = cosine_softmax_losses(x, weight, scale, labels, self.eps, psi, smoothing=self.label_smoothing)
+        losses = cosine_softmax_losses(
+            x, weight, scale, labels, self.eps, psi, smoothing=self.label_smoothing, shard=self.shard
+        )
         return self.warmup.counting(losses)
 
     def psi(self, cosine: Tensor, margin: float | Tensor) -> tuple[Tensor, Tensor]:

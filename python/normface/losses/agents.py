@@ -16,7 +16,9 @@ from ..errors import TrainingError
 from ..heads import UNIT_EPS, cosines, inverse_lengths, unit, unit_ball_
 from .annealing import MarginWarmup
 from .base import FaceLoss, Options
-from .blockwise import BLOCK_NUMBERS, row_losses
+from .blockwise import BLOCK_NUMBERS
+from .row_formulas import MostOf, SumOf
+from .rows import row_losses
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -55,6 +57,10 @@ class CContrastiveLoss(FaceLoss):
         )  # fmt: skip
         self.of_distances = GeneralContrastiveLoss(parameters, tops=1, exact=exact_gradient)
         self.eps, self._options = eps, told(parameters, "positive_margin", "negative_margin")
+        if max_positive_only or max_negative_only:
+            self.check_whole("max_positive_only" if max_positive_only else "max_negative_only")
+        if not exact_gradient:
+            self.check_whole("exact_gradient=False")
 
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
         if self.of_distances.p.max_positive_only:  # of the whole batch, in which the ignored have no part
@@ -63,7 +69,8 @@ class CContrastiveLoss(FaceLoss):
         p = self.of_distances.p
         plain = self.of_distances.exact and not (p.max_negative_only or p.exp_negative_weight)
         slopes = self._slopes if plain else None
-        return row_losses(unit(x, self.eps), weight, labels, self.of_cosines, eps=self.eps, slopes=slopes)
+        x, formula = unit(x, self.eps), SumOf(self.of_cosines)
+        return row_losses(x, weight, labels, formula, eps=self.eps, slopes=slopes, shard=self.shard)
 
     def of_cosines(self, cosine: Tensor, labels: Tensor) -> Tensor:
         """Return the losses (N,) of the cosines (N, C)."""
@@ -124,14 +131,17 @@ class CTripletLoss(FaceLoss):
         )  # fmt: skip
         self.of_distances = GeneralTripletLoss(parameters, tops=1, exact=exact_gradient)
         self.eps, self._options = eps, told(parameters, "margin")
+        if not exact_gradient:
+            self.check_whole("exact_gradient=False")
         self.warmup = MarginWarmup(margin_warmup, self.weight.device)
 
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
         x, margin = unit(x, self.eps), self.warmup.of(self.of_distances.p.margin)
-        if self.of_distances.p.hardest_only and self.of_distances.exact:
+        hardest_only = self.of_distances.p.hardest_only
+        if hardest_only and self.of_distances.exact and self.shard is None:
             return self.warmup.counting(self._of_the_hardest(x, weight, labels, margin))
-        formula = partial(self.of_cosines, margin=margin)
-        return self.warmup.counting(row_losses(x, weight, labels, formula, eps=self.eps))
+        formula = (MostOf if hardest_only else SumOf)(partial(self.of_cosines, margin=margin))
+        return self.warmup.counting(row_losses(x, weight, labels, formula, eps=self.eps, shard=self.shard))
 
     def of_cosines(self, cosine: Tensor, labels: Tensor, margin: float | Tensor) -> Tensor:
         """Return the losses (N,) of the cosines (N, C)."""

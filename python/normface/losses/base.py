@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import TrainingError
 from .checks import check_embeddings, checked_labels, checked_sample_weight, checked_size
+from .class_shard import ClassShard, checked_shard
 from .reduction import checked_reduction, reduced
 from .sums import Loss
 
@@ -18,13 +19,15 @@ class Options(TypedDict, total=False):
     """What every loss can be told, beside its own options.
 
     reduction: "mean" (the default), "sum" or "none" over the samples. ignore_index: samples of this label have no
-    part in anything; None (the default) for no such label. device, dtype: of the class weights.
+    part in anything; None (the default) for no such label. device, dtype: of the class weights. shard: which of their
+    rows this process holds, as normface.parallel makes it; None (the default): all.
     """
 
     reduction: str
     ignore_index: int | None
     device: torch.device | str | None
     dtype: torch.dtype | None
+    shard: ClassShard | None
 
 
 class SoftmaxOptions(Options, total=False):
@@ -70,6 +73,7 @@ class FaceLoss(Loss):
         label_smoothing: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        shard: ClassShard | None = None,
     ) -> None:
         """start: fills the weight (heads.unit_ball_ or heads.xavier_); None: there is none."""
         super().__init__()
@@ -85,16 +89,34 @@ class FaceLoss(Loss):
         if label_smoothing and "label_smoothing" not in self.options.__annotations__:
             raise TrainingError(f"{name}: has no softmax, so there is no label_smoothing")
         self.label_smoothing = float(label_smoothing)
-        self.start = start
-        shape = (self.num_classes, self.embedding_size)
+        self.start, self.shard = start, checked_shard(name, shard, self.num_classes)
+        shape = (self.num_classes if shard is None else shard.count, self.embedding_size)
         weight = None if start is None else nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.register_parameter("weight", weight)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw the class weights anew."""
-        if self.start is not None and self.weight is not None:
-            self.start(self.weight)
+        if self.weight is not None:
+            self.start_(self.weight)
+
+    def start_(self, weight: Tensor) -> None:
+        """Draw class weights (C, D), or this rank's rows of them; each time others."""
+        if self.start is not None and self.shard is None:
+            self.start(weight)
+        elif self.start is not None and self.shard is not None:
+            self.shard.start_(weight, self.start)
+
+    def label_rows(self, weight: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the class weights of the labels, (N, D) of that dtype, whichever rank holds them."""
+        if self.shard is None:
+            return weight.index_select(0, labels).to(dtype)
+        return self.shard.label_rows(weight, labels, dtype)
+
+    def check_whole(self, what: str) -> None:
+        """Raise TrainingError where the class weights are sharded, with which there is no ``what``."""
+        if self.shard is not None:
+            raise TrainingError(f"{type(self).__name__}: {what} needs all class weights in one process")
 
     def forward(
         self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None = None, weight: Tensor | None = None
@@ -120,10 +142,11 @@ class FaceLoss(Loss):
             return reduced(losses, shares, self.reduction)
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """(N, D) -> (N, C), without a margin."""
+        """(N, D) -> (N, C), without a margin; with a shard, of its classes alone."""
         check_embeddings(type(self).__name__, embeddings, self.embedding_size, next(self.parameters(), embeddings))
         with torch.autocast(embeddings.device.type, enabled=False):
-            return self.scores(*self._wide(embeddings, self.weight))
+            x, weight = self._wide(embeddings, self.weight)
+            return self.scores(x, weight.to(x.dtype))
 
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
         """The losses of the samples, (N,), of checked arguments of one wide dtype; labels int64.
@@ -140,7 +163,7 @@ class FaceLoss(Loss):
     def _wide(self, x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         weight = x if weight is None else weight
         wide = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
-        return x.to(wide), weight.to(wide)
+        return x.to(wide), weight.to(wide) if self.shard is None else weight  # which is widened a block at a time
 
     def extra_repr(self) -> str:
         words = [f"{self.num_classes} classes, {self.embedding_size} features"]

@@ -92,16 +92,17 @@ class _RowLosses(torch.autograd.Function):
         """keep: compute what backward needs."""
         if work.label_lengths:
             inputs = (*inputs, torch.linalg.vector_norm(weight.index_select(0, labels), dim=1))
-        scores, inverse, nearest = _scores(x, weight, more, work.eps)
+        scores = x.new_empty(len(x), len(weight))
+        inverse, nearest = scores_of(x, weight, more, work.eps, scores)
         losses = x.new_empty(len(x))
         input_slopes: list[Tensor] = []
         by_hand = work.slopes is not None
-        for rows in _blocks(scores, 1 if by_hand else FORMULA_SHARE):
+        for rows in blocks(scores, 1 if by_hand else FORMULA_SHARE):
             z, y, given = scores[rows], labels[rows], [one[rows] for one in inputs]
             if not keep:
                 losses[rows] = work.formula(z, y, *given)
                 continue
-            derive = work.slopes or _by_autograd(work.formula)
+            derive = work.slopes or by_autograd(work.formula)
             losses[rows], of_scores, *of_inputs = derive(z, y, *given)
             if inverse.dim() == 1:
                 torch.mul(of_scores, inverse, out=z)
@@ -150,33 +151,41 @@ class _RowLosses(torch.autograd.Function):
         return None, None, None, dx, d_weight, d_more, *d_inputs
 
 
-def _scores(
-    x: Tensor, weight: Tensor, more: Tensor | None, eps: float | None
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return x . w / |w| (N, C), 1 / |w| ((C,), (K, C), or a number where there is none), and the nearest of K centers
-    (N, C) uint8, or a number; each block of the weights is read once for both."""
-    scores, none = x.new_empty(len(x), len(weight)), weight.new_empty(())
+def scores_of(
+    x: Tensor, weight: Tensor, more: Tensor | None, eps: float | None, scores: Tensor, bias: Tensor | None = None,
+    share: int = 1,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Fill in the scores x . w / |w| + b (N, C); return 1 / |w| ((C,), (K, C), or a number where there is none), and
+    the nearest of K centers (N, C) uint8, or a number; each block of the weights is read once for both.
+
+    Weights of a narrower dtype than x are widened a block at a time; share: blocks are smaller by this.
+    """
+    none = x.new_empty(())
     if more is not None:
-        return _nearest(x, [weight, *more], scores, eps)
-    inverse = none if eps is None else weight.new_empty(len(weight))
-    for part in _blocks(weight):
-        block = torch.mm(x, weight[part].t(), out=scores[:, part])
+        return _nearest(x, [weight, *more], scores, eps, share)
+    inverse = none if eps is None else x.new_empty(len(weight))
+    for part in blocks(weight, share):
+        rows = weight[part].to(x.dtype)
+        block = torch.mm(x, rows.t(), out=scores[:, part])
         if eps is not None:
-            inverse[part] = inverse_lengths(weight[part], eps)
+            inverse[part] = inverse_lengths(rows, eps)
             block.mul_(inverse[part])
-    return scores, inverse, none
+        if bias is not None:
+            block.add_(bias[part])
+    return inverse, none
 
 
 def _nearest(
-    x: Tensor, centers: list[Tensor], scores: Tensor, eps: float | None
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    x: Tensor, centers: list[Tensor], scores: Tensor, eps: float | None, share: int
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     nearest = torch.zeros_like(scores, dtype=torch.uint8)
-    inverse = torch.ones_like(torch.stack([center[:, 0] for center in centers]))
-    for part in _blocks(centers[0]):
+    inverse = x.new_ones(len(centers), scores.shape[1])
+    for part in blocks(centers[0], share):
         for k, center in enumerate(centers):
-            block = x @ center[part].t()
+            rows = center[part].to(x.dtype)
+            block = x @ rows.t()
             if eps is not None:
-                inverse[k, part] = inverse_lengths(center[part], eps)
+                inverse[k, part] = inverse_lengths(rows, eps)
                 block.mul_(inverse[k, part])
             if k == 0:
                 scores[:, part] = block
@@ -184,10 +193,10 @@ def _nearest(
             nearer = ~(block <= scores[:, part])  # a NaN is the nearest
             scores[:, part] = torch.where(nearer & ~scores[:, part].isnan(), block, scores[:, part])
             nearest[:, part].masked_fill_(nearer, k)
-    return scores, inverse, nearest
+    return inverse, nearest
 
 
-def _by_autograd(formula: Formula) -> Slopes:
+def by_autograd(formula: Formula) -> Slopes:
     """Return what finds the formula's derivatives, in evaluation of a block at a time."""
 
     def slopes(*arguments: Tensor) -> list[Tensor]:
@@ -211,7 +220,7 @@ def _gradients(
     d_weight = torch.empty_like(weight) if wanted[1] else None
     d_more = torch.empty_like(more) if more is not None and wanted[2] else None
     buffer = None
-    for part in _blocks(weight):
+    for part in blocks(weight):
         for k in range(1 if more is None else 1 + len(more)):
             center = weight if more is None or k == 0 else more[k - 1]
             w, g = center[part], slopes[:, part]
@@ -249,9 +258,9 @@ def _differentiable(
     return [next(found) if want else None for want in wanted]
 
 
-def _blocks(table: Tensor, share: int = 1) -> Iterator[slice]:
+def blocks(table: Tensor, share: int = 1) -> Iterator[slice]:
     """The rows of a table, some at a time."""
     numbers = (BLOCK_NUMBERS if table.device.type == "cpu" else DEVICE_BLOCK_NUMBERS) // share
-    step = max(1, numbers // table.shape[1])
+    step = max(1, numbers // max(1, table.shape[1]))
     for first in range(0, len(table), step):
         yield slice(first, first + step)

@@ -40,7 +40,13 @@ class CenterLoss(FaceLoss):
         self.center_step = center_step
 
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
-        return center_losses(x, weight, labels, self.center_step.upper(), shares=shares)
+        if self.shard is None:
+            return center_losses(x, weight, labels, self.center_step.upper(), shares=shares)
+        local = self.shard.local(labels)
+        here = (local >= 0).nonzero()[:, 0]
+        x, shares = self.shard.copied(x)[here], None if shares is None else shares[here]
+        losses = center_losses(x, weight.to(x.dtype), local[here], self.center_step.upper(), shares=shares)
+        return self.shard.summed(losses.new_zeros(len(labels)).index_copy(0, here, losses))
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return -squared_distances(x, weight)

@@ -51,7 +51,9 @@ class CombinedMarginLoss(FaceLoss):
         x, scale = unit(x, self.eps), self.scale.to(x.dtype)
         of = self.warmup.of
         psi = partial(self.psi, m1=of(self.m1, 1.0), m2=of(self.m2), m3=of(self.m3))
-        losses = cosine_softmax_losses(x, weight, scale, labels, self.eps, psi, smoothing=self.label_smoothing)
+        losses = cosine_softmax_losses(
+            x, weight, scale, labels, self.eps, psi, smoothing=self.label_smoothing, shard=self.shard
+        )
         return self.warmup.counting(losses)
 
     def psi(

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .blockwise import row_losses
+from .class_shard import ClassShard
+from .row_formulas import SoftmaxOf
+from .rows import row_losses
 
 Margin = Callable[..., Sequence[Tensor]]
 """psi: the label's cosine (N,) and inputs (N,) -> what takes its place in the loss, and its slope by the cosine;
@@ -26,7 +27,7 @@ def no_margin(cosine: Tensor) -> tuple[Tensor, Tensor]:
 
 def cosine_softmax_losses(
     x: Tensor, weight: Tensor, scale: Tensor, labels: Tensor, eps: float, margin: Margin = no_margin,
-    inputs: Sequence[Tensor] = (), smoothing: float = 0.0,
+    inputs: Sequence[Tensor] = (), smoothing: float = 0.0, shard: ClassShard | None = None,
 ) -> Tensor:  # fmt: skip
     """log(exp(s psi_i) + sum_{j != y} exp(s c_ij)) - s psi_i, (N,), of c_ij = x_i . w_j / |w_j|, psi_i = psi(c_iy).
 
@@ -34,11 +35,12 @@ def cosine_softmax_losses(
     scale: 0-D, above 0; labels (N,) int64. All but the labels are of one floating-point dtype. smoothing: e, by
     which the loss is 1 - e times this and e times the mean of it over all classes in the label's place.
 
-    Gradients of x, weight and scale are the derivatives; see row_losses.
+    Gradients of x, weight and scale are the derivatives; shard: which rows the weights are; see row_losses.
     """
     rows = _Rows(margin, smoothing)
     inputs = (scale.expand(len(x)), *inputs)
-    return row_losses(scale * x, weight, labels, rows.losses, inputs, eps=eps, slopes=rows.slopes)
+    formula = SoftmaxOf(rows.scores, smoothing)
+    return row_losses(scale * x, weight, labels, formula, inputs, eps=eps, slopes=rows.slopes, shard=shard)
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,10 @@ class _Rows:
     margin: Margin
     smoothing: float
 
-    def losses(self, scores: Tensor, labels: Tensor, scale: Tensor, *inputs: Tensor) -> Tensor:
+    def scores(self, scores: Tensor, labels: Tensor, scale: Tensor, *inputs: Tensor) -> Tensor:
         column = labels[:, None]
         target, _ = self.margin(scores.gather(1, column)[:, 0] / scale, *inputs)
-        scores = scores.scatter(1, column, (scale * target)[:, None])
-        return F.cross_entropy(scores, labels, reduction="none", label_smoothing=self.smoothing)
+        return scores.scatter(1, column, (scale * target)[:, None])
 
     def slopes(self, scores: Tensor, labels: Tensor, scale: Tensor, *inputs: Tensor) -> Sequence[Any]:
         column, smoothing = labels[:, None], self.smoothing

@@ -15,10 +15,10 @@ from .additive_margin import checked_margin
 from .angles import angle_plus, cos_of, sin_of
 from .annealing import MarginWarmup
 from .base import FaceLoss, SoftmaxOptions
-from .blockwise import row_losses
+from .row_formulas import SoftmaxOf
+from .rows import row_losses
 from .running import Running, mean_of
 from .scale import register_scale
-from .softmax import softmax_losses
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -54,24 +54,24 @@ class CurricularFaceLoss(FaceLoss):
         x = unit(x, self.eps)
         now = self.running.state(x.dtype)
         if self.training:
-            rows = weight.detach().index_select(0, labels)
+            rows = self.label_rows(weight.detach(), labels, x.dtype)
             own = (x.detach() * rows).sum(1) * inverse_lengths(rows, self.eps)
             now = self.running.with_batch({"mean": mean_of(own, shares)})
-        formula = partial(self.of_cosines, margin=self.warmup.of(self.margin))
+        formula = SoftmaxOf(partial(self.of_cosines, margin=self.warmup.of(self.margin)), self.label_smoothing)
         inputs = [one.to(x.dtype).expand(len(x)) for one in (self.scale, now["mean"])]
-        losses = row_losses(x, weight, labels, formula, inputs, eps=self.eps)
+        losses = row_losses(x, weight, labels, formula, inputs, eps=self.eps, shard=self.shard)
         return self.warmup.counting(self.running.moving(losses, now))
 
     def of_cosines(
         self, cosine: Tensor, labels: Tensor, scale: Tensor, t: Tensor, margin: float | Tensor
     ) -> Tensor:  # fmt: skip
-        """Return the losses (N,) of the cosines (N, C); scale and t: (N,)."""
+        """Return what the softmax gets, (N, C), of the cosines (N, C); scale and t: (N,)."""
         column = labels[:, None]
         own = cosine.gather(1, column)
         target = angle_plus(own, margin)
         others = torch.where(cosine > target, cosine * (t[:, None] + cosine), cosine)
         target = torch.where(own > -cos_of(margin), target, own - margin * sin_of(margin))
-        return softmax_losses(scale[:, None] * others.scatter(1, column, target), labels, self.label_smoothing)
+        return scale[:, None] * others.scatter(1, column, target)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.scale.to(x.dtype) * cosines(x, weight, self.eps)

@@ -67,10 +67,10 @@ class ElasticFaceLoss(FaceLoss):
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
         drawn = self.margins(len(x))[:, 0].to(x) if self.training else torch.full_like(x[:, 0], self.margin)
         inputs, scale = (drawn * self.warmup.of(1.0),), self.scale.to(x.dtype)
-        smoothing = self.label_smoothing
         losses = cosine_softmax_losses(
-            unit(x, self.eps), weight, scale, labels, self.eps, self.psi, inputs, smoothing=smoothing
-        )
+            unit(x, self.eps), weight, scale, labels, self.eps, self.psi, inputs,
+            smoothing=self.label_smoothing, shard=self.shard,
+        )  # fmt: skip
         if self.training and losses.requires_grad and not is_transformed():
             losses.register_hook(self._count)
         return self.warmup.counting(losses)

@@ -17,8 +17,8 @@ from ..errors import TrainingError
 from ..heads import UNIT_EPS, unit, unit_ball_, xavier_
 from .annealing import Annealing
 from .base import FaceLoss, SoftmaxOptions
-from .blockwise import row_losses
-from .softmax import softmax_losses
+from .row_formulas import SoftmaxOf, softmax_losses
+from .rows import row_losses
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -45,13 +45,13 @@ class LargeMarginSoftmaxLoss(FaceLoss):
 
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
         inputs = (row_lengths(x)[:, 0], self.annealing.current(x.dtype).expand(len(x)))
-        losses = row_losses(x, weight, labels, self.of_dots, inputs, eps=None, label_lengths=True)
+        formula = SoftmaxOf(self.of_dots, self.label_smoothing)
+        losses = row_losses(x, weight, labels, formula, inputs, eps=None, label_lengths=True, shard=self.shard)
         return self.annealing.counting(losses)
 
     def of_dots(self, scores: Tensor, labels: Tensor, x_length: Tensor, decay: Tensor, w_length: Tensor) -> Tensor:
-        """Return the losses (N,) of the scores x . w (N, C); the rest (N,), the last of the label's weights."""
-        scores = self._with_margin(scores, labels[:, None], (x_length * w_length)[:, None], decay[:, None])
-        return softmax_losses(scores, labels, self.label_smoothing)
+        """Return what the softmax gets of the scores x . w (N, C); the rest (N,), the last of the label's weights."""
+        return self._with_margin(scores, labels[:, None], (x_length * w_length)[:, None], decay[:, None])
 
     def margin_scores(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
         """Return what the softmax gets, (N, C): Caffe's LargeMarginInnerProduct."""
@@ -92,21 +92,23 @@ class SphereFaceLoss(FaceLoss):
         self.margin = checked_multiple(self, margin)
         self.annealing = Annealing(base, gamma, power, lambda_min, self.weight.device)
         self.exact_gradient, self.eps = exact_gradient, eps
+        if not exact_gradient:
+            self.check_whole("exact_gradient=False")
 
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
         if not self.exact_gradient:
             losses = softmax_losses(self.margin_scores(x, weight, labels), labels, self.label_smoothing)
         else:
             inputs = (row_lengths(x)[:, 0], self.annealing.current(x.dtype).expand(len(x)))
-            losses = row_losses(x, weight, labels, self.of_dots, inputs, eps=self.eps)
+            formula = SoftmaxOf(self.of_dots, self.label_smoothing)
+            losses = row_losses(x, weight, labels, formula, inputs, eps=self.eps, shard=self.shard)
         return self.annealing.counting(losses)
 
     def of_dots(self, scores: Tensor, labels: Tensor, length: Tensor, decay: Tensor) -> Tensor:
-        """Return the losses (N,) of the scores x . w / |w| (N, C); the rest (N,)."""
+        """Return what the softmax gets of the scores x . w / |w| (N, C); the rest (N,)."""
         column = labels[:, None]
         dot, length, decay = scores.gather(1, column), length[:, None], decay[:, None]
-        scores = scores.scatter(1, column, multiplied_angle(dot, length, self.margin, decay, eps=COSINE_EPS))
-        return softmax_losses(scores, labels, self.label_smoothing)
+        return scores.scatter(1, column, multiplied_angle(dot, length, self.margin, decay, eps=COSINE_EPS))
 
     def margin_scores(self, x: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
         """Return what the softmax gets, (N, C): Caffe's MarginInnerProduct."""

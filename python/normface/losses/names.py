@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Unpack
 
+    from .class_shard import ClassShard
+
 LOSSES: dict[str, type[FaceLoss]] = {
     "softmax": SoftmaxLoss,
     "normalized-softmax": NormalizedSoftmaxLoss,
@@ -108,6 +110,7 @@ class LossOptions(TypedDict, total=False):
     reduction: str
     scale: float | str | None
     seed: int
+    shard: ClassShard | None
     shortest: float
     std: float
     sub_centers: int

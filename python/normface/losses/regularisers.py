@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from ..errors import TrainingError
 from ..heads import UNIT_EPS, unit, unit_ball_
 from .base import FaceLoss, Options
-from .blockwise import row_losses
 from .multiplied_angle import row_lengths
+from .row_formulas import SumOf
+from .rows import row_losses
 from .running import mean_of
 from .transforms import is_transformed
 
@@ -106,6 +107,8 @@ class MHELoss(Regulariser):
         if not 0 <= power < float("inf"):
             raise TrainingError(f"MHELoss: expected a power of 0 or more, got {power}")
         self.power, self.over, self.half_space, self.eps = float(power), over, half_space, eps
+        if over == "all":
+            self.check_whole('over="all"')
 
     def use_weight(self, weight: nn.Parameter) -> None:
         """Have none of its own: the sum gives it the other loss's each time."""
@@ -116,14 +119,15 @@ class MHELoss(Regulariser):
             classes = torch.arange(len(weight), device=weight.device)
             whole = self._energies(weight, weight, classes).mean()
             return whole.expand(len(x)) + 0 * x.sum(1)  # of the features it has no gradient, but a NaN
-        return self._energies(weight.index_select(0, labels), weight, labels) + 0 * x.sum(1)
+        return self._energies(self.label_rows(weight, labels, x.dtype), weight, labels) + 0 * x.sum(1)
 
     def _energies(self, rows: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        return row_losses(unit(rows, self.eps), weight, labels, self.of_cosines, eps=self.eps)
+        formula = SumOf(self.of_cosines)
+        return row_losses(unit(rows, self.eps), weight, labels, formula, eps=self.eps, shard=self.shard)
 
     def of_cosines(self, cosine: Tensor, labels: Tensor) -> Tensor:
         """Return the energies (n,) of class weights whose cosines to all are given, (n, C), their own at labels."""
-        column, number = labels[:, None], cosine.shape[1] - 1
+        column, number = labels[:, None], self.num_classes - 1
         energies = self._energy(2 - 2 * cosine).scatter(1, column, 0.0).sum(1)
         if self.half_space:
             energies, number = energies + self._energy(2 + 2 * cosine).sum(1), 2 * number + 1

@@ -15,8 +15,9 @@ from ..errors import TrainingError
 from ..heads import UNIT_EPS, cosines, unit, unit_ball_, xavier_
 from .annealing import MarginWarmup
 from .base import FaceLoss, SoftmaxOptions
-from .blockwise import row_losses
 from .cosine_softmax import cosine_softmax_losses
+from .row_formulas import SoftmaxOf, same_scores, softmax_losses
+from .rows import row_losses
 from .scale import LEARNED, at_least, register_scale
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ class SoftmaxLoss(FaceLoss):
         self.register_parameter("bias", zero_bias(self.weight) if bias else None)
 
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
-        return softmax_losses(self.scores(x, weight), labels, self.label_smoothing)
+        if self.shard is None:
+            return softmax_losses(self.scores(x, weight), labels, self.label_smoothing)
+        formula = SoftmaxOf(same_scores, self.label_smoothing)
+        return row_losses(x, weight, labels, formula, eps=None, bias=self.bias, shard=self.shard)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.linear(x, weight, None if self.bias is None else self.bias.to(x.dtype))
@@ -88,7 +92,9 @@ class NormalizedSoftmaxLoss(FaceLoss):
 
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
         x, scale = unit(x, self.eps), self._scale(x)
-        return cosine_softmax_losses(x, weight, scale, labels, self.eps, smoothing=self.label_smoothing)
+        return cosine_softmax_losses(
+            x, weight, scale, labels, self.eps, smoothing=self.label_smoothing, shard=self.shard
+        )
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return self._scale(x) * cosines(x, weight, self.eps)
@@ -128,7 +134,9 @@ class PositiveScaleSoftmaxLoss(FaceLoss):
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
         x, scale = unit(x, self.eps), self.scale.to(x.dtype)
         psi = partial(self.psi, positive_scale=self.warmup.of(self.positive_scale, 1.0))
-        losses = cosine_softmax_losses(x, weight, scale, labels, self.eps, psi, smoothing=self.label_smoothing)
+        losses = cosine_softmax_losses(
+            x, weight, scale, labels, self.eps, psi, smoothing=self.label_smoothing, shard=self.shard
+        )
         return self.warmup.counting(losses)
 
     def psi(self, cosine: Tensor, positive_scale: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -180,13 +188,9 @@ class L2SoftmaxLoss(FaceLoss):
         return self.alpha
 
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
-        if self.bias is not None:
-            return self.of_scores(self.scores(x, weight), labels)
-        return row_losses(self.alpha.to(x.dtype) * unit(x, self.eps), weight, labels, self.of_scores, eps=None)
-
-    def of_scores(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Return the losses (N,) of the scores (N, C)."""
-        return softmax_losses(scores, labels, self.label_smoothing)
+        formula = SoftmaxOf(same_scores, self.label_smoothing)
+        x = self.alpha.to(x.dtype) * unit(x, self.eps)
+        return row_losses(x, weight, labels, formula, eps=None, bias=self.bias, shard=self.shard)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
@@ -195,11 +199,6 @@ class L2SoftmaxLoss(FaceLoss):
     def extra_repr(self) -> str:
         kind = "learned" if isinstance(self.alpha, nn.Parameter) else "fixed"
         return f"{super().extra_repr()}, {kind} alpha {self.alpha.item():.4g}"
-
-
-def softmax_losses(scores: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """-log softmax(scores)_y of every row, (N,); with smoothing, e, towards e / C of every class."""
-    return F.cross_entropy(scores, labels, reduction="none", label_smoothing=smoothing)
 
 
 def zero_bias(weight: Tensor) -> nn.Parameter:

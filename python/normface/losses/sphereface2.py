@@ -15,7 +15,8 @@ from ..heads import UNIT_EPS, cosines, unit, unit_ball_
 from .additive_margin import checked_margin
 from .annealing import MarginWarmup
 from .base import FaceLoss, Options
-from .blockwise import row_losses
+from .row_formulas import SumOf
+from .rows import row_losses
 from .scale import register_scale
 
 if TYPE_CHECKING:
@@ -67,9 +68,11 @@ class SphereFace2Loss(FaceLoss):
         return math.log((z - 1 + root) / 2) + 2 * r * self.margin - log_q
 
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
-        formula = partial(self.of_cosines, margin=self.warmup.of(self.margin))
+        formula = SumOf(partial(self.of_cosines, margin=self.warmup.of(self.margin)))
         inputs = [one.to(x.dtype).expand(len(x)) for one in (self.scale, self.bias)]
-        return self.warmup.counting(row_losses(unit(x, self.eps), weight, labels, formula, inputs, eps=self.eps))
+        x = unit(x, self.eps)
+        losses = row_losses(x, weight, labels, formula, inputs, eps=self.eps, shard=self.shard)
+        return self.warmup.counting(losses)
 
     def of_cosines(
         self, cosine: Tensor, labels: Tensor, scale: Tensor, bias: Tensor, margin: float | Tensor

@@ -14,10 +14,10 @@ from .additive_margin import checked_margin
 from .angles import angle_plus, cos_of, sin_of
 from .annealing import MarginWarmup
 from .base import FaceLoss, SoftmaxOptions
-from .blockwise import row_losses
 from .checks import checked_size
+from .row_formulas import SoftmaxOf
+from .rows import row_losses
 from .scale import register_scale
-from .softmax import softmax_losses
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -52,22 +52,25 @@ class SubCenterArcFaceLoss(FaceLoss):
         """Draw all sub-centers anew."""
         super().reset_parameters()
         for center in getattr(self, "more", ()):
-            unit_ball_(center)
+            self.start_(center)
 
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
-        formula = partial(self.of_cosines, margin=self.warmup.of(self.margin))
+        formula = SoftmaxOf(partial(self.of_cosines, margin=self.warmup.of(self.margin)), self.label_smoothing)
         inputs = (self.scale.to(x.dtype).expand(len(x)),)
-        more = self.more.to(x.dtype) if len(self.more) else None
-        losses = row_losses(unit(x, self.eps), weight, labels, formula, inputs, eps=self.eps, more=more)
+        more = self.more if self.shard is not None else self.more.to(x.dtype)
+        losses = row_losses(
+            unit(x, self.eps), weight, labels, formula, inputs,
+            eps=self.eps, more=more if len(more) else None, shard=self.shard,
+        )  # fmt: skip
         return self.warmup.counting(losses)
 
     def of_cosines(self, cosine: Tensor, labels: Tensor, scale: Tensor, margin: float | Tensor) -> Tensor:
-        """Return the losses (N,) of the nearest centers' cosines (N, C); scale: (N,)."""
+        """Return what the softmax gets, (N, C), of the nearest centers' cosines (N, C); scale: (N,)."""
         column = labels[:, None]
         own = cosine.gather(1, column)
         inside, other = own > -cos_of(margin), own - margin * sin_of(margin)
         target = torch.where(inside, angle_plus(own, margin), other)
-        return softmax_losses(scale[:, None] * cosine.scatter(1, column, target), labels, self.label_smoothing)
+        return scale[:, None] * cosine.scatter(1, column, target)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.scale.to(x.dtype) * self._nearest(x, weight)

@@ -15,9 +15,9 @@ from .additive_margin import checked_margin
 from .angles import angle_plus
 from .annealing import MarginWarmup
 from .base import FaceLoss, SoftmaxOptions
-from .blockwise import row_losses
+from .row_formulas import SoftmaxOf
+from .rows import row_losses
 from .scale import register_scale
-from .softmax import softmax_losses
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -58,18 +58,20 @@ class SVXSoftmaxLoss(FaceLoss):
         self.warmup = MarginWarmup(margin_warmup, self.weight.device)
 
     def each(self, x: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
-        formula = partial(self.of_cosines, margin=self.warmup.of(self.margin))
+        formula = SoftmaxOf(partial(self.of_cosines, margin=self.warmup.of(self.margin)), self.label_smoothing)
         inputs = (self.scale.to(x.dtype).expand(len(x)),)
-        return self.warmup.counting(row_losses(unit(x, self.eps), weight, labels, formula, inputs, eps=self.eps))
+        x = unit(x, self.eps)
+        losses = row_losses(x, weight, labels, formula, inputs, eps=self.eps, shard=self.shard)
+        return self.warmup.counting(losses)
 
     def of_cosines(self, cosine: Tensor, labels: Tensor, scale: Tensor, margin: float | Tensor) -> Tensor:
-        """Return the losses (N,) of the cosines (N, C); scale: (N,)."""
+        """Return what the softmax gets, (N, C), of the cosines (N, C); scale: (N,)."""
         column = labels[:, None]
         own = cosine.gather(1, column)
         on_angle = self.margin_on == "angle"
         target = torch.where(own > 0, angle_plus(own, margin), own) if on_angle else own - margin
         hard = torch.where(cosine > target, self.t * cosine + self.t - 1, cosine)
-        return softmax_losses(scale[:, None] * hard.scatter(1, column, target), labels, self.label_smoothing)
+        return scale[:, None] * hard.scatter(1, column, target)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.scale.to(x.dtype) * cosines(x, weight, self.eps)
