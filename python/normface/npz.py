@@ -41,15 +41,21 @@ def read_arrays(stream: IO[bytes], size: int, wanted: Collection[str] | None = N
         return {name: _array(archive, entry, name) for name, entry in chosen.items()}
 
 
+def array_rows(stream: IO[bytes], name: str) -> int:
+    """Return the length of one array as its header declares it; what it holds is not read."""
+    with zipfile.ZipFile(stream) as archive:
+        entry = archive.getinfo(f"{name}.npy")
+        _check_method(entry, name)
+        with archive.open(entry) as member:
+            shape = _header(member, name)[0]
+        return int(shape[0]) if shape else 0
+
+
 def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> np.ndarray:
     title = f'"{printable(name)}"'
-    if entry.compress_type not in METHODS:
-        raise ValueError(f"{title} is packed by method {entry.compress_type}; expected none or deflate")
+    _check_method(entry, name)
     with archive.open(entry) as member:
-        version = np.lib.format.read_magic(member)
-        if version not in _HEADERS:
-            raise ValueError(f"{title} is in the format {version}; expected 1.0 or 2.0")
-        shape, fortran, dtype = _HEADERS[version](member)
+        shape, fortran, dtype = _header(member, name)
         if dtype.hasobject or not dtype.itemsize:
             raise ValueError(f"{title} holds Python objects, which need allow_pickle and are not read")
         count, there = math.prod(shape), entry.file_size - member.tell()
@@ -58,6 +64,20 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> np.nd
         array = np.empty(count, dtype)
         _fill(member, array.view(np.uint8) if count else np.empty(0, np.uint8))
         return array.reshape(shape, order="F" if fortran else "C")
+
+
+def _check_method(entry: zipfile.ZipInfo, name: str) -> None:
+    if entry.compress_type not in METHODS:
+        raise ValueError(f'"{printable(name)}" is packed by method {entry.compress_type}; expected none or deflate')
+
+
+def _header(member: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """(shape, whether it is in Fortran's order, dtype)"""
+    version = np.lib.format.read_magic(member)
+    if version not in _HEADERS:
+        raise ValueError(f'"{printable(name)}" is in the format {version}; expected 1.0 or 2.0')
+    header: tuple[tuple[int, ...], bool, np.dtype] = _HEADERS[version](member)
+    return header
 
 
 def _fill(member: IO[bytes], flat: np.ndarray) -> None:

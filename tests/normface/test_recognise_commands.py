@@ -126,6 +126,24 @@ class TestSearch:
             assert [(one["name"], one["identity"]) for one in told["nearest"]] == [(f"{n}/1.png", n) for n in order]
             assert [one["score"] for one in told["nearest"]] == pytest.approx([scores[n] for n in order], abs=1e-5)
 
+    def test_in_an_index(self, net, photos, gallery, tmp_path, capsys):
+        """The answers of the exact search, and what was measured when it was built."""
+        pytest.importorskip("faiss", reason="an index needs faiss")
+        assert said(capsys, "index", gallery, "--out", tmp_path / "i")[0] == 0
+        exact = said(capsys, "search", *photos, "--gallery", gallery, *model(net), "--json")[1]
+        code, out, errors = said(capsys, "search", *photos, "--gallery", tmp_path / "i", *model(net), "--json")
+        assert (code, errors) == (0, "")
+        for told, expected in zip(json.loads(out), json.loads(exact), strict=True):
+            assert told["recall"] == []  # of two faces none can be held out
+            for one, other in zip(told["nearest"], expected["nearest"], strict=True):
+                assert (one["name"], one["identity"]) == (other["name"], other["identity"])
+                assert one["score"] == pytest.approx(other["score"], abs=2**-11)  # float16's half a step
+        _, _, notes = said(capsys, "search", photos[0], "--gallery", tmp_path / "i", *model(net), "--scale", "2")
+        assert "its features were made differently: scale 1.0 there, 2.0 here" in notes
+        assert f"{tmp_path / 'i'}: 2 faces by faiss, hnsw: its recall was not measured\n" in notes
+        line = refused(capsys, "search", photos[0], "--gallery", tmp_path / "i", *model(net), "--no-faiss")
+        assert "is an index, which faiss searches" in line
+
     def test_the_table(self, net, photos, gallery, capsys):
         code, out, notes = said(capsys, "search", photos[2], "--gallery", gallery, *model(net), "--top", "1")
         assert code == 0

@@ -63,6 +63,16 @@ def _hdf5(path: Path) -> None:
     next(iter(Feed(net)))
 
 
+def _index(path: Path) -> None:
+    """A file of an index, which is searched as a whole."""
+    import numpy as np
+    from normface.recognise import IndexedGallery
+
+    folder = path.parent if path.name == "index.json" else path.parent.parent
+    gallery = IndexedGallery(folder)
+    gallery.nearest(np.random.default_rng(0).normal(size=(20, gallery.manifest.dimension)), 10)
+
+
 def _readers() -> dict[str, Any]:
     from caffeport.formats.caffemodel import read as read_weights
     from normface.alignment.landmarks import read_landmarks
@@ -82,6 +92,7 @@ def _readers() -> dict[str, Any]:
         "calibration": lambda path: threshold_for(1e-3, calibration=path),
         "features": load_features,
         "hdf5": _hdf5,
+        "index": _index,
         "idx": lambda path: read_idx(path, 3),
         "landmarks": read_landmarks,
         "list": _images,
@@ -124,11 +135,14 @@ def main() -> None:
     import cv2
     import numpy as np
 
+    wanted = json.load(sys.stdin)
     warnings.simplefilter("ignore")
+    if any(reader == "index" for reader, _ in wanted):
+        import faiss  # noqa: F401 - whose libraries are no part of what a file takes
     cv2.setNumThreads(1)
     cv2.imdecode(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1], cv2.IMREAD_COLOR)  # loads what it needs
     known = _readers()
-    print(json.dumps([_measured(known[reader], Path(path)) for reader, path in json.load(sys.stdin)]))
+    print(json.dumps([_measured(known[reader], Path(path)) for reader, path in wanted]))
 
 
 if __name__ == "__main__":

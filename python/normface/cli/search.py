@@ -22,7 +22,11 @@ EXAMPLES = (
 def add_arguments(parser: OneLineParser) -> None:
     parser.add_argument("photos", metavar="PHOTO", nargs="+", type=Path, help="photos with the face to look for")
     parser.add_argument(
-        "--gallery", required=True, type=Path, metavar="F.npz", help="features of the known faces (normface extract)"
+        "--gallery",
+        required=True,
+        type=Path,
+        metavar="F.npz",
+        help="features of the known faces (normface extract), or an index of them",
     )
     photo_options.add_arguments(parser)
     parser.add_argument("--top", type=int, default=5, metavar="N", help="how many of the nearest (default 5)")
@@ -36,12 +40,11 @@ def run(options: argparse.Namespace) -> int:
     import numpy as np
 
     from ..errors import NormfaceError
-    from ..features import load_features
-    from ..recognise import Gallery
+    from ..recognise import IndexedGallery, open_gallery
 
     if options.top < 1:
         raise NormfaceError(f"--top {options.top}: expected 1 or more")
-    gallery = Gallery(load_features(options.gallery), use_faiss=options.faiss)
+    gallery = open_gallery(options.gallery, use_faiss=options.faiss)
     if options.model is None:
         options.photos, options.model, options.weights = photo_options.without_model(options.photos)
     reader = photo_options.reader(options)
@@ -49,8 +52,9 @@ def run(options: argparse.Namespace) -> int:
     faces = [reader.read(path) for path in options.photos]
     nearest_of = gallery.nearest(np.stack([face.feature for face in faces]), options.top)
     if options.json:
+        recall = {"recall": [vars(one) for one in gallery.recall]} if isinstance(gallery, IndexedGallery) else {}
         content = [
-            {"photo": face.path, "nearest": [vars(match) for match in matches]}
+            {"photo": face.path, "nearest": [vars(match) for match in matches]} | recall
             for face, matches in zip(faces, nearest_of, strict=True)
         ]
         print(to_json(content))
@@ -62,4 +66,6 @@ def run(options: argparse.Namespace) -> int:
     ]
     print_table(Table(("photo", "place", "face", "person", "cosine"), lines, {"place", "cosine"}))
     remark("normface", options, f"features by {reader.extractor.runtime}")
+    if isinstance(gallery, IndexedGallery):
+        remark("normface", options, gallery.words)
     return DONE

@@ -13,7 +13,7 @@ from caffeport.files import replacing
 from caffeport.json_text import to_json
 
 from ..errors import DataError, NormfaceError, shape_text
-from ..npz import array_names, read_arrays
+from ..npz import array_names, array_rows, read_arrays
 from ..reading import opened, parsing, printable, read_file
 from . import parquet
 from .feature_set import Features
@@ -63,6 +63,17 @@ def load_features(path: str | Path) -> Features:
         raise DataError(f"{path}: no such file; normface extract makes one")
     with parsing(path, NO_FEATURES):
         return _checked(path, parquet.load(path) if path.suffix.lower() == ".parquet" else _load_npz(path))
+
+
+def count_features(path: str | Path) -> int:
+    """Return how many features a file says that it has, without reading them."""
+    path = Path(path)
+    if not os.path.isfile(path):
+        raise DataError(f"{path}: no such file; normface extract makes one")
+    if path.suffix.lower() == ".parquet":
+        return parquet.count(path)
+    with opened(path) as (stream, _), parsing(path, NO_FEATURES):
+        return array_rows(stream, "features")
 
 
 def _checked(path: Path, stored: dict[str, Any]) -> Features:

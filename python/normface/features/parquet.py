@@ -15,6 +15,7 @@ from .feature_set import Features
 
 ROWS = 1 << 16
 """Rows of a group."""
+NO_TABLE = "is no Parquet file"
 
 
 def save(path: Path, features: Features) -> None:
@@ -38,10 +39,8 @@ def save(path: Path, features: Features) -> None:
 def load(path: Path) -> dict[str, Any]:
     """The arrays that an .npz would hold. Raises DataError, naming the file, for another table or damage."""
     arrow, parquet = pyarrow()
-    with opened(path) as (stream, size), parsing(path, "is no Parquet file"):
-        rows = parquet.read_metadata(stream).num_rows
-        if rows > size:  # a name each
-            raise ValueError(f"it declares {rows} rows in {size} bytes")
+    count(path)
+    with parsing(path, NO_TABLE):
         table = parquet.read_table(path)
     if not {"name", "feature"} <= set(table.column_names):
         raise DataError(f"{path}: needs the columns name and feature, has {', '.join(table.column_names)}")
@@ -59,6 +58,16 @@ def load(path: Path) -> dict[str, Any]:
     if settings:
         stored["settings"] = settings.decode("utf-8", "replace")
     return stored
+
+
+def count(path: Path) -> int:
+    """Return the table's rows as its end declares them. Raises DataError, naming the file, where that cannot be."""
+    _, parquet = pyarrow()
+    with opened(path) as (stream, size), parsing(path, NO_TABLE):
+        rows = int(parquet.read_metadata(stream).num_rows)
+        if not 0 <= rows <= size:  # a name each
+            raise ValueError(f"it declares {rows} rows in {size} bytes")
+        return rows
 
 
 def pyarrow() -> tuple[Any, Any]:

@@ -37,7 +37,7 @@ class Part:
             self._stream = open(self._rows, "ab")  # noqa: SIM115 - lives as long as the job
         except OSError as error:
             raise DataError(f"{folder}: cannot be written: {error.strerror or error}") from error
-        if not _locked(self._stream):
+        if not locked(self._stream):
             raise DataError(f"{folder}: another run is writing there; wait for it, or choose another file")
         note = self._noted() or {"done": 0, "skipped": [], "sizes": []}
         self.done: int = note["done"]
@@ -112,7 +112,7 @@ class Part:
             return None
 
 
-def _locked(stream: IO[bytes]) -> bool:
+def locked(stream: IO[bytes]) -> bool:
     """Return whether this run alone has the file from now on; the system gives it free however the run ends."""
     try:
         import fcntl

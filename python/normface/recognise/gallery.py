@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,38 +54,14 @@ class Gallery:
 
         weights: the digests of the probe's model (normface.features.identity), asked for where the gallery has its own.
         """
-        made = self._known.settings
-        words = [
-            f"{name} {made[name]} there, {settings[name]} here"
-            for name in COMPARED
-            if name in made and name in settings and made[name] != settings[name]
-        ]
-        if "identity" in made:
-            with parsing(title, "its settings name no model"):
-                known = ModelIdentity.from_dict(made["identity"]).weights
-            here = weights()
-            if here and not set(known) & set(here):
-                words.append("by other weights")
-        if words:
-            differences = ", ".join(words)
-            message = f"{title}: its features were made differently: {differences}; scores may mean little"
-            warnings.warn(message, NormfaceWarning, stacklevel=2)
+        warn_of_other_settings(self._known.settings, settings, title, weights)
 
     def nearest(self, probes: np.ndarray, count: int = 5) -> list[list[Match]]:
         """Return for each probe (N, D) its ``count`` nearest, the best first; of equal scores the one stored first.
 
         Raises DataError where the probes have another dimension than the gallery.
         """
-        if count < 1:
-            raise NormfaceError(f"count {count}: expected 1 or more")
-        probes = np.atleast_2d(np.asarray(probes, np.float32))
-        dimension = self._known.features.shape[1]
-        if probes.shape[1] != dimension:
-            raise DataError(
-                f"the probe's feature has {probes.shape[1]} numbers and the gallery's have {dimension}: "
-                "they come from different models or settings (mirror)"
-            )
-        probes = np.ascontiguousarray(probes * _inverse(np.linalg.norm(probes, axis=1, keepdims=True)), np.float32)
+        probes = checked_probes(probes, count, self._known.features.shape[1])
         count = min(count, len(self._known))
         scores, rows = self._by_numpy(probes, count) if self._index is None else self._index.search(probes, count)
         order = np.lexsort((rows, -scores))  # faiss leaves the order of equal scores open
@@ -113,6 +89,47 @@ class Gallery:
             order = _largest(best, count)
             best, rows = np.take_along_axis(best, order, 1), np.take_along_axis(rows, order, 1)
         return best, rows
+
+
+def other_settings(
+    made: Mapping[str, Any], settings: Mapping[str, Any], title: str, weights: Callable[[], Sequence[str]] = tuple
+) -> str:
+    """Return in words how features that were ``made`` differ from those of ``settings``, as far as both tell it."""
+    words = [
+        f"{name} {made[name]} there, {settings[name]} here"
+        for name in COMPARED
+        if name in made and name in settings and made[name] != settings[name]
+    ]
+    if "identity" in made:
+        with parsing(title, "its settings name no model"):
+            known = ModelIdentity.from_dict(made["identity"]).weights
+        here = weights()
+        if here and not set(known) & set(here):
+            words.append("by other weights")
+    return ", ".join(words)
+
+
+def warn_of_other_settings(
+    made: Mapping[str, Any], settings: Mapping[str, Any], title: str, weights: Callable[[], Sequence[str]] = tuple
+) -> None:
+    """Warn where ``other_settings`` finds a difference."""
+    differences = other_settings(made, settings, title, weights)
+    if differences:
+        message = f"{title}: its features were made differently: {differences}; scores may mean little"
+        warnings.warn(message, NormfaceWarning, stacklevel=3)
+
+
+def checked_probes(probes: np.ndarray, count: int, dimension: int) -> np.ndarray:
+    """Return the probes (N, D) at unit length, float32. Raises DataError where the gallery has another dimension."""
+    if count < 1:
+        raise NormfaceError(f"count {count}: expected 1 or more")
+    probes = np.atleast_2d(np.asarray(probes, np.float32))
+    if probes.shape[1] != dimension:
+        raise DataError(
+            f"the probe's feature has {probes.shape[1]} numbers and the gallery's have {dimension}: "
+            "they come from different models or settings (mirror)"
+        )
+    return np.ascontiguousarray(probes * _inverse(np.linalg.norm(probes, axis=1, keepdims=True)), np.float32)
 
 
 def _largest(scores: np.ndarray, count: int) -> np.ndarray:
