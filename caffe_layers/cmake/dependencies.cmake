@@ -29,7 +29,18 @@ endmacro()
 
 find_package(Threads REQUIRED)
 find_package(Boost REQUIRED COMPONENTS thread filesystem OPTIONAL_COMPONENTS system regex)
-find_package(Protobuf REQUIRED)
+find_package(Protobuf CONFIG QUIET)  # since 22 it needs Abseil, of which CMake's own module knows nothing
+if(NOT Protobuf_FOUND)
+  find_package(Protobuf REQUIRED)
+endif()
+# Trees are written in C++98 and compile as C++11 to 17. Protobuf's Abseil is built as C++17; CUDA 13's thrust needs it.
+if(NOT CMAKE_CXX_STANDARD)
+  if(TARGET absl::strings)
+    set(CMAKE_CXX_STANDARD 17)
+  else()
+    set(CMAKE_CXX_STANDARD 14)
+  endif()
+endif()
 target_link_libraries(caffe_dependencies INTERFACE Threads::Threads Boost::thread Boost::filesystem
   protobuf::libprotobuf)
 foreach(part system regex)  # since 1.69 and 1.76 headers alone do; 1.89 has no library "system" any more

@@ -3,9 +3,20 @@
 get_filename_component(CAFFE_ROOT "${CAFFE_ROOT}" ABSOLUTE BASE_DIR "${CMAKE_BINARY_DIR}")
 set(CAFFE_COPY "${CMAKE_BINARY_DIR}/caffe")
 
+set(WITHOUT "" CACHE STRING "Types of layers to leave out, as by transplant.py --without")
+set(REPLACE "" CACHE STRING "Types of the tree's own layers to replace by ours, or all, as by transplant.py --replace")
+set(choices "")
+foreach(type ${WITHOUT})
+  list(APPEND choices --without "${type}")
+endforeach()
+foreach(type ${REPLACE})
+  list(APPEND choices --replace "${type}")
+endforeach()
+
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 execute_process(
   COMMAND "${Python3_EXECUTABLE}" "${CMAKE_SOURCE_DIR}/caffe_layers/stage.py" "${CAFFE_ROOT}" "${CAFFE_COPY}"
+    ${choices}
   RESULT_VARIABLE staged OUTPUT_VARIABLE report ERROR_VARIABLE problem)
 if(staged)
   string(STRIP "${problem}" problem)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from . import changes, plan, record, report
 from .errors import Refused
 from .layers import Layers
+from .todays_libraries import stops_at
 from .tree import CONFIG, Tree
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def transplant(options: argparse.Namespace, root: Path, layers: Layers) -> int:
     if not options.dry_run and (earlier or files):
         changes.carry_out(root, earlier, planned, needed, choices)
         options.left = "the layers are in the tree"
+    notes += stops_at(root) if files else []
     if not files:
         did, outcome = "nothing", "already there: nothing to do" if earlier else "nothing to do: the tree has it all"
     elif options.dry_run:

@@ -5,16 +5,30 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pytest
 from support import caffe_trees, golden_cases
 from support.caffe_jobs import run_jobs
 
+TESTS = {path.stem[5:-6] for path in (caffe_trees.REPOSITORY / "tests/caffe_layers").glob("test_*_layer.cpp")}
+
+
+def passed(tree: caffe_trees.Tree) -> set[str]:
+    result = caffe_trees.run(["ctest", "--test-dir", str(tree.folder), "--output-on-failure", "-L", "cpu"])
+    assert result.returncode == 0, caffe_trees.tail(result.stdout, 60)
+    return set(re.findall(r"Test +#\d+: (\w+)_layer\.cpu .*Passed", result.stdout))
+
 
 def test_ctest(caffe_tree):
-    result = caffe_trees.run(["ctest", "--test-dir", str(caffe_tree.folder), "--output-on-failure", "-L", "cpu"])
-    assert result.returncode == 0, caffe_trees.tail(result.stdout, 60)
-    passed = re.findall(r"Test +#\d+: (\w+)_layer\.cpu .*Passed", result.stdout)
-    sources = {path.stem[5:-6] for path in (caffe_trees.REPOSITORY / "tests/caffe_layers").glob("test_*_layer.cpp")}
-    assert set(passed) == sources
+    assert passed(caffe_tree) == TESTS
+
+
+def test_ctest_in_your_tree():
+    """All but the tests of layers that the tree has of its own, which stay out of it."""
+    if not caffe_trees.YOURS:
+        pytest.skip("NORMFACE_CAFFE_ROOT names no Caffe tree")
+    tree = caffe_trees.require("yours")
+    put_in = {name for name in TESTS if (tree.copy / f"src/caffe/test/test_{name}_layer.cpp").exists()}
+    assert passed(tree) == put_in != set()
 
 
 SSD_NORMALIZE = [name for name in golden_cases.cases("ssd") if "normalize" in name]

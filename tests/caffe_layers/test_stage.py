@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from support import transplant_trees as trees
-from todays_libraries import adapted, renamed
+from transplanting.todays_libraries import adapted, renamed
 
 STAGE = trees.SOURCE / "stage.py"
 
@@ -22,8 +22,8 @@ bool Read(google::protobuf::io::CodedInputStream* coded_input, int* flag) {
 """
 
 
-def stage(root, copy) -> str:
-    command = [sys.executable, str(STAGE), str(root), str(copy)]
+def stage(root, copy, *options) -> str:
+    command = [sys.executable, str(STAGE), str(root), str(copy), *options]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert result.returncode == 0, result.stdout
     return result.stdout
@@ -50,6 +50,46 @@ def test_a_tree_for_todays_libraries_stays_as_it_is(tmp_path):
     root = trees.make(tmp_path / "tree", trees.bvlc() | {"src/caffe/util/io.cpp": text})
     assert "adapted" not in stage(root, tmp_path / "copy")
     assert (tmp_path / "copy" / "src/caffe/util/io.cpp").read_text() == text
+
+
+def test_layers_are_left_out_and_replaced_in_the_copy_on_request(tmp_path):
+    root = trees.make(tmp_path / "tree", trees.bvlc())
+    said = stage(root, tmp_path / "copy", "--without", "Flip", "--without", "RingLoss")
+    assert not (tmp_path / "copy/src/caffe/layers/flip_layer.cpp").exists()
+    assert said.count("left out") == 2
+    stage(root, tmp_path / "copy")
+    assert (tmp_path / "copy/src/caffe/layers/flip_layer.cpp").exists()
+
+
+def test_a_refusal_names_the_users_tree_and_leaves_the_copy_alone(tmp_path):
+    root = trees.make(tmp_path / "tree", trees.bvlc())
+    command = [sys.executable, str(STAGE), str(root), str(tmp_path / "copy"), "--replace", "Nothing"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("transplant.py: error: --replace Nothing: expected all or one of ")
+    (root / "include/caffe/filler.hpp").unlink()
+    result = subprocess.run(command[:-2], capture_output=True, text=True, check=False)
+    assert f"{root} has no include/caffe/filler.hpp" in result.stderr
+    assert list((tmp_path / "copy").iterdir()) == []
+
+
+def test_of_examples_the_copy_has_what_the_trees_own_build_looks_for(tmp_path):
+    files = {"examples/CMakeLists.txt": "a", "examples/x/x.cpp": "int flag = CV_AA;\n", "examples/x/x.prototxt": "b"}
+    root = trees.make(tmp_path / "tree", trees.bvlc() | files | {"data/x.txt": "c", "docs/CMakeLists.txt": "d"})
+    stage(root, tmp_path / "copy")
+    copied = [path for path, (kind, *_) in trees.content(tmp_path / "copy").items() if kind == "file"]
+    found = [path for path in copied if path.startswith(("examples", "data", "docs"))]
+    assert found == ["docs/CMakeLists.txt", "examples/CMakeLists.txt", "examples/x/x.cpp"]
+    assert (tmp_path / "copy/examples/x/x.cpp").read_text() == "int flag = cv::LINE_AA;\n"
+
+
+def test_transplanting_says_where_the_trees_own_build_stops(tmp_path, capsys):
+    root = trees.make(tmp_path / "tree", trees.bvlc() | {"src/caffe/util/io.cpp": IO})
+    trees.cli.main([str(root), "--dry-run"])
+    said = capsys.readouterr().out
+    assert "with OpenCV from 4 on the tree's own build stops at src/caffe/util/io.cpp; caffe_layers/stage.py" in said
+    assert "with protobuf from 3.21 on the tree's own build stops at src/caffe/util/io.cpp; caffe_layers" in said
+    assert "own build stops" not in stage(root, tmp_path / "copy")
 
 
 def test_bytes_and_line_endings_stay(tmp_path):
@@ -162,7 +202,7 @@ def test_the_limit_of_bytes_suits_protobufs_of_one_and_of_two_arguments(tmp_path
     one_class = f"struct CodedInputStream {{ void SetTotalBytesLimit({', '.join(['int'] * arguments)}); }};\n"
     before = f"#define GOOGLE_PROTOBUF_VERSION {version}\n{one_class}const int kLimit = 7;\nint pick(int, int);\n"
     text, names = adapted(CALLS)
-    assert names == ["SetTotalBytesLimit"]
+    assert names == ["SetTotalBytesLimit"] and adapted(text) == (text, [])
     result = syntax(tmp_path, before + text)
     assert result.returncode == 0, result.stdout
     assert (syntax(tmp_path, before + CALLS).returncode == 0) == (arguments == 2)

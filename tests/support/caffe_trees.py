@@ -1,9 +1,11 @@
 """Real Caffe for the tests: two trees from the package registry, built with the face layers in them.
 
-``built("bvlc")`` is official BVLC Caffe, ``built("ssd")`` an SSD fork of it. The first call downloads the tree and
-builds it through the project's own CMakeLists.txt, which takes some minutes on two cores; the result is kept outside
-the repository, in $NORMFACE_CACHE or ~/.cache/normface, by the content of what went into it. A change of the layers
-rebuilds only what depends on it.
+``built("bvlc")`` is official BVLC Caffe as it was published: the package's archive, with the two places put back that
+the package changed. ``built("ssd")`` is an SSD fork of it, and ``built("yours")`` the tree that NORMFACE_CAFFE_ROOT
+names, if any: the layers' tests run in that one too. The first call downloads the tree and builds it through the
+project's own CMakeLists.txt, which takes some minutes on two cores; the result is kept outside the repository, in
+$NORMFACE_CACHE or ~/.cache/normface, by the content of what went into it. A change of the layers rebuilds only what
+depends on it.
 
 What can't be built here (no compiler, Debian's development packages missing) skips the tests that need it, and says
 what is missing; with CI set in the environment the packages are installed, and what is missing then fails the tests.
@@ -32,6 +34,23 @@ CACHE = Path(os.environ.get("NORMFACE_CACHE", "~/.cache/normface")).expanduser()
 
 VERSIONS = {"bvlc": "3.0.0", "ssd": "9.0.2"}
 """Of the source archive ``brocolli-caffe``."""
+
+YOURS = os.environ.get("NORMFACE_CAFFE_ROOT", "")
+NAMES = [*VERSIONS, *(["yours"] if YOURS else [])]
+
+AS_PUBLISHED = {
+    "bvlc": [
+        ("src/caffe/util/io.cpp", "Limit(536870912)", "Limit(kProtoReadBytesLimit, 536870912)"),
+        (
+            "src/caffe/net.cpp",
+            "(const string& trained_filename) {\n  CopyTrainedLayersFromBinaryProto(trained_filename);\n",
+            "(const string& trained_filename) {\n  if (H5Fis_hdf5(trained_filename.c_str())) {\n"
+            "    CopyTrainedLayersFromHDF5(trained_filename);\n  } else {\n"
+            "    CopyTrainedLayersFromBinaryProto(trained_filename);\n  }\n",
+        ),
+    ]
+}
+"""(file, what the package made of it, what BVLC's master has) for the two files in which they differ."""
 
 PACKAGES = (
     "g++", "cmake", "make", "libboost-system-dev", "libboost-thread-dev", "libboost-filesystem-dev",
@@ -95,7 +114,7 @@ def built(name: str) -> Tree:
         ensure_packages()
         source = sources(name)
         python = interpreter()
-        folder = CACHE / "caffe" / f"{name}-{digest_of(source.parent / 'archive.sha256', extra=python)[:12]}"
+        folder = CACHE / "caffe" / f"{name}-{identity(name, source, python)[:12]}"
         stamp = folder / "content"
         content = layers_digest()
         if not stamp.exists() or stamp.read_text() != content:
@@ -116,8 +135,20 @@ def lock(name: str):
         yield
 
 
+def identity(name: str, source: Path, python: str) -> str:
+    """Return a digest that tells trees apart, and the Pythons that pycaffe is built for."""
+    if name in VERSIONS:
+        return digest_of(source.parent / "archive.sha256", extra=python)
+    parts = [path for part in ("include", "src", "tools", "python") for path in (source / part).rglob("*")]
+    return digest_of(*sorted(path for path in parts if path.suffix in BUILT_FROM), extra=f"{source} {python}")
+
+
 def sources(name: str) -> Path:
     """Return the tree as it was published; downloaded once."""
+    if name == "yours":
+        if not Path(YOURS, "src/caffe/proto/caffe.proto").is_file():
+            raise RuntimeError(f"NORMFACE_CAFFE_ROOT={YOURS} has no src/caffe/proto/caffe.proto")
+        return Path(YOURS).resolve()
     version = VERSIONS[name]
     folder = CACHE / "sources" / f"brocolli-caffe-{version}"
     tree = folder / "tree"
@@ -132,6 +163,11 @@ def sources(name: str) -> Path:
             archive.extractall(folder / "unpacked", filter="data")
         (folder / "archive.sha256").write_text(hashlib.sha256(archives[0].read_bytes()).hexdigest())
         next((folder / "unpacked").iterdir()).rename(tree)
+    for file, packaged, published in AS_PUBLISHED.get(name, []):
+        text = (tree / file).read_text()
+        if published not in text:
+            assert text.count(packaged) == 1, (file, packaged)
+            (tree / file).write_text(text.replace(packaged, published))
     return tree
 
 
@@ -193,7 +229,7 @@ def build(source: Path, folder: Path, python: str) -> None:
     forget_other_checkout(REPOSITORY, folder)
     steps = [
         ["cmake", "-S", str(REPOSITORY), "-B", str(folder), f"-DCAFFE_ROOT={source}", "-DCPU_ONLY=ON",
-         f"-DPYTHON_EXECUTABLE={python}", *UNITY],
+         f"-DPYTHON_EXECUTABLE={python}", *([] if source == Path(YOURS).resolve() else UNITY)],
         ["cmake", "--build", str(folder), "--parallel", str(usable_cores())],
     ]  # fmt: skip
     print(f"building real Caffe ({folder.name}); its output goes to {folder}/build.log", file=sys.stderr, flush=True)
@@ -234,11 +270,11 @@ def digest_of(*paths: Path, extra: str = "") -> str:
 
 
 def main() -> int:
-    """Build both trees ahead of the tests, which would otherwise wait for them in silence."""
+    """Build the trees ahead of the tests, which would otherwise wait for them in silence."""
     if sys.argv[1:] == ["packages"]:
         ensure_packages(asked=True)
         return 0
-    for name in VERSIONS:
+    for name in NAMES:
         try:
             print(f"real Caffe ({name}): {built(name).folder}", flush=True)
         except MissingError as missing:

@@ -11,7 +11,10 @@ Comments, strings, and names to which a file gives a meaning of its own stay as 
 import re
 from pathlib import Path
 
-from transplanting.source_text import closing, code_of, decode, edited, encode
+from .source_text import closing, code_of, decode, edited, encode
+
+FOLDERS = ("include", "src", "tools", "python", "examples")
+"""Of a tree, those with sources."""
 
 SOURCES = {".cpp", ".cc", ".hpp", ".h", ".cu", ".cuh"}
 
@@ -40,19 +43,37 @@ RENAMED = (
 
 OLD_NAME = re.compile(r"(?<![\w:])CV_\w+")
 OWN_MEANING = re.compile(r"#[ \t]*define[ \t]+(CV_\w+)(?![ \t]+\(?cv::)|\b(CV_\w+)[ \t]*=(?!=)")
+TWO_ARGUMENTS = "\n#if GOOGLE_PROTOBUF_VERSION < 3011000\n"
 TOTAL_BYTES_LIMIT = re.compile(r"\bSetTotalBytesLimit\s*(\()")
 
 
 def adapt(tree: Path) -> "list[str]":
     """Rewrite the sources that need it; a line for each of them, which names what was old there."""
     report = []
-    for path in sorted(path for path in tree.rglob("*") if path.suffix in SOURCES and path.is_file()):
-        text = decode(path.read_bytes())
-        new, names = adapted(text)
+    for path in sources(tree):
+        new, names = adapted(decode(path.read_bytes()))
         if names:
             path.write_bytes(encode(new))
             report.append(f"adapted to newer libraries: {path.relative_to(tree)}: {', '.join(names)}")
     return report
+
+
+def sources(tree: Path) -> "list[Path]":
+    found = [path for folder in FOLDERS for path in (tree / folder).rglob("*") if path.suffix in SOURCES]
+    return sorted(path for path in found if path.is_file())
+
+
+def stops_at(tree: Path) -> "list[str]":
+    """What stops the tree's own build where its libraries are newer than it: a line for each library."""
+    files: dict[str, dict[str, None]] = {}
+    for path in sources(tree):
+        for name in adapted(decode(path.read_bytes()))[1]:
+            library = "OpenCV from 4 on" if name.startswith("CV_") else "protobuf from 3.21 on"
+            files.setdefault(library, {})[path.relative_to(tree).as_posix()] = None
+    return [
+        f"with {library} the tree's own build stops at {', '.join(where)}; caffe_layers/stage.py makes an adapted copy"
+        for library, where in sorted(files.items())
+    ]
 
 
 def adapted(text: str) -> "tuple[str, list[str]]":
@@ -70,8 +91,8 @@ def adapted(text: str) -> "tuple[str, list[str]]":
     for found in TOTAL_BYTES_LIMIT.finditer(code):
         end = closing(code, found.start(1))
         comma = top_level_comma(code, found.end(), end)
-        if comma >= 0:
-            edits.append((comma, comma, "\n#if GOOGLE_PROTOBUF_VERSION < 3011000\n"))
+        if comma >= 0 and not text.endswith(TWO_ARGUMENTS, 0, comma):  # it is adapted already
+            edits.append((comma, comma, TWO_ARGUMENTS))
             edits.append((end, end, "\n#endif\n"))
             names.add("SetTotalBytesLimit")
     return edited(text, edits), sorted(names)
