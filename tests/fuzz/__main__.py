@@ -2,8 +2,9 @@
 
     PYTHONPATH=tests:. python -m fuzz [TARGET ...] [--seconds 60] [--seed 0] [--coverage] [--out out/fuzz] [--json]
 
-``make fuzz SECONDS=600`` does so. TARGET: a reader (see --list), or ``layers``: nets of a grammar, torch against ONNX
-Runtime; all of them by default, each for an equal part of the time. In the table, "taken" are the inputs that were read
+``make fuzz SECONDS=600`` does so. TARGET: a reader (see --list), ``layers``: nets of a grammar, torch against ONNX
+Runtime, or ``caffe``: such nets against real Caffe, forward and backward, where ``make caffe`` has built it; all of
+them by default, each for an equal part of the time. In the table, "taken" are the inputs that were read
 without an error. The input of each finding is kept under --out, and the exit code is 1 where there is one.
 
 --coverage lets atheris choose the inputs by the branches that they reach (``pip install atheris``), each target in a
@@ -21,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from caffeport.table import Table, text_table
+from support import caffe_trees
 
+from .against_caffe import fuzz_against_caffe
 from .layers import fuzz_layers
 from .runner import Outcome, fuzz, keep
 from .targets import targets
 
-LAYERS = "layers"
+LAYERS, CAFFE = "layers", "caffe"
 
 
 def main() -> int:
@@ -41,7 +44,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("out/fuzz"), help="where findings go (default out/fuzz)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args()
-    names = [LAYERS, *known]
+    tree = caffe_trees.ready("bvlc")
+    names = [LAYERS, *([] if tree is None else [CAFFE]), *known]
     if options.list:
         print("\n".join(names))
         return 0
@@ -53,6 +57,8 @@ def main() -> int:
         seconds = options.seconds / len(chosen)
         if name == LAYERS:
             outcome, suffix = fuzz_layers(options.seed, seconds=seconds), ".prototxt"
+        elif name == CAFFE and tree is not None:
+            outcome, suffix = fuzz_against_caffe(tree, options.seed, seconds=seconds), ".prototxt"
         else:
             suffix = known[name].suffix
             outcome = guided(name, options.seed, seconds) if options.coverage else fuzz(

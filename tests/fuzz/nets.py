@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +36,17 @@ class Drawn:
     kinds: tuple[str, ...]
 
 
-def draw(random_: random.Random, kinds: Sequence[str] = ()) -> Drawn:
-    """Draw a net of one to five layers; the first is one of ``kinds``, where any are given."""
-    pool = drawable()
+@dataclass(frozen=True)
+class Dialect:
+    """What a Caffe knows: its layer types, and the fields of each message."""
+
+    types: tuple[str, ...]
+    fields: Mapping[str, Sequence[str]]
+
+
+def draw(random_: random.Random, kinds: Sequence[str] = (), dialect: Dialect | None = None) -> Drawn:
+    """Draw a net of one to five layers; the first is one of ``kinds``, where any are given, all are of ``dialect``."""
+    pool = [kind for kind in drawable() if dialect is None or kind in dialect.types]
     text, blobs = "", {}
     count = random_.choice((1, 1, 2, 3, 4, 5))
     chosen = [random_.choice(list(kinds) if kinds else pool)]
@@ -57,7 +65,7 @@ def draw(random_: random.Random, kinds: Sequence[str] = ()) -> Drawn:
         tops = [f"t{index}_{number}" for number in range(_between(random_, cls.tops))]
         if tops and bottoms and random_.random() < 0.1:
             tops[0] = bottoms[0]  # in place
-        text += nets.layer(kind, " ".join(bottoms), " ".join(tops), _parameters(random_, cls), f"layer{index}")
+        text += nets.layer(kind, " ".join(bottoms), " ".join(tops), _parameters(random_, cls, dialect), f"layer{index}")
         blobs |= dict.fromkeys(tops, ())
     return Drawn(text, tuple(chosen))
 
@@ -87,11 +95,12 @@ def _shape(random_: random.Random, cls: type[Operator], place: int) -> Shape:
     return tuple(sizes[:rank])
 
 
-def _parameters(random_: random.Random, cls: type[Operator]) -> str:
+def _parameters(random_: random.Random, cls: type[Operator], dialect: Dialect | None) -> str:
     text = ""
     for name, schema in cls.schemas.items():
-        if random_.random() < 0.9:
-            text += f"{name} {{ {_message(random_, schema, 0)} }} "
+        known = None if dialect is None else dialect.fields.get(name, ())
+        if random_.random() < 0.9 and (dialect is None or name in dialect.fields):
+            text += f"{name} {{ {_message(random_, schema, 0, known)} }} "
     if random_.random() < 0.1:
         text += f"loss_weight: {_number(random_)} "
     if random_.random() < 0.05:
@@ -99,9 +108,11 @@ def _parameters(random_: random.Random, cls: type[Operator]) -> str:
     return text
 
 
-def _message(random_: random.Random, schema: type, depth: int) -> str:
+def _message(random_: random.Random, schema: type, depth: int, known: Sequence[str] | None = None) -> str:
     text, share = "", random_.choice((0.0, 0.1, 0.3))
     for name, (kind, repeated) in field_types(schema).items():
+        if known is not None and name not in known:
+            continue
         needed = name in ("num_output", "kernel_size", "dim") and random_.random() < 0.9
         if not needed and random_.random() > share:
             continue

@@ -99,7 +99,9 @@ def _numbers(count: int | None, seconds: float | None, start: float) -> Iterator
 
 
 def _place(error: BaseException) -> str:
-    """Name the line of this project's that raised it, so that one fault is one finding."""
+    """Name the line of this project's that raised it, or the place that it names, so that one fault is one finding."""
+    if hasattr(error, "place"):
+        return str(error.place)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "caffeport/" in frame.filename or "normface/" in frame.filename] or frames
     parts = Path(own[-1].filename).parts[-3:]

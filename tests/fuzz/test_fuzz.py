@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from caffeport import CaffeportError, NetError
 from caffeport.operators import builtin
+from support import caffe_trees
 
+from fuzz.against_caffe import fuzz_against_caffe
 from fuzz.layers import compare, fuzz_layers
 from fuzz.mutation import LONGEST, mutated
 from fuzz.nets import Drawn, draw, drawable
@@ -60,6 +62,13 @@ def test_any_bytes_give_a_value_or_the_packages_own_error(known, tmp_path, name)
 
 def test_torch_and_onnx_runtime_agree_on_any_net(tmp_path):
     outcome = fuzz_layers(seed=20, count=1000)
+    assert not keep(outcome, tmp_path, ".prototxt")
+    assert outcome.errors[""] > 100
+
+
+def test_real_caffe_agrees_on_any_net(tmp_path):
+    """Every blob of the forward pass, and the gradients of all inputs and weights."""
+    outcome = fuzz_against_caffe(caffe_trees.require("bvlc"), seed=20, count=300)
     assert not keep(outcome, tmp_path, ".prototxt")
     assert outcome.errors[""] > 100
 

@@ -107,6 +107,12 @@ def require(name: str) -> Tree:
         pytest.skip(f"real Caffe ({name}) can't be built here: {missing}")
 
 
+def ready(name: str) -> Tree | None:
+    """Return the tree if it is built as the layers are now; None, and nothing is built, if not."""
+    stamps = (CACHE / "caffe").glob(f"{name}-*/content")
+    return built(name) if layers_digest() in [stamp.read_text() for stamp in stamps] else None
+
+
 @functools.cache
 def built(name: str) -> Tree:
     """Raises MissingError, and RuntimeError with the compiler's last lines where a build fails."""

@@ -17,6 +17,7 @@ from ..operators import registry
 from ..operators.base import Operator, Phase
 from ..operators.custom import CustomLayers, custom_operators
 from .connect import connect, split
+from .in_place import tell_in_place
 from .inputs import resolve_input_shapes
 from .net import Net
 from .net_fields import NetState
@@ -124,5 +125,6 @@ def build(message: Message, stored: caffemodel.Caffemodel | None, options: Optio
     settle_prior_boxes(layers, options.layer_options)
     pending = resolve_input_shapes(layers, options.input_shapes, stored, message)
     infer_shapes(layers, pending, options.input_shapes)
+    tell_in_place(layers, options.phase)
     make_params(layers, wanted, options.seed)
     return Net(net_fields.name, layers, message, options)

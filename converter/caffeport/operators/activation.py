@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..formats.schema import Word
-from .base import BlobSpec, NoParameters, Operator, Phase, Shape, layer_type, nn
+from .base import BlobSpec, InPlace, NoParameters, Operator, Phase, Shape, layer_type, nn
 from .fillers import FillerParameter
 from .onnx_target import Target
 from .quantization import FixedPoint, refuse_fixed_point
@@ -165,6 +165,7 @@ class TanH(Operator):
 class AbsVal(Operator):
     """abs(x)"""
 
+    in_place = InPlace.REFUSED
     schemas = {"absval_param": NoParameters}
 
     def module(self, bottoms: list[Shape]) -> Any:
@@ -178,6 +179,7 @@ class AbsVal(Operator):
 class BNLL(Operator):
     """log(1 + exp(x))"""
 
+    in_place = InPlace.OTHER_GRADIENT
     schemas = {"bnll_param": NoParameters}
 
     def module(self, bottoms: list[Shape]) -> Any:
@@ -213,7 +215,7 @@ class ClipParameter:
 
 @layer_type("Clip")
 class Clip(Operator):
-    """min(max(x, min), max)"""
+    """max(min(x, max), min): min where that is above max"""
 
     schemas = {"clip_param": ClipParameter}
 
@@ -222,12 +224,14 @@ class Clip(Operator):
             self.fail("clip_param needs min and max")
         if math.isnan(self.p.min) or math.isnan(self.p.max):
             self.fail(f"expected numbers for min and max, got {self.p.min} and {self.p.max}")
+        self.bounds = self.p.min, max(self.p.min, self.p.max)
+        """Of torch's and ONNX's clamps, which give max, not min, where min is above it."""
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.Clip(self.p.min, self.p.max)
+        return nn.Clip(*self.bounds)
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
-        return g.op("Clip", x[0], g.const(self.p.min), g.const(self.p.max))
+        return g.op("Clip", x[0], *map(g.const, self.bounds))
 
 
 @dataclass

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .base import Operator, Shape, count, layer_type, nn
+from .base import InPlace, Operator, Shape, count, layer_type, nn
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
@@ -37,6 +37,8 @@ class Eltwise(Operator):
             self.fail(f"expected no coeff or {self.context.num_bottoms}, got {len(self.p.coeff)}")
         if self.p.coeff and self.p.operation is not EltwiseOp.SUM:
             self.fail(f"coeff is for SUM only, not for {self.p.operation.name}")
+        # Caffe sets the top to its first value before it reads the bottoms, but for a product.
+        self.in_place = InPlace.OTHER_GRADIENT if self.p.operation is EltwiseOp.PROD else InPlace.OVERWRITTEN
 
     def top_shapes(self, bottoms: list[Shape]) -> list[Shape]:
         self.same_shape(bottoms)

@@ -46,6 +46,15 @@ class Role(enum.Enum):
     METRIC = "metric"
 
 
+class InPlace(enum.Enum):
+    """What Caffe makes of a layer whose top is its own bottom; a net here has a blob of its own for the top."""
+
+    SAME = ""
+    REFUSED = "which Caffe refuses"
+    OVERWRITTEN = "where Caffe's CPU code reads what it has overwritten, and its numbers are others"
+    OTHER_GRADIENT = "where Caffe's backward pass reads what it has overwritten, and its gradient is another"
+
+
 class Normalization(enum.Enum):
     FULL = 0
     VALID = 1
@@ -116,6 +125,7 @@ class Operator:
     bottom_axes: ClassVar[tuple[tuple[int, int | None], ...]] = ((0, None),)
     """Least and most axes of each bottom; the last pair is that of all further bottoms."""
     role: ClassVar[Role] = Role.INFERENCE
+    in_place: InPlace = InPlace.SAME
     onnx_support: ClassVar[str] = "yes"  # as the table of layers tells it
     varying_axis: ClassVar[int | None] = None
     """The axis along which the numbers decide how long the tops are (proposals, detections); the declared size is the

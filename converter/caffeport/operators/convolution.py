@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..formats.schema import Word
-from .base import MAX_INT, BlobSpec, Operator, Shape, count, layer_type, nn
+from .base import MAX_INT, BlobSpec, InPlace, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 from .quantization import FixedPointWeights, refuse_fixed_point
 from .windows import Window
@@ -144,6 +144,7 @@ class Windowed(Operator):
 class Convolution(Windowed):
     """y = W * x + b; W is (num_output, channels / group, kernel...)"""
 
+    in_place = InPlace.OVERWRITTEN
     torch_modules: ClassVar[tuple[str, ...]] = ("Conv1d", "Conv2d", "Conv3d")  # for 1, 2 and 3 spatial axes
     transposed: ClassVar[bool] = False
 

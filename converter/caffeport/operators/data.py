@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .base import BlobSpec, NoParameters, Operator, Role, Shape, layer_type, nn
+from .base import BlobSpec, InPlace, NoParameters, Operator, Role, Shape, layer_type, nn
 from .fillers import FillerParameter
 from .transformation import TransformationParameter
 
@@ -296,6 +296,7 @@ class HDF5Output(Sink):
 class Split(Operator):
     """The copies that Caffe inserts where several layers read a blob; snapshots' texts may hold them."""
 
+    in_place = InPlace.REFUSED
     tops = (1, None)
 
     def module(self, bottoms: list[Shape]) -> Any:

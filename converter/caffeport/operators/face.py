@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import BlobSpec, Operator, Shape, count, layer_type, nn
+from .base import BlobSpec, InPlace, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 from .inner_product import NORMALIZE_EPS, onnx_unit_rows
 
@@ -213,6 +213,7 @@ class FlipParameter:
 class Flip(Operator):
     """The image mirrored along its width, its height, or both"""
 
+    in_place = InPlace.REFUSED
     schemas = {"flip_param": FlipParameter}
     bottom_axes = ((4, 4),)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import Shape, layer_type, nn
+from .base import InPlace, Shape, layer_type, nn
 from .convolution import PadType, Windowed
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class Im2col(Windowed):
     """Every window as a column: (N, C * kernel, positions...)"""
 
+    in_place = InPlace.OTHER_GRADIENT
     bottoms = (1, 1)
     tops = (1, 1)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import BlobSpec, Operator, Shape, count, layer_type, nn
+from .base import BlobSpec, InPlace, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class InnerProduct(Operator):
     weight only: each row of W is divided by sqrt(sum w^2 + normalize_eps).
     """
 
+    in_place = InPlace.OVERWRITTEN
     schemas = {"inner_product_param": InnerProductParameter}
     bottoms = (1, 3)
     bottom_axes = ((1, None), (1, None), (0, None))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..formats.schema import Word
-from .base import BlobSpec, Operator, Shape, layer_type, nn
+from .base import BlobSpec, InPlace, Operator, Shape, layer_type, nn
 from .fillers import FillerParameter
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ class LRN(Operator):
     """ACROSS_CHANNELS: x (k + alpha / n * sum x^2)^-beta over n channels;
     WITHIN_CHANNEL: x (1 + alpha / n^2 * sum x^2)^-beta over n x n pixels (zeros outside, k ignored)"""
 
+    in_place = InPlace.OVERWRITTEN
     schemas = {"lrn_param": LRNParameter}
     bottom_axes = ((4, 4),)
 
@@ -204,7 +205,8 @@ class MVNParameter:
 class MVN(Operator):
     """(x - mean) / (sqrt(variance) + eps) for every image and channel, or every image; eps outside the root.
 
-    The top has four axes, as Caffe's: (N, C, 1, 1) for a 2-D bottom.
+    The top has four axes, as Caffe's: (N, C, 1, 1) for a 2-D bottom. Its gradient is Caffe's, which leaves eps out of
+    the derivative and is finite where the variance is 0; with exact_gradients it is the derivative.
     """
 
     schemas = {"mvn_param": MVNParameter}
@@ -217,7 +219,8 @@ class MVN(Operator):
         return [(*bottoms[0], *[1] * (4 - len(bottoms[0])))]
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.MVN(self.axes(4), self.p.normalize_variance, self.p.eps)
+        exact = bool(self.context.options.get("exact_gradients"))
+        return nn.MVN(self.axes(4), self.p.normalize_variance, self.p.eps, exact)
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         axes, image = self.axes(4), g.unsqueeze(x[0], range(x[0].rank, 4))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..formats.schema import Word
-from .base import MAX_INT, Operator, Shape, layer_type, nn
+from .base import MAX_INT, InPlace, Operator, Shape, layer_type, nn
 from .convolution import PadType
 from .quantization import FixedPoint, refuse_fixed_point
 from .windows import PoolWindow
@@ -66,6 +66,7 @@ class Pooling(Operator):
     AVE counts the pads that a window covers, AVE_EXC_PAD (Synopsys) does not.
     """
 
+    in_place = InPlace.OVERWRITTEN
     schemas = {"pooling_param": PoolingParameter}
     tops = (1, 2)
     bottom_axes = ((4, 4),)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import Operator, Shape, layer_type, nn
+from .base import InPlace, Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
@@ -25,6 +25,7 @@ class PowerParameter:
 class Power(Operator):
     """(shift + scale * x) ^ power; a constant where scale * power is 0"""
 
+    in_place = InPlace.OTHER_GRADIENT
     schemas = {"power_param": PowerParameter}
 
     def constant(self) -> float | None:
@@ -88,6 +89,7 @@ class Exp(Operator):
 class Log(Operator):
     """log_base(shift + scale * x), base -1 meaning e"""
 
+    in_place = InPlace.OTHER_GRADIENT
     schemas = {"log_param": ExpParameter}
 
     def setup(self) -> None:

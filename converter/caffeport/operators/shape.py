@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .base import MAX_AXES, Operator, Shape, count, layer_type, nn
+from .base import MAX_AXES, InPlace, Operator, Shape, count, layer_type, nn
 from .data import BlobShape
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class FlattenParameter:
 class Flatten(Operator):
     """Axes from ``axis`` to ``end_axis``, both included, become one"""
 
+    in_place = InPlace.REFUSED
     schemas = {"flatten_param": FlattenParameter}
 
     def span(self, bottom: Shape) -> tuple[int, int]:
@@ -59,6 +60,7 @@ class ReshapeParameter:
 class Reshape(Operator):
     """Axes [axis, axis + num_axes) replaced by ``shape``: 0 copies the bottom's axis, -1 is worked out"""
 
+    in_place = InPlace.REFUSED
     schemas = {"reshape_param": ReshapeParameter}
 
     def setup(self) -> None:

@@ -136,7 +136,7 @@ class GeneralContrastiveLoss(nn.Module):
         p = self.p
         each, truncated, short, rows = self._parts(x.flatten(1), label, basis)
         loss = each.sum() / rows
-        report = [truncated.detach().sum() / rows, short.detach().sum() / rows / (short.shape[1] - 1)]
+        report = [truncated.detach().sum() / rows, short.detach().sum() / rows / max(short.shape[1] - 1, 1)]
         if p.add_intra_mae:
             if self.training:
                 running = 0.99 * self.intra_mae + 0.01 * report[0]

@@ -81,7 +81,9 @@ class InfogainLoss(_ClassLoss):
     def per_position(self, scores: Tensor, labels: Tensor, matrix: Tensor | None) -> Tensor:
         classes = scores.shape[1]
         gain = scores.new_tensor(self.fixed) if matrix is None else matrix.reshape(classes, classes)
-        log_probabilities = F.log_softmax(scores, 1).clamp_min(float(np.log(1e-20)))
+        log_probabilities = F.log_softmax(scores, 1)
+        least = log_probabilities.clamp_min(float(np.log(1e-20)))  # the gradient knows no such bound
+        log_probabilities = given_gradient(log_probabilities, least, torch.ones_like(least))
         return -(gain[labels].permute(0, 2, 1) * log_probabilities).sum(1)
 
 
@@ -91,7 +93,7 @@ class SigmoidCrossEntropyLoss(nn.Module):
         self.ignore_label, self.normalization, self.tops = ignore_label, normalization, tops
 
     def forward(self, x: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor | list[Tensor]:
-        target = target.reshape(x.shape)
+        target = target.detach().reshape(x.shape)
         losses = F.binary_cross_entropy_with_logits(x, target, reduction="none")
         counted = torch.ones_like(target, dtype=torch.bool)
         if self.ignore_label is not None:
@@ -109,7 +111,8 @@ class SigmoidCrossEntropyLoss(nn.Module):
 class MultinomialLogisticLoss(nn.Module):
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         chosen = x.reshape(x.shape[0], -1).gather(1, label.reshape(-1, 1).long())
-        return -chosen.clamp_min(1e-20).log().mean()
+        bounded_below = chosen.detach().clamp_min(1e-20)
+        return -given_gradient(chosen, bounded_below.log(), 1 / bounded_below).mean()  # Caffe divides by it below, too
 
 
 class EuclideanLoss(nn.Module):

@@ -151,13 +151,21 @@ class LRNWithinChannel(nn.Module):
 
 
 class MVN(nn.Module):
-    def __init__(self, axes: list[int], normalize_variance: bool, eps: float) -> None:
+    """``exact``: the derivative of what is computed. Caffe's backward pass leaves eps out of it: the root's derivative
+    is c / (n (root + eps)) for a centred c, where it is c / (n root), which has no value for a variance of 0."""
+
+    def __init__(self, axes: list[int], normalize_variance: bool, eps: float, exact: bool = False) -> None:
         super().__init__()
-        self.axes, self.normalize_variance, self.eps = axes, normalize_variance, eps
+        self.axes, self.normalize_variance, self.eps, self.exact = axes, normalize_variance, eps, exact
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.reshape(*x.shape, *[1] * (4 - x.dim()))
         x = x - x.mean(self.axes, keepdim=True)
         if not self.normalize_variance:
             return x
-        return x / ((x * x).mean(self.axes, keepdim=True).sqrt() + self.eps)
+        variance = (x * x).mean(self.axes, keepdim=True)
+        if self.exact:
+            return x / (variance.sqrt() + self.eps)
+        deviation = variance.detach().sqrt() + self.eps
+        half = torch.where(deviation > 0, 0.5 / deviation, 0.0)
+        return x / (deviation + (variance - variance.detach()) * half)

@@ -1,0 +1,109 @@
+"""Layers in place: where Caffe refuses, or computes something else, a warning says so; the facts are real Caffe's."""
+
+from __future__ import annotations
+
+import warnings
+
+import caffeport
+import numpy as np
+import pytest
+import torch
+from support import nets
+
+X = {"x": (2, 3, 4, 4)}
+
+
+def notes(tmp_path, text: str, phase: str = "test") -> list[str]:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", caffeport.CaffeportWarning)
+        nets.load(tmp_path, text, phase=phase)
+    return [str(note.message) for note in seen if note.category is caffeport.CaffeportWarning]
+
+
+def in_place(kind: str, extra: str = "") -> str:
+    return nets.inputs(**X) + nets.layer(kind, "x", "x", extra, name="one")
+
+
+@pytest.mark.parametrize("kind", ["AbsVal", "Flatten", "Split", "Flip", "Reshape"])
+def test_what_caffe_refuses(tmp_path, kind):
+    (note,) = notes(tmp_path, in_place(kind, "reshape_param { shape { dim: 2 dim: -1 } }" if kind == "Reshape" else ""))
+    assert note.startswith(f'layer "one" ({kind}): works in place on "x", which Caffe refuses; computed here as into')
+
+
+@pytest.mark.parametrize(
+    ("kind", "extra"),
+    [
+        ("LRN", ""),
+        ("Pooling", "pooling_param { kernel_size: 3 pad: 1 stride: 1 }"),
+        ("Convolution", "convolution_param { num_output: 3 kernel_size: 1 }"),
+    ],
+)
+def test_what_caffe_overwrites_while_it_reads(tmp_path, kind, extra):
+    (note,) = notes(tmp_path, in_place(kind, extra))
+    assert "reads what it has overwritten, and its numbers are others" in note
+
+
+def test_a_sum_in_place(tmp_path):
+    text = nets.inputs(x=(2, 3), y=(2, 3)) + nets.layer("Eltwise", "x y", "x", "%s", name="one")
+    (note,) = notes(tmp_path, text % "")
+    assert "its numbers are others" in note
+    product = text % "eltwise_param { operation: PROD }"
+    assert not notes(tmp_path, product)
+    (note,) = notes(tmp_path, product, "train")
+    assert "its gradient is another" in note
+
+
+@pytest.mark.parametrize("kind", ["BNLL", "Log", "Power"])
+def test_gradients_matter_to_training_alone(tmp_path, kind):
+    assert not notes(tmp_path, in_place(kind))
+    (note,) = notes(tmp_path, in_place(kind), "train")
+    assert "its gradient is another" in note
+
+
+def test_another_shape_in_place(tmp_path):
+    (note,) = notes(tmp_path, in_place("Tile", "tile_param { tiles: 2 }"))
+    assert 'in place on "x", where Caffe would make 2x6x4x4 of the 2x3x4x4 that the layer reads' in note
+
+
+@pytest.mark.parametrize("kind", ["ReLU", "PReLU", "Sigmoid", "TanH", "ELU", "Exp", "Softmax", "Scale", "BatchNorm"])
+@pytest.mark.parametrize("phase", ["test", "train"])
+def test_what_caffe_does_in_place_itself(tmp_path, kind, phase):
+    assert not notes(tmp_path, in_place(kind), phase)
+
+
+def test_clip_with_min_above_max_gives_min(tmp_path):
+    """As Caffe's max(min, min(x, max)) does; torch's clamp and ONNX's Clip would give max."""
+    text = nets.inputs(x=(5,)) + nets.layer("Clip", "x", "y", "clip_param { min: 2 max: -1 }")
+    x = np.array([-3, -1, 0, 2, 5], np.float32)
+    net = nets.load(tmp_path, text)
+    assert net.to_torch()(torch.tensor(x)).tolist() == [2.0] * 5
+    assert caffeport.check(net, x).ok
+
+
+def test_the_gradient_of_mvn_is_caffes(tmp_path):
+    """Backward_cpu: (g - mean g - y mean(y g)) / (sqrt(var) + eps), with no derivative of eps's place."""
+    rng = np.random.default_rng(0)
+    x, g = rng.standard_normal((2, 2, 3, 2, 4))
+    text = nets.inputs(x=(2, 3, 2, 4)) + nets.layer("MVN", "x", "y", "mvn_param { eps: 0.5 }")
+    model = nets.load(tmp_path, text).to_torch().double()
+    bottom = torch.tensor(x, requires_grad=True)
+    (model(bottom) * torch.tensor(g)).sum().backward()
+    centred = x - x.mean((2, 3), keepdims=True)
+    deviation = np.sqrt((centred**2).mean((2, 3), keepdims=True)) + 0.5
+    y = centred / deviation
+    expected = (g - g.mean((2, 3), keepdims=True) - y * (y * g).mean((2, 3), keepdims=True)) / deviation
+    np.testing.assert_allclose(bottom.grad.numpy(), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_mvn_of_a_variance_of_zero_has_a_gradient(tmp_path):
+    text = nets.inputs(x=(2, 3)) + nets.layer("MVN", "x", "y")
+    bottom = torch.ones(2, 3, requires_grad=True)
+    nets.load(tmp_path, text).to_torch()(bottom).sum().backward()
+    assert bottom.grad.tolist() == [[0.0] * 3] * 2
+
+
+def test_the_derivative_of_mvn_on_request(tmp_path):
+    text = nets.inputs(x=(2, 3, 2, 4)) + nets.layer("MVN", "x", "y", "mvn_param { eps: 0.5 }")
+    model = nets.load(tmp_path, text, exact_gradients=True).to_torch().double()
+    x = torch.randn(2, 3, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    assert torch.autograd.gradcheck(model, x)
