@@ -283,3 +283,100 @@ def refusals() -> list[str]:
     except TrainingError as error:
         said.append(str(error))
     return said
+
+
+def rows_beside_dense(rate: float, fused: bool) -> dict[str, float]:
+    """How far sampled rows, stepped late or at once, are from dense SGD on the same gradients, at changing rates.
+
+    The gradients are those of a loss on the sampled rows alone, made anew from the dense optimizer's weights.
+    """
+    classes, size = 40, 4
+    head = parallel.make("arcface", classes, size, dtype=torch.float64, sample_rate=rate, scale=8.0)
+    own = head.loss.weight
+    dense = own.detach().clone().requires_grad_()
+    late = parallel.RowSGD(head, 0.1, momentum=0.9, weight_decay=0.01, fused=fused)
+    at_once = torch.optim.SGD([dense], lr=0.1, momentum=0.9, weight_decay=0.01)
+    drawn: list[Tensor | None] = []
+    draw = head.rows.chosen
+
+    def noted(*given: Any) -> Tensor | None:
+        drawn.append(draw(*given))
+        return drawn[-1]
+
+    head.rows.chosen = noted  # type: ignore[method-assign]
+    shared = torch.Generator().manual_seed(77)
+    for step in range(30):
+        x = torch.randn(6, size, generator=shared, dtype=torch.float64)
+        labels = torch.randint(classes, (6,), generator=shared)
+        rate_now = 0.1 / (1 + 0.3 * step)
+        late.param_groups[0]["lr"] = at_once.param_groups[0]["lr"] = rate_now
+        late.zero_grad()
+        at_once.zero_grad()
+        head(x if head.shard.rank == 0 else x[:0], labels if head.shard.rank == 0 else labels[:0]).backward()
+        rows = drawn[-1] if drawn[-1] is not None else torch.arange(len(own))
+        # The same loss, of all ranks' sampled rows, by torch's own operations.
+        picked = _everyones(head, dense[rows].detach(), rows)
+        table, names = picked[0].requires_grad_(), picked[1]
+        place = {int(name): number for number, name in enumerate(names)}
+        on_table = torch.tensor([place[int(label)] for label in labels])
+        plain = losses.make("arcface", len(table), size, dtype=torch.float64, scale=8.0)
+        torch.func.functional_call(plain, {"weight": table}, (x, on_table)).backward()
+        assert table.grad is not None
+        mine = (names >= head.shard.first) & (names < head.shard.first + head.shard.count)
+        dense.grad = torch.zeros_like(dense)
+        dense.grad[names[mine] - head.shard.first] = table.grad[mine]
+        at_once.step()
+        late.step()
+    late.settle()
+    buffer = at_once.state[dense]["momentum_buffer"]
+    return {
+        "weights": apart(own.detach(), dense.detach()),
+        "momentum": apart(late.state[own]["momentum_buffer"], buffer),
+    }
+
+
+def _everyones(head: parallel.ClassParallel, table: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """All ranks' rows and the numbers of their classes."""
+    padded = table.new_zeros(64, table.shape[1] + 1)
+    padded[: len(table), :-1], padded[: len(table), -1] = table, (rows + head.shard.first + 1).to(table)
+    everyone = head.shard.gather(padded).flatten(0, 1)
+    everyone = everyone[everyone[:, -1] > 0]
+    return everyone[:, :-1].clone(), everyone[:, -1].long() - 1
+
+
+def all_rows_beside_dense() -> dict[str, dict[str, float]]:
+    """rows_beside_dense of sampled rows and of all, fused and not."""
+    ways = [(rate, fused) for rate in (0.2, 1.0) for fused in (False, True)]
+    return {f"rate {rate} fused {fused}": rows_beside_dense(rate, fused) for rate, fused in ways}
+
+
+def narrow_steps(name: str) -> dict[str, float]:
+    """How far bfloat16 and float16 weights are from float32's, relative to the lengths, in value and gradients.
+
+    The whole loss has the narrow weights' numbers in float32.
+    """
+    found = {}
+    for dtype in (torch.bfloat16, torch.float16):
+        torch.manual_seed(2)
+        head = parallel.make(name, 50, 8, dtype=torch.float32, backbone_gradients="summed")
+        head.loss.weight.data = head.loss.weight.data.to(dtype)
+        parallel.RowSGD(head, 0.1)
+        whole = losses.make(name, 50, 8)
+        parts = head.shard.gather(torch.nn.functional.pad(head.loss.weight.float(), (0, 0, 0, 50 - head.shard.count)))
+        with torch.no_grad():
+            whole.weight.copy_(torch.cat([*parts[:-1, : -(-50 // head.shard.size)], parts[-1]])[:50])
+        x = torch.randn(6, 8, generator=torch.Generator().manual_seed(4))
+        labels = torch.arange(6) * 9
+        share = slice(head.shard.rank, None, head.shard.size)
+        # The ranks' order is not the batch's, and a mean knows none.
+        theirs, mine = x.clone().requires_grad_(), x[share].clone().requires_grad_()
+        expected, value = whole(theirs, labels), head(mine, labels[share])
+        expected.backward()
+        value.backward()
+        gradient, own = whole.weight.grad, head.loss.weight.grad
+        assert gradient is not None and own is not None and own.dtype == dtype and value.dtype == torch.float32
+        found[f"{dtype} value"] = apart(value.detach(), expected.detach())
+        found[f"{dtype} features"] = apart(mine.grad, theirs.grad[share])
+        rounded = head.shard.own_rows(gradient).to(dtype).float()
+        found[f"{dtype} weights"] = apart(own.float(), rounded)
+    return found

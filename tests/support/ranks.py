@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 240
+PATIENCE = 600
 """Seconds for all ranks; a message that one of them waits for in vain ends it sooner."""
 
 
@@ -51,7 +51,7 @@ def main(rank: int, number: int, folder: Path, function: str, arguments: list[An
 
     torch.set_num_threads(1)
     store = dist.FileStore(str(folder / "store"), number)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=number, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=number, timeout=timedelta(seconds=300))
     module, _, name = function.partition(":")
     result = getattr(importlib.import_module(module), name)(*arguments)
     dist.barrier()

@@ -258,7 +258,7 @@ def _differentiable(
     return [next(found) if want else None for want in wanted]
 
 
-def blocks(table: Tensor, share: int = 1) -> Iterator[slice]:
+def blocks(table: Any, share: int = 1) -> Iterator[slice]:
     """The rows of a table, some at a time."""
     numbers = (BLOCK_NUMBERS if table.device.type == "cpu" else DEVICE_BLOCK_NUMBERS) // share
     step = max(1, numbers // max(1, table.shape[1]))

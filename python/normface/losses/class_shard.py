@@ -7,7 +7,7 @@ with its own class weights is a part: ``copied`` and ``summed`` stand where the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -16,8 +16,21 @@ from torch import Tensor
 from ..errors import TrainingError
 from .checks import checked_size
 
-START_ROWS = 4096
+START_ROWS = 1024
 """Class weights that are drawn together: their first values depend on no number of ranks."""
+
+
+class RowKeeper(Protocol):
+    """What stands between the losses and the rows of a rank's class weights (M, D)."""
+
+    def chosen(self, weight: Tensor, local: Tensor, keep: bool) -> Tensor | None:
+        """Return the rows of this step's scores, (m,), rising and with those in ``local`` (N,); None for all rows.
+
+        local: the labels' rows, -1 for none here. keep: whether there will be gradients. The rows' numbers are theirs.
+        """
+
+    def take(self, weight: Tensor, rows: Tensor | slice, gradient: Tensor) -> None:
+        """Take the gradient of some rows, (c, D) in a wide dtype, once and no more."""
 
 
 class ClassShard:
@@ -25,12 +38,14 @@ class ClassShard:
 
     Each of R ranks has ceil(C / R) rows, the last ones what is left, or none: torch's DTensor has the same Shard(0).
     group: of torch.distributed, by default all ranks; without a process group this process holds everything.
+    ``keeper``: what chooses rows for a step and takes their gradients in autograd's place; None for nothing of it.
     """
 
     def __init__(self, num_classes: int, group: dist.ProcessGroup | None = None) -> None:
         self.num_classes = checked_size("num_classes", num_classes)
         together = dist.is_available() and dist.is_initialized()
         self.group = group
+        self.keeper: RowKeeper | None = None
         self.rank, self.size = (dist.get_rank(group), dist.get_world_size(group)) if together else (0, 1)
         if self.rank < 0:
             raise TrainingError("this process is none of the process group that was given to hold the classes")

@@ -27,7 +27,8 @@ def no_margin(cosine: Tensor) -> tuple[Tensor, Tensor]:
 
 def cosine_softmax_losses(
     x: Tensor, weight: Tensor, scale: Tensor, labels: Tensor, eps: float, margin: Margin = no_margin,
-    inputs: Sequence[Tensor] = (), smoothing: float = 0.0, shard: ClassShard | None = None,
+    inputs: Sequence[Tensor] = (), smoothing: float = 0.0, *,
+    shard: ClassShard | None = None,
 ) -> Tensor:  # fmt: skip
     """log(exp(s psi_i) + sum_{j != y} exp(s c_ij)) - s psi_i, (N,), of c_ij = x_i . w_j / |w_j|, psi_i = psi(c_iy).
 

@@ -9,7 +9,7 @@ N samples, D features, C classes, R ranks, K sub-centers of a class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import TrainingError
 from .blockwise import FORMULA_SHARE, Slopes, blocks, by_autograd, scores_of
-from .class_shard import ClassShard, refuse_second_derivative
+from .class_shard import ClassShard, RowKeeper, refuse_second_derivative
 from .row_formulas import RowFormula, SoftmaxOf, SumOf
 from .transforms import is_transformed, no_forward_mode
 
@@ -61,10 +61,35 @@ def row_losses(
     tensors = (x, weight, more, bias, *inputs)
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     work, local = Work(shard, formula, slopes, eps, label_lengths), shard.local(labels)
+    rows = None if shard.keeper is None else shard.keeper.chosen(weight, local, keep)
+    if rows is not None:
+        local = torch.where(local >= 0, torch.searchsorted(rows, local), -1)
     if x.requires_grad:
         x = shard.copied(x)
-    losses: Tensor = _ShardedLosses.apply(work, keep, local, x, weight, more, bias, *inputs)[0]
+    losses: Tensor = _ShardedLosses.apply(work, keep, local, rows, x, weight, more, bias, *inputs)[0]
     return losses
+
+
+class Picked:
+    """Some rows of a table, read when they are asked for."""
+
+    def __init__(self, table: Tensor, rows: Tensor) -> None:
+        self._table, self._rows = table, rows
+        self.shape, self.device = (len(rows), *table.shape[1:]), table.device
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, part: slice) -> Tensor:
+        return self._table.index_select(0, self._rows[part])
+
+    def index_select(self, axis: int, places: Tensor) -> Tensor:
+        return self._table.index_select(axis, self._rows[places])
+
+
+def _table(weight: Tensor, rows: Tensor | None) -> Any:
+    """Return the class weights that have scores: all, or some rows of them."""
+    return weight if rows is None else Picked(weight, rows)
 
 
 class _ShardedLosses(torch.autograd.Function):
@@ -74,17 +99,17 @@ class _ShardedLosses(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        work: Work, keep: bool, local: Tensor, x: Tensor, weight: Tensor, more: Tensor | None, bias: Tensor | None,
-        *inputs: Tensor,
+        work: Work, keep: bool, local: Tensor, rows: Tensor | None, x: Tensor, weight: Tensor, more: Tensor | None,
+        bias: Tensor | None, *inputs: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         order = (local < 0).to(torch.uint8).argsort(stable=True)
-        here = int((local >= 0).sum())
-        rows, labels = x[order], local[order]
-        scores = x.new_empty(len(x), len(weight) + 1)  # the last column is for labels whose class is elsewhere
-        inverse, nearest = scores_of(rows, weight, more, work.eps, scores[:, :-1], bias, BLOCK_SHARE)
-        own = _labels_own(work, scores[:here], labels[:here], weight, order[:here], len(x))
+        here, table = int((local >= 0).sum()), _table(weight, rows)
+        labels = local[order]
+        scores = x.new_empty(len(x), len(table) + 1)  # the last column is for labels whose class is elsewhere
+        inverse, nearest = scores_of(x[order], table, more, work.eps, scores[:, :-1], bias, BLOCK_SHARE)
+        own = _labels_own(work, scores[:here], labels[:here], table, order[:here], len(x))
         scores[here:, -1] = own[0, order[here:]]
-        labels[here:] = len(weight)
+        labels[here:] = len(table)
         if work.label_lengths:
             inputs = (*inputs, own[1])
         parts = x.new_zeros(2 + len(inputs), len(x))
@@ -94,39 +119,43 @@ class _ShardedLosses(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        work, keep, local, x, weight, more, bias, *others = inputs
+        work, keep, local, rows, x, weight, more, bias, *others = inputs
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
         if keep:
-            ctx.work, ctx.others, ctx.has = work, len(others), (more is not None, bias is not None)
-            optional = [one for one in (more, bias) if one is not None]
-            ctx.save_for_backward(local, x, weight, *optional, *output[1:])
+            ctx.work, ctx.others = work, len(others)
+            ctx.save_for_backward(local, rows, x, weight, more, bias, *output[1:])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-        wanted = ctx.needs_input_grad[3:]
+        wanted = ctx.needs_input_grad[4:]
         if gradient is None:
-            return (None,) * (3 + len(wanted))
+            return (None,) * (4 + len(wanted))
         refuse_second_derivative()
-        local, x, weight, *rest = ctx.saved_tensors
-        more = rest.pop(0) if ctx.has[0] else None
-        bias = rest.pop(0) if ctx.has[1] else None
-        scores, inverse, nearest, order, factor, by_own, *by_inputs = rest
+        local, rows, x, weight, more, bias, scores, inverse, nearest, order, factor, by_own, *by_inputs = (
+            ctx.saved_tensors
+        )
         here = int((local >= 0).sum())
         pulls = gradient * by_inputs[-1] if ctx.work.label_lengths else None
         slopes = _Slopes(
             scores[:, :-1], (gradient * factor)[order], (gradient * by_own)[order[:here]], local[order[:here]],
             inverse, nearest, x[order], None if pulls is None else pulls[order[:here]],
         )  # fmt: skip
-        dx, *of_rows = slopes.gradients(weight, more, bias, wanted)
+        keeper = ctx.work.shard.keeper
+        take = None if keeper is None or not wanted[1] else partial(_take, keeper, weight, rows)
+        dx, *of_rows = slopes.gradients(_table(weight, rows), more, bias, wanted, take)
         if dx is not None:
             dx = torch.empty_like(dx).index_copy_(0, order, dx)
         d_inputs = [gradient * one for one in by_inputs[: ctx.others]]
-        return None, None, None, dx, *of_rows, *d_inputs
+        return None, None, None, None, dx, *of_rows, *d_inputs
+
+
+def _take(keeper: RowKeeper, weight: Tensor, rows: Tensor | None, part: slice, gradient: Tensor) -> None:
+    keeper.take(weight, part if rows is None else rows[part], gradient)
 
 
 def _labels_own(
-    work: Work, scores: Tensor, labels: Tensor, weight: Tensor, places: Tensor, samples: int
+    work: Work, scores: Tensor, labels: Tensor, weight: Any, places: Tensor, samples: int
 ) -> Tensor:  # fmt: skip
     """Return the scores of the labels' classes, and with label_lengths |w_y|, (1 or 2, N), from those who hold them.
 
@@ -151,7 +180,7 @@ def _derive(
     derive = work.slopes or by_autograd(work.formula)
     for group, width in ((slice(0, here), scores.shape[1] - 1), (slice(here, None), scores.shape[1])):
         of_group, places = scores[group, :width], order[group]
-        for rows in blocks(of_group, 1 if by_hand else FORMULA_SHARE):
+        for rows in blocks(of_group, BLOCK_SHARE if by_hand else BLOCK_SHARE * FORMULA_SHARE):
             z, y, given = of_group[rows], labels[group][rows], [one[group][rows] for one in inputs]
             if not keep:
                 parts[0, places[rows]] = work.formula(z, y, *given)
@@ -202,11 +231,15 @@ class _Slopes:
     pulls: Tensor | None
 
     def gradients(
-        self, weight: Tensor, more: Tensor | None, bias: Tensor | None, wanted: Sequence[bool]
+        self, weight: Any, more: Tensor | None, bias: Tensor | None, wanted: Sequence[bool],
+        take: Callable[[slice, Tensor], None] | None,
     ) -> list[Tensor | None]:  # fmt: skip
-        """Return this rank's part of x's, and those of weight, more and bias."""
+        """Return this rank's part of x's, and those of weight, more and bias.
+
+        take: gets the weight's, some rows at a time and once dx has its part of them, so that it may change them.
+        """
         dx = torch.zeros_like(self.x) if wanted[0] else None
-        d_weight = torch.empty_like(weight) if wanted[1] else None
+        d_weight = torch.empty_like(weight) if wanted[1] and take is None else None
         d_more = torch.empty_like(more) if more is not None and wanted[2] else None
         d_bias = torch.empty_like(bias) if bias is not None and wanted[3] else None
         for part in blocks(weight, BLOCK_SHARE):
@@ -219,13 +252,15 @@ class _Slopes:
                 if dx is not None:
                     dx.addmm_(by_dots, rows)
                 whole = d_weight if k == 0 else None if d_more is None else d_more[k - 1]
-                if whole is not None:
+                if take is not None and k == 0:
+                    take(part, self._of_rows(part, rows, by_dots, inverse))
+                elif whole is not None:
                     whole[part] = self._of_rows(part, rows, by_dots, inverse)
         return [dx, d_weight, d_more, d_bias]
 
     def _block(self, part: slice) -> Tensor:
         """The derivatives by some classes' scores, (N, c), those by the labels' own among them."""
-        slopes = self.scores[:, part] * self.factor[:, None]
+        slopes = self.scores[:, part] * self.factor[:, None]  # not in place: backward may come twice (retain_graph)
         here, inside, column = self._places(part, slopes.shape[1])
         slopes[:here].scatter_(1, column, torch.where(inside, self.own[:, None], slopes[:here].gather(1, column)))
         return slopes

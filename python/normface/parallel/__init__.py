@@ -8,6 +8,8 @@ Each rank gives the samples it has, of any classes; the embeddings are gathered 
 one process with the whole batch and all class weights.
 """
 
+from .checkpoint import latest, load, save
 from .head import ClassParallel, make
+from .row_sgd import RowSGD
 
-__all__ = ["ClassParallel", "make"]
+__all__ = ["ClassParallel", "RowSGD", "latest", "load", "make", "save"]

@@ -12,6 +12,7 @@ from ..errors import TrainingError
 from ..losses.class_shard import ClassShard
 from ..losses.sums import plain_losses
 from .gathering import gathered
+from .row_keeper import SampledRows, check_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -30,9 +31,14 @@ class ClassParallel(nn.Module):
     loss: one of normface.losses made with ``shard``; ``make`` makes both. backbone_gradients: "averaged", where the
     gradients of what makes the embeddings are averaged over the ranks, as DistributedDataParallel and FSDP do;
     "summed", where they are summed. (A rank's own backward pass gives its samples' share of the gradient of the mean.)
+    sample_rate: below 1, a training step has scores of so many of each rank's classes alone: those of the labels, and
+    others by chance (Partial FC, An et al. 2021), by ``sample_seed``. The loss is then of these classes: an estimate,
+    and too small. Gradients of the class weights are row-sparse, as RowSGD takes them.
     """
 
-    def __init__(self, loss: losses.Loss, *, backbone_gradients: str = "averaged") -> None:
+    def __init__(
+        self, loss: losses.Loss, *, backbone_gradients: str = "averaged", sample_rate: float = 1.0, sample_seed: int = 0
+    ) -> None:  # fmt: skip
         super().__init__()
         if backbone_gradients not in BACKBONES:
             words = " or ".join(BACKBONES)
@@ -41,6 +47,10 @@ class ClassParallel(nn.Module):
         if first is None or any(shard is not first for shard in others):
             raise TrainingError("expected a loss that was made with one shard; normface.parallel.make makes it")
         self.loss, self.shard, self.backbone_gradients = loss, first, backbone_gradients
+        self.rows = SampledRows(sample_rate, sample_seed, first.rank)
+        if sample_rate < 1:
+            check_rows(plain_losses(loss), "sample_rate")
+            first.keeper = self.rows
 
     @property
     def weight(self) -> nn.Parameter:
@@ -60,17 +70,19 @@ class ClassParallel(nn.Module):
 
 def make(
     name: str, num_classes: int, embedding_size: int, *, group: dist.ProcessGroup | None = None,
-    backbone_gradients: str = "averaged", share_weight: bool = False, **options: Unpack[losses.LossOptions],
+    backbone_gradients: str = "averaged", sample_rate: float = 1.0, sample_seed: int = 0, share_weight: bool = False,
+    **options: Unpack[losses.LossOptions],
 ) -> ClassParallel:  # fmt: skip
     """Return the loss of that name, as normface.losses.make names them, with its class weights sharded.
 
     group: of torch.distributed; by default all ranks, or this process alone where there is no process group.
-    options: the loss's own. The class weights start as the first rank's random generator says, whatever the number of
-    ranks; ``manual_seed`` before it makes the start repeatable.
+    backbone_gradients, sample_rate, sample_seed: ClassParallel's. options: the loss's own. The class weights start as
+    the first rank's random generator says, whatever the number of ranks; torch.manual_seed before it makes the start
+    repeatable.
 
     Raises TrainingError as normface.losses.make does, and for what needs all class weights in one process:
     exact_gradient=False, max_positive_only, max_negative_only, and ``mhe`` with over="all".
     """
     options["shard"] = ClassShard(num_classes, group)
     loss = losses.make(name, num_classes, embedding_size, share_weight=share_weight, **options)
-    return ClassParallel(loss, backbone_gradients=backbone_gradients)
+    return ClassParallel(loss, backbone_gradients=backbone_gradients, sample_rate=sample_rate, sample_seed=sample_seed)
