@@ -6,6 +6,7 @@ net.to_onnx("face.onnx")
 print(caffeport.check(net))
 """
 
+from . import loading as _loading
 from . import zoo
 from .errors import (
     CaffemodelError,
@@ -45,6 +46,7 @@ connect(
     save="caffeport.to_caffe.writer:save",
     check="caffeport.parity.compare:check",
 )
+_loading.done()
 
 __all__ = [
     "BlobSpec",

@@ -135,3 +135,29 @@ def test_ctrl_c_while_a_command_is_loaded(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / "python")])}
     done = subprocess.run([sys.executable, "-m", "normface", "--help"], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "normface: error: interrupted\n")
+
+
+@pytest.mark.parametrize("program", ["caffeport", "normface"])
+def test_ctrl_c_while_the_package_is_imported(tmp_path, program):
+    """A NumPy that interrupts its own import stands for a user who is quick."""
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(5)\nraise SystemExit(0)"
+    )
+    paths = [str(tmp_path), str(ROOT / "converter"), str(ROOT / "python")]
+    done = subprocess.run(
+        [sys.executable, "-m", program, "train" if program == "normface" else "show", "x"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        preexec_fn=as_from_a_terminal,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{program}: error: interrupted\n")
+
+
+def test_other_programs_keep_their_ctrl_c(tmp_path):
+    code = "import signal, caffeport; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "converter")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True,
+                          preexec_fn=as_from_a_terminal)  # fmt: skip
+    assert done.stdout == "True\n", done.stderr

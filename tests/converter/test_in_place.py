@@ -53,7 +53,7 @@ def test_a_sum_in_place(tmp_path):
     assert "its gradient is another" in note
 
 
-@pytest.mark.parametrize("kind", ["BNLL", "Log", "Power"])
+@pytest.mark.parametrize("kind", ["BNLL", "Log", "Power", "MVN"])
 def test_gradients_matter_to_training_alone(tmp_path, kind):
     assert not notes(tmp_path, in_place(kind))
     (note,) = notes(tmp_path, in_place(kind), "train")

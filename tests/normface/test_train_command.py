@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 import torch
 from normface.cli.main import main
+from normface.held import held
 from normface.solver.training import Training
 from support import nets
+from support.command_line import refused
 
 cv2 = pytest.importorskip("cv2")
 
@@ -265,3 +267,24 @@ def test_another_net_and_files_beside_the_solver(capsys, tmp_path):
         tmp_path, NET.replace('top: "fc"', 'top: "last"').replace('bottom: "fc"', 'bottom: "last"'), "b.prototxt"
     )
     assert main(["train", "--solver", "sub/solver.prototxt", "--net", "b.prototxt"]) == 0
+
+
+def test_two_trainings_of_one_prefix(here, capsys):
+    """The second is refused, and writes nothing; another prefix in the same folder is another training's."""
+    with held(here / ".snap.training"):
+        before = sorted(path.name for path in here.iterdir())
+        assert "another training writes snapshots of this snapshot_prefix" in refused(
+            capsys, "train", "--solver", "solver.prototxt", "--quiet"
+        )
+        assert sorted(path.name for path in here.iterdir()) == before
+        nets.write(here, SOLVER.replace('"snap"', '"other"').replace("max_iter: 30", "max_iter: 1"), "other.prototxt")
+        assert main(["train", "--solver", "other.prototxt", "--quiet"]) == 0
+    assert main(["train", "--solver", "solver.prototxt", "--quiet"]) == 0
+    assert not list(here.glob(".*"))  # no lock is left
+
+
+def test_a_log_over_the_solver_is_refused(here, capsys):
+    (here / "log.csv").symlink_to("solver.prototxt")
+    error = refused(capsys, "train", "--solver", "solver.prototxt", "--log", "log.csv")
+    assert "--log log.csv: is solver.prototxt, which is read; choose another name to write" in error
+    assert (here / "solver.prototxt").read_text() == SOLVER

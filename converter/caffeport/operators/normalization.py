@@ -209,6 +209,7 @@ class MVN(Operator):
     the derivative and is finite where the variance is 0; with exact_gradients it is the derivative.
     """
 
+    in_place = InPlace.OTHER_GRADIENT
     schemas = {"mvn_param": MVNParameter}
     bottom_axes = ((1, 4),)
 

@@ -28,7 +28,9 @@ def options_of(lean: bool = False) -> Any:
 
 def session_of(model: str | bytes, options: Any) -> Any:
     """A session on the CPU of a model's path or bytes."""
-    return require("onnxruntime").InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # With a fallback its wrapper prints an "EP Error" of its own, and opens a bad file once more.
+    runtime = require("onnxruntime")
+    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 def run_parts(

@@ -21,7 +21,8 @@ class OnnxRuntime:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # its errors are raised, and told once
-        self._session: Any = runtime.InferenceSession(str(file.path), options, providers=["CPUExecutionProvider"])
+        providers = ["CPUExecutionProvider"]
+        self._session: Any = runtime.InferenceSession(str(file.path), options, providers=providers, enable_fallback=0)
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
         return self._session.run(None, dict(arrays))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from caffeport.cli.parser import OneLineParser, add_standard
 
 from .. import progress
 from ..version import __version__
+from .written import refuse_overwriting
 
 PROGRAM = "normface"
 
@@ -38,6 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     options = parser([named]).parse_args(words)
     progress.silence(options.quiet)
+    command = options.run
+
+    def checked(chosen: argparse.Namespace) -> int:
+        refuse_overwriting(chosen)
+        return int(command(chosen))
+
+    options.run = checked
     return run(PROGRAM, options)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .. import model_folder
 from ..errors import TrainingError
+from ..held import held_folder
 from . import checkpoint, config_file, curves, export, hard_samples, loggers, thresholds
 from .config import Config
 from .records import CSV
@@ -55,7 +56,7 @@ def open_folder(folder: Path, *, clear: bool) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = _locked(folder)
+        lock = held_folder(folder)
     except OSError as error:
         raise TrainingError(f"--out {folder}: cannot be written: {error.strerror or error}") from error
     if lock is None:
@@ -72,22 +73,3 @@ def open_folder(folder: Path, *, clear: bool) -> Iterator[None]:
         except OSError as error:
             raise TrainingError(f"--out {folder}: cannot be written: {error.strerror or error}") from error
         yield
-
-
-def _locked(folder: Path) -> contextlib.ExitStack | None:
-    """Return what frees the folder again, as the end of the process does; None where another process has it."""
-    held = contextlib.ExitStack()
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return held
-    handle = os.open(folder, os.O_RDONLY)
-    held.callback(os.close, handle)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        held.close()
-        return None
-    except OSError:  # a file system without locks
-        pass
-    return held

@@ -75,7 +75,8 @@ class OnnxEngine:
         own = providers is None
         providers = _providers(device) if providers is None else list(providers)
         model = with_fast_prelu(path) if providers == CPU else str(path)
-        self._session = runtime.InferenceSession(model, options, providers=providers)
+        fallback = int(providers != CPU)  # which prints an "EP Error", and opens a bad file once more
+        self._session = runtime.InferenceSession(model, options, providers=providers, enable_fallback=fallback)
         if own and self._session.get_providers()[0] != providers[0]:  # ONNX Runtime goes on with the CPU without a word
             raise NormfaceError("device cuda: ONNX Runtime cannot start CUDA (driver, cuDNN); see --device cpu")
         self.title = f"ONNX Runtime {runtime.__version__}, {device}"

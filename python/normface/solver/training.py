@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from ..data.caffe import Feed
 from ..errors import DivergedError, TrainingError
+from ..held import held
 from ..interrupts import Interrupts
 from ..progress import progress
 from .display import Display, Say
@@ -65,7 +68,29 @@ class Training:
         self._saved_at = self.solver.iteration
 
     def run(self) -> Outcome:
-        """Train up to max_iter, or until a signal; raises DivergedError, naming the last snapshot, on a bad loss."""
+        """Train up to max_iter, or until a signal; raises DivergedError, naming the last snapshot, on a bad loss.
+
+        Raises TrainingError, before anything is written, where another process trains to the same snapshot_prefix.
+        """
+        with self._alone():
+            return self._run()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the snapshots' prefix, where there are any. Raises TrainingError where another training has it."""
+        prefix = Path(self.solver.parameters.snapshot_prefix)
+        if not self._snapshots:
+            yield
+            return
+        lock = held(prefix.with_name(f".{prefix.name}.training"))
+        if lock is None:
+            raise TrainingError(
+                f"{prefix}: another training writes snapshots of this snapshot_prefix; wait for it, or name another"
+            )
+        with lock:
+            yield
+
+    def _run(self) -> Outcome:
         solver, p = self.solver, self.solver.parameters
         started = time.monotonic()
         tops = [output for net in (solver.train_net, *solver.test_nets) for output in net.outputs]
@@ -170,10 +195,14 @@ class Training:
                 )
         return Feed(net, seed=self.solver.seed)
 
+    @property
+    def _snapshots(self) -> bool:
+        return bool(self.solver.parameters.snapshot or self.solver.parameters.snapshot_after_train)
+
     def _check_prefix(self) -> None:
         p = self.solver.parameters
         folder = Path(p.snapshot_prefix).parent
-        if not (p.snapshot or p.snapshot_after_train):
+        if not self._snapshots:
             return
         if p.snapshot_format is SnapshotFormat.HDF5:
             need_h5py(p.snapshot_prefix)
