@@ -8,9 +8,6 @@ import signal
 import sys
 from types import FrameType
 
-# pyarrow's jemalloc has a thread of its own, unused, that blocks all signals: a fault in it would end the tests unsaid.
-os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
-
 
 def main() -> int:
     interrupted = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -130,3 +132,25 @@ def test_torch_refuses_another_nets_file(model, tmp_path):
     other = nets.load(tmp_path, nets.inputs(data=(1, 3, 8, 8)) + nets.conv("data", "conv", 2))
     with pytest.raises(ModelRunError, match=r"its outputs \w+ are no blobs of net"):
         open_model(model, "torch", net=other)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="SIGUSR1")
+def test_signals_are_met_after_a_model_of_openvino_was_dropped_in_another_thread(model):
+    """OpenVINO's plugin would take along the stack that the main thread's signals are handled on."""
+    needed("openvino")
+    code = f"""
+import os, signal, threading
+import numpy as np
+from caffeport.runtimes import open_model
+met = []
+signal.signal(signal.SIGUSR1, lambda number, frame: met.append(number))
+held = [open_model({str(model)!r}, "openvino", threads=1)]
+held[0]({{held[0].inputs[0].name: np.zeros((1, 1, 8, 8), np.float32)}})
+thread = threading.Thread(target=held.clear)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGUSR1)
+print(len(met))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr

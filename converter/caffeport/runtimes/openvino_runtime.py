@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,16 @@ MOST_SIZES = 4
 """Combinations of sizes that are compiled for themselves; any further one runs with free axes, which is slower."""
 
 
+@functools.cache
+def core() -> Any:
+    """Return the process's one ``openvino.Core``, which nothing drops.
+
+    Its CPU plugin gives the thread that loads it a stack for signals. Dropped in another thread, it frees that stack
+    and leaves it in use: the next signal that Python handles in the first thread, Ctrl-C too, ends the process.
+    """
+    return require("openvino").Core()
+
+
 class OpenVino:
     """A model of OpenVINO; each thread that calls it has requests of its own.
 
@@ -24,7 +35,7 @@ class OpenVino:
     about = ""
 
     def __init__(self, file: ModelFile, threads: int, streams: int = 1) -> None:
-        self._core: Any = require("openvino").Core()
+        self._core = core()
         self._settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "f32",  # by itself it takes bfloat16 where the processor has it
             "INFERENCE_NUM_THREADS": threads,
