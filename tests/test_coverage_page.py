@@ -42,6 +42,7 @@ def measured(tmp_path_factory):
     return page.read_text(), {entry["name"]: entry for entry in json.loads(outcomes.read_text())}
 
 
+@pytest.mark.slow
 def test_each_text_has_its_family_and_its_figures(measured):
     page, outcomes = measured
     assert set(outcomes) == {"ssd/deploy.prototxt", "net.prototxt", "train_val.prototxt"}

@@ -103,6 +103,7 @@ def stand_ins(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")
 @pytest.mark.parametrize(("page", "line"), RUN)
 def test_caffeports_commands_run(page, line, stand_ins, monkeypatch, capsys):
@@ -113,6 +114,7 @@ def test_caffeports_commands_run(page, line, stand_ins, monkeypatch, capsys):
     assert main(words) == 0, capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_readmes_proof_is_what_is_printed(stand_ins, monkeypatch, capsys):
     """Names, shapes and what is compared; the errors' last digits are the processor's."""
     monkeypatch.chdir(stand_ins)

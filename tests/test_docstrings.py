@@ -79,6 +79,7 @@ def resolved(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute, None)
 
 
+@pytest.mark.slow
 def test_the_examples_in_docstrings_run():
     """Those of all modules that are loaded once the public names are; an example says what it gives."""
     for module in MODULES:

@@ -45,6 +45,7 @@ def test_a_try_on_the_cpu(check, tmp_path, capsys, monkeypatch):
     assert len(text.splitlines()) == 2 + len(chosen)
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_or_differs_is_told_and_the_others_run(check, monkeypatch, capsys):
     def failing(device, folder):
         check.command("normface", "train", "--solver", folder / "none.prototxt")

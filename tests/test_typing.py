@@ -85,6 +85,7 @@ def complaints(tmp_path_factory: pytest.TempPathFactory) -> Complaints:
     return lambda name, index: [text for file, line, text in errors if file == name and int(line) == first + index]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(len(CASES)), ids=[case.wrong for case in CASES])
 def test_mypy_refuses_a_misspelt_name_and_passes_the_right_one(complaints: Complaints, index: int) -> None:
     case = CASES[index]

@@ -131,6 +131,7 @@ def whole(wheels, tmp_path_factory) -> Environment:
     return install(wheels.values(), tmp_path_factory.mktemp("whole"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["converter/caffeport", "python/normface"])
 def test_a_wheel_holds_every_file_of_its_package(wheels, package):
     """The texts of MTCNN, the measured thresholds and py.typed as well as the modules; and nothing beside them."""
@@ -171,6 +172,7 @@ def test_the_citation_is_of_this_version():
     assert citation["license"] == "MIT" and citation["authors"] == [{"name": "normface maintainers"}]
 
 
+@pytest.mark.slow
 def test_the_converter_brings_nothing_of_torch(converter):
     found = converter.run("-c", f"from importlib.util import find_spec as f; print([n for n in {NO_OTHERS} if f(n)])")
     assert (found.stdout, found.stderr) == ("[]\n", "")
@@ -181,6 +183,7 @@ def without_note(text: str) -> str:
     return re.sub(r'caffeport: note: \S+: "fc6", "center_loss" are not taken: .*\n', "", text)
 
 
+@pytest.mark.slow
 def test_the_converter_converts(converter, tmp_path):
     """``show`` and ``convert`` without torch; the files compute what Caffe recorded."""
     import onnxruntime
@@ -213,6 +216,7 @@ def test_the_converter_converts(converter, tmp_path):
     np.testing.assert_allclose(made, recorded["fc5"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "package"),
     [
@@ -242,6 +246,7 @@ def test_what_the_converter_lacks_is_named(converter, arguments, package):
     assert set(converter.folder.iterdir()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call", ["net.to_torch()", "net.check()", f"net.check(reference={BLOBS!r}, backends=['onnx'])"]
 )
@@ -266,6 +271,7 @@ for module in pkgutil.walk_packages(package.__path__, sys.argv[1] + "."):
 """
 
 
+@pytest.mark.slow
 def test_modules_of_the_converter_need_what_it_declares(converter):
     """All but those that build torch's modules."""
     done = converter.run("-c", EVERY_MODULE, "caffeport")
@@ -276,11 +282,13 @@ def test_modules_of_the_converter_need_what_it_declares(converter):
     )
 
 
+@pytest.mark.slow
 def test_modules_of_normface_need_what_it_declares(whole):
     done = whole.run("-c", EVERY_MODULE, "normface")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
+@pytest.mark.slow
 def test_normface_runs(whole, tmp_path):
     """Its help needs none of its heavy packages; what lies beside its modules is found."""
     tried = tmp_path / "tried.txt"

@@ -101,6 +101,7 @@ def ops(caffe, tmp_path_factory):
     return run(net, caffe, inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_cases.cases("ops"))
 def test_layers_of_caffe(name, ops):
     assert_good(of_case(ops, name))
@@ -180,6 +181,7 @@ def ssd(tmp_path_factory):
     return run(net, caffe_trees.require("ssd"), inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_cases.cases("ssd"))
 def test_layers_of_ssd(name, ssd):
     assert_good(of_case(ssd, name))

@@ -29,6 +29,7 @@ def stage(root, copy, *options) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_the_copy_is_adapted_and_the_tree_is_not_touched(tmp_path):
     files = trees.bvlc() | {"src/caffe/util/io.cpp": IO, "tools/show.cpp": "int flag = CV_BGR2GRAY;\n"}
     root = trees.make(tmp_path / "tree", files)
@@ -45,6 +46,7 @@ def test_the_copy_is_adapted_and_the_tree_is_not_touched(tmp_path):
     assert ": 0 files written" in stage(root, tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_a_tree_for_todays_libraries_stays_as_it_is(tmp_path):
     text = "coded_input->SetTotalBytesLimit(kLimit);\nint type = CV_8UC3, flag = cv::IMREAD_COLOR;\nCV_Assert(flag);\n"
     root = trees.make(tmp_path / "tree", trees.bvlc() | {"src/caffe/util/io.cpp": text})
@@ -52,6 +54,7 @@ def test_a_tree_for_todays_libraries_stays_as_it_is(tmp_path):
     assert (tmp_path / "copy" / "src/caffe/util/io.cpp").read_text() == text
 
 
+@pytest.mark.slow
 def test_layers_are_left_out_and_replaced_in_the_copy_on_request(tmp_path):
     root = trees.make(tmp_path / "tree", trees.bvlc())
     said = stage(root, tmp_path / "copy", "--without", "Flip", "--without", "RingLoss")
@@ -61,6 +64,7 @@ def test_layers_are_left_out_and_replaced_in_the_copy_on_request(tmp_path):
     assert (tmp_path / "copy/src/caffe/layers/flip_layer.cpp").exists()
 
 
+@pytest.mark.slow
 def test_a_refusal_names_the_users_tree_and_leaves_the_copy_alone(tmp_path):
     root = trees.make(tmp_path / "tree", trees.bvlc())
     command = [sys.executable, str(STAGE), str(root), str(tmp_path / "copy"), "--replace", "Nothing"]
@@ -73,6 +77,7 @@ def test_a_refusal_names_the_users_tree_and_leaves_the_copy_alone(tmp_path):
     assert list((tmp_path / "copy").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_of_examples_the_copy_has_what_the_trees_own_build_looks_for(tmp_path):
     files = {"examples/CMakeLists.txt": "a", "examples/x/x.cpp": "int flag = CV_AA;\n", "examples/x/x.prototxt": "b"}
     root = trees.make(tmp_path / "tree", trees.bvlc() | files | {"data/x.txt": "c", "docs/CMakeLists.txt": "d"})
@@ -83,6 +88,7 @@ def test_of_examples_the_copy_has_what_the_trees_own_build_looks_for(tmp_path):
     assert (tmp_path / "copy/examples/x/x.cpp").read_text() == "int flag = cv::LINE_AA;\n"
 
 
+@pytest.mark.slow
 def test_transplanting_says_where_the_trees_own_build_stops(tmp_path, capsys):
     root = trees.make(tmp_path / "tree", trees.bvlc() | {"src/caffe/util/io.cpp": IO})
     trees.cli.main([str(root), "--dry-run"])
@@ -92,6 +98,7 @@ def test_transplanting_says_where_the_trees_own_build_stops(tmp_path, capsys):
     assert "own build stops" not in stage(root, tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_bytes_and_line_endings_stay(tmp_path):
     root = trees.make(tmp_path / "tree", trees.bvlc())
     (root / "tools/old.cpp").parent.mkdir(parents=True, exist_ok=True)
@@ -208,6 +215,7 @@ def test_the_limit_of_bytes_suits_protobufs_of_one_and_of_two_arguments(tmp_path
     assert (syntax(tmp_path, before + CALLS).returncode == 0) == (arguments == 2)
 
 
+@pytest.mark.slow
 def test_the_limit_of_bytes_compiles_with_the_protobuf_that_is_installed(tmp_path):
     if syntax(tmp_path, "#include <google/protobuf/io/coded_stream.h>\n").returncode:
         pytest.skip("g++ or protobuf's headers are not installed (Debian: g++ libprotobuf-dev)")

@@ -140,6 +140,7 @@ def test_a_kept_center_loss_that_steps_otherwise_is_named(transplant, tmp_path, 
         assert "steps as NormFace's fork" not in transplant.out
 
 
+@pytest.mark.slow
 def test_the_trees_center_loss_is_replaced_on_request(transplant, tmp_path):
     user = {"src/caffe/layers/other_layer.cpp": '#include "caffe/layers/center_loss_layer.hpp"\n'}
     root = make(tmp_path / "tree", {**trees.caffe_face(), **user})
@@ -165,6 +166,7 @@ def test_in_normface_fork_nothing_is_left_to_do(transplant, tmp_path):
     assert content(root) == before
 
 
+@pytest.mark.slow
 def test_replace_all_replaces_what_can_be_replaced(transplant, tmp_path):
     root = make(tmp_path / "tree", trees.ms())
     before = content(root)
@@ -192,6 +194,7 @@ def test_a_tree_from_before_the_parameter_layer(transplant, tmp_path):
     assert "layer-specific ID: 146 (last added: parameter_param)" in (root / PROTO).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_revert_restores_the_tree_to_the_byte(transplant, tmp_path, kind, newline):
@@ -263,6 +266,7 @@ def test_a_tree_without_tests_gets_none(transplant, root):
     assert not list((root / "src/caffe/test").iterdir())
 
 
+@pytest.mark.slow
 def test_json_says_all_of_it(transplant, root):
     assert transplant(root, "--dry-run", "--json") == 0
     said = json.loads(transplant.out)

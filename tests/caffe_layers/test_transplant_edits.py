@@ -65,6 +65,7 @@ using std::sqrt;
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_the_filler_compiles(transplant, tmp_path, newline):
     if shutil.which("g++") is None:
@@ -150,6 +151,7 @@ def test_a_comment_about_the_filler_is_not_the_filler(transplant, tmp_path):
     assert BRANCH in filler(transplant, tmp_path, text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

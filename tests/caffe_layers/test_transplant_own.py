@@ -34,6 +34,7 @@ def own_names() -> dict[str, str]:
     return {**trees.bvlc(), **files}
 
 
+@pytest.mark.slow
 def test_a_class_in_files_of_other_names_is_replaced(transplant, tmp_path):
     includer = "src/caffe/test/test_specific_add.cpp"
     files = {**own_names(), includer: '#include "caffe/layers/specific_add.hpp"\n'}
@@ -92,6 +93,7 @@ def test_calls_and_forward_declarations_are_no_classes_of_the_file(transplant, t
     assert transplant(root, "--replace", ADD) == 0
 
 
+@pytest.mark.slow
 def test_replacing_a_layer_that_caffe_has_puts_ours_beside(transplant, tmp_path):
     root = make(tmp_path / "tree", trees.ms())
     scale = "include/caffe/layers/face_scale_layer.hpp"
@@ -117,6 +119,7 @@ def forks_normalize(*more: str) -> dict[str, str]:
     return {**files, PROTO: with_fields(text + "\nmessage NormalizeParameter {\n}\n", "NormalizeParameter", *fields)}
 
 
+@pytest.mark.slow
 def test_a_message_of_another_name_serves_the_layer_that_replaces_its_own(transplant, tmp_path):
     root = make(tmp_path / "tree", forks_normalize())
     before = content(root)
@@ -241,6 +244,7 @@ def intel(creator: str = THEIRS) -> dict[str, str]:
     return {**files, FACTORY: creator}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_a_creator_of_the_trees_own_is_asked_by_ours(transplant, tmp_path, newline):
     make(transplant.source, {IP: OURS})

@@ -120,6 +120,7 @@ def test_an_edited_file_does_not_matter_where_nothing_new_comes(transplant, root
 # Newer layers
 
 
+@pytest.mark.slow
 def test_newer_layers_replace_only_what_changed(transplant, root, tmp_path):
     before = content(root)
     transplant(root)
@@ -249,6 +250,7 @@ class Breaks:
         self.replace(source, target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 9, 40])
 @pytest.mark.parametrize(
     ("error", "code", "problem"),
@@ -347,6 +349,7 @@ def test_missing_folders_are_made_and_removed(transplant, root):
     assert content(root) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["", "include/caffe/layers"])
 def test_a_tree_that_may_not_be_written_to(transplant, root, monkeypatch, folder):
     before = content(root)
@@ -405,6 +408,7 @@ def test_a_folder_of_that_name_that_is_not_ours(transplant, root):
     assert content(root) == before
 
 
+@pytest.mark.slow
 def test_layers_without_their_record(transplant, root):
     transplant(root)
     shutil.rmtree(root / ".face_layers")

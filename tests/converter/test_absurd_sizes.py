@@ -294,6 +294,7 @@ def shapes_of(net: caffeport.Net) -> list[tuple[int, ...]]:
     return [*net.blob_shapes.values(), *(param.shape for param in net.params)]
 
 
+@pytest.mark.slow
 def test_every_operator_with_whole_numbers_is_here():
     missing = {kind for kind, cls in builtin().items() for schema in cls.schemas.values() if list(whole_fields(schema))}
     assert missing - set(GOOD) == set()

@@ -240,6 +240,7 @@ def test_one_line_and_nothing_written(folder, arguments, problem, monkeypatch, c
     assert contents(folder) == before  # no .part file, no half a model, old files as they were, nothing executed
 
 
+@pytest.mark.slow
 def test_a_real_process(folder):
     run = [sys.executable, "-m", "caffeport", "convert", "net.prototxt", "half.caffemodel", "--onnx", "new.onnx"]
     environment = {**os.environ, "PYTHONPATH": str(Path(caffeport.__file__).parents[1])}

@@ -47,6 +47,7 @@ def test_every_runtime_that_is_there_is_timed_and_agrees(model, capsys):
     assert set(answer["fastest"].values()) <= set(there)
 
 
+@pytest.mark.slow
 def test_the_table_names_what_is_absent_and_what_is_fastest(model, capsys, monkeypatch):
     monkeypatch.setattr(
         type(RUNTIMES["tract"]), "missing", property(lambda one: one.name not in ("onnxruntime", "opencv"))
@@ -112,6 +113,7 @@ def test_a_fast_wrong_one_does_not_win(model, capsys, monkeypatch):
     assert "fastest at batch 1, 1 threads: OpenCV, 2 ms, 500/s" in told
 
 
+@pytest.mark.slow
 def test_a_crash_is_told(tmp_path, model):
     save_inputs(tmp_path / "x.npz", {"data": np.zeros((1, 1, 8, 8), np.float32)})
     with RuntimeProcess("ONNX Runtime") as process:
@@ -121,6 +123,7 @@ def test_a_crash_is_told(tmp_path, model):
             process.time(tmp_path / "x.npz", 0)
 
 
+@pytest.mark.slow
 def test_a_runtime_that_never_answers_is_stopped(model):
     with RuntimeProcess("ONNX Runtime", timeout=0.01) as process:
         with pytest.raises(ModelRunError, match="ONNX Runtime has not answered for 0 s"):
@@ -145,6 +148,7 @@ def test_inputs_are_those_that_the_file_leaves_free(tmp_path):
         random_inputs(ModelFile(free), [1], {"data": (3, 8, 8)})
 
 
+@pytest.mark.slow
 def test_a_fixed_batch_is_told(tmp_path, capsys):
     path = tmp_path / "fixed.onnx"
     nets.load(tmp_path, nets.inputs(data=(2, 3, 8, 8)) + nets.conv("data", "y", 2)).to_onnx(path, dynamic_batch=False)
@@ -153,6 +157,7 @@ def test_a_fixed_batch_is_told(tmp_path, capsys):
     assert "takes batches of 2 alone" in shown.err and "batch 2, ms" in shown.out
 
 
+@pytest.mark.slow
 def test_preprocessing_and_several_inputs(tmp_path, capsys):
     text = nets.inputs(a=(1, 3, 4, 4), b=(1, 3, 4, 4)) + nets.layer(
         "Eltwise", "a b", "y", "eltwise_param { operation: PROD }"
@@ -193,6 +198,7 @@ def test_bad_input_is_one_line(model, tmp_path, capsys, words, told, monkeypatch
     assert re.search(told, lines[0]), lines[0]
 
 
+@pytest.mark.slow
 def test_a_model_that_nothing_runs(tmp_path, capsys):
     path = tmp_path / "odd.onnx"
     node = onnx.helper.make_node("Frobnicate", ["x"], ["y"], domain="nobody")

@@ -209,6 +209,7 @@ def test_more_than_two_gigabytes(tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
 
 
+@pytest.mark.slow
 def test_many_short_runs_take_linear_time(tmp_path):
     """Numbers unpacked by turns with something else; looking at all the rest every time would take minutes."""
     body = (b"\x2d\0\0\x80\x3f" + b"\xf8\x3e\x07") * 100_000
@@ -257,6 +258,7 @@ def test_cut_off_at_every_byte(tmp_path):
     assert found[-1] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 @pytest.mark.parametrize("seed", range(3))
 def test_random_damage(tmp_path, seed):

@@ -309,6 +309,7 @@ def cascade():
     return text + nets.layer("DecodeBBox", "bbox rois", "second", spread)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opset", OPSETS)
 def test_a_cascade_in_one_file(tmp_path, opset):
     """Of any size and any number of images, in ONNX Runtime as in torch."""

@@ -73,6 +73,7 @@ def asked(tmp_path) -> dict:
 # ---------------------------------------------------------------- what is compared
 
 
+@pytest.mark.slow
 def test_every_blob_is_compared_with_caffes(files, caffe):
     report = check(load(files), caffe)
     assert report.ok, report.summary
@@ -86,6 +87,7 @@ def test_every_blob_is_compared_with_caffes(files, caffe):
     assert report.caffe in str(report)
 
 
+@pytest.mark.slow
 def test_the_command(files, caffe, capsys):
     arguments = ["check", *files, "--backends", "torch,onnx,caffe", "--caffe-python", caffe]
     assert main(arguments) == 0
@@ -95,11 +97,13 @@ def test_the_command(files, caffe, capsys):
     assert json.loads(capsys.readouterr().out)["rows"][0]["baseline"] == "caffe"
 
 
+@pytest.mark.slow
 def test_the_environment_may_say_where_caffe_is(files, caffe, monkeypatch):
     monkeypatch.setenv("CAFFE_PYTHON", caffe)
     assert load(files).check(backends=["caffe", "onnx"]).rows[0].errors.keys() == {"onnx"}
 
 
+@pytest.mark.slow
 def test_a_reference_stays_what_all_are_compared_with(files, caffe):
     net = load(files)
     x = np.random.default_rng(5).standard_normal((3, 6), np.float32)
@@ -110,6 +114,7 @@ def test_a_reference_stays_what_all_are_compared_with(files, caffe):
     assert report.rows[0].note == "caffe only" and report.rows[1].shape == (3, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["fc", "relu", "out"])
 def test_the_layer_where_caffe_differs_is_named(files, caffe, layer, monkeypatch, capsys):
     monkeypatch.setenv("FAKE_CAFFE", f"wrong {layer}")
@@ -117,11 +122,13 @@ def test_the_layer_where_caffe_differs_is_named(files, caffe, layer, monkeypatch
     assert f'FAILED: layer "{layer}"' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_any_batch_size_is_set_before_the_pass(files, caffe):
     report = check(load(files), caffe, inputs=np.ones((5, 6), np.float32))
     assert report.ok and report.rows[0].shape == (5, 4)
 
 
+@pytest.mark.slow
 def test_an_automatic_top_has_no_name_in_caffe(tmp_path, caffe):
     text = nets.inputs(data=(2, 3), target=(2, 3)) + nets.layer("EuclideanLoss", "data target", "l", "", "loss")
     report = check(nets.load(tmp_path, text.replace('top: "l"', "")), caffe)
@@ -129,6 +136,7 @@ def test_an_automatic_top_has_no_name_in_caffe(tmp_path, caffe):
     assert report.ok
 
 
+@pytest.mark.slow
 def test_a_pycaffe_without_top_ids_and_layer_ranges_by_number(files, caffe, monkeypatch):
     monkeypatch.setenv("FAKE_CAFFE", "old")
     assert check(load(files), caffe).ok
@@ -137,11 +145,13 @@ def test_a_pycaffe_without_top_ids_and_layer_ranges_by_number(files, caffe, monk
 # ---------------------------------------------------------------- what Caffe is given
 
 
+@pytest.mark.slow
 def test_files_that_still_say_what_the_net_does_are_given_as_they_are(files, caffe, tmp_path):
     check(load(files), caffe)
     assert asked(tmp_path) | {"text": ""} == {"path": files[0], "phase": 1, "level": 0, "stages": None, "text": ""}
 
 
+@pytest.mark.slow
 def test_other_weights_are_given_as_caffeport_writes_them(files, caffe):
     net = load(files)
     weight, bias = net.layer("fc").blobs
@@ -152,6 +162,7 @@ def test_other_weights_are_given_as_caffeport_writes_them(files, caffe):
     assert report.ok and report.caffe.endswith("with the weights that caffeport writes")
 
 
+@pytest.mark.slow
 def test_a_file_that_was_changed_meanwhile_is_not_used(files, caffe, tmp_path):
     net = load(files)
     Path(files[0]).write_text(TEXT.replace("scale: 2", "scale: 3"))
@@ -162,6 +173,7 @@ def test_a_file_that_was_changed_meanwhile_is_not_used(files, caffe, tmp_path):
     assert asked(tmp_path)["path"] != files[0]
 
 
+@pytest.mark.slow
 def test_a_caffemodel_that_caffe_reads_otherwise_fails_the_check(files, caffe, monkeypatch, capsys):
     monkeypatch.setenv("FAKE_CAFFE", "misreads")
     assert main(["check", *files, "--backends", "torch,caffe", "--caffe-python", caffe]) == 1
@@ -182,6 +194,7 @@ def train_text(tmp_path) -> Path:
     return nets.write(tmp_path, "state { level: 4 }\n" + text.replace("'", '"'), "train.prototxt")
 
 
+@pytest.mark.slow
 def test_data_layers_become_inputs_and_nothing_is_written(tmp_path, caffe):
     shapes = {"data": (2, 5), "label": (2, 3)}
     net = caffeport.load(train_text(tmp_path), phase="train", stages=["double"], input_shapes=shapes)
@@ -199,6 +212,7 @@ def test_data_layers_become_inputs_and_nothing_is_written(tmp_path, caffe):
     assert [layer.text("phase") for layer in layers] == ["", "TEST", "TRAIN", "TEST", "TEST"]
 
 
+@pytest.mark.slow
 def test_training_keeps_the_phase(tmp_path, caffe):
     text = nets.inputs(data=(2, 6)) + nets.inner_product("data", "fc", 4)
     net = nets.load(tmp_path, text, phase="train")
@@ -255,6 +269,7 @@ def test_what_caffe_does_is_said_in_one_line(files, caffe, mode, problem, monkey
     assert re.search(problem, error.rstrip())
 
 
+@pytest.mark.slow
 def test_a_face_layer_that_is_lacking_can_be_put_in(tmp_path, caffe, monkeypatch):
     monkeypatch.setenv("FAKE_CAFFE", "lacks Flip")
     net = nets.load(tmp_path, nets.inputs(data=(1, 2, 3, 4)) + nets.layer("Flip", "data", "mirrored"))
@@ -290,6 +305,7 @@ def test_a_caffe_that_hangs_is_stopped(files, caffe, tmp_path, monkeypatch):
     assert gone(int((tmp_path / "asked.json").read_text()))
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_behind(files, caffe, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_CAFFE", "hang@running")
     monkeypatch.setenv("TMPDIR", tempfile.tempdir)
@@ -311,6 +327,7 @@ def broken(caffe: str, source: str) -> None:
     (Path(caffe) / "caffe" / "__init__.py").write_text(source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "problem"),
     [
@@ -342,6 +359,7 @@ def test_interpreters_that_are_none(files, caffe, tmp_path):
             check(load(files), caffe, caffe_interpreter=interpreter)
 
 
+@pytest.mark.slow
 def test_another_interpreter_is_used(files, caffe, tmp_path):
     script = tmp_path / "mine"
     script.write_text(f'#!/bin/sh\necho used >> {tmp_path}/used\nexec {sys.executable} "$@"\n')
@@ -350,6 +368,7 @@ def test_another_interpreter_is_used(files, caffe, tmp_path):
     assert (tmp_path / "used").read_text() == "used\n"
 
 
+@pytest.mark.slow
 def test_a_signal_is_told_from_an_exit_code_of_a_script(files, caffe, tmp_path, monkeypatch):
     script = tmp_path / "mine"
     script.write_text(f'#!/bin/sh\n{sys.executable} "$@"\nexit $?\n')
@@ -359,6 +378,7 @@ def test_a_signal_is_told_from_an_exit_code_of_a_script(files, caffe, tmp_path, 
         check(load(files), caffe, caffe_interpreter=script)
 
 
+@pytest.mark.slow
 def test_folders_without_caffe(files, caffe, tmp_path):
     for folder, problem in (
         (tmp_path / "nowhere", "there is no folder .*nowhere; expected the folder python/ of a Caffe"),

@@ -57,6 +57,7 @@ def test_convert_with_preprocessing(files):
     np.testing.assert_allclose(found, wanted, 1e-3, 1e-3)  # pixels up to 255 through five layers
 
 
+@pytest.mark.slow
 def test_check_passes_and_fails(files, capsys):
     net, text, weights, folder = files
     assert main(["check", text, weights]) == 0
@@ -96,6 +97,7 @@ def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.slow
 def test_the_onnx_path_imports_no_torch(files):
     _, text, weights, folder = files
     code = f"""
@@ -108,6 +110,7 @@ print(sorted(set(sys.modules) & {{"torch", "cv2", "onnxruntime", "scipy", "panda
     assert run(code).splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_reading_a_net_imports_no_backend(files):
     _, text, weights, _ = files
     code = f"""

@@ -55,6 +55,7 @@ def test_a_state_dict(folder, name):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_a_program_of_torch_export(folder, batch):
     assert convert("--torch", "a.pt2", "--output", "pool1", "--mean", "1", "2", "3", "--scale", "0.5", "--rgb") == 0
@@ -128,6 +129,7 @@ def test_sources_are_not_written_over(folder, capsys):
     assert main([*arguments, "--no-external-data"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [".safetensors", ".pth", ".pt2"])
 def test_no_half_pair_where_one_of_two_fails(folder, capsys, monkeypatch, form):
     """Whichever is written first, a failure of the other leaves neither, and an old pair stays whole."""

@@ -23,12 +23,14 @@ def pinned(code: str) -> str:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.slow
 @needs_affinity
 def test_affinity_counts():
     assert cores.usable_cores() == len(os.sched_getaffinity(0))
     assert pinned("from caffeport.cores import usable_cores; print(usable_cores())") == "1"
 
 
+@pytest.mark.slow
 @needs_affinity
 def test_runtime_starts_no_thread_beyond_them():
     """ONNX Runtime left alone starts a thread for every core of the machine, which shows where there are several."""

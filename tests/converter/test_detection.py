@@ -93,6 +93,7 @@ def test_detection_output(tmp_path, case, seed):
         assert_all(net, tmp_path, expected, *arrays, opsets=OPSETS if seed == 0 else (17,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.3, 0.95])
 def test_detection_output_with_many_boxes(tmp_path, threshold):
     net = detection_net(tmp_path, 1, 700, threshold=threshold, top_k=-1, keep=-1, confidence=0)

@@ -101,6 +101,7 @@ def test_detection_evaluate(tmp_path, case, seed):
     assert expected[..., 3].max() == 1
 
 
+@pytest.mark.slow
 def test_against_a_real_fork(tmp_path):
     tree = caffe_trees.require("ssd")
     runs = {}

@@ -66,6 +66,7 @@ def remains(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.suffix == leftovers.SUFFIX)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "words"),
     [
@@ -85,6 +86,7 @@ def test_a_signal_ends_it_in_a_line_and_takes_its_file_along(folder, number, cod
     assert not remains(folder) and (folder / "net.onnx").read_bytes() == b"old"
 
 
+@pytest.mark.slow
 def test_a_hangup_that_is_ignored_goes_on_being_so(folder):
     process = converting(folder, ["SIGHUP"])
     process.send_signal(signal.SIGHUP)
@@ -95,6 +97,7 @@ def test_a_hangup_that_is_ignored_goes_on_being_so(folder):
     assert process.returncode == 143
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_is_removed_by_the_next_run(folder, monkeypatch):
     process = converting(folder)
     (left,) = remains(folder)
@@ -110,6 +113,7 @@ def test_what_a_kill_left_is_removed_by_the_next_run(folder, monkeypatch):
         assert left not in remains(folder)
 
 
+@pytest.mark.slow
 def test_files_that_are_written_or_are_none_of_ours_stay(folder, monkeypatch):
     old = (time.time() - 60,) * 2
     others = (".mine.abc.part", "mine.abcdefgh.part")

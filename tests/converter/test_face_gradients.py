@@ -57,6 +57,7 @@ def test_the_default_is_the_derivative(tmp_path, kind, fields):
     assert is_derivative(model, x, labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "fields"), FORKS)
 def test_a_forks_gradient_is_another_one_and_exact_gradients_is_the_derivative(tmp_path, kind, fields):
     model, x, labels = layer_at(tmp_path, kind, fields)

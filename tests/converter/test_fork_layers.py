@@ -63,6 +63,7 @@ def regions(count, images, size, seed):
     return np.concatenate([random.integers(0, images, (count, 1)), boxes], 1).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [2, 4])
 @pytest.mark.parametrize(("height", "width", "scale"), [(3, 2, 0.5), (7, 7, 0.25), (1, 4, 1.0), (6, 7, 0.0625)])
 def test_roi_pooling(tmp_path, axes, height, width, scale):
@@ -81,6 +82,7 @@ def test_roi_pooling(tmp_path, axes, height, width, scale):
     assert net.check().ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("outputs", "group", "scale"), [(2, 3, 0.5), (1, 7, 0.25), (3, 1, 0.0625)])
 def test_psroi_pooling(tmp_path, outputs, group, scale):
     channels = outputs * group * group
@@ -148,6 +150,7 @@ def test_interp_to_the_size_of_a_second_bottom(tmp_path):
     assert_all(net, tmp_path, interpolate(pooled, 12, 7), x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "size"),
     [("", (8, 6)), ("scale: 3", (12, 9)), ("scale_h: 2 scale_w: 4", (8, 12)),

@@ -81,6 +81,7 @@ INTERNAL = {
 }
 
 
+@pytest.mark.slow
 def test_nobody_else_writes_json():
     users = set()
     for folder in ("converter", "python"):

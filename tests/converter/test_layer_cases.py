@@ -352,6 +352,7 @@ def test_onnx(row, tmp_path, recwarn):
             np.testing.assert_allclose(found, wanted, RTOL, ATOL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.kind.endswith("Loss")], ids=lambda row: row.id)
 def test_source(row, tmp_path):
     """As a file of PyTorch source."""
@@ -362,6 +363,7 @@ def test_source(row, tmp_path):
     check_style(tmp_path / "written.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [row for row in ROWS if row.gradients], ids=lambda row: row.id)
 def test_gradients(row, tmp_path):
     net, values = build(row, tmp_path)

@@ -21,6 +21,7 @@ def local(x, weight, bias, size, stride=1, pad=0):
     return y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_bias", [True, False])
 @pytest.mark.parametrize(("size", "stride", "pad"), [(3, 1, 0), (2, 2, 1), (3, 2, 2), (1, 1, 0)])
 def test_local(tmp_path, size, stride, pad, has_bias):

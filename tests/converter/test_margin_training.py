@@ -46,6 +46,7 @@ def descend(tmp_path, degrees, fields, steps=300):
     return np.array(seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [75.0, 90.0])
 def test_the_default_learns(tmp_path, degrees):
     losses, angles = descend(tmp_path, degrees, "").T
@@ -54,6 +55,7 @@ def test_the_default_learns(tmp_path, degrees):
     assert losses[-1] < losses[0] / 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [75.0, 90.0])
 def test_the_forks_first_sign_undoes_what_is_learned(tmp_path, degrees):
     losses, angles = descend(tmp_path, degrees, "exact_gradient: false").T

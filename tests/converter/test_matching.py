@@ -87,6 +87,7 @@ def resample(x, height, width, kind, antialias=True):
     return y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["NEAREST", "LINEAR", "CUBIC"])
 @pytest.mark.parametrize("size", [(12, 14), (9, 11), (6, 7), (3, 4), (4, 14)])
 @pytest.mark.parametrize("antialias", [True, False])

@@ -117,6 +117,7 @@ def test_mean_field(tmp_path):
         np.testing.assert_allclose(made[n].reshape(3, -1), x, 1e-3, 1e-4)  # three rounds of float32 filters
 
 
+@pytest.mark.slow
 def test_mean_fields_gradient(tmp_path):
     net = crf(tmp_path, shape=(1, 2, 3, 3))
     assert_gradients(net, numbers(1, 2, 3, 3), numbers(1, 2, 3, 3, seed=1), numbers(1, 3, 3, 3, seed=2))

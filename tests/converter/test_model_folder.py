@@ -134,6 +134,7 @@ def test_check_with_a_preset(words, tmp_path, capsys):
     assert main(["check", *files, "--onnx", target, "--preset", "open-nsfw"]) == 1
 
 
+@pytest.mark.slow
 def test_an_image_with_a_preset_comes_in_the_nets_order(tmp_path, capsys):
     net = nets.load(tmp_path, nets.SMALL)
     net.save(tmp_path / "n.caffemodel")

@@ -29,6 +29,7 @@ def networks() -> list[Path]:
     return sorted(path for path in MODELS.glob("*/*.prototxt") if "solver" not in path.name)
 
 
+@pytest.mark.slow
 @needs_models
 @pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")
 @pytest.mark.parametrize("phase", ["test", "train"])
@@ -76,6 +77,7 @@ def test_pnet_takes_images_of_any_size(tmp_path):
             np.testing.assert_allclose(found, wanted[name].numpy(), 1e-4, 1e-5)
 
 
+@pytest.mark.slow
 @needs_models
 def test_mobilefacenet():
     report = mobilefacenet_net().check(rtol=1e-4, atol=0)
@@ -110,6 +112,7 @@ def test_mobilefacenet_tells_faces_apart(tmp_path):
     assert accuracy >= 0.99
 
 
+@pytest.mark.slow
 @needs_models
 def test_lenet_finds_its_input_size_in_the_weights():
     folder = MODELS / "normface"
@@ -121,6 +124,7 @@ def test_lenet_finds_its_input_size_in_the_weights():
     assert report.ok, report.summary
 
 
+@pytest.mark.slow
 def test_open_nsfw():
     report = open_nsfw_net().check(rtol=1e-4, atol=0)
     assert report.ok, report.summary

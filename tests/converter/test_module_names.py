@@ -77,6 +77,7 @@ def test_what_wrappers_put_before_keys_may_be_a_name(wrap, names, tmp_path):
     assert bits(zeros.with_weights(wrapped)) == bits(zeros.with_weights(wrapped.state_dict())) == bits(net)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_torchs_tools(name, tmp_path):
     net = net_of(tmp_path, name)
@@ -122,6 +123,7 @@ def test_layers_without_weights_leave_names_to_those_with(tmp_path):
     assert len(model.layer_paths) == 5 and all(type(module) is nn.Linear for module in (model.r, model.r_2))
 
 
+@pytest.mark.slow
 def test_many_names_that_want_the_same_place():
     """In short paths of their own, none of them another layer's name; deep nesting is flattened."""
     names = [f"{'.' * dots}forward" for dots in range(1, 2000)] + [

@@ -180,6 +180,7 @@ def test_a_label_beyond_the_classes_names_the_layer(tmp_path):
         caffeport.parity.backends.run_torch(net, {"x": np.zeros((4, 3), np.float32), "y": np.full(4, 3, np.float32)})
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")  # a bottom that a phase passes over
 def test_scalars_into_every_operator(tmp_path):
     """A clear refusal or a forward pass of the declared shapes, and nothing else."""
@@ -242,6 +243,7 @@ def test_names_that_would_break_a_table(tmp_path, capfd):
     assert out.count("\n") == 5 and r"a\nb\x1b[31m\xff" in out
 
 
+@pytest.mark.slow
 def test_a_terminal_that_lacks_a_letter(tmp_path):
     nets.write(tmp_path, nets.inputs(x=(1, 2)) + nets.layer("ReLU", "x", "y", name="卷积"))
     command = [sys.executable, "-m", "caffeport", "show", "net.prototxt"]

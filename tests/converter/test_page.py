@@ -111,6 +111,7 @@ def chromium(path, fragment: str = "") -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
+@pytest.mark.slow
 def test_a_browser_draws_every_layer_and_the_verdict(net, tmp_path):
     document.write(net, tmp_path / "page.html", caffeport.check(net))
     page = chromium(tmp_path / "page.html")
@@ -121,6 +122,7 @@ def test_a_browser_draws_every_layer_and_the_verdict(net, tmp_path):
     assert "<dt>inputs</dt><dd>random, seed 0</dd>" in page
 
 
+@pytest.mark.slow
 def test_a_browser_marks_the_layer_that_differs(net, tmp_path):
     inputs = net.sample_inputs(0)
     blobs = net.to_torch().blobs(torch.from_numpy(inputs["data"]))
@@ -132,6 +134,7 @@ def test_a_browser_marks_the_layer_that_differs(net, tmp_path):
     assert re.search(r'class="layer pooling bad" data-layer="3"', page)
 
 
+@pytest.mark.slow
 def test_a_browser_shows_what_preprocessing_is_likely(net, tmp_path):
     """Only what was measured has a column, and a page without photos has no such part."""
     ways = [
@@ -163,6 +166,7 @@ def test_a_coarser_number_format_is_not_called_equal(net, tmp_path):
     assert report.verdict == "Different"
 
 
+@pytest.mark.slow
 def test_the_address_opens_a_layer_with_its_parameters_and_weights(net, tmp_path):
     document.write(net, tmp_path / "page.html")
     page = chromium(tmp_path / "page.html", "#conv").split('id="panel"')[1].split("</aside>")[0]
@@ -172,6 +176,7 @@ def test_the_address_opens_a_layer_with_its_parameters_and_weights(net, tmp_path
     assert "every number is 0" in page
 
 
+@pytest.mark.slow
 def test_a_browser_draws_a_thousand_layers(tmp_path):
     text = nets.inputs(data=(1, 2, 4, 4))
     before = "data"

@@ -79,6 +79,7 @@ PIECES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(PIECES, max_size=12).map("".join))
 @settings(max_examples=2000, deadline=None)
 def test_any_text_has_one_meaning(text):

@@ -176,6 +176,7 @@ SSD = ("min_size: 10 max_size: 20 aspect_ratio: 2 variance: 0.1 variance: 0.1 va
        "variance: 0.2 variance: 0.2")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_ssd_in_onnx_runtime_at_two_sizes(tmp_path):
     """One file, with random weights: torch's boxes at the declared size and at another, for one image and for two."""
     net = nets.load(tmp_path, ssd_text(SSD, (4, 6)))
@@ -187,6 +188,7 @@ def test_an_ssd_in_onnx_runtime_at_two_sizes(tmp_path):
         assert_all(net, tmp_path, expected, x, opsets=OPSETS if images == 1 else (17,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [(8, 12), (4, 6)])
 def test_textboxes_by_the_convolutions(tmp_path, counts):
     """Twice as many channels as SSD's boxes need: every box twice."""

@@ -134,6 +134,7 @@ def written(tmp_path_factory) -> Written:
 ON_EVERY_NET = pytest.mark.parametrize("name", MOST_LINES)
 
 
+@pytest.mark.slow
 @ON_EVERY_NET
 def test_outputs(written, name):
     """1e-5 of the largest number: a batch normalisation with its scale rounds once where two layers round twice."""
@@ -152,6 +153,7 @@ def test_outputs(written, name):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * largest)
 
 
+@pytest.mark.slow
 @ON_EVERY_NET
 def test_ruff_has_nothing_to_say(written, name):
     written.net(name)

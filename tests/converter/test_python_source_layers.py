@@ -22,6 +22,7 @@ RECORDED = [(folder, name) for folder in ("ops", "ssd") for name in golden.cases
 RECORDED += [("face_layers", name) for name in golden.cases("face_layers") if name.startswith(FACES)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "name"), RECORDED, ids=lambda value: value)
 def test_recorded(folder, name, tmp_path):
     case = golden.load(folder, name, tmp_path, "test")

@@ -50,6 +50,7 @@ def boxes(count, images, size, seed):
     return np.concatenate([random.integers(0, images, (count, 1)), corners], 1).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width", "scale", "pad_ratio"), [(7, 7, 0.25, 0), (3, 2, 0.5, 0.1), (1, 4, 1, 0.5)])
 def test_roi_align(tmp_path, height, width, scale, pad_ratio):
     text = nets.inputs(x=(2, 3, 9, 11), rois=(12, 5, 1, 1)) + nets.layer(

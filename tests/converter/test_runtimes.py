@@ -48,6 +48,7 @@ def close(array, expected):
     np.testing.assert_allclose(array, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_a_runtime_gives_caffes_numbers(name, net, model, recorded):
     needed(name)
@@ -61,6 +62,7 @@ def test_a_runtime_gives_caffes_numbers(name, net, model, recorded):
     close(opened({image: recorded[image]})[output], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_several_threads_may_call_one_model(name, model, recorded):
     needed(name)
@@ -81,6 +83,7 @@ def test_several_threads_may_call_one_model(name, model, recorded):
         close(results[place], recorded[output][batch])
 
 
+@pytest.mark.slow
 def test_nothing_but_the_file_is_left_beside_it(net, tmp_path, recorded):
     needed("ncnn")
     path = tmp_path / "digits.onnx"

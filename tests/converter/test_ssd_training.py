@@ -389,6 +389,7 @@ def test_samples_train(tmp_path):
     assert float(net.to_torch()(*(torch.tensor(np.asarray(sample[name])) for name in net.inputs))) > 0
 
 
+@pytest.mark.slow
 def test_against_a_real_fork(tmp_path):
     """Loss and gradients of every case and normalization, in one process of the SSD fork."""
     tree = caffe_trees.require("ssd")

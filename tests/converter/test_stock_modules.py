@@ -38,6 +38,7 @@ def no_gradients():
         yield
 
 
+@pytest.mark.slow
 @ON_EVERY_NET
 def test_layers_are_torchs_modules(name):
     """As many as the text has Convolution, InnerProduct and PReLU layers."""
@@ -77,6 +78,7 @@ def test_printed_tree(name):
     assert all(f"  ({layer.name}): " in str(model) for layer in net.layers[1:])
 
 
+@pytest.mark.slow
 @ON_EVERY_NET
 @pytest.mark.parametrize(
     "again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"]
@@ -89,6 +91,7 @@ def test_copies(name, again):
     assert torch.equal(model(x), y)
 
 
+@pytest.mark.slow
 @ON_EVERY_NET
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_quantize_dynamic(name):
@@ -134,6 +137,7 @@ def test_jit_trace(name, tmp_path):
 HALVES = {torch.float16: 0.02, torch.bfloat16: 0.15}
 
 
+@pytest.mark.slow
 @ON_EVERY_NET
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_half_precision(name, dtype):

@@ -48,6 +48,7 @@ def test_two_learned_layers_of_one_name_are_refused(tmp_path):
         nets.load(tmp_path, text).to_torch()
 
 
+@pytest.mark.slow
 def test_it_trains(tmp_path):
     text = nets.SMALL.replace("dim: 2 ", "dim: 8 ", 1) + nets.inputs(label=(8,))
     net = nets.load(tmp_path, text + nets.layer("SoftmaxWithLoss", "fc label", "loss"), phase="train")
@@ -154,6 +155,7 @@ def test_torch_export(tmp_path):
     assert "conv1.weight" in program.state_dict
 
 
+@pytest.mark.slow
 def test_torch_compile_traces_the_whole_net(tmp_path):
     """One graph without breaks; the "eager" backend, since a C++ compiler may be absent."""
     model = nets.load(tmp_path, nets.SMALL).to_torch()

@@ -71,6 +71,7 @@ def r_fcn():
     return text + nets.layer("Reshape", "bbox_ave", "bbox_pred", "reshape_param { shape { dim: -1 dim: 8 } }")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fixes the batch size", "ignore:.*random weights")
 @pytest.mark.parametrize("text", [faster_rcnn(), r_fcn()], ids=["faster-rcnn", "r-fcn"])
 def test_one_file_for_any_size(tmp_path, text):
@@ -104,6 +105,7 @@ def test_no_proposal_at_all(tmp_path):
     assert run_file(tmp_path / "n.onnx", feed)["cls_prob"].shape == (0, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fixes the batch size")
 def test_check_compares_every_blob(tmp_path):
     report = nets.load(tmp_path, faster_rcnn()).check()

@@ -271,6 +271,7 @@ def test_names_of_any_bytes_go_through(folder):
     assert (folder / "new.caffemodel").read_bytes() == (folder / "old.caffemodel").read_bytes()
 
 
+@pytest.mark.slow
 def test_mutated_files_are_refused_or_upgraded(folder):
     """Of any bytes comes a file that can be read, or a CaffeportError; nothing else, and nothing is left behind."""
     import random

@@ -35,6 +35,7 @@ ND = f"num_output: 4 kernel_shape {{ dim: [2, 3, 3] }} {nets.GAUSS} "
 ND += "stride_shape { dim: [1, 2, 2] } pad_shape { dim: 1 dim: 1 dim: 1 }"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "parameters"),
     [

@@ -169,6 +169,7 @@ def test_half_precision_has_its_own_tolerance_and_says_so(net, tmp_path):
     assert "in float16 (compared within 1 % rms, 0.1 each)" in str(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["face.safetensors", "face.pth", "face.pt2"])
 def test_files_for_torch(net, tmp_path, name):
     from caffeport.cli.conversion import convert
@@ -289,6 +290,7 @@ def files(net, tmp_path):
 FRONT = ["--mean", "104,117,123", "--scale", "0.0078125", "--rgb"]
 
 
+@pytest.mark.slow
 def test_the_line_that_proves_it_has_every_option_and_is_true(files, tmp_path, capsys):
     given = ["--input-shape", "data=2x3x12x10", "--phase", "test", "--bn", "variance", *FRONT]
     assert run("convert", *files, "--onnx", tmp_path / "f.onnx", "--torch", tmp_path / "f.safetensors", *given) == 0

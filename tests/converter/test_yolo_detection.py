@@ -37,6 +37,7 @@ def reorg(x, s, reverse):
     return result.reshape((n, out_c, h * s, w * s) if reverse else (n, c * s * s, h // s, w // s))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("shape", "stride"), [((2, 8, 4, 6), 2), ((1, 9, 6, 3), 3), ((1, 1, 2, 3), 1)])
 def test_reorg(tmp_path, shape, stride, reverse):
@@ -130,6 +131,7 @@ def repeated(name, values):
     return " ".join(f"{name}: {value}" for value in values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bottoms", "confidence", "threshold"),
     [(1, 0.1, 0.45), (2, 0.2, 0.3), (1, 0.0, 2.0), (1, 0.999, 0.45), (2, 0.05, 0.9)],
@@ -176,6 +178,7 @@ def yolo3_net(tmp_path, scales=(32, 16), confidence=0.3, threshold=0.45, gaussia
     return nets.load(tmp_path, text), shapes, groups
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_yolov3_detection_output(tmp_path, case):
     net, shapes, groups = yolo3_net(tmp_path, **case)
@@ -194,6 +197,7 @@ def test_yolov3_detection_output(tmp_path, case):
         assert_all(net, tmp_path, expected, *arrays)
 
 
+@pytest.mark.slow
 def test_declared_rows_and_gradients(tmp_path):
     net, shapes, _ = yolo3_net(tmp_path)
     assert net.blob_shapes["y"] == (1, 1, 3 * sum(s[2] * s[3] for s in shapes.values()), 7)
@@ -263,6 +267,7 @@ def test_a_yolov3_in_onnx_runtime_at_two_sizes(tmp_path):
         np.testing.assert_allclose(found, expected, 1e-3, 1e-4)  # sums of some hundred terms, and exp of them
 
 
+@pytest.mark.slow
 def test_a_low_threshold_takes_no_time(tmp_path):
     """Random weights score every class of every box alike; a box counts once, whatever the number of classes."""
     net, shapes, _ = yolo3_net(tmp_path, scales=(32,), confidence=0.0, classes=80)

@@ -47,6 +47,7 @@ def test_no_target_is_forgotten(known):
     assert set(NAMES) == set(known)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_any_bytes_give_a_value_or_the_packages_own_error(known, tmp_path, name):
     target = known[name]
@@ -60,6 +61,7 @@ def test_any_bytes_give_a_value_or_the_packages_own_error(known, tmp_path, name)
     assert len(outcome.errors) > 1  # some were refused and some were not
 
 
+@pytest.mark.slow
 def test_torch_and_onnx_runtime_agree_on_any_net(tmp_path):
     outcome = fuzz_layers(seed=20, count=1000)
     assert not keep(outcome, tmp_path, ".prototxt")
@@ -73,6 +75,7 @@ def test_real_caffe_agrees_on_any_net(tmp_path):
     assert outcome.errors[""] > 100
 
 
+@pytest.mark.slow
 def test_every_type_is_drawn():
     random_ = random.Random(0)
     kinds = {kind for _ in range(4000) for kind in draw(random_).kinds}
@@ -135,6 +138,7 @@ def test_equal_seeds_give_equal_inputs():
     assert all(len(mutated(b"x" * 100_000, random.Random(i))) <= LONGEST for i in range(100))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", [[], ["--coverage"]], ids=["mutated", "guided"])
 def test_the_command(tmp_path, guide):
     if guide:

@@ -59,6 +59,7 @@ def test_one_line_of_the_right_command(capsys, line, problem):
     assert problem in refused(capsys, *shlex.split(line))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
@@ -139,6 +140,7 @@ def test_finetune_takes_the_model_by_place(line):
 NEEDED = {"net": NET, "weights": WEIGHTS, "data": NET.parent, "embedding": "fc5", "out": "o", "loss": "am-softmax"}
 
 
+@pytest.mark.slow
 def test_a_run_by_place_with_a_config(tmp_path, capsys):
     """The model by place wins over the file's; the files that are written name it."""
     data = write_digits(tmp_path / "data", range(4), 4)
@@ -166,6 +168,7 @@ class TestPhotosAndModels:
             cv2.imwrite(str(tmp_path / "known" / f"{number}.png"), face)
         return linear_faces(tmp_path)
 
+    @pytest.mark.slow
     def test_the_same_answers_by_place_and_by_name(self, net, tmp_path, capsys):
         faces = [tmp_path / "known" / f"{number}.png" for number in range(2)]
         named = ("--model", net.prototxt, "--weights", net.caffemodel)
@@ -204,6 +207,7 @@ class TestCompletion:
         assert "on-bad-picture" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["normface", "caffeport", "experiments"])
 def test_each_runs_as_a_module_under_its_name(module):
     done = subprocess.run([sys.executable, "-m", module, "--bogus"], capture_output=True, text=True, cwd=NET.parents[2])

@@ -206,6 +206,7 @@ def test_random_damage_is_met():
     assert refused > 100
 
 
+@pytest.mark.slow
 def test_damage_gives_one_line():
     """OpenCV writes to standard error of its own accord; the error says it already."""
     code = (

@@ -115,6 +115,7 @@ def batches(folder: Path, name: str) -> list[tuple[dict[str, np.ndarray], dict[s
         return [(feed.next(), caffe) for caffe in caffes]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [f"test_{name}" for name in TRANSFORMS if name != "mirror"] + ["floats", "hdf5", "old"]
 )

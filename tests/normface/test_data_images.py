@@ -268,6 +268,7 @@ def _checksums(images) -> list[int]:
     return [int(images.read(i).sum()) for i in range(len(images))]
 
 
+@pytest.mark.slow
 def test_every_kind_agrees_and_reads_in_threads_forks_and_pickles(tmp_path):
     expected = [int(random_image(seed).sum()) for seed in range(8)]
     for path in every_kind(tmp_path):
@@ -292,6 +293,7 @@ def test_pipes_and_devices_are_refused(tmp_path):
         open_images("/dev/zero")
 
 
+@pytest.mark.slow
 def test_random_damage_of_a_zip_is_met(tmp_path):
     """Whatever the bytes, opening and reading end in images or a DataError, not in one of zipfile's many errors."""
     path = tmp_path / "x.zip"

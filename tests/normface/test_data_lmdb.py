@@ -166,6 +166,7 @@ def test_tree_in_circles(tmp_path):
         open_images(path.parent)
 
 
+@pytest.mark.slow
 def test_random_damage_is_met(tmp_path):
     """Whatever the bytes, opening and reading end in images or a DataError."""
     path = database(tmp_path / "db")

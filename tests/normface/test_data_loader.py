@@ -121,6 +121,7 @@ def test_pickle_holds_no_file(tmp_path, kind):
     np.testing.assert_array_equal(pickle.loads(raw)[8][0], IMAGES[8])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [zip_file, database, bare_database, packed, packed_without_index])
 def test_file_is_opened_once_a_process(tmp_path, kind):
     """Not for every record: after the first image none is opened, in this process, a thread or a forked worker."""
@@ -181,6 +182,7 @@ def halved(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(cv2.resize(image, (5, 6))).permute(2, 0, 1).float() / 255
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_transform(tmp_path, method):
     write_images(tmp_path / "A", ["0.png"])
@@ -196,6 +198,7 @@ def test_grey(tmp_path):
     assert image.shape == (12, 10, 1)
 
 
+@pytest.mark.slow
 def test_readers_need_no_torch(tmp_path):
     """Commands that only read images start in a second; torch takes several."""
     code = "import sys; from normface.data import open_reader as o; print(len(o(sys.argv[1])), 'torch' in sys.modules)"

@@ -70,6 +70,7 @@ def test_records_in_parts(tmp_path, index):
     np.testing.assert_array_equal(images.read(1), random_image(5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [True, False])
 def test_magic_word_within_the_header(tmp_path, index):
     """The id may be the magic word as well; the label is still found."""

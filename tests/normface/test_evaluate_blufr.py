@@ -182,6 +182,7 @@ def test_top_scores_are_the_sorted_ones(monkeypatch, k):
     np.testing.assert_array_equal(top.largest(), np.sort(everything)[::-1][:k])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CONFIG.is_file(), reason="LFW's BLUFR protocol (../shared/lfw) is not here")
 def test_the_benchmarks_own_file():
     config = read_config(CONFIG)

@@ -81,6 +81,7 @@ def test_lfw_prints_and_writes(faces, capsys):
     assert 0.5 < expected.accuracy < 1
 
 
+@pytest.mark.slow
 def test_figures_show_what_they_say(faces, capsys):
     pytest.importorskip("matplotlib")
     folder, _, _ = faces
@@ -99,6 +100,7 @@ def test_figures_show_what_they_say(faces, capsys):
     assert json.loads((out_dir / "results.json").read_text())["thresholds"]
 
 
+@pytest.mark.slow
 def test_wrong_pairs_image_holds_the_images_themselves(faces):
     """One flat colour an image, so that each shown pair's colours are found in the drawn figure."""
     pytest.importorskip("matplotlib")
@@ -195,6 +197,7 @@ def test_bin_sets(faces, capsys):
     assert json.loads(out)["fold_accuracies"] == printed["fold_accuracies"]
 
 
+@pytest.mark.slow
 def test_blufr_prints_and_writes(faces, capsys):
     savemat = pytest.importorskip("scipy.io").savemat
     pytest.importorskip("matplotlib")

@@ -120,6 +120,7 @@ def test_sphereface_is_the_published_script(pairs_path):
     assert len(set(expected)) > 1
 
 
+@pytest.mark.slow
 def test_insightface_is_the_published_script(pairs_path):
     features, names = faces(spread=0.6)
     left, right, same, fold = sides(features, names, pairs_path)

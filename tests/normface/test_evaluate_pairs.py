@@ -207,6 +207,7 @@ def test_all_pairs_are_the_loops():
         evaluate_all_pairs(x[:3], PEOPLE[:3])
 
 
+@pytest.mark.slow
 def test_the_command_on_a_list(folder, capsys):
     (folder / "pairs.txt").write_text(lfw_list())
     words = ("--features", folder / "f.npz", "--pairs", folder / "pairs.txt", "--fars", "0.2")
@@ -225,6 +226,7 @@ def test_the_command_on_a_list(folder, capsys):
     assert json.loads((folder / "figures" / "results.json").read_text()) == printed
 
 
+@pytest.mark.slow
 def test_the_command_on_all_pairs(folder, capsys):
     code, out, error = said(capsys, "--features", folder / "f.npz", "--json", "--out", folder / "all")
     printed = json.loads(out)

@@ -55,6 +55,7 @@ def test_draws_without_a_pair_of_a_kind_are_no_numbers():
     assert interval(np.arange(1001) / 1000) == pytest.approx((0.025, 0.975))
 
 
+@pytest.mark.slow
 def test_thresholds_far_down_are_found():
     """All the highest impostor scores are of one pair of people, which most draws lack."""
     people = np.repeat(np.arange(12), 60)
@@ -67,6 +68,7 @@ def test_thresholds_far_down_are_found():
     assert tar == pytest.approx(in_loops(scores, people, 1e-4, drawn), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_figure_and_narrows_with_people():
     widths = []
     for number in (8, 80):

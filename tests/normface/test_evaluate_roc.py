@@ -64,6 +64,7 @@ def test_best_accuracy_among_many_ties():
         assert np.mean((scores >= threshold) == same) == max(np.mean((scores >= t) == same) for t in range(5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("far", [1.0, 0.5, 0.1, 1e-2, 1e-3, 0.0])
 @pytest.mark.parametrize(("seed", "count", "decimals"), SETS)
 def test_tar_at_far_takes_the_kth_largest_impostor(seed, count, decimals, far):

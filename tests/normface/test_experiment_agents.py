@@ -124,6 +124,7 @@ def test_reached():
     assert agents.reached([0, 10, 20], np.array([0.0, 0.4, 0.8]), 0.9) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_agents_from_shuffled_images_beat_pairs_that_are_drawn(seed):
     """A margin of 0.1 in true accepts over either family's best drawing, on people whom none has seen."""
@@ -144,6 +145,7 @@ def test_the_same_seed_gives_the_same_rates():
     assert runs[0]["rates"] == runs[1]["rates"] and runs[0]["steps"] == [0, 2, 4, 6]
 
 
+@pytest.mark.slow
 def test_the_whole_experiment(tmp_path, monkeypatch):
     """Small: what does not depend on the machine is the same twice; a claim that does not hold is told by numbers."""
     monkeypatch.setattr(agents, "SIZES", {False: (2, 4, 2)})

@@ -47,6 +47,7 @@ def result(tmp_path_factory):
     return bias.measure(shared_options(tmp_path_factory), TINY, small_digits(), seeds=4)
 
 
+@pytest.mark.slow
 def test_classes_differ_by_length_and_come_nearer_in_direction(result):
     """2-D, 16 seeds: the gap is narrower by 0.7 to 16 degrees, the longest class by the shortest up by 0.2 to 8.7, in
     every one; the means of the four least are 2.1 degrees and 0.27."""

@@ -35,6 +35,7 @@ def test_the_optimisers_best_is_the_bound(n, scale, seed):
     assert formula(n, scale) - 1e-12 <= best <= formula(n, scale) + 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_few_dimensions_keep_it_off_the_bound(seed):
     """In the plane the best for 12 classes is a regular polygon: its loss in closed form."""
@@ -48,6 +49,7 @@ def test_few_dimensions_keep_it_off_the_bound(seed):
     assert losses[0] > losses[1] + 0.05 > losses[2] + 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_training_stalls_on_the_bound_and_a_scale_frees_it(seed):
     n, size = 500, 24
@@ -68,6 +70,7 @@ def test_training_stalls_on_the_bound_and_a_scale_frees_it(seed):
     assert formula(n, 16.0) - ROUNDING <= fixed["loss"][-1] < 0.3
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_curve():
     assert bound.training_curve(60, 8, None, 2, 1) == bound.training_curve(60, 8, None, 2, 1)
     assert bound.training_curve(60, 8, None, 2, 1) != bound.training_curve(60, 8, None, 2, 2)
@@ -108,6 +111,7 @@ def test_the_printed_formula():
     assert np.isclose(formula(bound.CASIA, 1.0), bound.softmax_lower_bound(bound.CASIA, 1.0), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_whole_experiment(tmp_path, monkeypatch):
     """Small; the files are there, and the claim holds by its own measures."""
     monkeypatch.setattr(bound, "CASIA", 300)

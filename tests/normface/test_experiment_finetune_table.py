@@ -60,6 +60,7 @@ def made_up(seed=0, epochs=30):
     return Task(shown(known), shown(unseen), hidden=64, size=24, epochs=epochs, far=0.01)
 
 
+@pytest.mark.slow
 def test_a_margin_on_the_sphere_verifies_more_strangers_than_softmax():
     """Seeds 0 to 3: AM-Softmax 26 to 30 points over softmax trained as long, scale 15 22 to 26; half is asked for."""
     for seed in range(2):

@@ -133,6 +133,7 @@ def test_what_an_experiment_writes(tmp_path, stubs, capsys):
     assert "Found 1.5." in text and "**The claim does not hold** at the default size, seed 3." in text
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_leaves_the_callers_alone(tmp_path, stubs):
     def run(seed: int) -> dict:
         registry.run("works", Options(out=tmp_path, seed=seed))

@@ -92,6 +92,7 @@ def test_the_measures_over_many_pairs():
     assert gradient.geometry_of_many(2, 0, steps=20) == gradient.geometry_of_many(2, 0, steps=20)
 
 
+@pytest.mark.slow
 def test_the_animation_moves(monkeypatch):
     from PIL import Image
 
@@ -107,6 +108,7 @@ def test_the_animation_moves(monkeypatch):
     assert all(np.abs(one - other).max() > 50 for one, other in itertools.pairwise(frames))
 
 
+@pytest.mark.slow
 def test_the_whole_experiment(tmp_path, monkeypatch):
     monkeypatch.setattr(gradient, "FRAMES", 2)
     monkeypatch.setattr(gradient, "geometry_of_many", lambda pairs, seed: geometry_of_many(1, seed))

@@ -19,6 +19,7 @@ def test_interval_of_a_textbook_sample():
     assert (one.mean, one.low, one.high) == pytest.approx((2, 2 - half, 2 + half), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_mean_as_often_as_it_says():
     random = np.random.default_rng(0)
     held = [one.low <= 3 <= one.high for one in (interval(random.normal(3, 2, 5)) for _ in range(2000))]

@@ -66,6 +66,7 @@ def result(tmp_path_factory):
     return margins.measure(shared_options(tmp_path_factory), TINY, small_digits(), seeds=1)
 
 
+@pytest.mark.slow
 def test_it_is_measured_for_every_loss(result):
     losses = result.measured["losses"]
     assert list(losses) == list(margins.LOSSES)
@@ -74,6 +75,7 @@ def test_it_is_measured_for_every_loss(result):
         assert 0.2 < losses[name]["circle within margins"] < 0.9, name
 
 
+@pytest.mark.slow
 def test_a_margin_narrows_classes_against_their_gaps(tmp_path_factory):
     """Span by gap below softmax's, means over 16 seeds (standard deviation from seed to seed): L-Softmax 0.130 (0.085),
     four standard errors of eight from 0. The others come too near to softmax in so short a training: SphereFace 0.076

@@ -66,6 +66,7 @@ def result(tmp_path_factory):
     return metrics.measure(shared_options(tmp_path_factory), TINY, small_digits(), held_out=((7, 8, 9),))
 
 
+@pytest.mark.slow
 def test_every_score_is_measured(result):
     assert {figure.file for figure in result.figures} == {"counter_examples.png", "scores.png"}
     assert set(result.measured["2-D"]["unseen"]) == set(SCORES)

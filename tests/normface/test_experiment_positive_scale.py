@@ -36,6 +36,7 @@ def result(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_it_acts_as_a_margin(result):
     """Means over 16 seeds, and their standard deviation from seed to seed, which a processor that rounds another way
     draws anew: true accepts +0.078 (0.020), gap +3.1 degrees (1.9), equal error rate -0.0049 (0.0032), span -1.7 (1.6).

@@ -36,6 +36,7 @@ def result(tmp_path_factory):
     return scale.measure(shared_options(tmp_path_factory), TINY, small_digits(), scales=(4.0, 30.0), seeds=6)
 
 
+@pytest.mark.slow
 def test_the_learned_scale_moves_and_fixed_ones_do_not(result):
     scales = result.measured["scales"]
     assert scales["4"]["scale"] == 4 and scales["30"]["scale"] == 30

@@ -35,6 +35,7 @@ def result(tmp_path_factory):
     return toy.measure(shared_options(tmp_path_factory), TINY, small_digits())
 
 
+@pytest.mark.slow
 def test_softmax_spreads_features_along_rays(result):
     """Measured over three seeds: 2.0 to 2.6 times as far along the ray as across it, however the weights are."""
     for name in toy.FREE:

@@ -75,6 +75,7 @@ def trainings(tmp_path_factory):
     return {name: (results[name], *ours[name]) for name in jobs}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_caffe_trains_it_the_same(name, trainings):
     """Loss by loss; rounding grows with each iteration."""

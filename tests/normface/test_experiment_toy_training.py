@@ -68,6 +68,7 @@ def test_unknown_head():
         toy_nets.net_text(Recipe("tanh"), SHORT)
 
 
+@pytest.mark.slow
 def test_training_leaves_a_folder_that_loads(digits, tmp_path):
     """The stored features are what the stored weights give, the class weights those of the file."""
     recipe = Recipe("normalized", 3, seed=5, digits=(1, 4, 7))
@@ -93,6 +94,7 @@ def test_training_leaves_a_folder_that_loads(digits, tmp_path):
     np.testing.assert_allclose(trained.features[: len(images)], features, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_starts_from_the_softmax_net(digits, tmp_path):
     recipe = Recipe("am-softmax", 2, OPTIONS["am-softmax"])
     train_all([recipe], Options(out=tmp_path), SHORT, digits)
@@ -110,6 +112,7 @@ def test_it_starts_from_the_softmax_net(digits, tmp_path):
             np.testing.assert_array_equal(mine, other, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_same_numbers_for_the_same_seed(digits, tmp_path):
     """Whatever else is trained beside it, and without reading what an earlier run left."""
     recipe, other = Recipe("normalized", seed=3), Recipe("unit-weights", seed=3)
@@ -129,6 +132,7 @@ def test_what_is_there_is_not_trained_again(digits, tmp_path, monkeypatch):
     np.testing.assert_array_equal(first.features, again.features)
 
 
+@pytest.mark.slow
 def test_a_broken_result_is_made_anew(digits, tmp_path):
     recipe = Recipe("softmax", from_softmax=False)
     (first,) = train_all([recipe], Options(out=tmp_path), SHORT, digits)

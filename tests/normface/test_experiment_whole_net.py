@@ -111,6 +111,7 @@ def test_images_are_moved_and_mirrored_whole():
     assert len(seen) > 30 and {flipped for *_, flipped in seen} == {False, True}
 
 
+@pytest.mark.slow
 def test_training_learns_and_agents_begin_at_their_classes():
     torch.manual_seed(0)
     random = torch.Generator().manual_seed(0)
@@ -210,6 +211,7 @@ def test_without_faces_it_says_what_it_needs(tmp_path):
 LFW = Path("../shared/lfw")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not LFW.is_dir(), reason=f"needs {LFW}: aligned LFW with its protocols")
 def test_nobody_measures_who_trained():
     known, strangers = whole_net.lists(LFW)

@@ -212,6 +212,7 @@ class TestRestart:
         assert not out.exists()
         return json.loads(note.read_text())["done"]
 
+    @pytest.mark.slow
     def test_after_a_kill_it_goes_on_and_the_file_is_the_same(self, call, tmp_path, capsys):
         assert main([*map(str, call), "--out", str(tmp_path / "whole.npz")]) == 0
         done = self.killed(call, tmp_path / "killed.npz")
@@ -222,6 +223,7 @@ class TestRestart:
         assert (tmp_path / "killed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
         assert not (tmp_path / "killed.npz.part").exists()
 
+    @pytest.mark.slow
     def test_other_work_starts_anew(self, call, net, tmp_path, capsys):
         """Another setting, model, image or place: nothing of the old work is taken."""
         out, kept = tmp_path / "f.npz", tmp_path / "kept"
@@ -264,6 +266,7 @@ class TestRestart:
                 assert main([*map(str, call), *more, "--out", str(tmp_path / "anew.npz")]) == 0
                 assert out.read_bytes() == (tmp_path / "anew.npz").read_bytes()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("damage", ["rows.f32", "note.json"])
     def test_damaged_remains_start_anew(self, call, tmp_path, capsys, damage):
         self.killed(call, tmp_path / "f.npz")

@@ -60,6 +60,7 @@ def blobs_of(out: Path) -> dict[str, list[np.ndarray]]:
     return {layer.name: layer.blobs for layer in net.layers if layer.params}
 
 
+@pytest.mark.slow
 def test_a_run_writes_everything_and_every_file_computes_the_same(people, strangers, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(flags(people, out, "--val", strangers, "--val-far", 0.1, "--epochs", 2, "--batch-size", 32)) == 0
@@ -96,6 +97,7 @@ def accepted(feature: np.ndarray, labels: np.ndarray, far: float) -> float:
     return float(np.mean(np.array(genuine) >= threshold))
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_models_before_and_after(people, strangers, tmp_path):
     """Also: what is exported is the best model, not the last."""
     out = tmp_path / "out"
@@ -115,6 +117,7 @@ def test_the_figures_are_those_of_the_models_before_and_after(people, strangers,
     assert (summary["last"]["step"], summary["last"]["tar"], summary["last"]["auc"]) == (6, *scores[6])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0, 0.3])
 def test_the_training_loss_is_that_of_the_models_named(people, tmp_path, capsys, share):
     """Of the model before, of the best and of the last one: each computed from its files, on the same images."""
@@ -144,6 +147,7 @@ def test_the_training_loss_is_that_of_the_models_named(people, tmp_path, capsys,
     assert "after" not in shown
 
 
+@pytest.mark.slow
 def test_only_images_that_could_be_read_are_counted_as_compared(people, strangers, tmp_path, capsys):
     data = tmp_path / "strangers"
     shutil.copytree(strangers, data)
@@ -158,6 +162,7 @@ def test_only_images_that_could_be_read_are_counted_as_compared(people, stranger
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_steps_without_an_image_do_not_lower_the_loss(people, tmp_path):
     """The mean over the steps between two lines is over the images that were there."""
     data = tmp_path / "data"
@@ -181,6 +186,7 @@ def head_file(path: Path, classes: int, bias: bool = False) -> dict[str, torch.T
     return state
 
 
+@pytest.mark.slow
 def test_a_step_is_that_of_caffes_rates(people, tmp_path):
     """One step of SGD on all images: w -= lr lr_mult (dL/dw + decay decay_mult w), by autograd."""
     state = head_file(tmp_path / "head.safetensors", 7)
@@ -208,6 +214,7 @@ def test_a_step_is_that_of_caffes_rates(people, tmp_path):
             torch.testing.assert_close(torch.from_numpy(found[layer][index].copy()), moved, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_batches_make_the_step_of_one_twice_as_large(people, tmp_path):
     head_file(tmp_path / "head.safetensors", 7)
     more = ["--loss", "softmax", "--steps", 2, "--val-share", 0, "--head", tmp_path / "head.safetensors"]
@@ -218,6 +225,7 @@ def test_two_batches_make_the_step_of_one_twice_as_large(people, tmp_path):
             np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)  # sums in another order
 
 
+@pytest.mark.slow
 def test_a_frozen_part_is_as_good_as_rates_of_zero(people, tmp_path):
     """The kept features train the rest to what the whole net does with lr_mult 0 on the frozen layers."""
     head_file(tmp_path / "head.safetensors", 7)
@@ -234,6 +242,7 @@ def test_a_frozen_part_is_as_good_as_rates_of_zero(people, tmp_path):
             assert np.array_equal(blob, before.layer(layer).blobs[index]) == (layer != "fc5")
 
 
+@pytest.mark.slow
 def test_new_layers_on_a_frozen_net(people, tmp_path, capsys):
     out = tmp_path / "out"
     more = ["--freeze-backbone", "--new-embedding", "24-8", "--normalize", "--steps", 4, "--json", "--lr", 0.05]
@@ -269,6 +278,7 @@ def test_new_layers_on_a_frozen_net(people, tmp_path, capsys):
     assert "new_fc2" in blobs_of(tmp_path / "second")
 
 
+@pytest.mark.slow
 def test_kept_features_serve_the_next_run(people, tmp_path, capsys):
     """From the folder they come without a look at the images; other images, nets or mirroring make new ones."""
     more = ["--freeze-to", "pool2", "--steps", 3, "--feature-cache", tmp_path / "kept", "--mirror"]
@@ -293,6 +303,7 @@ def test_kept_features_serve_the_next_run(people, tmp_path, capsys):
     assert "is damaged; remove it" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_wholly_frozen_net_trains_its_head_alone(people, tmp_path):
     assert main(flags(people, tmp_path / "out", "--freeze-backbone", "--steps", 3)) == 0
     for name, blobs in blobs_of(tmp_path / "out").items():
@@ -311,6 +322,7 @@ layer { name: "pool" type: "Pooling" bottom: "conv" top: "feature" pooling_param
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["frozen", "train"])
 def test_batch_normalisation(people, tmp_path, mode):
     """Frozen statistics stay to the last bit, its scale and shift train; trained ones move. The feature is Nx4x1x1."""
@@ -335,6 +347,7 @@ def test_global_statistics_in_the_text_cannot_be_trained(people, tmp_path, capsy
     assert "use_global_stats" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [*LOSSES, "softmax+0.01*c-contrastive", "softmax+0.008*center"])
 def test_every_loss_trains(people, tmp_path, loss):
     out = tmp_path / "out"
@@ -348,6 +361,7 @@ def test_every_loss_trains(people, tmp_path, loss):
         assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_options_of_a_loss_reach_it(people, tmp_path):
     out = tmp_path / "out"
     more = ["--loss", "normalized-softmax", "--loss-option", "scale=7.5", "--steps", 2, "--log-every", 1]
@@ -358,6 +372,7 @@ def test_options_of_a_loss_reach_it(people, tmp_path):
     assert {row["scale"] for row in rows_of(tmp_path / "sum") if row["scale"]} == {"16.0"}
 
 
+@pytest.mark.slow
 def test_class_means_start_the_head_where_the_classes_are(people, tmp_path):
     out = tmp_path / "out"
     more = ["--loss", "softmax+0.01*center", "--steps", 1, "--lr", 1e-9, "--center-lr", 1e-9, "--val-share", 0]
@@ -375,6 +390,7 @@ def test_class_means_start_the_head_where_the_classes_are(people, tmp_path):
         torch.testing.assert_close(centers[digit], feature[labels == digit].mean(0), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [["--precision", "bf16-mixed"], ["--optimizer", "adamw"], ["--clip-norm", "0.5"]])
 def test_other_arithmetic(people, tmp_path, more):
     out = tmp_path / "out"
@@ -384,6 +400,7 @@ def test_other_arithmetic(people, tmp_path, more):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_balanced_and_mirrored(people, tmp_path):
     more = ["--sampling", "balanced", "--per-identity", 4, "--mirror", "--batch-size", 16, "--steps", 3]
     assert main(flags(people, tmp_path / "out", *more)) == 0
@@ -417,6 +434,7 @@ def as_recordio(people: Path, folder: Path) -> Path:
     return write_recordio(folder / "people.rec", records)
 
 
+@pytest.mark.slow
 def test_every_form_of_data_trains_to_the_same(people, tmp_path):
     more = ["--steps", 2, "--val-share", 0.3]
     assert main(flags(people, tmp_path / "folder", *more)) == 0
@@ -427,6 +445,7 @@ def test_every_form_of_data_trains_to_the_same(people, tmp_path):
         assert (out / "model.caffemodel").read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_patience(people, strangers, tmp_path, capsys):
     """With a rate that changes nothing the first validation stays the best."""
     out = tmp_path / "out"
@@ -437,6 +456,7 @@ def test_patience(people, strangers, tmp_path, capsys):
     assert summary["stopped"] == "no better for 3 validations"
 
 
+@pytest.mark.slow
 def test_config_toml_reproduces_the_run(people, tmp_path):
     more = ["--steps", 3, "--loss", "am-softmax", "--loss-option", "margin=0.2", "--sampling", "balanced", "--seed", 7]
     assert main(flags(people, tmp_path / "one", *more)) == 0
@@ -446,6 +466,7 @@ def test_config_toml_reproduces_the_run(people, tmp_path):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_from_python_with_tensorboard_and_a_figure(people, tmp_path):
     pytest.importorskip("tensorboard")
     pytest.importorskip("matplotlib")

@@ -155,6 +155,7 @@ def people(tmp_path) -> Path:
     return write_digits(tmp_path / "people", range(3), 4)
 
 
+@pytest.mark.slow
 def test_the_preview_writes_its_image_and_nothing_else(people, tmp_path, capsys):
     words = flags(people, tmp_path / "out", "--augment", "face", "--augment-preview", tmp_path / "p.png")
     words = [word for index, word in enumerate(words) if "--out" not in (word, words[index - 1])]

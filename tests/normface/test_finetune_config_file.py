@@ -78,6 +78,7 @@ WORDS = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(embedding=WORDS, text=WORDS, mean=st.lists(NUMBERS, min_size=1, max_size=3), seed=st.integers(0, 2**63 - 1),
        decay=st.floats(0, allow_infinity=False))  # fmt: skip
@@ -105,6 +106,7 @@ def test_any_path_comes_back(tmp_path, name):
     assert again(tmp_path, config(data=str(data), out=str(data / "out"))).data == str(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -119,6 +121,7 @@ def test_a_run_with_infinite_options_resumes(people, tmp_path, options):
     assert main(flags(people, tmp_path / "out", *words, "--resume")) == 0
 
 
+@pytest.mark.slow
 def test_an_option_that_is_no_number_is_the_same_when_it_resumes(people, tmp_path, capsys):
     words = ["--loss", "c-contrastive", "--loss-option", "positive-margin=nan", "--steps", 2, "--val-share", 0]
     assert main(flags(people, tmp_path / "out", *words)) == 1  # the loss is NaN
@@ -168,6 +171,7 @@ def test_what_it_cannot_hold_is_refused_in_python(people, tmp_path, more, words)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_what_python_gives_of_another_kind_is_the_same_setting(people, tmp_path):
     """Paths, NumPy's numbers, lists, a precision as a number: the run starts, and resumes, as from the file."""
     one = Config(

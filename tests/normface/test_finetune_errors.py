@@ -86,6 +86,7 @@ def test_a_config_that_is_none(people, tmp_path, capsys, content, words):
     assert words in line and "c.toml" in line
 
 
+@pytest.mark.slow
 def test_flags_win_over_the_file_and_paths_are_found_beside_it(people, tmp_path, monkeypatch):
     shutil.copy(NET, tmp_path / "net.prototxt")
     shutil.copy(WEIGHTS, tmp_path / "w.caffemodel")
@@ -157,6 +158,7 @@ def test_preprocessing_has_to_be_known(people, tmp_path, capsys):
     assert "does not say what its images need; give --preset, or --mean and --scale" in refused(words, capsys)
 
 
+@pytest.mark.slow
 def test_a_transform_of_the_net_is_used(people, tmp_path, capsys):
     text = NET.read_text()
     start = text.index("layer {")
@@ -172,6 +174,7 @@ def test_a_transform_of_the_net_is_used(people, tmp_path, capsys):
     assert (found["mean"], found["scale"]) == ([8.0], 0.125)
 
 
+@pytest.mark.slow
 def test_the_transform_is_that_of_the_images_own_layer(people, tmp_path, capsys):
     """And its file takes the images alone, whose layer in front works in place on them."""
     text = NET.read_text()
@@ -205,6 +208,7 @@ def test_weights_of_another_net(people, tmp_path, capsys):
     assert 'lacks the weights of conv2_1, which "fc5" needs' in line
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_is_left_alone(people, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
@@ -230,6 +234,7 @@ def spoiled(people, tmp_path) -> Path:
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="folders are locked on Linux")
 def test_a_folder_that_another_run_is_writing_is_left_alone(people, tmp_path, capsys):
     """The lock is the system's, so that it ends with its process; the test's own stands for another run's."""
@@ -253,6 +258,7 @@ def test_an_unreadable_image_stops_the_run_with_its_path(spoiled, tmp_path, caps
     assert "--on-bad-image skip" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [[], ["--freeze-backbone", "--new-embedding", "8"]])
 def test_or_is_left_out_and_told_once(spoiled, tmp_path, capsys, frozen):
     more = ["--val-share", 0, "--on-bad-image", "skip", "--epochs", 3, "--batch-size", 8, "--json", *frozen]
@@ -273,6 +279,7 @@ def test_nothing_but_unreadable_images(tmp_path, capsys):
     assert "could be read" in refused(flags(tmp_path / "data", tmp_path / "out2", "--on-bad-image", "skip"), capsys)
 
 
+@pytest.mark.slow
 def test_images_of_another_size(tmp_path, capsys):
     data = write_digits(tmp_path / "data", range(4), 3)
     for path in data.glob("*/*.png"):
@@ -293,6 +300,7 @@ def test_images_without_labels(tmp_path, capsys):
     assert "has no labels" in refused(flags(data, tmp_path / "out"), capsys)
 
 
+@pytest.mark.slow
 def test_one_image_a_class_trains_without_validation(tmp_path, capsys):
     data = write_digits(tmp_path / "data", range(6), 1)
     assert main(flags(data, tmp_path / "out", "--steps", 2)) == 0
@@ -301,6 +309,7 @@ def test_one_image_a_class_trains_without_validation(tmp_path, capsys):
     assert "fewer than a batch of 64" in notes and "trained without validation" in notes
 
 
+@pytest.mark.slow
 def test_labels_with_gaps_are_numbered_anew(people, tmp_path, capsys):
     lines = [f"{path.relative_to(people)} {100 * int(path.parent.name)}\n" for path in sorted(people.glob("*/*.png"))]
     (tmp_path / "list.txt").write_text("".join(lines))
@@ -309,6 +318,7 @@ def test_labels_with_gaps_are_numbered_anew(people, tmp_path, capsys):
     assert "5 labels between 0 and 400 were numbered anew" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_validation_needs_pairs(people, tmp_path, capsys):
     strangers = write_digits(tmp_path / "strangers", range(7, 10), 1)
     line = refused(flags(people, tmp_path / "out", "--val", strangers), capsys)
@@ -323,6 +333,7 @@ def test_validation_needs_pairs(people, tmp_path, capsys):
     assert "identities of --val are trained on as well, such as Ann" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_validation_on_images_that_are_trained_on_is_told(people, tmp_path, capsys):
     """Folders named by digits too, which say nothing about who is in them, and by another path."""
     (tmp_path / "link").symlink_to(people)
@@ -334,6 +345,7 @@ def test_validation_on_images_that_are_trained_on_is_told(people, tmp_path, caps
     assert "are trained on as well" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_the_run_at_that_step(people, tmp_path, capsys):
     """The files are those of the last good model, and they load."""
     out = tmp_path / "out"
@@ -376,6 +388,7 @@ def test_missing_libraries_are_named(people, tmp_path, capsys, monkeypatch):
     assert "pip install lightning-fabric" in line
 
 
+@pytest.mark.slow
 def test_help_needs_no_torch():
     code = (
         "import sys\nfrom normface.cli.main import main\n"

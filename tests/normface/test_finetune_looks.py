@@ -82,6 +82,7 @@ def test_the_least_alike_are_those_of_the_loops():
     assert [one.place for one in hardest(x, labels, 3)] == [one.place for one in found[:3]]
 
 
+@pytest.mark.slow
 def test_a_wrong_label_is_first(tmp_path, capsys):
     write_digits(tmp_path / "people", range(7), 12)
     wrong = tmp_path / "people" / "3" / "wrong.png"
@@ -135,6 +136,7 @@ def wandb(monkeypatch) -> Board:
     return board
 
 
+@pytest.mark.slow
 def test_wandb_is_told_every_line_and_goes_on_with_its_run(people, tmp_path, wandb, capsys):
     out = tmp_path / "out"
     words = ["--steps", 4, "--log-every", 2, "--val-share", 0.4, "--validate-every", 2, "--log", "wandb,tensorboard"]

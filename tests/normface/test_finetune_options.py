@@ -57,6 +57,7 @@ def moved(now: dict[str, list[np.ndarray]]) -> set[str]:
     return {name for name, of in now.items() if not all(map(np.array_equal, of, before[name]))}
 
 
+@pytest.mark.slow
 def test_at_first_only_the_head_trains(people, tmp_path):
     """Within the frozen steps the net is the given one, and the head that of a net frozen for good."""
     finetune(settings(people, tmp_path / "first", freeze_steps=9, steps=9, momentum=0.9))
@@ -68,6 +69,7 @@ def test_at_first_only_the_head_trains(people, tmp_path):
     assert moved(blobs(tmp_path / "later")) == set(BEHIND)
 
 
+@pytest.mark.slow
 def test_the_net_thaws_from_its_end(people, tmp_path):
     """Up to pool1b it is frozen till behind the end, as --freeze-to does for good."""
     more = {"steps": 6, "momentum": 0.9, "weight_decay": 0.01}
@@ -82,6 +84,7 @@ def test_the_net_thaws_from_its_end(people, tmp_path):
     assert moved(blobs(tmp_path / "both")) == set(BEHIND) - {"conv1a", "relu1a"}
 
 
+@pytest.mark.slow
 def test_what_thaws_has_no_past(people, tmp_path):
     """AdamW's first step is the rate times the gradient's sign: also of a net that starts at step 3."""
     more = {
@@ -96,6 +99,7 @@ def test_what_thaws_has_no_past(people, tmp_path):
     assert np.median(steps) == pytest.approx(1e-3, rel=1e-2)  # |g| / (|g| + 1e-8), in float32
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*initialised by their fillers:caffeport.CaffeportWarning")
 def test_statistics_rest_with_their_layers_and_are_averaged(people, tmp_path):
     head, name, rest = NET.read_text().partition('layer {\n  name: "pool1b"')
@@ -119,6 +123,7 @@ def test_statistics_rest_with_their_layers_and_are_averaged(people, tmp_path):
     assert result.ok
 
 
+@pytest.mark.slow
 def test_a_layer_learns_by_its_depth(people, tmp_path):
     """One step of plain SGD: each blob's way is 0.5 to the number of layers behind it times that without decay."""
     ways = {}
@@ -135,6 +140,7 @@ def test_a_layer_learns_by_its_depth(people, tmp_path):
             assert np.abs(whole).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_new_layers_do_not_decay(people, tmp_path):
     heads = []
     for decay in (1.0, 0.3):
@@ -146,6 +152,7 @@ def test_new_layers_do_not_decay(people, tmp_path):
     assert not np.array_equal(heads[0]["conv2"][0], heads[1]["conv2"][0])
 
 
+@pytest.mark.slow
 def test_the_average_is_its_formula(people, tmp_path):
     """a_1 = w_1, a_t = 0.7 a_(t-1) + 0.3 w_t, from the weights of runs that end after each step."""
     average: dict[str, list[np.ndarray]] = {}
@@ -172,6 +179,7 @@ def test_the_average_is_its_formula(people, tmp_path):
     assert result.ok
 
 
+@pytest.mark.slow
 def test_the_average_is_what_is_validated_and_exported(people, tmp_path):
     out = tmp_path / "out"
     more = {"val_share": 0.4, "val_far": 0.1, "validate_every": 2, "lr": 0.05, "ema": 0.9, "steps": 8}
@@ -184,6 +192,7 @@ def test_the_average_is_what_is_validated_and_exported(people, tmp_path):
     assert result.best.step == result.best_step and result.ok
 
 
+@pytest.mark.slow
 def test_a_pk_batch_is_p_identities_of_k_images(people, tmp_path, capsys):
     config = settings(people, tmp_path / "out", sampling="pk", identities=3, per_identity=4, batch_size=64 // 4 - 4)
     assert config.batch_size == 12
@@ -203,6 +212,7 @@ def test_a_pk_batch_is_p_identities_of_k_images(people, tmp_path, capsys):
     assert "--identities is of --sampling pk" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_an_average_longer_than_the_run_is_told_of(people, tmp_path, capsys):
     assert main(flags(people, tmp_path / "out", "--steps", 2, "--val-share", 0, "--ema", 0.999)) == 0
@@ -243,6 +253,7 @@ def test_what_does_not_go_together_is_told_at_once(people, tmp_path, capsys):
 SAME = ("model.caffemodel", "head.safetensors", "model.onnx", "metrics.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(LONGER)
 @pytest.mark.parametrize(
     "more",
@@ -264,6 +275,7 @@ def test_a_longer_run_is_the_run_of_that_length(people, tmp_path, more):
     assert finetune(settings(people, tmp_path / "longer", steps=9, **more), resume=True).steps == 9
 
 
+@pytest.mark.slow
 def test_a_longer_run_has_the_rates_of_its_length(people, tmp_path, capsys):
     """Cosine over 4 steps has ended; over 8 it stands in its middle there."""
     words = ["--steps", 4, "--val-share", 0, "--warmup", 0, "--log-every", 1, "--lr", 0.01]
@@ -284,6 +296,7 @@ def test_a_longer_run_has_the_rates_of_its_length(people, tmp_path, capsys):
     assert "--steps was 8, now 7" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(LONGER)
 def test_epochs_become_more_and_never_less(people, tmp_path):
     config = settings(people, tmp_path / "out", steps=None, epochs=1.0)

@@ -56,6 +56,7 @@ def same_model(one: Path, two: Path) -> None:
         np.testing.assert_allclose(heads[1][name], tensor, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.4, 0.9])
 @pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")
 def test_two_devices_are_one_whatever_cannot_be_read(share, tmp_path):
@@ -69,6 +70,7 @@ def test_two_devices_are_one_whatever_cannot_be_read(share, tmp_path):
     same_model(tmp_path / "1", tmp_path / "2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
@@ -102,6 +104,7 @@ def test_what_a_batch_decides_as_a_whole_is_decided_over_all_devices(more, tmp_p
             assert theirs.row() == pytest.approx(mine.row(), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")
 def test_statistics_of_two_devices_are_the_mean_of_theirs(tmp_path):
     """One step: after it, each statistic is that of the halves' one-device runs, by their images."""
@@ -169,6 +172,7 @@ def ended(leader: subprocess.Popen, other: int, seconds: float = 30) -> list[str
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize("wait", [0.0, 0.777])
 @pytest.mark.parametrize("victim", ["leading", "other"])
@@ -184,6 +188,7 @@ def test_a_killed_rank_ends_the_run_with_one_line(people, tmp_path, victim, wait
         assert leader.returncode == 1
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_a_run_that_waits_for_ever(people, tmp_path, number):
@@ -199,6 +204,7 @@ def test_a_second_signal_ends_a_run_that_waits_for_ever(people, tmp_path, number
     assert leader.returncode == 130
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_to_all_of_a_terminal_leaves_a_checkpoint(people, tmp_path, number):
@@ -208,6 +214,7 @@ def test_ctrl_c_to_all_of_a_terminal_leaves_a_checkpoint(people, tmp_path, numbe
     assert "interrupted after step" in line and leader.returncode == 130
 
 
+@pytest.mark.slow
 @linux
 def test_a_signal_to_one_rank_stops_all_in_order(people, tmp_path):
     leader, other = started(people, tmp_path / "out")
@@ -221,6 +228,7 @@ def run_to_its_end(words: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_what_one_rank_meets_is_told_once(people, tmp_path):
     """An image that cannot be read, among the second rank's alone: of a batch of 84 every other one is its."""
     out = tmp_path / "good"
@@ -241,6 +249,7 @@ def test_what_one_rank_meets_is_told_once(people, tmp_path):
     assert done.returncode == 0 and done.stderr.count("left out:") == 1 and bad.name in done.stderr
 
 
+@pytest.mark.slow
 def test_nothing_but_unreadable_images_is_told_once(tmp_path):
     data = spoilt(tmp_path / "data", 1, seed=0)
     done = run_to_its_end(command(data, tmp_path / "out", "--on-bad-image", "skip", "--head-init", "random"))
@@ -248,6 +257,7 @@ def test_nothing_but_unreadable_images_is_told_once(tmp_path):
     assert done.returncode == 2 and "not one image could be read" in line
 
 
+@pytest.mark.slow
 def test_a_broken_run_of_two_goes_on_to_the_same(people, tmp_path):
     more = {"steps": 12, "val_share": 0.3, "validate_every": 4, "loss": "sphereface+0.01*center"}
     whole = finetune(settings(people, tmp_path / "whole", 2, **more))
@@ -261,6 +271,7 @@ def test_a_broken_run_of_two_goes_on_to_the_same(people, tmp_path):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_environment_is_put_back(people, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     before = dict(os.environ)

@@ -61,6 +61,7 @@ def write_set(people: Path, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
@@ -119,6 +120,7 @@ def started(people: Path, net: Path, out: Path, steps: int) -> subprocess.Popen:
     return process
 
 
+@pytest.mark.slow
 def test_killed_without_a_word(people, net, tmp_path):
     process = started(people, net, tmp_path / "killed", 120)
     process.send_signal(signal.SIGKILL)
@@ -135,6 +137,7 @@ def test_killed_without_a_word(people, net, tmp_path):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint(people, net, tmp_path, capsys):
     process = started(people, net, tmp_path / "out", 100_000)
     process.send_signal(signal.SIGINT)
@@ -147,6 +150,7 @@ def test_ctrl_c_leaves_a_checkpoint(people, net, tmp_path, capsys):
     assert "--steps was 100000, now" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_told_again(people, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(flags(people, out, "--steps", 3, "--json")) == 0
@@ -158,10 +162,12 @@ def test_a_finished_run_is_told_again(people, tmp_path, capsys):
     assert (out / "model.caffemodel").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_nothing_to_resume_is_a_start(people, tmp_path):
     assert main(flags(people, tmp_path / "out", "--steps", 2, "--resume")) == 0
 
 
+@pytest.mark.slow
 def test_a_run_resumes_only_as_it_was(people, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(flags(people, out, "--steps", 2)) == 0
@@ -183,6 +189,7 @@ class Hostile:
         return (os.system, ("touch hacked",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", pickle.dumps(Hostile()), b"x" * 5000])
 def test_a_damaged_checkpoint(people, tmp_path, monkeypatch, capsys, content):
     monkeypatch.chdir(tmp_path)
@@ -195,6 +202,7 @@ def test_a_damaged_checkpoint(people, tmp_path, monkeypatch, capsys, content):
     assert not (tmp_path / "hacked").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_something_else(people, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(flags(people, out, "--steps", 2)) == 0
@@ -207,6 +215,7 @@ def test_a_checkpoint_of_something_else(people, tmp_path, capsys):
     assert "no checkpoint of this version" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_best_and_last_are_both_kept(people, net, tmp_path):
     result = finetune(Config.from_settings(settings(people, net, tmp_path / "out", lr=0.05)))
     last = torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)
@@ -217,6 +226,7 @@ def test_best_and_last_are_both_kept(people, net, tmp_path):
     assert np.isfinite(result.best.tar)
 
 
+@pytest.mark.slow
 def test_a_margin_comes_in_over_its_steps(people, net, tmp_path, monkeypatch):
     """Half of 4 steps of 2 batches: margins 0, 1/4, 2/4, 3/4 and then the whole; a head of before begins anew."""
     shares: list[float] = []

@@ -21,6 +21,7 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "finetune" / "finetune_normfac
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
+@pytest.mark.slow
 def test_the_script_and_the_command_come_to_the_same(tmp_path):
     people = write_digits(tmp_path / "people", range(7), 12)
     more = ["--epochs", "3", "--batch-size", "16", "--lr", "0.01", "--val-share", "0.3", "--seed", "3"]

@@ -98,6 +98,7 @@ def sets(lfw: Path) -> list[object]:
     return [*words, "--val-blufr", lfw / "blufr.mat", "--val-images", lfw / "images", "--val-far", 0.1]
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_protocols(people, lfw, tmp_path, capsys):
     out = tmp_path / "out"
     more = ["--steps", 6, "--validate-every", 2, "--lr", 0.05, "--batch-size", 16, "--figure", "--log-every", 1]
@@ -129,6 +130,7 @@ def test_the_figures_are_those_of_the_protocols(people, lfw, tmp_path, capsys):
     assert again.val_bin == (str(lfw / "set_a.bin"), str(lfw / "set_b.bin"))
 
 
+@pytest.mark.slow
 def test_a_frozen_net_gives_the_same_figures(people, lfw, tmp_path):
     """Through features that are computed once; held-out people are there too and choose, as they were asked for."""
     out = tmp_path / "out"

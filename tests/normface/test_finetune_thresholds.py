@@ -38,6 +38,7 @@ def tuned(people, strangers, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_what_is_written(tuned, strangers):
     """The thresholds of all pairs of the strangers' images, by torch and in loops."""
     measurement = threshold_file.read(tuned / "model.toml")
@@ -61,6 +62,7 @@ def test_what_is_written(tuned, strangers):
         assert 0 <= low < far < high <= 1
 
 
+@pytest.mark.slow
 def test_it_is_found_beside_each_form_of_the_model(tuned, strangers, capsys):
     a, b = sorted((strangers / "7").glob("*.png"))[:2]
     for model in ((tuned / "model.onnx",), (tuned / "deploy.prototxt", tuned / "model.caffemodel")):
@@ -92,6 +94,7 @@ def test_nor_for_the_model_before(tuned, tmp_path):
         threshold_for(0.05, extractor=Extractor(NET, tmp_path / "old.caffemodel", **OPTIONS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["none held out", "trained on"])
 def test_without_strangers_there_is_none(people, tmp_path, capsys, way):
     more = ["--val-share", 0] if way == "none held out" else ["--val", people]
@@ -102,6 +105,7 @@ def test_without_strangers_there_is_none(people, tmp_path, capsys, way):
     assert told == (way == "trained on") and "model.toml" not in shown.out
 
 
+@pytest.mark.slow
 def test_a_later_run_leaves_no_older_thresholds(people, strangers, tmp_path, capsys):
     more = ["--steps", 1, "--batch-size", 16]
     assert main(flags(people, tmp_path / "out", *more, "--val", strangers)) == 0
@@ -111,6 +115,7 @@ def test_a_later_run_leaves_no_older_thresholds(people, strangers, tmp_path, cap
     assert not (tmp_path / "out" / "model.toml").exists()
 
 
+@pytest.mark.slow
 def test_held_out_people_are_said_as_such(people, tmp_path, capsys):
     call = flags(people, tmp_path / "out", "--steps", 1, "--batch-size", 16, "--val-share", 0.3, "--json")
     assert main(call) == 0

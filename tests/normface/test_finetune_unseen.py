@@ -75,6 +75,7 @@ def summary_of(out: Path) -> dict:
 COMMON = ["--val-far", 0.1, "--steps", 6, "--validate-every", 2, "--lr", 0.05, "--batch-size", 10, "--seed", 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--freeze-to", "pool2"], ["--normalize"]], ids=["whole", "frozen", "unit"])
 def test_the_test_is_of_the_exported_files_and_of_the_net_before(people, choosers, strangers, tmp_path, capsys, more):
     out = tmp_path / "out"
@@ -93,6 +94,7 @@ def test_the_test_is_of_the_exported_files_and_of_the_net_before(people, chooser
     assert f"true accepts of the exported model less those before: {100 * test['gain']:+.2f} points" in shown
 
 
+@pytest.mark.slow
 def test_the_intervals_are_over_people(people, choosers, strangers, tmp_path):
     """Those of the loops, draw by draw: of each model, and of what one model has more than the other."""
     out = tmp_path / "out"
@@ -117,6 +119,7 @@ def test_the_intervals_are_over_people(people, choosers, strangers, tmp_path):
         assert model["tar_low"] is None or model["tar_low"] <= model["tar"] <= model["tar_high"]
 
 
+@pytest.mark.slow
 def test_the_test_has_no_part_in_the_training(people, choosers, strangers, tmp_path):
     for name, more in (("without", []), ("with", ["--test", strangers])):
         assert main(flags(people, tmp_path / name, "--val", choosers, *COMMON, *more)) == 0
@@ -151,6 +154,7 @@ def test_what_is_wrong_with_the_test_is_told_before_the_training(people, tmp_pat
     assert "--test" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_people_of_the_test_that_are_known_are_told(people, choosers, tmp_path, capsys):
     for known, data in (("trained on", people), ("validated on", choosers)):
         more = ["--val", choosers, "--test", data, *COMMON, "--steps", 1]
@@ -158,6 +162,7 @@ def test_people_of_the_test_that_are_known_are_told(people, choosers, tmp_path, 
         assert f"images of --test are {known} as well" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_of_the_test(people, strangers, tmp_path, capsys):
     """It ends the command, but not before the model is there; or it is left out and counted."""
     data = tmp_path / "strangers"
@@ -175,6 +180,7 @@ def test_an_unreadable_image_of_the_test(people, strangers, tmp_path, capsys):
     assert summary["test"]["held"]["genuine_pairs"] == 5 * 4 // 2 + 2 * 8 * 7 // 2
 
 
+@pytest.mark.slow
 def test_figures_that_tell_little_say_so(people, choosers, strangers, tmp_path, capsys):
     assert main(flags(people, tmp_path / "out", "--val", strangers, "--steps", 1, "--val-far", 0.001)) == 0
     shown = capsys.readouterr().out

@@ -408,6 +408,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_refused_in_one_line(read, name):
     import re
@@ -421,6 +422,7 @@ def test_refused_in_one_line(read, name):
     bounded(name, reading, size)
 
 
+@pytest.mark.slow
 def test_one_array_that_is_referred_to_thousands_of_times_is_read_once(tmp_path):
     (tmp_path / "set.bin").write_bytes(array_references(6000))
     (reading,) = readings([("bin", tmp_path / "set.bin")])
@@ -428,6 +430,7 @@ def test_one_array_that_is_referred_to_thousands_of_times_is_read_once(tmp_path)
     bounded("set.bin", reading, 200_000)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not READERS.is_dir(), reason="the damaged files (../shared/cases/readers) are not here")
 def test_damaged_files():
     """Found by mutating good files; each raised an error that was not the reader's own, or took gigabytes."""
@@ -440,6 +443,7 @@ def test_damaged_files():
         bounded(path.name, reading, path.stat().st_size)
 
 
+@pytest.mark.slow
 def test_mutated_files_raise_what_they_should(tmp_path):
     """A few hundred of each kind: any bytes give a value, or the reader's own error."""
     draw = random.Random(0)

@@ -59,6 +59,7 @@ def wait_until_busy(pid: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ignored", [False, True], ids=["default", "ignored"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("code", [IN_C, IN_PYTHON], ids=["in_c", "in_python"])
@@ -75,6 +76,7 @@ def test_the_second_signal_ends_at_once(code, number, ignored):
         assert process.returncode and "KeyboardInterrupt" in error  # which a command tells in a line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_ends_what_cannot_stop_in_order(number):
     process = started(IN_C, False, "ready=False")
@@ -83,6 +85,7 @@ def test_the_first_signal_ends_what_cannot_stop_in_order(number):
     assert (process.returncode, error) == (130, "normface: error: interrupted\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ignored", [False, True], ids=["default", "ignored"])
 def test_the_first_signal_asks(ignored):
     process = started(

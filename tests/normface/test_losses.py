@@ -75,6 +75,7 @@ def test_the_gradient_is_the_derivative(name, options, formulas):
     assert gradcheck(function, (x, *parameters))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["normalized-softmax", "positive-scale-softmax", "am-softmax", "arcface"])
 def test_the_second_derivative(name):
     x, labels = points()

@@ -47,6 +47,7 @@ def test_an_optimiser_reaches_the_bound_and_does_not_pass_it(n, scale):
     assert softmax_lower_bound(n, scale) == pytest.approx(bound, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_target_loss_can_be_reached():
     """The scale that the bound gives for a loss of 0.05 is enough for it, and not too large."""
     torch.manual_seed(0)

@@ -55,6 +55,7 @@ def polar(gradient, points):
         yield length * (gy * cos - gx * sin)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options", "formulas"), CASES, ids=str)
 def test_the_papers_gradient(in_many_digits, name, options, formulas):
     extra = HELD.get(name, {})
@@ -128,6 +129,7 @@ def test_blocks_are_the_plain_form(monkeypatch, name, options, numbers):
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), BLOCKED, ids=str)
 def test_the_second_derivative_of_all(name, options):
     options = options | {"center": {"center_step": "derivative"}, "adaface": {"h": 0.0}}.get(name, {})

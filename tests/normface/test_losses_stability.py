@@ -182,6 +182,7 @@ def test_without_gradients_nothing_is_kept():
     assert value.item() == mean_loss(*given).item()
 
 
+@pytest.mark.slow
 def test_the_graph_is_freed_with_the_loss():
     given = arguments()
     each = cosine_softmax.cosine_softmax_losses(*given)
@@ -241,6 +242,7 @@ def test_state_and_copies(name, tmp_path):
     assert other(x, labels).item() == one(x, labels).item() == copy.deepcopy(one)(x, labels).item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["normalized-softmax", "sphereface"])
 def test_compiled(name):
     """Eager's numbers up to float32's rounding, for two steps; one graph, but for the counting of lambda's steps."""

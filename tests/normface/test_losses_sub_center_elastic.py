@@ -22,6 +22,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_the_nearest_sub_center_counts():
     torch.manual_seed(2)
     loss = losses.SubCenterArcFaceLoss(5, 4, scale=9.0, margin=0.4, sub_centers=3, dtype=torch.float64)

@@ -120,6 +120,7 @@ def test_compiled(name):
             torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["normalized-softmax", "arcface", "c-triplet", "sphereface2", "sub-center-arcface"])
 def test_one_graph(name):
     torch._dynamo.reset()
@@ -128,6 +129,7 @@ def test_one_graph(name):
     assert run(x, LABELS).item() == pytest.approx(loss(x, LABELS).item(), rel=1e-5)
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_autocast(name, dtype):

@@ -30,6 +30,7 @@ MARGINS = {
 WHOLE = {name: of(1.0) for name, of in MARGINS.items()} | {"elasticface": {"std": 0.0}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MARGINS)
 def test_the_margin_rises_with_the_steps(name):
     """In a straight line, from none; evaluation has it as it is; a resumed training goes on."""

@@ -47,6 +47,7 @@ def edited(folder: Path, **changes: object) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_config_json_says_what_the_folder_is(tuned):
     content = json.loads((tuned / "config.json").read_text())
     trained = (tuned / "config.toml").read_text()
@@ -80,6 +81,7 @@ def test_load_gives_the_features_of_its_onnx_file(tuned, people):
     assert (extractor.size, extractor.dimension) == ((8, 8), 32)
 
 
+@pytest.mark.slow
 def test_what_config_json_says_of_images_counts(copy):
     said = json.loads((copy / "config.json").read_text())["preprocessing"]
     edited(copy, preprocessing=said | {"mean": [1.0], "fit": "resize"})
@@ -87,6 +89,7 @@ def test_what_config_json_says_of_images_counts(copy):
     assert Extractor(copy, mean=2.0).preprocessing.mean == (2.0,)
 
 
+@pytest.mark.slow
 def test_commands_take_the_folder(tuned, people, tmp_path, capsys):
     by_folder, by_file = tmp_path / "folder.npz", tmp_path / "file.npz"
     assert main(["extract", str(tuned), "--data", str(people), "--out", str(by_folder)]) == 0
@@ -98,6 +101,7 @@ def test_commands_take_the_folder(tuned, people, tmp_path, capsys):
     assert main(words) == 0, capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_finetuning_goes_on_from_the_folder(tuned, people, tmp_path):
     out = tmp_path / "again"
     words = ["finetune", str(tuned), "--data", str(people), "--embedding", "fc5", "--steps", "1", "--val-share", "0"]

@@ -110,6 +110,7 @@ def test_every_face_of_the_published_photo(detector):
     np.testing.assert_allclose(faces.landmarks[order], seen, rtol=0, atol=4)
 
 
+@pytest.mark.slow
 @needs_caffe_files
 def test_the_nets_as_they_lie_in_the_files_know_no_upright_images(monkeypatch):
     """They were trained on transposed images (docs/alignment.md); without that turned, no face is sure."""
@@ -133,6 +134,7 @@ def test_packages_hold_the_numbers_of_the_caffe_files(monkeypatch, package):
             np.testing.assert_array_equal(one.data, other.data)
 
 
+@pytest.mark.slow
 def test_many_photos_at_once(detector, monkeypatch):
     """Batches, strips and photos of one or another size change no face."""
     hopper, astronaut = photo("grace_hopper.jpg"), photo("astronaut.png")
@@ -148,6 +150,7 @@ def test_many_photos_at_once(detector, monkeypatch):
     assert detector.detect_many([]) == []
 
 
+@pytest.mark.slow
 def test_fifty_megapixels(detector):
     """One large face, so that few levels do; strips are the business of the test above."""
     large = Detector(None if PACKAGES else CAFFE_FILES, threads=1, min_size=600)
@@ -239,6 +242,7 @@ def test_a_packages_pickle_is_not_executed(monkeypatch, tmp_path):
     assert not Path("executed").exists()
 
 
+@pytest.mark.slow
 def test_the_command_finds_faces(detector, tmp_path, capsys):
     folder = tmp_path / "photos"
     (folder / "sub").mkdir(parents=True)

@@ -135,6 +135,7 @@ def test_closed_early_gives_up_what_is_not_begun():
     assert not threads_named("normface-prefetch")
 
 
+@pytest.mark.slow
 def test_dropped_iteration_ends_its_threads():
     results = prefetch(str, range(100), threads=3, ahead=5, name="dropped")
     next(results)

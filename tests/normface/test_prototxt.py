@@ -177,6 +177,7 @@ FORMULAS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMULAS)
 def test_the_loss_is_the_papers(name):
     net = load(name, "train", BATCH)
@@ -287,6 +288,7 @@ def test_a_solver_runs(name):
     assert losses[2] < losses[0], losses
 
 
+@pytest.mark.slow
 def test_the_digits_are_learned_from_the_disk(tmp_path, monkeypatch, capsys):
     """As a user would: the images that the demo writes, the solver in its folder, ``normface train``."""
     monkeypatch.syspath_prepend(str(DIGITS))

@@ -43,6 +43,7 @@ def trained(path, capsys, *more):
     return read_log(said.out, datetime.date.today().year), said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", bvlc_solvers.SOLVERS)
 def test_two_iterations_from_caffes_root(name, tmp_path, monkeypatch, capsys):
     solver = bvlc_solvers.write(tmp_path, name)
@@ -69,6 +70,7 @@ def test_two_iterations_from_caffes_root(name, tmp_path, monkeypatch, capsys):
     assert sorted(again.losses) == [2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lenet", "cifar10_quick"])
 def test_a_solver_and_its_net_in_one_folder_without_caffes_root(name, tmp_path, monkeypatch, capsys):
     """As people download them: the net lies beside the solver under its bare name, and the snapshots come there."""

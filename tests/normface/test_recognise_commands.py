@@ -195,6 +195,7 @@ def lfw(tmp_path_factory):
     return pairs
 
 
+@pytest.mark.slow
 @needs_lfw
 def test_forty_pairs_of_lfw_get_the_right_verdict(lfw):
     """Found by MTCNN, aligned, MobileFaceNet, by the threshold that is built in for a false accept in a thousand."""
@@ -210,6 +211,7 @@ def test_forty_pairs_of_lfw_get_the_right_verdict(lfw):
     assert verdicts == [same for *_, same in lfw] == [True] * 20 + [False] * 20
 
 
+@pytest.mark.slow
 @needs_lfw
 def test_compare_and_search_on_lfw(lfw, tmp_path, capsys):
     options = ("--model", MOBILEFACENET[0], "--weights", MOBILEFACENET[1], "--preset", "mobilefacenet")

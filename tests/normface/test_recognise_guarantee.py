@@ -67,12 +67,14 @@ def random_weights(layer, arrays) -> None:
 
 @needs_model
 class TestThePublishedModel:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("mirror", "cosine"), [("none", 0.3266), ("sum", 0.3273)])
     def test_as_caffe_files(self, mirror, cosine):
         found = threshold_for(1e-3, extractor=Extractor(NET, WEIGHTS, **(PRESET | {"mirror": mirror})))
         assert (found.cosine, found.far, found.face) == (cosine, 1e-3, (112, 96))
         assert found.source == f"measured with mobilefacenet on BLUFR, mirror {mirror}"
 
+    @pytest.mark.slow
     def test_fewer_false_accepts_need_a_higher_threshold(self):
         extractor = Extractor(NET, WEIGHTS, **PRESET)
         cosines = [threshold_for(far, extractor=extractor).cosine for far in (1e-1, 1e-2, 1e-3, 1e-4)]
@@ -80,12 +82,14 @@ class TestThePublishedModel:
         with pytest.raises(NormfaceError, match=r"FAR 0\.02: .* has thresholds for 0\.0001, 0\.001, 0\.01, 0\.1"):
             threshold_for(0.02, extractor=extractor)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("opset", [13, 17, 21])
     @pytest.mark.parametrize("fold", [True, False])
     def test_as_onnx(self, net, tmp_path, opset, fold):
         net.to_onnx(tmp_path / "f.onnx", opset=opset, fold=fold)
         assert far_of(Extractor(tmp_path / "f.onnx", **PRESET)) == 0.3273
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "inside", [{"mean": 127.5, "scale": 1 / 128}, {"mean": [127.5] * 3, "scale": 1 / 128, "rgb": True}]
     )
@@ -94,11 +98,13 @@ class TestThePublishedModel:
         net.to_onnx(tmp_path / "f.onnx", fold=fold, **inside)
         assert far_of(Extractor(tmp_path / "f.onnx", **PRESET)) == 0.3273
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("options", [{"external_data": True}, {"dynamic_batch": False}])
     def test_in_other_forms_of_the_file(self, net, tmp_path, options):
         net.to_onnx(tmp_path / "f.onnx", **options)
         assert far_of(Extractor(tmp_path / "f.onnx", **PRESET)) == 0.3273
 
+    @pytest.mark.slow
     def test_with_its_preprocessing_noted_and_rewritten_by_another_tool(self, net, tmp_path):
         """Metadata, names and how the tensors are stored do not count: the values do."""
         net.to_onnx(tmp_path / "f.onnx")
@@ -110,6 +116,7 @@ class TestThePublishedModel:
         onnx.save(model, tmp_path / "f.onnx")
         assert far_of(Extractor(tmp_path / "f.onnx", mirror="sum")) == 0.3273
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "option",
         [
@@ -131,6 +138,7 @@ class TestThePublishedModel:
         with pytest.raises(NormfaceError, match=f"{UNKNOWN} as it is run .one was measured .* there, .* here"):
             threshold_for(1e-3, extractor=extractor)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("fold", [True, False])
     @pytest.mark.parametrize("change", [one_weight, random_weights])
     def test_with_other_weights(self, net, tmp_path, change, fold):
@@ -141,10 +149,12 @@ class TestThePublishedModel:
         other.to_onnx(tmp_path / "f.onnx", fold=fold)
         assert far_of(Extractor(tmp_path / "f.onnx", **PRESET)) is None
 
+    @pytest.mark.slow
     def test_with_fillers_for_weights(self, tmp_path):
         caffeport.load(NET).to_onnx(tmp_path / "f.onnx")
         assert far_of(Extractor(tmp_path / "f.onnx", **PRESET)) is None
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("place", ["initializer", "attribute", "node", "mean"])
     def test_edited_by_another_tool(self, net, tmp_path, place):
         """Whatever the metadata still say."""
@@ -170,12 +180,14 @@ class TestThePublishedModel:
         onnx.save(model, tmp_path / "f.onnx")
         assert far_of(Extractor(tmp_path / "f.onnx", **PRESET)) is None
 
+    @pytest.mark.slow
     def test_with_another_text_around_the_weights(self, net, tmp_path):
         """A net of the same weights whose last residual takes the larger of the two."""
         head, operation, tail = NET.read_text().rpartition("operation: SUM")
         (tmp_path / "net.prototxt").write_text(f"{head}{operation.replace('SUM', 'MAX')}{tail}")
         assert far_of(Extractor(tmp_path / "net.prototxt", WEIGHTS, **PRESET)) is None
 
+    @pytest.mark.slow
     def test_no_false_word_of_compare(self, tmp_path, capsys):
         """Whatever options are given, the words "measured" and "BLUFR" stand only with the measured ones."""
         photos = []
@@ -325,6 +337,7 @@ class TestEvaluate:
     def model(self, linear):
         return ("--model", linear.prototxt, "--weights", linear.caffemodel, "--mean", "128", "--mirror", "sum")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("way", ["model", "features"])
     def test_a_threshold_is_measured_and_found(self, linear, faces, tmp_path, capsys, way):
         source = (*self.model(linear), "--images", faces)

@@ -139,6 +139,7 @@ def test_it_is_the_solver_of_the_library():
     same("snap_iter_30.caffemodel", "mine_iter_30.caffemodel")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_a_snapshot_from_which_it_goes_on(capsys):
     assert main(["train", "--solver", "solver.prototxt", "--log", "through.jsonl"]) == 0
     os.rename("snap_iter_30.caffemodel", "through.caffemodel")
@@ -165,6 +166,7 @@ def test_ctrl_c_ends_with_a_snapshot_from_which_it_goes_on(capsys):
     assert "Restoring previous solver status from snap_iter_11.solverstate" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     """SIGKILL in the midst of iterations and snapshots; what is left is whole, and leads to where it would have led."""
     assert main(["train", "--solver", "solver.prototxt"]) == 0
@@ -257,6 +259,7 @@ def test_a_state_without_the_data_of_caffe(capsys):
     assert "It does not say where the data stood, which start anew." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_another_net_and_files_beside_the_solver(capsys, tmp_path):
     (tmp_path / "sub").mkdir()
     for name in ("net.prototxt", "solver.prototxt"):
