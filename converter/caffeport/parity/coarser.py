@@ -1,4 +1,4 @@
-"""What an ONNX file computes in that is coarser than float32, and what may be asked of it then."""
+"""What an ONNX file computes in that is coarser than float32, and how its numbers are judged then."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ _MOST_NAMES = 5
 
 @dataclass(frozen=True)
 class Coarser:
-    """A number format, and how far from float32's a blob of it may be.
+    """A number format that rounds more than float32 does.
 
-    name: "float16" or "int8". each: the largest error of one number, as of Row.max_rel; None where only ``rms`` counts.
-    rms: the largest root mean square of the errors, in parts of the blob's own.
+    name: "float16" or "int8". rms: the largest root mean square of the errors of a blob, in parts of its own, where an
+    operator on the way has no bound (its result may jump). It is not derived: a wrong layer is off by all of it.
     about: what the file says of itself: layers that stay in float32, inputs it was calibrated on.
     """
 
     name: str
-    each: float | None
     rms: float
     about: str = ""
 
@@ -36,20 +35,29 @@ class Coarser:
 
     @property
     def limit(self) -> str:
-        """The tolerance in words."""
-        return f"{100 * self.rms:g} % rms" + (f", {self.each:g} each" if self.each is not None else "")
+        """The tolerance of blobs without a bound, in words."""
+        return f"{100 * self.rms:g} % rms"
 
-    def holds(self, relative: float, rms: float) -> bool:
-        """Return whether a blob with this largest relative error, and this rms error, is within."""
-        return bool(rms <= self.rms and (self.each is None or relative <= self.each))
+    def holds(self, own: Own) -> bool:
+        """Return whether a blob is as the format's roundings leave it."""
+        return bool(own.rms <= self.rms if own.share is None else own.share <= 1)
 
 
-HALF = Coarser("float16", 1e-1, 1e-2)
-"""float16 rounds by up to 2^-11 at every step, which adds up over the layers: to 0.4 % rms after 50, where single
-numbers are off by six times that."""
-EIGHT_BITS = Coarser("int8", None, 0.25)
-"""Activations of 256 steps: each rounding adds 1 to 6 % rms, 10 % after 50 layers; single numbers may be far off. A
-wrong weight, layer or order of channels is 100 %."""
+@dataclass(frozen=True)
+class Own:
+    """How far a blob is from what float32 makes of the file's own numbers before it.
+
+    share: the largest error in parts of its bound; None where an operator has none, which ``unbounded`` names.
+    rms: the root mean square of the errors, in parts of the blob's own.
+    """
+
+    share: float | None
+    rms: float
+    unbounded: str = ""
+
+
+HALF = Coarser("float16", 1e-2)
+EIGHT_BITS = Coarser("int8", 0.25)
 
 
 def coarser_of(model: Any) -> Coarser | None:
@@ -63,7 +71,7 @@ def coarser_of(model: Any) -> Coarser | None:
         known = by_graph
     if known is None:
         return None
-    return Coarser(known.name, known.each, known.rms, _about(said))
+    return Coarser(known.name, known.rms, _about(said))
 
 
 def _about(said: dict[str, str]) -> str:

@@ -25,7 +25,7 @@ from .coarser import Coarser
 from .inputs import fed_inputs, reference_blobs
 from .parts import are_large
 from .provenance import FileFacts
-from .report import Blobs, Report, Row, compared, empty_row
+from .report import Blobs, Report, Row, compared, empty_row, judge
 from .streamed import Streamed
 
 BACKENDS = ("torch", "onnx")
@@ -116,6 +116,8 @@ def check(
         if torch is not None:
             sources[Path(torch).name] = written_torch.run(net, torch, fed)
         rows, held = _rows(net, sources, ends, (rtol, atol), looser, training)
+        if onnx_file is not None and onnx_file.coarser is not None:
+            _judge(rows, onnx_file, onnx_file.coarser, net, fed, (rtol, atol))
         exported = run_onnx(net, fed, ends, fold=True)
         folded = [
             _folded_row(value, held[value], exported[value.key], rtol, atol) for value in net.values if value in ends
@@ -179,6 +181,20 @@ def _rows(
         del arrays  # or they would be there still while the next are made
     _refuse_nothing_compared(rows, training)
     return rows, held
+
+
+def _judge(
+    rows: Sequence[Row],
+    file: written_onnx.WrittenOnnx,
+    format: Coarser,
+    net: Net,
+    fed: Blobs,
+    tolerance: tuple[float, float],
+) -> None:
+    """Decide on the rows of a coarser file, unless some have other shapes than the Net's, which is told already."""
+    name = file.path.name
+    if all(name in row.rms for row in rows if name in row.errors):
+        judge(rows, name, format, file.owns(net, fed, tolerance))
 
 
 def _folded_row(value: Value, arrays: Mapping[str, np.ndarray], exported: np.ndarray, rtol: float, atol: float) -> Row:

@@ -67,7 +67,7 @@ class _Uses:
 
     def __init__(self, graph: Any) -> None:
         self.graph = graph
-        self.reads = [list(dict.fromkeys(_reads(node))) for node in graph.node]
+        self.reads = [list(dict.fromkeys(reads(node))) for node in graph.node]
         self.last = {name: place for place, names in enumerate(self.reads) for name in names}
         self.makers = {name: place for place, node in enumerate(graph.node) for name in node.output if name}
         stored = {entry.name for entry in graph.initializer} | {entry.values.name for entry in graph.sparse_initializer}
@@ -85,14 +85,14 @@ class _Uses:
         return Part(start, stop, inputs, [name for name in made if name in wanted], carried)
 
 
-def _reads(node: Any) -> Iterator[str]:
+def reads(node: Any) -> Iterator[str]:
     """The tensors that a node reads, those that its subgraphs take from around it included."""
     yield from (name for name in node.input if name)
     for attribute in node.attribute:
         for body in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
             own = {entry.name for entry in [*body.input, *body.initializer]}
             for inner in body.node:
-                yield from (name for name in _reads(inner) if name not in own)
+                yield from (name for name in reads(inner) if name not in own)
                 own.update(inner.output)
 
 
@@ -116,7 +116,7 @@ def submodel(model: Any, part: Part, types: Mapping[str, Any]) -> Any:
     sub.functions.extend(model.functions)
     sub.graph.name = model.graph.name or "part"
     sub.graph.node.extend(model.graph.node[part.start : part.stop])
-    read = {name for node in sub.graph.node for name in _reads(node)}
+    read = {name for node in sub.graph.node for name in reads(node)}
     sub.graph.initializer.extend(entry for entry in model.graph.initializer if entry.name in read)
     sub.graph.sparse_initializer.extend(entry for entry in model.graph.sparse_initializer if entry.values.name in read)
     for names, entries in ((part.inputs, sub.graph.input), (part.outputs + part.carried, sub.graph.output)):

@@ -23,8 +23,10 @@ from ..graph.preprocessing import METADATA_KEY, Preprocessing
 from ..lazy import LazyModule, require
 from ..operators.base import Role
 from ..to_onnx.names import onnx_names
-from .coarser import Coarser, coarser_of
+from .backends import exportable
+from .coarser import Coarser, Own, coarser_of
 from .onnx_run import FOLDER, options_of, run_parts, session_of
+from .own_inputs import on_own_inputs
 from .parts import are_large, put_beside
 from .streamed import Streamed
 
@@ -83,6 +85,19 @@ class WrittenOnnx:
             raise CaffeportError(f"{self.path}: ONNX Runtime: {str(error).splitlines()[0]}") from error
         for name in names:
             yield self.blobs[name].key, results.pop(name)
+
+    def owns(self, net: Net, fed: Mapping[str, np.ndarray], tolerance: tuple[float, float]) -> dict[str, Own]:
+        """{Value key: how its blob is by itself}, for a file in a coarser number format; see on_own_inputs."""
+        try:
+            model = onnx.load(str(self.path))  # anew, with all its weights
+            known = set(exportable(net))
+            blobs = {name: value for name, value in self.blobs.items() if value in known}
+            return on_own_inputs(net, model, blobs, self._feed(fed), fed, tolerance)
+        except CaffeportError as error:
+            raise CaffeportError(f"{self.path}: layer by layer: {error}") from error
+        except Exception as error:  # ONNX Runtime's own classes have no public base
+            first = str(error).splitlines()[0]
+            raise CaffeportError(f"{self.path}: layer by layer: ONNX Runtime: {first}") from error
 
     def _feed(self, fed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The file's inputs: those of the Net, with the file's own preprocessing taken back."""
@@ -211,5 +226,5 @@ def told(written: WrittenOnnx) -> str:
     coarser = ""
     if written.coarser is not None:
         about = f"; {written.coarser.about}" if written.coarser.about else ""
-        coarser = f", in {written.coarser.name} (compared within {written.coarser.limit}{about})"
+        coarser = f", in {written.coarser.name} (compared layer by layer, on its own inputs{about})"
     return f"inputs {inputs or 'none'}{front}{coarser}; {len(written.blobs)} blobs have their names in it"
