@@ -68,6 +68,10 @@ class Decisions:
         if layer.type in self.without:
             return LEFT_OUT
         registrations = self.facts.registered.get(layer.type, [])
+        missing = [need for need in layer.needs if not self.facts.has_field(need)]
+        if missing and not registrations:
+            self.notes.append(f"{layer.type} is left out: it reads {missing[0]}, which this tree is too old to have")
+            return LEFT_OUT
         if layer.stock and not registrations and not layer.stock_optional:
             same = [other.type for other in self.layers.layers if not other.field and other.messages == layer.messages]
             raise Refused(

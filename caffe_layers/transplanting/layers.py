@@ -32,6 +32,8 @@ class Layer(NamedTuple):
     """It has a .cu file."""
     alone: "dict[str, list[str]]"
     """Fields to add where the tree has no class for the type: message -> declarations."""
+    needs: "list[str]"
+    """Fields of Caffe's own, as Message.field, that old trees lack; the layer is left out there."""
     test_headers: "list[str]"
     """What its test includes, which other layers' tests may share."""
 
@@ -130,6 +132,7 @@ def _layer(type_: str, row: "dict[str, Any]") -> Layer:
         row.get("features", []),
         row.get("cuda", True),
         row.get("alone", {}),
+        row.get("needs", []),
         row.get("test_headers", []),
     )
 

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-HEADERS = "include/caffe/layers"
-OLD = f"as it was before Caffe gave each layer a header ({HEADERS}, December 2015)"
 BY_FILE = [  # the file that gives it away, one that it must not have, what is said
     (
         "src/proto/caffe.proto",
@@ -15,18 +13,6 @@ BY_FILE = [  # the file that gives it away, one that it must not have, what is s
         "caffe2/proto/caffe2.proto",
         "src/caffe/proto/caffe.proto",
         "is Caffe2, which shares no layer with Caffe; the face layers need BVLC Caffe or a fork of it",
-    ),
-    (
-        "src/caffe/layers/upsample_layer.cpp",
-        HEADERS,
-        f"is SegNet's Caffe, or has its layers, {OLD}; merge a later BVLC Caffe first, or take"
-        " TimoSaemann/caffe-segnet-cudnn5, a later Caffe with those layers",
-    ),
-    (
-        "src/caffe/layers/smooth_L1_loss_layer.cpp",
-        HEADERS,
-        f"is Fast R-CNN's Caffe, or has its layers, {OLD}; merge a later BVLC Caffe first, or take the branch"
-        " faster-rcnn-upstream-33f2445 of rbgirshick/caffe-fast-rcnn, a later Caffe with those layers",
     ),
 ]
 

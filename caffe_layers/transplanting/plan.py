@@ -9,6 +9,7 @@ from .filler import with_filler
 from .kept import otherwise
 from .layers import Layer, Layers, MessageText, declared
 from .merge import Merged, Placed, merge
+from .old_headers import forwarding
 from .registry import registrations, without
 from .source_text import decode, encode
 from .tree import CONFIG, FILLER, PROTO, Tree
@@ -63,6 +64,8 @@ class _Planner:
         if self.placed:
             self.fillers()
             self.put(CONFIG, self.config().encode())
+            for path, text in forwarding(self.tree).items():
+                self.put(path, text.encode())
             for path in self.layers.shared:
                 self.put_new(path, REPLACED in self.actions.values(), "--replace all")
         for layer in self.placed:

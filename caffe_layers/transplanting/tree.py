@@ -16,6 +16,8 @@ FILLER = "include/caffe/filler.hpp"
 HEADERS = "include/caffe/layers"
 SOURCES = "src/caffe/layers"
 CONFIG = "include/caffe/face_layers_config.hpp"
+OLD_HEADERS = tuple(f"include/caffe/{name}_layers.hpp" for name in ("common", "loss", "vision", "neuron", "data"))
+"""In which trees from before December 2015 declare their layers."""
 CODE = (".cpp", ".cu", ".cc", ".cxx")
 HEADER = (".hpp", ".h", ".hh", ".hxx", ".cuh")
 
@@ -53,10 +55,9 @@ class Tree:
         if known:
             raise Refused(f"{self.root} {known}")
         proto = self.proto()
-        if not (self.root / HEADERS).is_dir():
+        if not (self.root / HEADERS).is_dir() and not self.is_old():
             raise Refused(
-                f"{self.root} has no {HEADERS}: it is from before December 2015, when Caffe gave each layer a header;"
-                " merge a later BVLC Caffe (1.0, say) into it first, or put the layers into that and train there"
+                f"{self.root} has neither {HEADERS} nor {OLD_HEADERS[0]}; is it the top folder of a Caffe tree?"
             )
         if not (self.root / SOURCES).is_dir():
             raise Refused(f"{self.root} has no {SOURCES}; is it the top folder of a Caffe tree?")
@@ -112,12 +113,21 @@ class Tree:
                 result.setdefault(registration.type, []).append(registration)
         return result
 
+    def is_old(self) -> bool:
+        """Whether the layers share headers, as before December 2015."""
+        return self.find(OLD_HEADERS[0]) is not None and self.find(f"{HEADERS}/loss_layer.hpp") is None
+
     def declares(self, header: str, class_name: str) -> bool:
-        content = self.find(header)
-        return (
-            content is not None
-            and re.search(rf"\bclass\s+(?:\w+\s+)?{class_name}\b", code_of(decode(content))) is not None
-        )
+        return self.declaring(header, class_name) != ""
+
+    def declaring(self, header: str, class_name: str) -> str:
+        """The header of a class: ``header``, or one that holds many in an old tree; "" where none has it."""
+        declaration = re.compile(rf"\bclass\s+(?:\w+\s+)?{class_name}\b(?!\s*;)")
+        for path in [header, *(OLD_HEADERS if self.is_old() else ())]:
+            content = self.find(path)
+            if content is not None and declaration.search(code_of(decode(content))):
+                return path
+        return ""
 
     def includers(self, header: str) -> "list[str]":
         """The C++ and CUDA files under src/ that include ``header`` of include/."""

@@ -79,13 +79,17 @@ def math_headers() -> Path:
 
 
 @pytest.fixture(scope="module")
-def compile_all(nvcc, math_headers, pycaffe) -> Callable[..., dict[Path, subprocess.CompletedProcess[str]]]:
+def settings(math_headers, pycaffe) -> list[str]:
+    includes = [pycaffe.copy / "include", pycaffe.folder / "include", math_headers, "/usr/include/x86_64-linux-gnu"]
+    return ["-std=c++17", "-DUSE_LMDB", "-DUSE_HDF5", *(f"-I{folder}" for folder in includes)]
+
+
+@pytest.fixture(scope="module")
+def compile_all(nvcc, settings) -> Callable[..., dict[Path, subprocess.CompletedProcess[str]]]:
     """compile_all(sources, *flags): nvcc's answers; what compiled, with all it includes of ours, is not done again."""
     headers = [path for suffix in ("*.hpp", "*.cuh") for path in sorted((LAYERS / "include").rglob(suffix))]
     compiler = caffe_trees.run([nvcc, "--version"]).stdout
-    always = ["-std=c++17", "-c", "-o", os.devnull, "-DUSE_LMDB", "-DUSE_HDF5"]
-    includes = [pycaffe.copy / "include", pycaffe.folder / "include", math_headers, "/usr/include/x86_64-linux-gnu"]
-    always += [f"-I{folder}" for folder in includes]
+    always = [*settings, "-c", "-o", os.devnull]
 
     def compile_one(source: Path, flags: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         key = caffe_trees.digest_of(source, DEVICE_PROPERTIES, *headers, extra=compiler + str((always, flags)))
@@ -105,6 +109,14 @@ def compile_all(nvcc, math_headers, pycaffe) -> Callable[..., dict[Path, subproc
     return compile_sources
 
 
+def in_one(folder: Path) -> Path:
+    """Write all kernels as one source."""
+    kernels = [LAYERS / kernel for kernel in KERNELS]
+    together = folder / "all.cu"
+    together.write_text("".join(f'#line 1 "{kernel}"\n{kernel.read_text()}\n' for kernel in kernels))
+    return together
+
+
 @pytest.fixture(scope="module")
 def compiled(compile_all, tmp_path_factory) -> dict[Path, subprocess.CompletedProcess[str]]:
     """All kernels as one source, since most of the time goes into the headers that all of them read.
@@ -114,8 +126,7 @@ def compiled(compile_all, tmp_path_factory) -> dict[Path, subprocess.CompletedPr
     """
     flags = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in ARCHITECTURES]
     kernels = [LAYERS / kernel for kernel in KERNELS]
-    together = tmp_path_factory.mktemp("kernels") / "all.cu"
-    together.write_text("".join(f'#line 1 "{kernel}"\n{kernel.read_text()}\n' for kernel in kernels))
+    together = in_one(tmp_path_factory.mktemp("kernels"))
     result = compile_all([together], *flags)[together]
     return compile_all(kernels, *flags) if result.returncode else dict.fromkeys(kernels, result)
 
@@ -124,6 +135,26 @@ def compiled(compile_all, tmp_path_factory) -> dict[Path, subprocess.CompletedPr
 def test_compiles_for_devices(compiled, kernel):
     result = compiled[LAYERS / kernel]
     assert result.returncode == 0, caffe_trees.tail(result.stdout, 30)
+
+
+LARGE_ANGLE = "0d3BF921FB54442D19"
+"""In CUDA's own sinf and cosf, for angles of many turns: one multiplication by pi / 2 / 2^64 in double."""
+
+
+@pytest.mark.slow
+def test_float_kernels_compute_in_float(nvcc, settings, tmp_path):
+    """Most devices have one unit for double where they have 32 or 64 for float: a constant like 0.5 costs dearly."""
+    target = tmp_path / "all.ptx"
+    result = caffe_trees.run([nvcc, *settings, "-ptx", "-arch=sm_90", "-o", str(target), str(in_one(tmp_path))])
+    assert result.returncode == 0, caffe_trees.tail(result.stdout, 30)
+    kernels = re.findall(r"\.entry _ZN5caffe\d+(\w+?)I([fd])E\w*\((.*?)\n}", target.read_text(), re.DOTALL)
+    in_double: dict[str, set[str]] = {"f": set(), "d": set()}
+    for name, number, body in kernels:
+        sums = re.findall(r"^\s*(?:add|sub|mul|fma|div|sqrt)\..*", body, re.MULTILINE)
+        if any(".f64" in line and LARGE_ANGLE not in line for line in sums):
+            in_double[number].add(name)
+    assert len(in_double["d"]) > 30  # the pattern finds doubles where they belong
+    assert in_double["f"] == set()
 
 
 def test_device_tests_compile(compile_all, pycaffe):

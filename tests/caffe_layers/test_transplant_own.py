@@ -349,21 +349,61 @@ def test_without_scale_its_field_is_missed_by_another_layer(transplant, tmp_path
 @pytest.mark.parametrize(
     ("file", "said"),
     [
-        ("src/caffe/layers/upsample_layer.cpp", ["is SegNet's Caffe", "TimoSaemann/caffe-segnet-cudnn5"]),
-        ("src/caffe/layers/smooth_L1_loss_layer.cpp", ["is Fast R-CNN's", "faster-rcnn-upstream-33f2445"]),
         ("src/proto/caffe.proto", ["is mini-caffe or the like", "train there"]),
         ("caffe2/proto/caffe2.proto", ["is Caffe2, which shares no layer with Caffe"]),
     ],
 )
 def test_relatives_of_caffe_are_named_with_the_way_out(transplant, tmp_path, file, said):
-    old = {path: text for path, text in trees.bvlc().items() if not path.startswith("include/caffe/layers")}
-    if not file.startswith("src/caffe"):
-        del old[PROTO]
-    root = make(tmp_path / "tree", {**old, file: ""})
-    (root / "include/caffe/layers").rmdir()
+    other = {path: text for path, text in trees.bvlc().items() if path != PROTO}
+    root = make(tmp_path / "tree", {**other, file: ""})
     refusal = transplant.refusal(root)
     assert all(words in refusal for words in said)
     assert transplant(make(tmp_path / "later", {**trees.bvlc(), file: ""})) == 0
+
+
+# Trees from before December 2015
+
+
+def old_tree(folder, **changed):
+    """Layers declared in a few headers, as in Fast R-CNN's, SegNet's and yjxiong's trees."""
+    files = {path: text for path, text in trees.bvlc().items() if not path.startswith("include/caffe/layers")}
+    declared = {path: text for path, text in trees.bvlc().items() if path.startswith("include/caffe/layers")}
+    loss = [path for path in declared if "accuracy" in path]
+    files["include/caffe/loss_layers.hpp"] = "class LossLayer {};\n" + "".join(declared.pop(path) for path in loss)
+    files["include/caffe/common_layers.hpp"] = "class LossLayer;  // forward\n" + "".join(declared.values())
+    files["include/caffe/blob.hpp"] = "int CanonicalAxisIndex(int axis_index) const;\n"
+    return make(folder, {**files, **changed})
+
+
+def test_an_old_tree_gets_headers_that_forward_and_is_the_same_again_after(transplant, tmp_path):
+    root = old_tree(tmp_path / "tree")
+    before = trees.content(root)
+    assert transplant(root) == 0
+    headers = root / "include/caffe/layers"
+    assert (headers / "accuracy_layer.hpp").read_text().endswith('\n#include "caffe/loss_layers.hpp"\n')
+    assert (headers / "loss_layer.hpp").read_text().endswith('\n#include "caffe/loss_layers.hpp"\n')
+    assert (headers / "inner_product_layer.hpp").read_text().endswith('\n#include "caffe/common_layers.hpp"\n')
+    assert (headers / "scale_layer.hpp").read_text().endswith('\n#include "caffe/common_layers.hpp"\n')
+    assert transplant(root) == 0 and "nothing to do" in transplant.out
+    assert transplant(root, "--revert") == 0
+    assert trees.content(root) == before
+
+
+def test_a_tree_older_still_is_refused(transplant, tmp_path):
+    root = old_tree(tmp_path / "tree", **{"include/caffe/blob.hpp": "int num() const;\n"})
+    assert "include/caffe/blob.hpp has no CanonicalAxisIndex: it is from before March 2015" in transplant.refusal(root)
+    (root / "include/caffe/common_layers.hpp").unlink()
+    (root / "include/caffe/layers").rmdir()
+    assert "neither include/caffe/layers nor include/caffe/common_layers.hpp" in transplant.refusal(root)
+
+
+def test_a_layer_that_reads_what_an_old_tree_lacks_is_left_out(transplant, tmp_path):
+    proto = trees.bvlc()[PROTO].replace("normalization = 3", "normalize = 3")
+    root = make(tmp_path / "tree", trees.bvlc() | {PROTO: proto})
+    assert transplant(root) == 0
+    assert "FocalLoss is left out: it reads LossParameter.normalization, which this tree is too old" in transplant.out
+    assert not (root / "src/caffe/layers/focal_loss_layer.cpp").exists()
+    assert (root / "src/caffe/layers/ring_loss_layer.cpp").exists()
 
 
 @pytest.mark.parametrize(

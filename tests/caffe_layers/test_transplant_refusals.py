@@ -121,12 +121,6 @@ def test_a_file_of_ours_that_is_there_is_no_problem(transplant, tmp_path):
     assert content(root) == before
 
 
-def test_a_tree_from_before_december_2015(transplant, tmp_path):
-    root = make(tmp_path / "tree", without("include/caffe/layers"))
-    (root / "include/caffe/layers").rmdir()
-    assert "has no include/caffe/layers: it is from before December 2015" in transplant.refusal(root)
-
-
 def test_a_folder_in_the_place_of_a_file(transplant, tmp_path):
     root = make(tmp_path / "tree", without(FILLER))
     (root / FILLER).mkdir()

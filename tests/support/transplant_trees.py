@@ -129,6 +129,14 @@ message SoftmaxParameter {
   optional Engine engine = 1 [default = DEFAULT];
 }
 
+message ConvolutionParameter {
+  optional int32 axis = 16 [default = 1];
+}
+
+message LossParameter {
+  optional int32 normalization = 3;  // an enum in Caffe
+}
+
 message ScaleParameter {
   optional int32 axis = 1 [default = 1];
   optional FillerParameter bias_filler = 5;

@@ -49,6 +49,15 @@ __global__ void BlockMaxima(const int rows, const int size, const Dtype* x, Dtyp
   }
 }
 
+// In every thread what its lane has in all warps of the block, added; twice, as above.
+template <typename Dtype>
+__global__ void SumsAcrossWarps(const Dtype* x, Dtype* sums) {
+  const Dtype value = x[blockIdx.x * blockDim.x + threadIdx.x];
+  const Dtype sum = SumAcrossWarps(value);
+  sums[2 * (blockIdx.x * blockDim.x + threadIdx.x)] = sum;
+  sums[2 * (blockIdx.x * blockDim.x + threadIdx.x) + 1] = SumAcrossWarps(value * value);
+}
+
 const int kCases = 8;
 const int kThreads[kCases] = {32, 64, 96, 128, 256, 480, 512, 1024};
 
@@ -96,6 +105,29 @@ TYPED_TEST(BlockReduceTest, TestSum) {
           ASSERT_EQ(squares, this->result_.cpu_data()[(row * size + i) * 2 + 1]) << threads << " threads";
         }
       }
+    }
+  }
+}
+
+TYPED_TEST(BlockReduceTest, TestSumAcrossWarps) {
+  typedef TypeParam Dtype;
+  const int kBlocks = 3;
+  for (int warps = 1; warps <= 8; ++warps) {
+    const int threads = warps * CAFFE_FACE_WARP;
+    this->Fill(kBlocks, threads);
+    this->result_.Reshape(vector<int>(1, 2 * kBlocks * threads));
+    // NOLINT_NEXT_LINE(whitespace/operators)
+    SumsAcrossWarps<Dtype><<<kBlocks, threads>>>(this->x_.gpu_data(), this->result_.mutable_gpu_data());
+    CUDA_POST_KERNEL_CHECK;
+    for (int i = 0; i < kBlocks * threads; ++i) {
+      Dtype sum = 0, squares = 0;
+      for (int j = i / threads * threads + i % CAFFE_FACE_WARP; j < (i / threads + 1) * threads; j += CAFFE_FACE_WARP) {
+        const Dtype x = this->x_.cpu_data()[j];
+        sum += x;
+        squares += x * x;
+      }
+      ASSERT_EQ(sum, this->result_.cpu_data()[2 * i]) << warps << " warps, thread " << i;
+      ASSERT_EQ(squares, this->result_.cpu_data()[2 * i + 1]) << warps << " warps, thread " << i;
     }
   }
 }

@@ -1,6 +1,7 @@
 // compare FILE: for each line of FILE, "SEED|bottom ...|tops|backward ...|layer text", run the fork's layer and ours on
 // the same random numbers in double, and print the largest differences of the tops, of the bottoms' gradients and of
-// the parameters'. A bottom is KIND:dim,dim with the kinds cos, unit (at most 1), normal and labelC (numbers below C).
+// the parameters'. A bottom is KIND:dim,dim with the kinds cos (at most 0.97), normal, positive, pairK (i / K) and labelC
+// (numbers below C).
 // backward: the numbers of the bottoms whose gradients are compared, and w for the parameters.
 #include <cmath>
 #include <fstream>
@@ -39,6 +40,8 @@ static void Fill(const string& kind, std::mt19937* random, Blob<double>* blob) {
     double value = normal(*random);
     if (kind == "cos") {
       value = cosine(*random);
+    } else if (kind == "positive") {
+      value = std::abs(value);
     } else if (kind.substr(0, 5) == "label") {
       value = (*random)() % std::stoi(kind.substr(5));
     } else if (kind.substr(0, 4) == "pair") {
@@ -102,8 +105,10 @@ int main(int argc, char** argv) {
       for (int pass = 0; pass < passes; ++pass) {
         side->layer->Forward(side->bottom, side->top);
       }
-      for (int i = 0; i < side->top[0]->count(); ++i) {
-        side->top[0]->mutable_cpu_diff()[i] = side->top[0]->count() == 1 ? 1 : (i * 5 % 7) - 2.5;
+      for (int t = 0; t < side->top.size(); ++t) {
+        for (int i = 0; i < side->top[t]->count(); ++i) {
+          side->top[t]->mutable_cpu_diff()[i] = side->top[t]->count() == 1 ? 1 : (i * 5 % 7) - 2.5;
+        }
       }
       vector<bool> propagate_down(side->bottom.size(), false);
       std::stringstream backward(parts[3]);

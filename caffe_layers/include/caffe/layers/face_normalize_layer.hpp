@@ -30,7 +30,8 @@ namespace caffe {
  * - bp_norm (false): let the gradient of the second top count. Published nets that look at the norm, and do not want
  *   to train through it, rely on the default.
  *
- * Backward: dx = (g - y<g, y>) / norm, L1: dx = (g - sign(x)<g, y>) / norm; a zero vector gives y = 0 and the finite
+ * Backward: dx = (g - y<g, y>) / norm, L1: dx = (g - sign(x)<g, y>) / norm, as on the fork's GPU (its CPU code has a
+ * macro without parentheses for the sign, and so another number); a zero vector gives y = 0 and the finite
  * gradient g / norm.
  */
 template <typename Dtype>

@@ -60,6 +60,22 @@ __device__ __forceinline__ Dtype BlockSum(Dtype value) {
   return sums[0];
 }
 
+/// The sum over the block's warps of what this lane has in each of them, in all of them. For 8 warps at most.
+template <typename Dtype>
+__device__ __forceinline__ Dtype SumAcrossWarps(Dtype value) {
+  __shared__ Dtype parts[8][CAFFE_FACE_WARP];
+  const int lane = threadIdx.x % CAFFE_FACE_WARP;
+  const int warps = blockDim.x / CAFFE_FACE_WARP;
+  __syncthreads();  // the parts of an earlier call have been read
+  parts[threadIdx.x / CAFFE_FACE_WARP][lane] = value;
+  __syncthreads();
+  Dtype sum = 0;
+  for (int warp = 0; warp < warps; ++warp) {
+    sum += parts[warp][lane];
+  }
+  return sum;
+}
+
 /// The largest value over the block and its index, in every thread; of equal values the smaller index.
 template <typename Dtype>
 __device__ __forceinline__ void BlockArgMax(Dtype* value, int* index) {

@@ -29,7 +29,9 @@ CAFFE_FACE_BOTH int ClassOf(Dtype label) {
  * @brief Stops with the layer's name, the sample and its label unless every label is below `classes`. Returns how many
  *        samples have a class.
  *
- * Reads the labels on the host in GPU mode too: there a data layer put them, so that nothing is copied.
+ * Reads the labels on the host in GPU mode too. A data layer of today's Caffe hands them over on the GPU: then the first
+ * layer to ask in an iteration copies N numbers back and waits for them, and the layers behind it, whose labels are the
+ * same blob or a Split's share of it, find the copy. Net::Forward waits for the loss in every iteration in any case.
  */
 template <typename Dtype>
 inline int CheckLabels(const std::string& layer, const Blob<Dtype>& labels, int classes) {

@@ -6,6 +6,7 @@
 #include "caffe/layer_factory.hpp"
 #include "caffe/layers/face_inner_product_layer.hpp"
 #include "caffe/layers/inner_product_layer.hpp"
+#include "caffe/util/keep_ones.hpp"
 #include "caffe/util/math_functions.hpp"
 
 namespace caffe {
@@ -79,8 +80,7 @@ void FaceInnerProductLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, c
   top_shape[axis] = N_;
   top[0]->Reshape(top_shape);
   if (Bias(bottom)) {
-    bias_multiplier_.Reshape(vector<int>(1, M_));
-    caffe_set(M_, Dtype(1), bias_multiplier_.mutable_cpu_data());
+    KeepOnes(M_, &bias_multiplier_);
   }
 }
 

@@ -54,43 +54,62 @@ __global__ void NormalizeRowsBackward(const int rows, const int channels, const 
   }
 }
 
-// Feature maps, (num, channels, spatial): a thread a position, so that neighbouring threads read neighbouring numbers.
+// Feature maps, (num, channels, spatial): a lane a position, so that neighbouring threads read neighbouring numbers, and
+// the warps of a block share its positions' channels, so that small maps keep a device busy too.
 template <typename Dtype>
 __global__ void NormalizePositions(const int positions, const int channels, const int spatial, const bool l1,
     const Dtype eps, const Dtype* x, Dtype* norms, Dtype* y) {
-  CUDA_KERNEL_LOOP(index, positions) {
+  const int warp = threadIdx.x / CAFFE_FACE_WARP;
+  const int warps = blockDim.x / CAFFE_FACE_WARP;
+  const int lane = threadIdx.x % CAFFE_FACE_WARP;
+  for (int first = blockIdx.x * CAFFE_FACE_WARP; first < positions; first += gridDim.x * CAFFE_FACE_WARP) {
+    const int index = first + lane;
+    const int last = index < positions ? channels : 0;
     const size_t start = static_cast<size_t>(index / spatial) * channels * spatial + index % spatial;
-    Dtype sum = eps;
-    for (int c = 0; c < channels; ++c) {
+    Dtype sum = 0;
+    for (int c = warp; c < last; c += warps) {
       sum += NormTerm(l1, x[start + static_cast<size_t>(c) * spatial]);
     }
+    sum = SumAcrossWarps(sum) + eps;
     const Dtype norm = l1 ? sum : sqrt(sum);
-    for (int c = 0; c < channels; ++c) {
+    for (int c = warp; c < last; c += warps) {
       const size_t i = start + static_cast<size_t>(c) * spatial;
       y[i] = x[i] / norm;
     }
-    norms[index] = norm;
+    if (warp == 0 && last > 0) {
+      norms[index] = norm;
+    }
   }
 }
 
 template <typename Dtype>
 __global__ void NormalizePositionsBackward(const int positions, const int channels, const int spatial, const bool l1,
     const bool fix_gradient, const Dtype* norms, const Dtype* norm_diff, const Dtype* y, const Dtype* g, Dtype* dx) {
-  CUDA_KERNEL_LOOP(index, positions) {
+  const int warp = threadIdx.x / CAFFE_FACE_WARP;
+  const int warps = blockDim.x / CAFFE_FACE_WARP;
+  const int lane = threadIdx.x % CAFFE_FACE_WARP;
+  for (int first = blockIdx.x * CAFFE_FACE_WARP; first < positions; first += gridDim.x * CAFFE_FACE_WARP) {
+    const int index = first + lane;
+    const int last = index < positions ? channels : 0;
     const size_t start = static_cast<size_t>(index / spatial) * channels * spatial + index % spatial;
     Dtype dot = 0;
-    for (int c = 0; c < channels; ++c) {
+    for (int c = warp; c < last; c += warps) {
       const size_t i = start + static_cast<size_t>(c) * spatial;
       dot += g[i] * y[i];
     }
-    const Dtype rate = fix_gradient ? Dtype(1) : Dtype(1) / norms[index];
-    const Dtype along = (norm_diff ? norm_diff[index] : Dtype(0)) - rate * dot;
-    for (int c = 0; c < channels; ++c) {
+    dot = SumAcrossWarps(dot);
+    const Dtype rate = fix_gradient || last == 0 ? Dtype(1) : Dtype(1) / norms[index];
+    const Dtype along = (norm_diff && last > 0 ? norm_diff[index] : Dtype(0)) - rate * dot;
+    for (int c = warp; c < last; c += warps) {
       const size_t i = start + static_cast<size_t>(c) * spatial;
       dx[i] = g[i] * rate + along * NormSlope(l1, y[i]);
     }
   }
 }
+
+// Blocks and threads of a block for `positions` positions of `channels` channels.
+static int PositionBlocks(int positions) { return RowBlocks((positions + CAFFE_FACE_WARP - 1) / CAFFE_FACE_WARP); }
+static int PositionThreads(int channels) { return RowThreads(CAFFE_FACE_WARP * (channels < 8 ? channels : 8)); }
 
 template <typename Dtype>
 void FaceNormalizeLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
@@ -103,8 +122,8 @@ void FaceNormalizeLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom, 
   } else {
     const int positions = num_ * spatial_;
     // NOLINT_NEXT_LINE(whitespace/operators)
-    NormalizePositions<Dtype><<<CAFFE_GET_BLOCKS(positions), CAFFE_CUDA_NUM_THREADS>>>(positions, channels_, spatial_,
-        l1_, eps_, x, norms, y);
+    NormalizePositions<Dtype><<<PositionBlocks(positions), PositionThreads(channels_)>>>(positions, channels_,
+        spatial_, l1_, eps_, x, norms, y);
   }
   CUDA_POST_KERNEL_CHECK;
   if (top.size() > 1) {
@@ -130,7 +149,7 @@ void FaceNormalizeLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top, co
   } else {
     const int positions = num_ * spatial_;
     // NOLINT_NEXT_LINE(whitespace/operators)
-    NormalizePositionsBackward<Dtype><<<CAFFE_GET_BLOCKS(positions), CAFFE_CUDA_NUM_THREADS>>>(positions, channels_,
+    NormalizePositionsBackward<Dtype><<<PositionBlocks(positions), PositionThreads(channels_)>>>(positions, channels_,
         spatial_, l1_, fix_gradient_, norms, norm_diff, y, g, dx);
   }
   CUDA_POST_KERNEL_CHECK;

@@ -7,6 +7,7 @@
 #include "caffe/layers/inner_distance_layer.hpp"
 #include "caffe/util/check_labels.hpp"
 #include "caffe/util/distance_math.hpp"
+#include "caffe/util/keep_ones.hpp"
 #include "caffe/util/math_functions.hpp"
 
 namespace caffe {
@@ -78,8 +79,7 @@ void InnerDistanceLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, cons
   if (!l1_) {
     x_squares_.Reshape(vector<int>(1, M_));
     w_squares_.Reshape(vector<int>(1, N_));
-    ones_.Reshape(vector<int>(1, std::max(M_, N_)));
-    caffe_set(ones_.count(), Dtype(1), ones_.mutable_cpu_data());
+    KeepOnes(std::max(M_, N_), &ones_);
   }
 }
 

@@ -67,20 +67,40 @@ __global__ void AbsoluteDistances(const int M, const int N, const int K, const D
 }
 
 // to (rows, size) = keep * to + the gradient of sum g |from - other| by `from`; g of row r and other row o lies at
-// r * row_step + o * other_step.
+// r * row_step + o * other_step. A block makes TILE rows x TILE features, TILE other rows at a time, so that these are
+// read once a tile of rows. The terms are added in the order of the other rows, as on the host.
 template <typename Dtype>
-__global__ void AbsoluteGradients(const int nthreads, const int others, const int size, const bool exact,
+__global__ void AbsoluteGradients(const int rows, const int others, const int size, const bool exact,
     const int row_step, const int other_step, const Dtype* g, const Dtype* from, const Dtype* other, const Dtype keep,
     Dtype* to) {
-  CUDA_KERNEL_LOOP(index, nthreads) {
-    const int row = index / size;
-    const int k = index % size;
-    Dtype sum = 0;
-    for (int o = 0; o < others; ++o) {
-      const Dtype weight = g[static_cast<size_t>(row) * row_step + static_cast<size_t>(o) * other_step];
-      sum += AbsoluteGradient(exact, weight, from[index], other[static_cast<size_t>(o) * size + k]);
+  __shared__ Dtype g_tile[TILE][TILE + 1];
+  __shared__ Dtype other_tile[TILE][TILE];
+  const int tiles = (size + TILE - 1) / TILE;
+  const int column = threadIdx.x % TILE;
+  const int row = threadIdx.x / TILE;
+  const int i0 = blockIdx.x / tiles * TILE;
+  const int k = blockIdx.x % tiles * TILE + column;
+  const bool inside = i0 + row < rows && k < size;
+  const size_t at = static_cast<size_t>(i0 + row) * size + k;
+  const Dtype own = inside ? from[at] : Dtype(0);
+  // Neighbouring threads read neighbouring numbers of g, whichever way it lies.
+  const int g_row = row_step == 1 ? column : row;
+  const int g_other = row_step == 1 ? row : column;
+  Dtype sum = 0;
+  for (int o0 = 0; o0 < others; o0 += TILE) {
+    g_tile[g_row][g_other] = i0 + g_row < rows && o0 + g_other < others
+        ? g[static_cast<size_t>(i0 + g_row) * row_step + static_cast<size_t>(o0 + g_other) * other_step] : Dtype(0);
+    other_tile[row][column] = o0 + row < others && k < size
+        ? other[static_cast<size_t>(o0 + row) * size + k] : Dtype(0);
+    __syncthreads();
+    const int there = others - o0 < TILE ? others - o0 : TILE;
+    for (int t = 0; t < there; ++t) {
+      sum += AbsoluteGradient(exact, g_tile[row][t], own, other_tile[t][column]);
     }
-    to[index] = keep == 0 ? sum : keep * to[index] + sum;
+    __syncthreads();
+  }
+  if (inside) {
+    to[at] = keep == 0 ? sum : keep * to[at] + sum;
   }
 }
 
@@ -109,6 +129,9 @@ __global__ void AddScaledRows(const int nthreads, const int size, const Dtype* f
   }
 }
 
+// Tiles of a (rows, columns) matrix.
+static int Tiles(int rows, int columns) { return ((rows + TILE - 1) / TILE) * ((columns + TILE - 1) / TILE); }
+
 template <typename Dtype>
 void InnerDistanceLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   if (label_bottom_ >= 0) {
@@ -122,9 +145,8 @@ void InnerDistanceLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom, 
   const Dtype* w = Weight(bottom).gpu_data();
   Dtype* d = top[0]->mutable_gpu_data();
   if (l1_) {
-    const int tiles = ((M_ + TILE - 1) / TILE) * ((N_ + TILE - 1) / TILE);
     // NOLINT_NEXT_LINE(whitespace/operators)
-    AbsoluteDistances<Dtype><<<tiles, TILE * TILE>>>(M_, N_, K_, x, w, d);
+    AbsoluteDistances<Dtype><<<Tiles(M_, N_), TILE * TILE>>>(M_, N_, K_, x, w, d);
     CUDA_POST_KERNEL_CHECK;
     return;
   }
@@ -166,8 +188,7 @@ void InnerDistanceLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top, co
           bottom[label_bottom_]->gpu_data(), g, x, w, dw);
     } else if (l1_) {
       // NOLINT_NEXT_LINE(whitespace/operators)
-      AbsoluteGradients<Dtype><<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(count, M_, K_, exact_gradient_,
-          1, N_, g, w, x, keep, dw);
+      AbsoluteGradients<Dtype><<<Tiles(N_, K_), TILE * TILE>>>(N_, M_, K_, exact_gradient_, 1, N_, g, w, x, keep, dw);
     } else {
       caffe_gpu_gemm<Dtype>(CblasTrans, CblasNoTrans, N_, K_, M_, Dtype(-2), g, x, keep, dw);
       Dtype* sums = w_squares_.mutable_gpu_diff();
@@ -184,8 +205,8 @@ void InnerDistanceLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top, co
   const int count = M_ * K_;
   if (l1_) {
     // NOLINT_NEXT_LINE(whitespace/operators)
-    AbsoluteGradients<Dtype><<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(count, N_, K_, exact_gradient_,
-        N_, 1, g, x, w, Dtype(0), dx);
+    AbsoluteGradients<Dtype><<<Tiles(M_, K_), TILE * TILE>>>(M_, N_, K_, exact_gradient_, N_, 1, g, x, w, Dtype(0),
+        dx);
   } else {
     caffe_gpu_gemm<Dtype>(CblasNoTrans, CblasNoTrans, M_, K_, N_, Dtype(-2), g, w, Dtype(0), dx);
     Dtype* sums = x_squares_.mutable_gpu_diff();

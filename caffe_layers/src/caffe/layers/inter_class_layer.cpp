@@ -6,6 +6,7 @@
 #include "caffe/layers/inter_class_layer.hpp"
 #include "caffe/filler.hpp"
 #include "caffe/util/check_labels.hpp"
+#include "caffe/util/keep_ones.hpp"
 #include "caffe/util/math_functions.hpp"
 
 namespace caffe {
@@ -40,8 +41,7 @@ void InterClassLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom, cons
   }
   this->param_propagate_down_.resize(this->blobs_.size(), true);
   mean_.Reshape(vector<int>(1, K_));
-  ones_.Reshape(vector<int>(1, N_));
-  caffe_set(N_, Dtype(1), ones_.mutable_cpu_data());
+  KeepOnes(N_, &ones_);
 }
 
 template <typename Dtype>
