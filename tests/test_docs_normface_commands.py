@@ -183,7 +183,7 @@ def prepared(files: Path, folder: Path, words: list[str]) -> Path:
 
 def test_there_are_lines_to_run():
     assert len(RUN) > 25 and {line.split()[1] for _, line in RUN} == {
-        "align", "compare", "evaluate", "extract", "finetune", "index", "search", "train",
+        "align", "compare", "evaluate", "extract", "finetune", "index", "plan", "search", "train",
     }  # fmt: skip
 
 

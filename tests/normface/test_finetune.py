@@ -17,7 +17,7 @@ import pytest
 import torch
 from normface.cli.main import main
 from normface.finetune import Config, finetune
-from normface.finetune.sampling import hold_out
+from normface.finetune.sampling import hold_out, some_of_each
 from normface.losses import LOSSES
 from safetensors.torch import load_file, save_file
 from support.data_writers import datum, image_record, write_lmdb, write_recordio
@@ -373,11 +373,18 @@ def test_options_of_a_loss_reach_it(people, tmp_path):
 
 
 @pytest.mark.slow
-def test_class_means_start_the_head_where_the_classes_are(people, tmp_path):
+@pytest.mark.parametrize("most", [None, 5])
+def test_class_means_start_the_head_where_the_classes_are(people, tmp_path, most):
+    """Of all images, or of so many of each class: the mean is then that of some five of its 24."""
     out = tmp_path / "out"
+    limit = [] if most is None else ["--head-init-images", most]
     more = ["--loss", "softmax+0.01*center", "--steps", 1, "--lr", 1e-9, "--center-lr", 1e-9, "--val-share", 0]
-    assert main(flags(people, out, *more)) == 0
+    assert main(flags(people, out, *more, *limit)) == 0
     x, labels = as_input(people)
+    if most is not None:
+        chosen = some_of_each(np.asarray(labels), most, seed=0)
+        x, labels = x[chosen], labels[chosen]
+        assert len(labels) == 7 * most
     with torch.no_grad():
         feature = caffeport.load(NET, WEIGHTS).to_torch()(torch.from_numpy(x))
     unit = feature / feature.norm(dim=1, keepdim=True)

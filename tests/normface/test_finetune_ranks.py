@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -65,6 +66,25 @@ def test_two_devices_are_one_whatever_cannot_be_read(share, tmp_path):
     one, two = (finetune(settings(data, tmp_path / str(devices), devices)) for devices in (1, 2))
     assert one.steps == two.steps == 40 and two.ok
     assert sorted(one.left_out) == sorted(two.left_out) and len(one.left_out) == round(share * 84)
+    losses = [[row.get("loss", -1) for row in result.rows] for result in (one, two)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4, atol=1e-5)
+    same_model(tmp_path / "1", tmp_path / "2")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::caffeport.CaffeportWarning")
+def test_shards_with_damaged_records_are_left_out_by_all_ranks(tmp_path):
+    """Four WebDataset shards, two of them mixed at a time: the same images, in the same order, on two devices."""
+    data = spoilt(tmp_path / "people", 0.2, seed=5)
+    paths = sorted(data.glob("*/*.png"), key=lambda path: path.name)
+    (tmp_path / "shards").mkdir()
+    for number in range(4):
+        with tarfile.open(tmp_path / "shards" / f"digits-{number}.tar", "w") as archive:
+            for path in paths[number::4]:
+                archive.add(path, path.relative_to(data).as_posix())
+    more = {"shard_window": 2, "head_init": "class-means", "head_init_images": 3}
+    one, two = (finetune(settings(tmp_path / "shards", tmp_path / f"{n}", n, **more)) for n in (1, 2))
+    assert sorted(one.left_out) == sorted(two.left_out) and len(one.left_out) == round(0.2 * 84)
     losses = [[row.get("loss", -1) for row in result.rows] for result in (one, two)]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4, atol=1e-5)
     same_model(tmp_path / "1", tmp_path / "2")

@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": "whether two photos show one person",
     "search": "the faces of a gallery that are nearest to a photo's",
     "index": "a gallery of millions as an index, added to and merged",
+    "plan": "memory and messages of a training of millions of people",
 }
 """Name -> help. The module of that name has ``add_arguments(parser)``, ``run(options) -> exit code`` and EXAMPLES."""
 MOVED = {"experiment": "the experiments are run by python -m experiments NAME, from a clone of the repository"}

@@ -79,7 +79,8 @@ def open_images(
 
     path: a folder per identity; a folder of images; a list file with ``path [label]`` on each line; the folder
         of a Caffe LMDB; an InsightFace ``.rec`` (with its ``.idx``, if there is one) or the folder that holds it;
-        a ``.zip`` of folders; or one image.
+        a ``.zip`` of folders; a WebDataset ``.tar``, a ``.parquet`` of images, or shards of these as ``open_reader``
+        takes them; or one image.
     root: the folder that a list's paths start from.
     color: False reads grey images, (H, W, 1).
     labelled: None takes labels where there are any; True refuses a source without; False takes all images below a

@@ -87,9 +87,20 @@ class Config:
         "start of the class weights: each class's mean feature, or random",
         choices=("class-means", "random"),
     )
+    head_init_images: int | None = _setting(
+        "count",
+        None,
+        "model",
+        "images of each class whose mean its weight starts from, at most; 0 takes all (default all, and 16 where there "
+        "are more than 100000 images)",
+    )
 
     data: str = _setting(
-        "path", "", "data", "folder an identity, list file, LMDB, .rec or .zip of folders", metavar="DATA"
+        "path",
+        "",
+        "data",
+        "folder an identity, list file, LMDB, .zip of folders, .rec, .tar, .parquet, or shards",
+        metavar="DATA",
     )
     root: str | None = _setting("path", None, "data", "folder that a list file's paths start from", metavar="DIR")
     val: str | None = _setting("path", None, "data", "other images to validate on, of other people", metavar="DATA")
@@ -135,6 +146,9 @@ class Config:
     per_identity: int = _setting("count", 2, "data", "images of an identity in a balanced or pk batch", metavar="K")
     identities: int | None = _setting(
         "count", None, "data", "identities of a pk batch, which has P times K images (--batch-size / K)", metavar="P"
+    )
+    shard_window: int = _setting(
+        "count", 16, "data", "shards (.tar, .rec) or row groups (.parquet) whose images are mixed at a time; 0 is all"
     )
     augment: str | None = _setting(
         "text",

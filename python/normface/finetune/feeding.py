@@ -85,11 +85,13 @@ class ImageSource:
         return image
 
 
-def in_order(images: int, batch_size: int, mirrored: bool = False) -> Iterator[Chosen]:
-    """Every image once."""
+def in_order(
+    images: int, batch_size: int, mirrored: bool = False, *, places: np.ndarray | None = None
+) -> Iterator[Chosen]:
+    """Every image once, or each of ``places``, of which there are ``images``."""
     for start in range(0, images, batch_size):
-        places = np.arange(start, min(start + batch_size, images))
-        yield Chosen(places, np.full(len(places), mirrored))
+        numbers = np.arange(start, min(start + batch_size, images))
+        yield Chosen(numbers if places is None else places[numbers], np.full(len(numbers), mirrored))
 
 
 def ahead(

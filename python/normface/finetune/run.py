@@ -22,13 +22,16 @@ from .augmentation import Augmentation
 from .backbone import Backbone, Trunk
 from .config import Config
 from .fabric import progress_of
-from .feeding import ImageSource, Source
+from .feeding import ImageSource, Source, in_order
 from .frozen import frozen_source
-from .sampling import Sampler, fewer, hold_out
+from .sampling import Sampler, fewer, hold_out, some_of_each, units_of
 from .schedule import in_steps
 from .unseen import Unseen
-from .validation import Validation, embed
+from .validation import Validation, embedded
 from .validation_sets import ValidationSet
+
+MANY, FEW = 100_000, 16
+"""Of so many images, so few of each class start its weight: a pass over all would take a third of an epoch."""
 
 
 @dataclass
@@ -98,6 +101,8 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
         balanced=config.sampling in ("balanced", "pk"),
         per_identity=config.per_identity,
         augment=augmentation is not None,
+        units=units_of(images.units, training),
+        window=config.shard_window,
     )
     run = Run(
         config=config,
@@ -257,13 +262,8 @@ def _start_head(run: Run, fabric: Any) -> None:
     if config.head is not None:
         _load_head(config.head, run.loss)
     elif config.head_init == "class-means":
-        with progress_of(fabric, "mean features of the classes", len(run.labels)) as bar:
-            size, readers = config.batch_size, config.readers
-            features, readable = embed(run.trunk, run.source, len(run.labels), size, readers, fabric.device, bar)
-        labels = torch.from_numpy(run.labels[readable])
-        means = _means(features, labels, run.classes)
-        directions = nn.functional.normalize(_means(nn.functional.normalize(features), labels, run.classes))
-        seen = torch.bincount(labels, minlength=run.classes) > 0  # unless all its images were left out
+        means, directions, counts = class_means(run, fabric)
+        seen = counts > 0  # unless all its images were left out
         with torch.no_grad():
             for loss in run.loss.modules():
                 if isinstance(loss, CenterLoss):
@@ -272,10 +272,32 @@ def _start_head(run: Run, fabric: Any) -> None:
                     loss.weight[seen] = (directions[seen].to(loss.weight)) * loss.weight.norm(dim=1).mean()
 
 
-def _means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Return the mean of each class's rows, (C, D); zeros where it has none."""
-    counts = torch.bincount(labels, minlength=classes).clamp_min(1)
-    return torch.zeros(classes, features.shape[1]).index_add_(0, labels, features) / counts[:, None]
+def class_means(run: Run, fabric: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """(mean feature (C, D), mean direction (C, D), images (C,)) of every class, of --head-init-images of each.
+
+    They are summed up as they come, so that what is held is two numbers for each of the class weights.
+    """
+    config, classes = run.config, run.classes
+    places = np.arange(len(run.labels))
+    most = config.head_init_images
+    if most is None:
+        most = FEW if len(places) > MANY else 0
+    if most:
+        places = some_of_each(run.labels, most, config.seed)
+    sums = torch.zeros(2, classes, run.backbone.width)
+    counts = torch.zeros(classes)
+    with progress_of(fabric, "mean features of the classes", len(places)) as bar:
+        batches = in_order(len(places), config.batch_size, places=places)
+        for chosen, features in embedded(run.trunk, run.source, batches, config.readers, fabric.device):
+            labels = torch.from_numpy(run.labels[chosen])
+            counts.index_add_(0, labels, torch.ones(len(labels)))
+            sums[0].index_add_(0, labels, features)
+            sums[1].index_add_(0, labels, nn.functional.normalize(features))
+            bar.advance(len(labels))
+    if not counts.any():
+        raise TrainingError("not one of the images could be read")
+    sums /= counts.clamp_min(1)[:, None]
+    return sums[0], nn.functional.normalize(sums[1], out=sums[1]), counts
 
 
 def _load_head(path: str | Path, loss: nn.Module) -> None:

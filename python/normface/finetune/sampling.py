@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..data.order import WINDOW, shard_order
+
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
@@ -39,14 +41,17 @@ class Sampler:
     balanced: batch_size / per_identity identities, in a new order each round, with per_identity images each
         (all of them more than once where an identity has fewer).
     augment: every image of every batch comes with a draw of its own.
+    units: (U,) how many images lie together in a sharded source, of which ``window`` are mixed at a time; see
+        normface.data.order. Of plain batches alone: balanced ones want images of one person, wherever they lie.
     """
 
     def __init__(
         self, labels: np.ndarray, batch_size: int, *, seed: int, mirror: bool, balanced: bool, per_identity: int = 1,
-        augment: bool = False,
+        augment: bool = False, units: np.ndarray | None = None, window: int = WINDOW,
     ) -> None:  # fmt: skip
         self.batch_size, self.seed, self.mirror, self.augment = batch_size, seed, mirror, augment
         self.images = len(labels)
+        self._units, self._window = units, window
         self.per_identity = per_identity if balanced else 0
         order = np.argsort(labels, kind="stable")
         self._members = np.split(order, np.cumsum(np.bincount(labels))[:-1]) if balanced else []
@@ -80,6 +85,8 @@ class Sampler:
         return np.concatenate([self._order(total, int(r))[places[rounds == r] % total] for r in np.unique(rounds)])
 
     def _shuffled(self, total: int, round_number: int) -> np.ndarray:
+        if self._units is not None and not self.per_identity:
+            return shard_order(self._units, self.seed, round_number, self._window)
         return np.random.default_rng([self.seed, 2, round_number]).permutation(total)
 
 
@@ -98,6 +105,22 @@ def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, n
     chosen = np.random.default_rng([seed, 3]).permutation(able)[:number]
     held = np.isin(labels, chosen)
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def units_of(units: np.ndarray | None, places: np.ndarray) -> np.ndarray | None:
+    """Return how many of some images (places, ascending) each unit has; None where images lie one by one."""
+    if units is None:
+        return None
+    return np.bincount(np.searchsorted(np.cumsum(units), places, side="right"), minlength=len(units))
+
+
+def some_of_each(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Places of at most ``most`` images of every class, drawn at random, in their order."""
+    shuffled = np.random.default_rng([seed, 14]).permutation(len(labels))
+    order = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    counts = np.bincount(labels)
+    number = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)  # of each image within its class
+    return np.sort(order[number < most])
 
 
 def fewer(labels: np.ndarray, most: int, seed: int) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ from ..errors import NotFiniteError, TrainingError
 from ..evaluate.resampled_people import drawn_tars, interval
 from ..evaluate.roc import verification
 from .feeding import Source, ahead, in_order
+from .sampling import Chosen
 
 
 @dataclass(frozen=True)
@@ -79,23 +82,31 @@ def embed(
     *, mirrored: bool = False,
 ) -> tuple[Tensor, np.ndarray]:  # fmt: skip
     """(features (n, D) on the CPU, which images they belong to (N,) bool), in eval mode, float32."""
-    mode = trunk.training
-    trunk.eval()
     rows: list[Tensor] = []
     kept_all = np.zeros(images, bool)
+    for places, features in embedded(trunk, source, in_order(images, batch_size, mirrored), readers, device, bar):
+        kept_all[places] = True
+        rows.append(features)
+    if not rows:
+        raise TrainingError("not one of the images could be read")
+    return torch.cat(rows), kept_all
+
+
+def embedded(
+    trunk: nn.Module, source: Source, batches: Iterable[Chosen], readers: int, device: torch.device, bar: Any = None
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """(places (n,), features (n, D) on the CPU) of each batch's readable images, in eval mode, float32."""
+    mode = trunk.training
+    trunk.eval()
     try:
-        with torch.no_grad():
-            for chosen, inputs, kept in ahead(source, in_order(images, batch_size, mirrored), readers):
-                kept_all[chosen.places] = kept
+        with torch.no_grad(), closing(ahead(source, batches, readers)) as loaded:
+            for chosen, inputs, kept in loaded:
                 if kept.any():
-                    rows.append(trunk(inputs.to(device)).float().flatten(1).cpu())
+                    yield chosen.places[kept], trunk(inputs.to(device)).float().flatten(1).cpu()
                 if bar is not None:
                     bar.advance(len(kept))
     finally:
         trunk.train(mode)
-    if not rows:
-        raise TrainingError("not one of the images could be read")
-    return torch.cat(rows), kept_all
 
 
 def score(features: Tensor, labels: np.ndarray, far: float, seed: int = 0) -> Score:

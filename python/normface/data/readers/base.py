@@ -20,6 +20,7 @@ class Reader:
     identities: the name of each of the C labels; [] without labels.
     original_labels: np.int64 (C,), each label as the source has it (lists and databases), else None.
     strays: names that the source holds and that are not among the images.
+    units: np.int64 (U,), how many images lie together, one behind the other; None where they lie one by one.
 
     Reading is safe from several threads, and a pickled or forked copy reads for itself.
     """
@@ -31,6 +32,7 @@ class Reader:
         self.identities: list[str] = []
         self.original_labels: np.ndarray | None = None
         self.strays: tuple[str, ...] = ()
+        self.units: np.ndarray | None = None
         if not self.names:
             raise DataError(f"{path}: holds no images")
 

@@ -39,9 +39,12 @@ _AT_ONCE = 65536  # records whose starts are looked at together
 
 
 class RecordReader(Reader):
-    """The images of a ``.rec``. Names are the index's keys, or the records' numbers where there is no index."""
+    """The images of a ``.rec``. Names are the index's keys, or the records' numbers where there is no index.
 
-    def __init__(self, path: Path, color: bool | None = True) -> None:
+    shard: it is one of several, whose labels are numbered together; ``labels`` are those that it stores.
+    """
+
+    def __init__(self, path: Path, color: bool | None = True, *, shard: bool = False) -> None:
         index = path.with_suffix(".idx")
         self._file = MappedFile(path)
         keys, offsets = _read_index(index, path, self._file.size) if os.path.exists(index) else _scan(self._file)
@@ -53,7 +56,10 @@ class RecordReader(Reader):
         wrong = np.flatnonzero(~(labels == np.floor(labels)) | (np.abs(labels) >= 2**31))
         if len(wrong):
             raise DataError(f"{self.title(int(wrong[0]))}: has the label {labels[wrong[0]]}; expected a whole number")
-        self.take_labels(labels.astype(np.int64))
+        if shard:
+            self.labels = labels.astype(np.int64)
+        else:
+            self.take_labels(labels.astype(np.int64))
 
     def title(self, index: int) -> str:
         return f"{self.path}: record {self.names[index]}"

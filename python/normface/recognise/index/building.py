@@ -42,8 +42,8 @@ JOINED_FROM = 8
 """Pieces from which on those of one quantiser are joined, so that a search does not ask ever more of them."""
 OWN_FACES, GIVEN = "held-out faces of its own", "probes that were given"
 """What the queries of a measurement were."""
-LEAST_CANDIDATES, MOST_CANDIDATES, LEAST_LISTS = 16, 1024, 64
-"""Of a graph a search looks at so many candidates, of lists at a quarter of them at most, or so many."""
+LEAST_CANDIDATES, MOST_CANDIDATES = 16, 1024
+"""Of a graph a search looks at so many candidates; of lists at one to all."""
 
 
 @dataclass(frozen=True)
@@ -249,8 +249,7 @@ def _measure(folder: Path, manifest: Manifest, truth: Truth, target: float, held
     gallery = IndexedGallery(folder)
     (piece,) = gallery.pieces
     kind = piece.entry.kind
-    most = piece.most_effort
-    most = min(most, max(most // 4, LEAST_LISTS)) if kind == IVF_PQ else min(most, MOST_CANDIDATES)
+    most = piece.most_effort if kind == IVF_PQ else min(piece.most_effort, MOST_CANDIDATES)
 
     def search(probes: np.ndarray, count: int, effort: int) -> tuple[np.ndarray, np.ndarray]:
         return gallery.search(probes, count, {kind: effort})
