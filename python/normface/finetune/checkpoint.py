@@ -31,6 +31,7 @@ VERSION = 2
 MAY_CHANGE = frozenset(
     {"out", "readers", "device", "on_bad_image", "log_every", "checkpoint_every", "validate_every", "patience"}
     | {"tensorboard", "figure", "normalize", "feature_cache", "test", "test_root", "log", "hard_samples"}
+    | {"devices", "nodes"}
 )
 """Settings that leave the training's numbers as they are; a resumed run may have others."""
 MAY_GROW = frozenset({"steps", "epochs"})

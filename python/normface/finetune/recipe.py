@@ -21,6 +21,7 @@ from .backbone import Trunk
 from .checkpoint import CHECKPOINT, Checkpoints, Position, check_longer
 from .collectives import Ranks
 from .config import Config
+from .elastic import as_restarted, as_started
 from .fabric import progress_of
 from .feeding import ImageSource, ahead
 from .figures import Measured, column
@@ -69,6 +70,8 @@ def finetune(
     the best model so far, or the last checkpoint's, is exported. Raises DivergedError where there is none yet,
     LostRankError where one of several devices' processes ended, TrainingError and DataError for all that cannot start.
     """
+    config = as_started(config)
+    resume, overwrite = as_restarted(resume, overwrite)
     config.check()
     config = config.as_read()
     config_file.text(config)  # what it cannot hold is told before the work
