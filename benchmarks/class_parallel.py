@@ -1,9 +1,9 @@
 """Class-parallel heads on the processes of one machine: memory, time, and what a step costs with the classes.
 
 Claims: 1,000,000 classes of 512 features on four processes with fused steps take, each, at most 1.15 of a quarter of
-the class weights and their momentum above the bare imports; a step takes at most 1.3 of one process's on the same cores.
-A step's time and memory are linear in the classes from 10,000 to 1,000,000: the exponents are 0.9 to 1.1. 10,000,000
-classes of 256 features run in bfloat16, sampled at 0.1, in 23 GB.
+the class weights and their momentum above the bare imports; a step takes at most 1.3 of one process's on the same
+cores. A step's time and memory are linear in the classes from 10,000 to 1,000,000: the exponents are 0.9 to 1.1.
+10,000,000 classes of 256 features run in bfloat16, sampled at 0.1, in 23 GB.
 
     python benchmarks/class_parallel.py [PART ...] [--classes N] [--steps 5] [--repeats 3] [--json FILE]
 

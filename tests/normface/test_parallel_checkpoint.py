@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_told(tmp_path):
     path = parallel.save(tmp_path, 1, heads(), classes=list("abcd"))
     with pytest.raises(TrainingError, match=r"step-00000001: has 4 classes, expected 5; classes that come or go need"):
         parallel.load(path, heads(5))
-    with pytest.raises(TrainingError, match=r"is of other modules or another optimizer; only one of the two has net"):
+    with pytest.raises(TrainingError, match=r"is of other modules or optimizers; only one of the two has net"):
         parallel.load(path, {"head": heads()["head"]})
     with pytest.raises(TrainingError, match="expected a name for each of 5 classes, got 4"):
         parallel.load(path, heads(5), classes=list("wxyz"))

@@ -45,7 +45,7 @@ def train(
     newest = parallel.latest(folder)
     first = 0
     if newest is not None:
-        first, notes = parallel.load(newest, modules, optimizer, classes=names)
+        first, notes = parallel.load(newest, modules, [optimizer], classes=names)
         assert notes == {"seed": 3}
     losses = {}
     shard = head.shard
@@ -63,7 +63,7 @@ def train(
         optimizer.step()
         losses[step] = value.item()
         if (step + 1) % save_every == 0:
-            parallel.save(folder, step + 1, modules, optimizer, classes=names, notes={"seed": 3})
+            parallel.save(folder, step + 1, modules, [optimizer], classes=names, notes={"seed": 3})
     return {"losses": losses, "first": first, "shard": [shard.first, head.loss.weight.tolist()]}
 
 
@@ -90,7 +90,7 @@ def resumed_rows(folder: str, names: list[str], loss: str) -> dict[str, list[lis
     optimizer = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=0.05, momentum=0.9)
     newest = parallel.latest(folder)
     assert newest is not None
-    parallel.load(newest, {"net": net, "head": head}, optimizer, classes=names)
+    parallel.load(newest, {"net": net, "head": head}, [optimizer], classes=names)
     rows = {}
     for name, parameter in head.loss.named_parameters():
         for title, tensor in (name, parameter), (f"{name} momentum", optimizer.state[parameter]["momentum_buffer"]):

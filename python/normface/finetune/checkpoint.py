@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from caffeport.files import replacing
+from torch import nn
 
 from ..errors import DivergedError, TrainingError
 from .averaging import Averages
+from .class_rows import own_optimizer, own_state, shard_of, whole_optimizer, whole_state
 from .config import Config
 from .config_file import plain, same
 from .figures import Measured
@@ -31,6 +33,7 @@ VERSION = 2
 MAY_CHANGE = frozenset(
     {"out", "readers", "device", "on_bad_image", "log_every", "checkpoint_every", "validate_every", "patience"}
     | {"tensorboard", "figure", "normalize", "feature_cache", "test", "test_root", "log", "hard_samples"}
+    | {"devices", "nodes", "class_parallel"}
 )
 """Settings that leave the training's numbers as they are; a resumed run may have others."""
 MAY_GROW = frozenset({"steps", "epochs"})
@@ -102,23 +105,32 @@ class Checkpoints:
             self._parts["averages"] = averages
         if getattr(fabric.strategy.precision, "scaler", None) is not None:
             self._parts["scaler"] = fabric.strategy.precision.scaler
-        self._identity = _identity(run)
+        self._identity, self._shard = _identity(run), shard_of(run.loss)
 
     def broken(self) -> str:
         """The name of a weight that is NaN or infinite, or nothing; such weights are not to be saved."""
         tensors = [*self._parts["trunk"].state_dict().items(), *self._parts["loss"].state_dict().items()]
-        return next((n for n, t in tensors if t.is_floating_point() and not torch.isfinite(t).all()), "")
+        found = next((n for n, t in tensors if t.is_floating_point() and not torch.isfinite(t).all()), "")
+        return found if self._shard is None else next(filter(None, self._shard.gather_objects(found)), "")
+
+    def use(self, loss: nn.Module) -> None:
+        """Restore the best model into this loss, which has all class weights."""
+        self._parts["loss"], self._shard = loss, None
 
     def save(self, position: Position) -> None:
         """Everything a killed run needs to go on."""
         content = {name: part.state_dict() for name, part in self._parts.items()}
+        if self._shard is not None:
+            content["loss"] = whole_state(content["loss"], self._shard)
+            content["optimizer"] = whole_optimizer(self._parts["optimizer"], self._parts["loss"])
         random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if _cuda() else []}
         self._write(CHECKPOINT, content | {"position": asdict(position), "random": random})
 
     def save_best(self) -> None:
         """The weights alone, as they are exported."""
         exported = self._averages or self._run
-        self._write(BEST, {name: getattr(exported, name).state_dict() for name in ("trunk", "loss")})
+        content = {name: getattr(exported, name).state_dict() for name in ("trunk", "loss")}
+        self._write(BEST, content | {"loss": whole_state(content["loss"], self._shard)})
 
     def restore(self) -> Position:
         """Everything as it was. Raises TrainingError where the checkpoint belongs to another run."""
@@ -130,6 +142,10 @@ class Checkpoints:
                 "--overwrite starts anew, or use another --out"
             )
         try:
+            if self._shard is not None:
+                content["loss"] = own_state(content["loss"], self._shard)
+                own = own_optimizer(content["optimizer"], self._parts["optimizer"], self._parts["loss"])
+                content["optimizer"] = own
             for name, part in self._parts.items():
                 part.load_state_dict(content[name])
             torch.set_rng_state(content["random"]["cpu"])

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import LostRankError
+from .class_rows import sharded
 
 BUCKET = 1 << 23
 """Numbers of gradients that are sent at once; a larger tensor goes by itself."""
@@ -96,7 +97,8 @@ class Ranks:
         for parameter in trunk.parameters():
             if parameter.requires_grad and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)  # all of this rank's images were unreadable
-        of_loss = [parameter.grad for parameter in loss.parameters() if parameter.grad is not None]
+        rows = {id(parameter) for parameter in sharded(loss).values()}  # which no other rank has
+        of_loss = [one.grad for one in loss.parameters() if one.grad is not None and id(one) not in rows]
         for gradient in of_loss:
             gradient.div_(self.size)
         with connected():

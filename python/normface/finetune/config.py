@@ -221,6 +221,9 @@ class Config:
     device: str = _setting("choice", "auto", "machine", "where it runs", choices=("auto", "cpu", "cuda"))
     devices: int = _setting("count", 1, "machine", "of that kind in this machine")
     nodes: int = _setting("count", 1, "machine", "machines, all started with this command")
+    class_parallel: bool = _setting(
+        "flag", False, "machine", "share the class weights among the devices, each of which has rows of its own"
+    )
 
     validate_every: int | None = _setting("count", None, "records", "steps between validations (one epoch)")
     checkpoint_every: int | None = _setting("count", None, "records", "steps between checkpoints (as validations)")

@@ -26,6 +26,7 @@ from caffeport.cli.command import BAD_INPUT, FAILED, INTERRUPTED
 from ..ending import CHILDREN, end_now
 from ..errors import CaffeportWarning, LostRankError, TrainingError
 from ..interrupts import STOPS
+from . import elastic
 from .checkpoint import CHECKPOINT
 from .collectives import connected
 from .config import Config
@@ -87,6 +88,7 @@ def launched(config: Config, *, resume: bool, overwrite: bool) -> Iterator[Any]:
 
 def _launch(fabric: Any) -> None:
     with connected():
+        elastic.meet(fabric.device.type)
         fabric.launch()
     if not fabric.is_global_zero:  # the leading rank says the same
         warnings.simplefilter("ignore", CaffeportWarning)

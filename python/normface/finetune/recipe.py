@@ -19,8 +19,10 @@ from . import config_file, curves, export, hard_samples, thresholds
 from .averaging import Averages
 from .backbone import Trunk
 from .checkpoint import CHECKPOINT, Checkpoints, Position, check_longer
+from .class_rows import shard_of, sharded, whole_loss
 from .collectives import Ranks
 from .config import Config
+from .elastic import as_restarted, as_started
 from .fabric import progress_of
 from .feeding import ImageSource, ahead
 from .figures import Measured, column
@@ -42,6 +44,8 @@ class Objective(nn.Module):
     def __init__(self, trunk: Trunk, loss: nn.Module, ranks: Ranks) -> None:
         super().__init__()
         self.trunk, self.loss, self._ranks = trunk, loss, ranks
+        # DistributedDataParallel would give all ranks the first one's rows.
+        self._ddp_params_and_buffers_to_ignore = [f"loss.{name}" for name in sharded(loss)]
 
     def forward(self, inputs: Tensor, labels: Tensor, kept: np.ndarray) -> Tensor:
         """The loss of the batch, of whose images (B,) the ``kept`` ones could be read, n of them.
@@ -49,7 +53,11 @@ class Objective(nn.Module):
         inputs: this rank's, of the n; none is (0,). labels: all (n,).
         """
         own = self.trunk(inputs).float() if len(inputs) else inputs.new_zeros(0, cast(int, self.loss.embedding_size))
-        return self.loss(self._ranks.embeddings(own, kept), labels)
+        whole = self._ranks.embeddings(own, kept)
+        if self._ddp_params_and_buffers_to_ignore and torch.is_grad_enabled() and not whole.requires_grad:
+            # The other ranks send the gradients of theirs, which this one has to take part in.
+            whole.requires_grad_(any(parameter.requires_grad for parameter in self.trunk.parameters()))
+        return self.loss(whole, labels)
 
 
 def finetune(
@@ -69,6 +77,8 @@ def finetune(
     the best model so far, or the last checkpoint's, is exported. Raises DivergedError where there is none yet,
     LostRankError where one of several devices' processes ended, TrainingError and DataError for all that cannot start.
     """
+    config = as_started(config)
+    resume, overwrite = as_restarted(resume, overwrite)
     config.check()
     config = config.as_read()
     config_file.text(config)  # what it cannot hold is told before the work
@@ -107,7 +117,7 @@ def _train(
 ) -> tuple[Position, str, str]:
     """Return where the run ends, why it stopped early, and where it diverged. Leaves the model to export."""
     config, trunk, loss = run.config, run.trunk, run.loss
-    ranks, leads = Ranks(fabric), fabric.is_global_zero
+    ranks, leads, shard = Ranks(fabric), fabric.is_global_zero, shard_of(loss)
     optimizer = make_optimizer(config, run.backbone, trunk, loss)
     unfreezing = Unfreezing(trunk, starts(config, run.backbone, run.steps))
     averages = Averages(trunk, loss, config.ema) if config.ema is not None else None
@@ -136,7 +146,8 @@ def _train(
 
     def figures() -> Measured | str:
         """Measure the model as it is; the leading rank does, and all go by its numbers."""
-        model = exported.trunk, exported.loss
+        whole = exported.loss if shard is None else whole_loss(loss, config.loss, config.loss_options)
+        model = exported.trunk, whole
         return ranks.from_leader(measured(run, position.step, fabric.device, *model) if leads else None)
 
     if position.before is None:
@@ -221,6 +232,9 @@ def _train(
                 saved.save(position)
     position.seconds = time.monotonic() - clock
     position.exported = position.step
+    if shard is not None:
+        run.loss = whole_loss(loss, config.loss, config.loss_options)
+        saved.use(run.loss)
     if leads and stopped != INTERRUPTED and (diverged or position.best is not None):
         position.exported = saved.restore_best(position, diverged)
     elif leads and stopped != INTERRUPTED and averages is not None:

@@ -16,10 +16,12 @@ from .. import losses
 from ..data import Reader, open_reader
 from ..errors import DataError, NormfaceWarning, TrainingError
 from ..losses import CenterLoss, FaceLoss
+from ..losses.class_shard import ClassShard
 from . import backbone as backbones
 from . import validation_sets
 from .augmentation import Augmentation
 from .backbone import Backbone, Trunk
+from .class_rows import own_state, shard_of
 from .config import Config
 from .fabric import progress_of
 from .feeding import ImageSource, Source, in_order
@@ -89,7 +91,9 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
     augmentation = Augmentation(config.augment) if config.augment is not None else None
     image_source = ImageSource(images, backbone, config.on_bad_image, training, augmentation=augmentation)
     torch.manual_seed(config.seed)  # of the loss's class weights, and of Dropout from then on
-    loss = losses.make(config.loss, int(labels.max()) + 1, backbone.width, **config.loss_options)
+    classes = int(labels.max()) + 1
+    shard = ClassShard(classes) if config.class_parallel and fabric.world_size > 1 else None
+    loss = losses.make(config.loss, classes, backbone.width, **{**config.loss_options, "shard": shard})
     trunk = backbone.trunk(config.batch_norm).to(fabric.device)
     frozen = backbone.frozen_module()
     source, validation_source, validation, sets = _sources(config, backbone, frozen, image_source, held_out, fabric)
@@ -264,12 +268,23 @@ def _start_head(run: Run, fabric: Any) -> None:
     elif config.head_init == "class-means":
         means, directions, counts = class_means(run, fabric)
         seen = counts > 0  # unless all its images were left out
+        shard = shard_of(run.loss)
+        if shard is not None:
+            seen, means, directions = map(shard.own_rows, (seen, means, directions))
         with torch.no_grad():
             for loss in run.loss.modules():
                 if isinstance(loss, CenterLoss):
                     loss.weight[seen] = means[seen].to(loss.weight)
                 elif isinstance(loss, FaceLoss) and loss.weight is not None:  # of the length that this loss starts with
-                    loss.weight[seen] = (directions[seen].to(loss.weight)) * loss.weight.norm(dim=1).mean()
+                    loss.weight[seen] = (directions[seen].to(loss.weight)) * _mean_length(loss.weight, shard)
+
+
+def _mean_length(weight: Tensor, shard: ClassShard | None) -> Tensor:
+    """Return the mean length of all ranks' class weights, 0-D."""
+    lengths = weight.norm(dim=1)
+    if shard is None:
+        return lengths.mean()
+    return shard.sum(lengths.sum()) / shard.num_classes
 
 
 def class_means(run: Run, fabric: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -310,7 +325,7 @@ def _load_head(path: str | Path, loss: nn.Module) -> None:
     except Exception as error:  # safetensors has an exception of its own, which older versions do not export
         raise TrainingError(f"{path}: is no safetensors file: {error}") from error
     try:
-        loss.load_state_dict(state)
+        loss.load_state_dict(own_state(state, shard_of(loss)))
     except RuntimeError as error:
         words = " ".join(str(error).split())
         raise TrainingError(f"{path}: does not fit this loss and these identities: {words[:300]}") from error

@@ -75,6 +75,13 @@ class ClassShard:
         dist.all_gather(parts, part, group=self.group)
         return torch.stack(parts)
 
+    def gather_objects(self, one: str) -> list[str]:
+        """Return every rank's text."""
+        texts = [one] * self.size
+        if self.size > 1:
+            dist.all_gather_object(texts, one, group=self.group)
+        return texts
+
     def sum(self, part: Tensor) -> Tensor:
         """Return the sum of the ranks' tensors, which takes the place of this one's; without gradient."""
         if self.size > 1:

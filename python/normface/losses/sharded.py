@@ -176,11 +176,10 @@ def _derive(
 
     The derivatives by the scores take their place.
     """
-    by_hand = work.slopes is not None
     derive = work.slopes or by_autograd(work.formula)
     for group, width in ((slice(0, here), scores.shape[1] - 1), (slice(here, None), scores.shape[1])):
         of_group, places = scores[group, :width], order[group]
-        for rows in blocks(of_group, BLOCK_SHARE if by_hand else BLOCK_SHARE * FORMULA_SHARE):
+        for rows in blocks(of_group, FORMULA_SHARE):
             z, y, given = of_group[rows], labels[group][rows], [one[group][rows] for one in inputs]
             if not keep:
                 parts[0, places[rows]] = work.formula(z, y, *given)

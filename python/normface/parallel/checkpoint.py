@@ -35,14 +35,15 @@ PREFIX, PART = "step-", ".part"
 
 
 def save(
-    folder: str | Path, step: int, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer | None = None, *,
-    classes: Sequence[str] | None = None, notes: Mapping[str, Any] | None = None, keep: int = 2,
+    folder: str | Path, step: int, modules: Mapping[str, nn.Module], optimizers: Sequence[torch.optim.Optimizer] = (),
+    *, classes: Sequence[str] | None = None, notes: Mapping[str, Any] | None = None, keep: int = 2,
 ) -> Path:  # fmt: skip
     """Write the checkpoint of a step into ``folder``, together with all other ranks; return its own folder.
 
     modules: by names of your choice; class weights within are sharded as they are, all else is alike on every rank.
-    optimizer: of their parameters; its tensors are kept, its settings are not. classes: the names of the class weights'
-    rows, of which every rank gives all. notes: what JSON can hold. keep: so many checkpoints are left, this one too.
+    optimizers: of their parameters; their tensors are kept, their settings are not. classes: the names of the class
+    weights' rows, of which every rank gives all. notes: what JSON can hold. keep: so many checkpoints are left, this
+    one too.
 
     Raises TrainingError where the folder cannot be written.
     """
@@ -51,9 +52,10 @@ def save(
         raise TrainingError(f"expected to keep one checkpoint or more, got {keep}")
     if classes is not None:
         _check_names(classes, layout.shard)
-    if isinstance(optimizer, RowSGD):
-        optimizer.settle()
-    tensors = {**_of_modules(modules), **_of_optimizer(modules, optimizer)}
+    for optimizer in optimizers:
+        if isinstance(optimizer, RowSGD):
+            optimizer.settle()
+    tensors = {**_of_modules(modules), **_of_optimizers(modules, optimizers)}
     target, part = folder / f"{PREFIX}{step:08d}", folder / f".{PREFIX}{step:08d}{PART}"
     problem = ""
     try:
@@ -91,10 +93,10 @@ def latest(folder: str | Path) -> Path | None:
 
 @torch.no_grad()
 def load(
-    folder: str | Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer | None = None, *,
+    folder: str | Path, modules: Mapping[str, nn.Module], optimizers: Sequence[torch.optim.Optimizer] = (), *,
     classes: Sequence[str] | None = None,
 ) -> tuple[int, dict[str, Any]]:  # fmt: skip
-    """Give modules and optimizer the numbers of a checkpoint; return its step and notes.
+    """Give modules and optimizers the numbers of a checkpoint; return its step and notes.
 
     folder: one that ``save`` or ``latest`` returned. The ranks may be more or fewer than those that wrote it. classes:
     the names of the class weights' rows now. A class that the checkpoint has keeps its weights and momentum, wherever
@@ -106,11 +108,11 @@ def load(
     layout, folder = Layout.of(modules), Path(folder)
     about = _read_about(folder)
     before = _read_classes(folder, about)
-    _prepare(modules, optimizer, about["tensors"])
-    tensors = {**_of_modules(modules), **_of_optimizer(modules, optimizer)}
+    _prepare(modules, optimizers, about["tensors"])
+    tensors = {**_of_modules(modules), **_of_optimizers(modules, optimizers)}
     missing = sorted(set(tensors) ^ set(about["tensors"]))
     if missing:
-        raise TrainingError(f"{folder}: is of other modules or another optimizer; only one of the two has {missing[0]}")
+        raise TrainingError(f"{folder}: is of other modules or optimizers; only one of the two has {missing[0]}")
     same = classes is None or before is None or list(classes) == before
     rows = layout.shard.num_classes if layout.shard else None
     if same and rows != about["num_classes"]:
@@ -146,36 +148,41 @@ def _of_modules(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     return {f"{name}.{key}": one for name, module in modules.items() for key, one in module.state_dict().items()}
 
 
-def _of_optimizer(modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
-    """The optimizer's tensors, by the names of its parameters."""
-    tensors = {}
-    for name, parameter in _trained(modules, optimizer):
-        for key, value in optimizer.state.get(parameter, {}).items() if optimizer is not None else ():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{key}.{name}"] = value
-    return tensors
+def _of_optimizers(
+    modules: Mapping[str, nn.Module], optimizers: Sequence[torch.optim.Optimizer]
+) -> dict[str, Tensor]:  # fmt: skip
+    """The optimizers' tensors, by the names of their parameters."""
+    return {
+        f"optimizer.{key}.{name}": value
+        for name, parameter, optimizer in _trained(modules, optimizers)
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
 
 
 def _trained(
-    modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer | None
-) -> Iterator[tuple[str, nn.Parameter]]:  # fmt: skip
-    if optimizer is None:
-        return
-    own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    modules: Mapping[str, nn.Module], optimizers: Sequence[torch.optim.Optimizer]
+) -> Iterator[tuple[str, nn.Parameter, torch.optim.Optimizer]]:  # fmt: skip
+    """The parameters by name, each with its optimizer."""
+    owner = {
+        id(one): optimizer for optimizer in optimizers for group in optimizer.param_groups for one in group["params"]
+    }
     for name, module in modules.items():
         for key, parameter in module.named_parameters():
-            if id(parameter) in own:
-                yield f"{name}.{key}", parameter
+            if id(parameter) in owner:
+                yield f"{name}.{key}", parameter, owner[id(parameter)]
 
 
-def _prepare(modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer | None, names: list[str]) -> None:
-    """Make room for the optimizer's tensors, which it has none of before its first step."""
-    parameters = dict(_trained(modules, optimizer))
+def _prepare(
+    modules: Mapping[str, nn.Module], optimizers: Sequence[torch.optim.Optimizer], names: list[str]
+) -> None:  # fmt: skip
+    """Make room for the optimizers' tensors, which they have none of before their first step."""
+    owners = {name: (parameter, optimizer) for name, parameter, optimizer in _trained(modules, optimizers)}
     for name in names:
         kind, _, rest = name.partition(".")
         key, _, parameter = rest.partition(".")
-        if kind == "optimizer" and parameter in parameters and optimizer is not None:
-            one = parameters[parameter]
+        if kind == "optimizer" and parameter in owners:
+            one, optimizer = owners[parameter]
             room = torch.zeros((), dtype=torch.float32) if key == "step" else torch.zeros_like(one)
             optimizer.state[one].setdefault(key, room)
 

@@ -83,8 +83,13 @@ class Layout:
         name = name.split(".", 2)[2] if name.startswith("optimizer.") else name
         if not name.startswith(self.heads):
             return None
-        axis, axes = ROWS.get(name.rpartition(".")[2], (None, 0))
-        return axis if tensor.dim() == axes else None
+        return class_axis(name, tensor)
+
+
+def class_axis(name: str, tensor: Tensor) -> int | None:
+    """Return the axis of the classes of a loss's parameter, or of what an optimizer has of it; None for none."""
+    axis, axes = ROWS.get(name.rpartition(".")[2], (None, 0))
+    return axis if tensor.dim() == axes else None
 
 
 def _distributed(local: Tensor, mesh: DeviceMesh, axis: int, classes: int) -> DTensor:

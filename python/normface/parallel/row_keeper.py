@@ -5,7 +5,7 @@ M rows of class weights on a rank, m of them in a step, D features, N samples.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,16 @@ from ..losses import CenterLoss, FaceLoss, Loss, MHELoss
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .row_sgd import RowSGD
+
+class RowOptimizer(Protocol):
+    """What makes the steps of rows: RowSGD. ``fused``: as their gradients come."""
+
+    fused: bool
+
+    def begin(self, weight: Tensor) -> None: ...
+    def catch_up(self, weight: Tensor, rows: Tensor) -> None: ...
+    def update(self, weight: Tensor, rows: Tensor | slice, gradient: Tensor) -> None: ...
+    def settle(self) -> None: ...
 
 
 class SampledRows(nn.Module):
@@ -35,7 +44,7 @@ class SampledRows(nn.Module):
             raise TrainingError(f"expected a sample_rate above 0, to 1, got {rate}")
         self.rate, self._seed, self._rank = float(rate), int(seed), rank
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
-        self.optimizer: RowSGD | None = None
+        self.optimizer: RowOptimizer | None = None
 
     def chosen(self, weight: Tensor, local: Tensor, keep: bool) -> Tensor | None:
         """See RowKeeper. Without gradients all rows are."""
