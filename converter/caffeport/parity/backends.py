@@ -16,6 +16,7 @@ from ..graph.module_names import state_names
 from ..graph.net import Net
 from ..lazy import require
 from ..operators.base import Role
+from ..shelf import Shelf
 from .onnx_run import options_of, run_parts, session_of
 from .parts import are_large
 from .report import Blobs
@@ -26,8 +27,13 @@ def run_torch(net: Net, inputs: Blobs, training: bool = False) -> Blobs:
     return {**{value.key: inputs[value.name] for value in net.input_values}, **dict(torch_blobs(net, inputs, training))}
 
 
-def torch_blobs(net: Net, inputs: Blobs, training: bool = False) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (value key, array) of every blob of such a pass as it is made, and keep none that no layer still reads."""
+def torch_blobs(
+    net: Net, inputs: Blobs, training: bool = False, shelf: Shelf | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (value key, array) of every blob of such a pass as it is made, and keep none that no layer still reads.
+
+    What is kept lies on the ``shelf`` between the layers, if there is one.
+    """
     torch = require("torch")
     module: Any = net.to_torch().train(training)
     running = ""
@@ -41,7 +47,8 @@ def torch_blobs(net: Net, inputs: Blobs, training: bool = False) -> Iterator[tup
 
     for layer, name in state_names(net.layers).items():
         module.get_submodule(module.layer_paths[name]).register_forward_pre_hook(follow(layer.title))
-    made = module.stream(*(torch.from_numpy(inputs[name]) for name in net.inputs))
+    keep = None if shelf is None else lambda tensor: torch.from_numpy(shelf.put(tensor.numpy()))
+    made = module.stream(*(torch.from_numpy(inputs[name]) for name in net.inputs), keep=keep)
     while True:
         try:
             with torch.no_grad():  # not beyond this step: others run between the steps
@@ -54,6 +61,8 @@ def torch_blobs(net: Net, inputs: Blobs, training: bool = False) -> Iterator[tup
             return
         array = tensor.numpy()
         del tensor
+        if shelf is not None:
+            shelf.rest()
         yield key, array
         del array
 
@@ -63,10 +72,13 @@ def run_onnx(net: Net, inputs: Blobs, wanted: list[Value], fold: bool) -> Blobs:
     return dict(onnx_blobs(net, inputs, wanted, fold))
 
 
-def onnx_blobs(net: Net, inputs: Blobs, wanted: list[Value], fold: bool) -> Iterator[tuple[str, np.ndarray]]:
+def onnx_blobs(
+    net: Net, inputs: Blobs, wanted: list[Value], fold: bool, shelf: Shelf | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (value key, array) of these Values from ONNX Runtime, on the CPU.
 
-    All of them come of one run where they are small together; else part by part, and none is kept that nobody reads.
+    All of them come of one run where they are small together; else part by part, and none is kept that nobody reads;
+    those that are lie on the ``shelf``, if there is one.
     """
     from ..to_onnx.export import trace, write
 
@@ -86,7 +98,7 @@ def onnx_blobs(net: Net, inputs: Blobs, wanted: list[Value], fold: bool) -> Iter
         try:
             if in_parts:
                 model = require("onnx").load(str(path), load_external_data=False)
-                for name, array in run_parts(model, sizes, feed, path.parent):
+                for name, array in run_parts(model, sizes, feed, path.parent, shelf):
                     yield keys[name], array
                     del array
                 return

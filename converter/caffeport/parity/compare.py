@@ -18,6 +18,7 @@ from ..graph.net import Net
 from ..graph.walk import inference_values
 from ..memory import check_room, large_blocks_given_back
 from ..operators.base import Phase, Role
+from ..shelf import Shelf
 from ..to_caffe.process import CaffeRun, forward, wanted_caffe
 from . import provenance, written_onnx, written_torch
 from .backends import exportable, onnx_blobs, run_onnx, shapes_of, spoiled, torch_blobs
@@ -95,27 +96,31 @@ def check(
     sources: dict[str, Blobs] = {REFERENCE: recorded} if recorded is not None else {}
     ends: list[Value] = []
     with contextlib.ExitStack() as stack:
+        shelf = None
         if are_large(4 * math.prod(shape) for shape in shapes.values()):
             stack.enter_context(large_blocks_given_back())
+            shelf = Shelf()
         ran = stack.enter_context(forward(net, fed, pycaffe, training=training)) if pycaffe else None
         if ran:
             sources[CAFFE] = ran.blobs
         if "torch" in backends:
             keys = [value.key for value in net.values if value.layer.op.role is not Role.DATA]
-            sources["torch"] = Streamed(keys, torch_blobs(net, fed, training))
+            sources["torch"] = Streamed(keys, torch_blobs(net, fed, training, shelf))
         if "onnx" in backends:
             wanted = exportable(net)
-            sources["onnx"] = Streamed([value.key for value in wanted], onnx_blobs(net, fed, wanted, fold=False))
+            sources["onnx"] = Streamed([value.key for value in wanted], onnx_blobs(net, fed, wanted, False, shelf))
             ends = [value for value in inference_values(net)[0] if value in wanted]
         looser: dict[str, Coarser] = {}
         if onnx_file is not None:
             name = onnx_file.path.name
-            sources[name] = onnx_file.run(fed, {value.key: 4 * math.prod(shape) for value, shape in shapes.items()})
+            sources[name] = onnx_file.run(
+                fed, {value.key: 4 * math.prod(shape) for value, shape in shapes.items()}, shelf
+            )
             if onnx_file.coarser is not None:
                 looser[name] = onnx_file.coarser
         if torch is not None:
             sources[Path(torch).name] = written_torch.run(net, torch, fed)
-        rows, held = _rows(net, sources, ends, (rtol, atol), looser, training)
+        rows, held = _rows(net, sources, ends, (rtol, atol), looser, training, shelf)
         if onnx_file is not None and onnx_file.coarser is not None:
             _judge(rows, onnx_file, onnx_file.coarser, net, fed, (rtol, atol))
         exported = run_onnx(net, fed, ends, fold=True)
@@ -161,6 +166,7 @@ def _rows(
     tolerance: tuple[float, float],
     looser: Mapping[str, Coarser],
     training: bool,
+    shelf: Shelf | None,
 ) -> tuple[list[Row], dict[Value, dict[str, np.ndarray]]]:
     """Compare every Value of the sources, each as soon as all have made it.
 
@@ -178,6 +184,8 @@ def _rows(
         )
         if value in ends:
             held[value] = arrays
+        if shelf is not None:
+            shelf.rest()
         del arrays  # or they would be there still while the next are made
     _refuse_nothing_compared(rows, training)
     return rows, held

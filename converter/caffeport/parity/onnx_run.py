@@ -10,6 +10,7 @@ import numpy as np
 
 from ..cores import usable_cores
 from ..lazy import require
+from ..shelf import Shelf
 from .parts import Part, cut, submodel, types_of
 
 FOLDER = "session.model_external_initializers_file_folder_path"
@@ -34,18 +35,22 @@ def session_of(model: str | bytes, options: Any) -> Any:
 
 
 def run_parts(
-    model: Any, sizes: Mapping[str, int], feed: Mapping[str, np.ndarray], folder: Path
+    model: Any, sizes: Mapping[str, int], feed: Mapping[str, np.ndarray], folder: Path, shelf: Shelf | None = None
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (tensor's name, array) of every wanted tensor, in the order in which the graph makes them.
 
     model: an ONNX message. sizes: {wanted tensor: bytes}. folder: where weights lie that the model refers to.
-    An array is dropped here as soon as no later part reads it.
+    An array is dropped here as soon as no later part reads it; between the parts it lies on the ``shelf``.
     """
     types = types_of(model)
     parts = cut(model.graph, sizes, types)
     live = dict(feed)
     for number, part in enumerate(parts):
         made = _run_part(model, part, types, folder, live)
+        if shelf is not None:
+            for name in list(made):
+                made[name] = shelf.put(made[name])
+            shelf.rest()
         later = {name for other in parts[number + 1 :] for name in other.inputs}
         for name in [name for name in live if name not in later]:
             del live[name]

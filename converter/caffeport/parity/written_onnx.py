@@ -22,6 +22,7 @@ from ..graph.net import Net
 from ..graph.preprocessing import METADATA_KEY, Preprocessing
 from ..lazy import LazyModule, require
 from ..operators.base import Role
+from ..shelf import Shelf
 from ..to_onnx.names import onnx_names
 from .backends import exportable
 from .coarser import Coarser, Own, coarser_of
@@ -52,14 +53,18 @@ class WrittenOnnx:
     coarser: Coarser | None
     """What it computes in, where that is not float32."""
 
-    def run(self, fed: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> Mapping[str, np.ndarray]:
+    def run(
+        self, fed: Mapping[str, np.ndarray], sizes: Mapping[str, int], shelf: Shelf | None = None
+    ) -> Mapping[str, np.ndarray]:
         """{Value key: array} of every blob that the file names, for the Net's own inputs ``fed``.
 
         sizes: {Value key: bytes}. Blobs that are large together are made part by part, while they are asked for.
         """
-        return Streamed([value.key for value in self.blobs.values()], self._arrays(fed, sizes))
+        return Streamed([value.key for value in self.blobs.values()], self._arrays(fed, sizes, shelf))
 
-    def _arrays(self, fed: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> Iterator[tuple[str, np.ndarray]]:
+    def _arrays(
+        self, fed: Mapping[str, np.ndarray], sizes: Mapping[str, int], shelf: Shelf | None
+    ) -> Iterator[tuple[str, np.ndarray]]:
         require("onnxruntime")
         wanted = {name: sizes[value.key] for name, value in self.blobs.items()}
         made = {name for node in self.model.graph.node for name in node.output}
@@ -69,7 +74,7 @@ class WrittenOnnx:
                     beside = (
                         Path(folder) if put_beside(self.model, Path(folder), "weights") else self.path.resolve().parent
                     )
-                    for name, array in run_parts(self.model, wanted, self._feed(fed), beside):
+                    for name, array in run_parts(self.model, wanted, self._feed(fed), beside, shelf):
                         yield self.blobs[name].key, array
                         del array
                 return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -120,16 +120,19 @@ class CaffeModule(nn.Module):
         """Every blob after a forward pass; of in-place versions the last has the blob's own name."""
         return {self._keys[i]: value for i, value in self._run(inputs, keep=True).items()}
 
-    def stream(self, *inputs: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def stream(self, *inputs: Tensor, keep: Callable[[Tensor], Tensor] | None = None) -> Iterator[tuple[str, Tensor]]:
         """Yield (key, tensor) of every blob that a layer makes, as ``blobs`` gives them, while it is made.
 
         A blob is dropped here after the last layer that reads it, so that a pass over a large net takes no more than
-        the blobs that are still read.
+        the blobs that are still read. ``keep`` returns what is to stand for a blob from there on.
         """
         values = self._fed(inputs, None)
         last = {i: number for number, step in enumerate(self._plan) for i in step.inputs}
         for number, step in enumerate(self._plan):
             self._run_step(step, values, inputs, None)
+            if keep is not None:
+                for i in step.outputs:
+                    values[i] = keep(values[i])
             made = [(self._keys[i], values[i]) for i in step.outputs]
             for i in {*step.inputs, *step.outputs}:
                 if last.get(i, -1) <= number:
