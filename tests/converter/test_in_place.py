@@ -53,10 +53,11 @@ def test_a_sum_in_place(tmp_path):
     assert "its gradient is another" in note
 
 
-@pytest.mark.parametrize("kind", ["BNLL", "Log", "Power", "MVN"])
+@pytest.mark.parametrize("kind", ["BNLL", "Log", "Power", "MVN", "Clip"])
 def test_gradients_matter_to_training_alone(tmp_path, kind):
-    assert not notes(tmp_path, in_place(kind))
-    (note,) = notes(tmp_path, in_place(kind), "train")
+    text = in_place(kind, "clip_param { min: 0 max: 1 }" if kind == "Clip" else "")
+    assert not notes(tmp_path, text)
+    (note,) = notes(tmp_path, text, "train")
     assert "its gradient is another" in note
 
 

@@ -29,8 +29,8 @@ from .targets import OWN
 SCRIPT = Path(__file__).with_name("pycaffe_nets.py")
 BATCH = 100
 """Nets for one start of Caffe."""
-LEFT_OUT = {"HDF5Output", "Arcface"}
-"""What writes files, and what takes cosines: beyond 1 the layer here and the C++ layer cut them at different places."""
+LEFT_OUT = {"HDF5Output", "Arcface", "CombinedMargin", "CosinAddm", "AdaCosAddmScale"}
+"""What writes files, and what takes cosines: random numbers beyond 1 are cut at different places here and in C++."""
 READ_TOPS = {
     "ELU",
     "Sigmoid",

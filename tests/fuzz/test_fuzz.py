@@ -16,6 +16,8 @@ from caffeport.operators import builtin
 from support import caffe_trees
 
 from fuzz.against_caffe import fuzz_against_caffe
+from fuzz.kill_jobs import JOBS, Job
+from fuzz.kills import kill_often
 from fuzz.layers import compare, fuzz_layers
 from fuzz.mutation import LONGEST, mutated
 from fuzz.nets import Drawn, draw, drawable
@@ -165,3 +167,31 @@ def test_a_difference_is_a_finding(tmp_path, monkeypatch):
     text = 'layer { name: "i" type: "Input" top: "i" input_param { shape { dim: 1 } } }'
     with pytest.raises(AssertionError, match="ReLU: torch and ONNX Runtime differ in blob t0"):
         compare(Drawn(text, ("ReLU",)), tmp_path)
+
+
+# Kills
+
+
+def test_kills_leave_files_whole():
+    tally = kill_often(JOBS["save"], 6, random.Random(0))
+    assert tally.kills >= 6 and tally.chains and not tally.findings
+
+
+def test_a_half_written_file_and_another_result_are_findings():
+    def half(inputs: Path) -> None:
+        with open("a", "wb") as stream:
+            for _ in range(10):
+                stream.write(b"x")
+                stream.flush()
+                time.sleep(0.02)
+
+    (finding, *_) = kill_often(Job("half", lambda folder: None, half), 3, random.Random(0)).findings
+    assert finding == "half: a is broken"
+
+    def more(inputs: Path) -> None:
+        with open("log", "ab") as stream:
+            stream.write(b"x")
+        time.sleep(0.1)
+
+    findings = kill_often(Job("more", lambda folder: None, more, loose="nothing"), 3, random.Random(0)).findings
+    assert "more, resumed: log is another" in findings

@@ -1,6 +1,6 @@
 """Files made to hang their reader or to fill memory: each is refused in one line, in little time and memory.
 
-Measured in a process of its own (bounded_reads.py), which may not take a gigabyte more than it has.
+Measured in a process of its own (bounded_reads.py) of 2 GiB, torch and all included.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from support.bounded_reads import Reading, readings
 from support.data_writers import encoded, image_record, random_image, record, tagged, write_lmdb
 from support.hostile_images import IMAGES
 
-READERS = Path(__file__).parents[3] / "shared" / "cases" / "readers"
+CASES = Path(__file__).parents[3] / "shared" / "cases"
+READERS = CASES / "readers"
 ERRORS = {"CaffemodelError", "DataError", "ProtocolError", "TrainingError"}
 SECONDS, MEGABYTES = 1.0, 64
 """Of processor time, and beyond 25 times the file's size: the floor is 32 MiB, which a reader may hold twice."""
@@ -441,6 +442,20 @@ def test_damaged_files():
         assert reading.error in ERRORS, (path.name, reading)
         assert path.name in reading.message and len(reading.message) < 600
         bounded(path.name, reading, path.stat().st_size)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CASES.is_dir(), reason="the damaged files (../shared/cases) are not here")
+def test_damaged_nets():
+    """Texts of a grammar, and damaged ones, are compared in torch and ONNX Runtime, or refused."""
+    damaged = sorted(READERS.glob("prototxt-*"))
+    paths = [*damaged, *sorted((CASES / "layers").glob("*.prototxt"))]
+    assert len(damaged) == 3 and len(paths) == 18
+    for path, reading in zip(paths, readings([("net", path) for path in paths]), strict=True):
+        refused = {"NetError", "ExportError", "PrototxtError", "CaffeportError", "UnknownLayerError"}
+        assert reading.error in (refused if path in damaged else refused | {""}), (path.name, reading)
+        assert "\n" not in reading.message and len(reading.message) < 4000
+        assert reading.seconds <= SECONDS + 10 * reading.bytes_seconds and reading.megabytes <= 10 * MEGABYTES, reading
 
 
 @pytest.mark.slow

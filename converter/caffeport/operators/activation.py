@@ -217,6 +217,7 @@ class ClipParameter:
 class Clip(Operator):
     """max(min(x, max), min): min where that is above max"""
 
+    in_place = InPlace.OTHER_GRADIENT
     schemas = {"clip_param": ClipParameter}
 
     def setup(self) -> None:
