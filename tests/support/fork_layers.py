@@ -289,5 +289,13 @@ LAYERS: dict[str, Fork] = {
     "Flip": normface("FlipLayer", "flip", flip),
 }  # fmt: skip
 
-FLOAT_ANGLES = {"CombinedMargin": 1e-6, "AdaCosAddmScale": 1e-6, "LabelSpecificMargin": 1e-6}
-"""These forks keep theta, or its sine and cosine, in a float."""
+LIMITS = {
+    # These forks keep theta, or its sine and cosine, in a float.
+    "CombinedMargin": 1e-6,
+    "AdaCosAddmScale": 1e-6,
+    "LabelSpecificMargin": 1e-6,
+    # Ours add 1e-9 to |x| |w|, so that a zero vector has the cosine 0; psi is up to 16 times as steep as the cosine.
+    "MarginInnerProduct": 5e-8,
+    "LargeMarginInnerProduct": 5e-8,
+}
+"""Where numbers differ by more than the order of sums: how much, relative, and absolute below 1."""
