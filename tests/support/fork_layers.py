@@ -297,5 +297,7 @@ LIMITS = {
     # Ours add 1e-9 to |x| |w|, so that a zero vector has the cosine 0; psi is up to 16 times as steep as the cosine.
     "MarginInnerProduct": 5e-8,
     "LargeMarginInnerProduct": 5e-8,
+    # Our eps is a float field, 1e-6 but for 2e-14, and theirs a double: seen where features are 0.01 long.
+    "Normalize": 1e-8,
 }
 """Where numbers differ by more than the order of sums: how much, relative, and absolute below 1."""
