@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support import caffe_trees
-from support.fork_layers import FLOAT_ANGLES, LAYERS
+from support.fork_layers import LAYERS, LIMITS
 
 FORKS = Path(os.environ.get("NORMFACE_FORKS", "nowhere"))
 HERE = Path(__file__).with_name("forks")
@@ -52,5 +52,5 @@ def test_same_numbers(kind, pycaffe, tmp_path):
     apart = [[float(number) for number in each.split()] for each in result.stdout.splitlines()]
     assert len(apart) == CONFIGURATIONS
     worst = max(range(CONFIGURATIONS), key=lambda i: max(apart[i]))
-    limit = FLOAT_ANGLES.get(kind, LIMIT)
+    limit = LIMITS.get(kind, LIMIT)
     assert max(apart[worst]) <= limit, (apart[worst], lines[worst], sum(max(each) > limit for each in apart))

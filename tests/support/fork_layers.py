@@ -289,5 +289,15 @@ LAYERS: dict[str, Fork] = {
     "Flip": normface("FlipLayer", "flip", flip),
 }  # fmt: skip
 
-FLOAT_ANGLES = {"CombinedMargin": 1e-6, "AdaCosAddmScale": 1e-6, "LabelSpecificMargin": 1e-6}
-"""These forks keep theta, or its sine and cosine, in a float."""
+LIMITS = {
+    # These forks keep theta, or its sine and cosine, in a float.
+    "CombinedMargin": 1e-6,
+    "AdaCosAddmScale": 1e-6,
+    "LabelSpecificMargin": 1e-6,
+    # Ours add 1e-9 to |x| |w|, so that a zero vector has the cosine 0; psi is up to 16 times as steep as the cosine.
+    "MarginInnerProduct": 5e-8,
+    "LargeMarginInnerProduct": 5e-8,
+    # Our eps is a float field, 1e-6 but for 2e-14, and theirs a double: seen where features are 0.01 long.
+    "Normalize": 1e-8,
+}
+"""Where numbers differ by more than the order of sums: how much, relative, and absolute below 1."""
