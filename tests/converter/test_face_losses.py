@@ -231,6 +231,14 @@ def test_general_triplet_loss(tmp_path, given):
     same(gradient, 0.5 * slope)
 
 
+def test_general_triplet_loss_of_one_class(tmp_path):
+    """There is no other class to be apart from, whose mean distance is 0, as in the C++ layer."""
+    model = build(tmp_path, "GeneralTripletLoss", "", (3, 1), "out means")
+    tops, gradient = run(model, np.array([[1.5], [2.0], [4.0]]), np.zeros(3))
+    same(tops["means"], [2.5, 0])
+    assert np.isfinite(gradient).all()
+
+
 @EXACT
 @pytest.mark.parametrize("given", TRIPLET_CASES, ids=text)
 def test_general_triplet_loss_exact_gradients(tmp_path, given, field, options):

@@ -25,18 +25,20 @@ def test_norm_l2(tmp_path, shape):
 
 
 def arcface(x, labels, m):
-    """(values, slopes) of the label's scores, as the fork has them."""
+    """(values, slopes) of the label's scores, cos(theta + m), by a sine of 1e-3 or more (Deng et al. 2019)."""
     y, slopes = x.astype(np.float64).copy(), np.ones(x.shape)
     for row, label in enumerate(labels):
         if label < 0:
             continue
-        cosine = min(max(float(x[row, label]), -1.0), 1.0)
-        sine = math.sqrt(1 - cosine**2)
-        if cosine >= math.cos(math.pi - m) and sine > 1e-6:
+        cosine = float(x[row, label])
+        if cosine <= math.cos(math.pi - m):
+            y[row, label] = cosine - m * math.sin(m)
+        elif cosine < 1:
             y[row, label] = math.cos(math.acos(cosine) + m)
-            slopes[row, label] = math.sin(math.acos(cosine) + m) / sine
-        else:
-            y[row, label] = cosine - math.sin(math.pi - m) * m
+            slopes[row, label] = math.sin(math.acos(cosine) + m) / max(math.sin(math.acos(cosine)), 1e-3)
+        else:  # no angle: as far on as the cosine is beyond 1
+            y[row, label] = cosine * math.cos(m)
+            slopes[row, label] = math.cos(m) + cosine / 1e-3 * math.sin(m)
     return y, slopes
 
 

@@ -280,3 +280,13 @@ def test_a_variance_of_zero_without_an_eps_is_the_same_in_torch_and_onnx(tmp_pat
         "BN", "data", "y", "bn_param { scale_filler { value: 2 } var_eps: 0 }"
     )
     assert caffeport.check(nets.load(tmp_path, text)).ok
+
+
+@pytest.mark.parametrize("beside", ["kernel_h: 1", "kernel_w: 1"])
+def test_a_kernel_size_of_a_pooling_stands_whatever_is_beside_it(tmp_path, beside):
+    """Caffe's check lets one of kernel_h and kernel_w stand beside kernel_size, and then does not read it."""
+    pooling = f"pooling_param {{ pool: AVE kernel_size: 2 {beside} }}"
+    net = nets.load(tmp_path, nets.inputs(x=(1, 1, 3, 4)) + nets.layer("Pooling", "x", "y", pooling))
+    x = np.arange(12, dtype=np.float32).reshape(1, 1, 3, 4)
+    windows = [[x[0, 0, i : i + 2, j : j + 2].mean() for j in range(3)] for i in range(2)]
+    np.testing.assert_allclose(net.to_torch()(torch.from_numpy(x)), [[windows]], rtol=1e-6)

@@ -47,7 +47,8 @@ class ArcfaceParameter:
 class Arcface(LabelSpecific):
     """cos(theta + m) for the label's class, theta its angle; cos theta - m sin m where theta > pi - m.
 
-    The other scores stay, and so does a row with a label below 0. It acts in both phases.
+    The other scores stay, and so does a row with a label below 0. It acts in both phases. Where theta is 0 the score is
+    cos m, the slope's sin(theta) at least 1e-3; the fork takes the second form there too, so that the score falls.
     """
 
     schemas = {"arcface_param": ArcfaceParameter}
@@ -58,7 +59,7 @@ class Arcface(LabelSpecific):
             self.fail(f"expected an m from 0 to below pi, got {self.p.m:g}")
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.Arcface(self.p.m)
+        return nn.AngleMargin(1.0, self.p.m, 0.0, 1.0, in_test=True)
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         g.refuse("it needs labels")

@@ -103,7 +103,8 @@ class Pooling(Operator):
             return PoolWindow((bottom[2], bottom[3]), (1, 1), (0, 0), ceil)
         behind = (p.pad_b, p.pad_r) if self.sides else None
         pad = (p.pad_t, p.pad_l) if self.sides else pad
-        kernel = (p.kernel_h or p.kernel_size or 0, p.kernel_w or p.kernel_size or 0)
+        # Caffe reads kernel_h and kernel_w where there is no kernel_size alone, and lets one of them stand beside it.
+        kernel = (p.kernel_h or 0, p.kernel_w or 0) if p.kernel_size is None else (p.kernel_size, p.kernel_size)
         if not all(1 <= size <= MAX_INT for size in kernel + stride) or min(pad + (behind or ())) < 0:
             self.fail(
                 f"expected a kernel and stride of 1 to {MAX_INT} and a pad of 0 or more, got {kernel}, {stride}, {pad}"

@@ -147,6 +147,7 @@ class CropParameter:
 class Crop(Operator):
     """The first bottom cut to the size of the second, from ``axis`` on; the axes before stay whole"""
 
+    in_place = InPlace.OTHER_GRADIENT
     schemas = {"crop_param": CropParameter}
     bottoms = (2, 2)
 

@@ -87,7 +87,7 @@ from .loss_forks import CtcLoss, FlowL1Loss, L1Loss
 from .mask_cascade import ROIWarping, StageBridge, TextProposals
 from .matching import Correlation, Resample
 from .mean_field import MultiStageMeanfield
-from .noise_face import Arcface, NoiseTolerantFR, NormL2
+from .noise_face import NoiseTolerantFR, NormL2
 from .normalization import MVN, BatchNorm, Bias, LRNAcrossChannels, LRNWithinChannel, Scale
 from .padding import CropCenter, Pad
 from .pooling import SPP, AvePooling, MaxPooling, StochasticPooling

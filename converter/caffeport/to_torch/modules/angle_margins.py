@@ -14,6 +14,9 @@ from .face_loss import class_column, one_per_row
 from .face_margin import LEAST_SINE, SINE_EPS
 from .gradients import given_gradient
 
+OUT = 2.0
+"""Beyond every cosine; what is beyond this one is none, and stays on the side that it is on."""
+
 
 def combined_angle(cosine: Tensor, m1: float, m2: float, m3: float) -> Tensor:
     """Return cos(m1 theta + m2) - m3 of cosines (N, 1), a score that falls with theta all the way.
@@ -23,14 +26,13 @@ def combined_angle(cosine: Tensor, m1: float, m2: float, m3: float) -> Tensor:
     LEAST_SINE.
     """
     first, last = -m2 / m1, (math.pi - m2) / m1
-    least = math.cos(max(last, 0.0)) if last < math.pi else -1.0
-    most = math.cos(min(first, math.pi)) if first > 0 else 1.0
-    drop, lift = least + 1 + m3, most - 1 + m3
+    least = (math.cos(last) if last > 0 else OUT) if last < math.pi else -OUT
+    most = (math.cos(first) if first < math.pi else -OUT) if first > 0 else OUT
+    drop, lift = min(max(least, -1.0), 1.0) + 1 + m3, min(max(most, -1.0), 1.0) - 1 + m3
     if m1 == 1:
         drop = max(drop, m2 * math.sin(m2) + m3)
     c = cosine.detach()
-    below = c <= least if last < math.pi else torch.zeros_like(c, dtype=torch.bool)
-    above = c > most if first > 0 else torch.zeros_like(c, dtype=torch.bool)
+    below, above = c <= least, c > most
     sine = torch.sqrt((1 - c**2).clamp_min(0) + SINE_EPS)  # rounding may take a cosine beyond 1
     divisor = sine.clamp_min(LEAST_SINE)
     if m1 == 1:

@@ -218,7 +218,7 @@ class GeneralTripletLoss(nn.Module):
         if self.tops == 1:
             return loss
         own = torch.where(has_class, d.gather(1, labels), 0.0).sum() / rows
-        others = torch.where(one_per_row(d, labels) | ~has_class, 0.0, d).sum() / rows / (d.shape[1] - 1)
+        others = torch.where(one_per_row(d, labels) | ~has_class, 0.0, d).sum() / rows / max(1, d.shape[1] - 1)
         return [loss, torch.stack([own, others]).detach()]
 
     def of_each(self, d: Tensor, label: Tensor, margin: float | Tensor | None = None) -> Tensor:

@@ -64,7 +64,7 @@ class FocalLoss(nn.Module):
         outer = x.shape[: self.axis].numel()
         divisors = {"FULL": len(logs), "VALID": counts.sum(), "BATCH_SIZE": outer, "NONE": 1}
         loss = total / torch.as_tensor(divisors[self.normalization], device=x.device).clamp_min(1)
-        return [loss, x.softmax(self.axis)] if self.tops > 1 else loss
+        return [loss, x.detach().softmax(self.axis)] if self.tops > 1 else loss
 
 
 LEAST_LOG = -87.33654475055310

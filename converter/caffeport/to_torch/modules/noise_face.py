@@ -26,33 +26,6 @@ class NormL2(nn.Module):
         return (x / (squares + self.eps).sqrt()).reshape(*x.shape, *[1] * (4 - x.dim()))
 
 
-class Arcface(nn.Module):
-    """As in the fork, cosines are cut at 1 and the gradient there is 1, as it is beyond pi - m."""
-
-    LEAST_SINE = 1e-6
-
-    def __init__(self, m: float) -> None:
-        super().__init__()
-        self.m = m
-
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        labels = label.reshape(-1).long()
-        real, flat = labels >= 0, x.flatten(1)
-        place = labels.clamp_min(0)[:, None]
-        own = flat.gather(1, place)
-        cosine = own.detach().clamp(-1, 1)
-        sine = (1 - cosine.square()).sqrt()
-        adds = (cosine >= math.cos(math.pi - self.m)) & (sine > self.LEAST_SINE)
-        cos, sin = math.cos(self.m), math.sin(self.m)
-        value = torch.where(adds, cosine * cos - sine * sin, cosine - math.sin(math.pi - self.m) * self.m)
-        slope = torch.where(adds, cos + sin * cosine / sine.clamp_min(self.LEAST_SINE), 1.0)
-        target = torch.where(real[:, None], given_gradient(own, value, slope), own)
-        return flat.scatter(1, place, target).reshape(x.shape)
-
-    def extra_repr(self) -> str:
-        return f"m={self.m}"
-
-
 class NoiseTolerantFR(nn.Module):
     """``history`` has the bins of the last batches, -1 for a sample without a label; ``ends`` are l, lt, rt and r."""
 

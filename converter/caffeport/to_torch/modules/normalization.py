@@ -167,5 +167,5 @@ class MVN(nn.Module):
         if self.exact:
             return x / (variance.sqrt() + self.eps)
         deviation = variance.detach().sqrt() + self.eps
-        half = torch.where(deviation > 0, 0.5 / deviation, 0.0)
+        half = torch.where(deviation != 0, 0.5 / deviation, 0.0)
         return x / (deviation + (variance - variance.detach()) * half)
