@@ -195,6 +195,9 @@ def train_text(tmp_path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:.*works in place:caffeport.CaffeportWarning"
+)  # of the gradient, which is not looked at
 def test_data_layers_become_inputs_and_nothing_is_written(tmp_path, caffe):
     shapes = {"data": (2, 5), "label": (2, 3)}
     net = caffeport.load(train_text(tmp_path), phase="train", stages=["double"], input_shapes=shapes)

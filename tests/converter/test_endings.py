@@ -150,11 +150,10 @@ def test_ctrl_c_while_the_package_is_imported(tmp_path, program):
     )
     paths = [str(tmp_path), str(ROOT / "converter"), str(ROOT / "python")]
     done = subprocess.run(
-        [sys.executable, "-m", program, "train" if program == "normface" else "show", "x"],
+        as_from_a_terminal([sys.executable, "-m", program, "train" if program == "normface" else "show", "x"]),
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
-        preexec_fn=as_from_a_terminal,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{program}: error: interrupted\n")
 
@@ -162,6 +161,6 @@ def test_ctrl_c_while_the_package_is_imported(tmp_path, program):
 def test_other_programs_keep_their_ctrl_c(tmp_path):
     code = "import signal, caffeport; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "converter")}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True,
-                          preexec_fn=as_from_a_terminal)  # fmt: skip
+    command = as_from_a_terminal([sys.executable, "-c", code])
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.stdout == "True\n", done.stderr

@@ -203,6 +203,7 @@ def test_preprocessing_stays_readable(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*works in place:caffeport.CaffeportWarning")  # 150 convolutions do
 def test_the_search_is_quick_in_a_deep_net(tmp_path):
     deep = CONV + "".join(nets.conv("conv1", "conv1", 2).replace('name: "conv1"', f'name: "c{i}"') for i in range(150))
     arrays = [np.zeros((2, 2, 3, 3), np.float32), np.zeros(2, np.float32)]

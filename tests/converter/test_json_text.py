@@ -78,6 +78,8 @@ INTERNAL = {
     "python/normface/features/job.py",  # a digest
     "python/normface/finetune/launch.py",  # between a run and its ranks
     "python/normface/finetune/rank.py",
+    "python/normface/parallel/checkpoint.py",
+    "python/normface/recognise/index/workshop.py",
 }
 
 
