@@ -36,7 +36,7 @@ test-fast: say-test-fast $(VENV)/installed-dev lint
 	NORMFACE_TESTS=fast $(BIN)/python tests -m "not slow" $(ALL_CORES)
 
 say-test-fast:
-	@echo "make test-fast: lint, types, and the tests that are quick and need neither Caffe nor nvcc, in some minutes"
+	@echo "make test-fast: lint, types, and the tests that are quick and need neither Caffe nor nvcc, in three minutes"
 	@echo "on two cores, and more the first time, for setting up $(VENV). make test runs all."
 
 experiments: $(VENV)/installed-dev

@@ -33,6 +33,7 @@ def defines(root: Path) -> list[str]:
     return [line.split()[1] for line in (root / CONFIG).read_text().splitlines()[2:] if line.startswith("#define")]
 
 
+@pytest.mark.slow
 def test_bvlc_gets_every_layer(transplant, root, tmp_path):
     assert transplant(root) == 0
     layers = Layers(transplant.source, transplant.tests)
@@ -50,6 +51,7 @@ def test_bvlc_gets_every_layer(transplant, root, tmp_path):
     assert f"--revert '{root}'" in transplant.out
 
 
+@pytest.mark.slow
 def test_the_fields_have_their_numbers_and_comments(transplant, root, tmp_path):
     transplant(root)
     merged = protoc(root, tmp_path)
@@ -123,6 +125,7 @@ def test_caffe_face_keeps_its_center_loss(transplant, tmp_path):
     assert "center_step" not in numbers(protoc(root, tmp_path)["CenterLossParameter"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "noted"),
     [("(Dtype)1. / (count_data[n] + (Dtype)1.)", True), ("(Dtype)1./(count + (Dtype)1.)", False)],
@@ -213,6 +216,7 @@ def test_revert_restores_the_tree_to_the_byte(transplant, tmp_path, kind, newlin
     assert "with make, `make clean` first" in transplant.out and "with CMake, run `cmake`" in transplant.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("final", [True, False])
 def test_line_endings_and_bytes_are_kept(transplant, tmp_path, final):
     files = trees.bvlc()
@@ -229,6 +233,7 @@ def test_line_endings_and_bytes_are_kept(transplant, tmp_path, final):
     protoc(root, tmp_path)
 
 
+@pytest.mark.slow
 def test_twice_changes_nothing(transplant, root):
     transplant(root)
     after = content(root)
@@ -249,6 +254,7 @@ def test_dry_run_says_the_same_and_writes_nothing(transplant, root):
     assert transplant.out.splitlines()[:-1] == planned.splitlines()[:-1]
 
 
+@pytest.mark.slow
 def test_without_tests(transplant, root):
     assert transplant(root, "--no-tests") == 0
     assert [path.name for path in (root / "src/caffe/test").iterdir()] == ["test_caffe_main.cpp"]

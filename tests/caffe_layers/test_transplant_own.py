@@ -311,6 +311,7 @@ def test_every_real_layer_that_goes_beside_can_ask_a_creator():
 # Layers that are left out
 
 
+@pytest.mark.slow
 def test_what_was_left_out_stays_out(transplant, tmp_path):
     root = make(tmp_path / "tree", trees.bvlc())
     before = content(root)

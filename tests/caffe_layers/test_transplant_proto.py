@@ -210,6 +210,7 @@ def test_our_fields_that_are_there_keep_their_numbers(transplant, tmp_path):
     assert "ScaleParameter.max_value keeps the tree's default 1e6; the face layers' has no default" in transplant.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("message", "theirs", "same"),
     [

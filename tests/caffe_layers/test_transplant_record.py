@@ -46,6 +46,7 @@ def newer_layers(transplant: Transplant) -> None:
 # Edited files
 
 
+@pytest.mark.slow
 def test_revert_does_not_overwrite_an_edited_file(transplant, root):
     before = content(root)
     transplant(root)
@@ -92,6 +93,7 @@ def test_something_else_in_the_place_of_our_file(transplant, root, kind):
     assert os.path.lexists(root / f"{FLIP}.edited") and not os.path.lexists(root / FLIP)
 
 
+@pytest.mark.slow
 def test_what_git_has_taken_back_is_no_edit(transplant, root):
     before = content(root)
     original = (root / SCALE).read_bytes()
@@ -386,6 +388,7 @@ def test_a_damaged_record_is_refused(transplant, root, old, new, problem):
     assert content(root) == after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["gone", "other"])
 def test_a_damaged_copy_is_refused(transplant, root, damage):
     transplant(root)

@@ -28,6 +28,7 @@ def load(tmp_path, x, weights, text, kind="AttPooling", field="att_pooling_param
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "pad", "stride", "dilation", "places"),
     [(3, 1, 1, 1, (5, 6)), (2, 0, 1, 1, (4, 5)), (3, 2, 2, 2, (3, 3)), (1, 0, 1, 1, (5, 6)), (3, 6, 1, 6, (5, 6))],

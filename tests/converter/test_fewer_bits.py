@@ -177,6 +177,7 @@ def test_weights_are_rounded_per_channel_and_layers_that_are_kept_are_not(net, i
     assert 1e-4 < np.linalg.norm(a - b) / np.linalg.norm(a) < 0.1
 
 
+@pytest.mark.slow
 def test_images_in_a_folder_a_zip_a_list_and_an_npz_are_the_same_calibration(net, images, tmp_path):
     names = sorted(path.name for path in images.iterdir())
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
@@ -394,6 +395,7 @@ def test_refusals(net, images, tmp_path, monkeypatch, options, message):
     assert not list(tmp_path.glob("*q.onnx*"))
 
 
+@pytest.mark.slow
 def test_the_command_line(net, images, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     net.save("net.caffemodel")

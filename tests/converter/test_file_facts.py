@@ -79,6 +79,7 @@ def test_a_safetensors_file_tells_what_it_leaves_to_its_reader(folder):
     assert BEFORE_KEY not in safetensors_metadata(folder / "bare.safetensors")
 
 
+@pytest.mark.slow
 def test_a_program_for_torch(folder):
     from caffeport.to_torch.file import FACTS, save_torch
 

@@ -66,6 +66,7 @@ def test_another_shape_in_place(tmp_path):
     assert 'in place on "x", where Caffe would make 2x6x4x4 of the 2x3x4x4 that the layer reads' in note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ReLU", "PReLU", "Sigmoid", "TanH", "ELU", "Exp", "Softmax", "Scale", "BatchNorm"])
 @pytest.mark.parametrize("phase", ["test", "train"])
 def test_what_caffe_does_in_place_itself(tmp_path, kind, phase):

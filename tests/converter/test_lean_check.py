@@ -181,6 +181,7 @@ def test_weights_beside_a_file_are_found_in_parts(tmp_path, in_parts):
     assert max(in_parts) >= 3
 
 
+@pytest.mark.slow
 def test_few_blobs_exist_at_once(tmp_path, monkeypatch, in_parts):
     text = nets.inputs(data=(1, 3, 8, 8)) + nets.conv("data", "c0", 3)
     for number in range(1, 20):

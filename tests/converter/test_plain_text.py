@@ -95,6 +95,7 @@ FIELDS = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(FIELDS)
 @settings(deadline=None)
 def test_plain_fields_take_the_quick_way(text):

@@ -143,6 +143,7 @@ def test_python_proposals(tmp_path, param_str, base, ratios, scales, stride):
         assert_proposals(net, tmp_path, inputs, kept)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fixes the batch size")
 def test_the_configuration_is_layer_options(tmp_path):
     options = {"rpn_pre_nms_top_n": 40, "rpn_post_nms_top_n": 12, "rpn_nms_thresh": 0.5, "rpn_min_size": 4}

@@ -296,6 +296,7 @@ def test_shared_weights_are_one_parameter(written):
     assert len(list(model.parameters())) == 2
 
 
+@pytest.mark.slow
 def test_equal_runs_write_equal_bytes(written, tmp_path):
     first, second = small_net("ssd", tmp_path / "a"), small_net("ssd", tmp_path / "b")
     first.to_python(tmp_path / "a" / "net.py")
@@ -304,6 +305,7 @@ def test_equal_runs_write_equal_bytes(written, tmp_path):
         assert (tmp_path / "a" / f"net.{ending}").read_bytes() == (tmp_path / "b" / f"net.{ending}").read_bytes()
 
 
+@pytest.mark.slow
 def test_it_trains(written):
     """The source is an ordinary module: gradients reach every parameter."""
     model = imported(written.folder / "residual.py").load().train()

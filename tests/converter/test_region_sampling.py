@@ -84,6 +84,7 @@ def test_padded_roi_pooling(tmp_path, pad_ratio):
     assert_all(padded, tmp_path, expected, x, regions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(14, 14), (4, 9), (1, 1)])
 def test_mask_resize(tmp_path, height, width):
     text = nets.inputs(x=(2, 1, 7, 5)) + nets.layer(

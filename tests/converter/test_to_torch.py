@@ -146,6 +146,7 @@ def test_a_layer_can_be_replaced(tmp_path):
     assert model(numbers(2, 3, 12, 10)).shape == (2, 6 * 6 * 5)
 
 
+@pytest.mark.slow
 def test_torch_export(tmp_path):
     model = nets.load(tmp_path, nets.SMALL).to_torch()
     batch = torch.export.Dim("batch", min=2, max=64)

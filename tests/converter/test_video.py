@@ -55,6 +55,7 @@ def set_peepholes(net, shape):
         param.data = numbers(*shape, seed=index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pad", "dilation"), [("pad: 1", 1), ("pad: 2 dilation: 2", 2)])
 def test_conv_lstm(tmp_path, pad, dilation):
     text = nets.inputs(x=X, cont=X[:2]) + nets.layer("ConvLSTM", "x cont", "y", CONV % pad)
@@ -106,6 +107,7 @@ def warp(image, flow, fill):
     return y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", ["", "NOT_A_NUMBER"])
 def test_flow_warp(tmp_path, fill):
     text = f"flow_warp_param {{ fill_value: {fill} }}" if fill else ""

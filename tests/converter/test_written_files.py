@@ -253,6 +253,7 @@ class Hostile:
         return (Path.write_text, (self.path, "executed"))
 
 
+@pytest.mark.slow
 def test_no_pickle_is_executed(net, tmp_path):
     mark = tmp_path / "mark"
     torch.save(Hostile(mark), tmp_path / "face.pth")

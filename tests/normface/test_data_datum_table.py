@@ -60,6 +60,7 @@ def scan(messages: list[bytes]):
     return scan_datums(np.frombuffer(data, np.uint8), np.array(starts, np.int64), sizes), data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("at_once", "few"), [(7, 1), (65536, 1), (65536, 64), (65536, 10**6)])
 def test_agrees_with_protobuf(monkeypatch, at_once, few):
     """All side by side, all one after the other, and the last few so."""

@@ -72,6 +72,7 @@ def test_the_same_records_as_an_lmdb_give_the_same_images(tmp_path):
         ours.raw(1)
 
 
+@pytest.mark.slow
 def test_many_tables_compressed(tmp_path):
     """More than fits one table, written as Caffe does, so that tables of several levels are read."""
     random = np.random.default_rng(0)
@@ -91,6 +92,7 @@ def _label(database: LevelDatabase, index: int) -> int:
     return database.datum(index).label
 
 
+@pytest.mark.slow
 def test_other_processes_open_it_for_themselves(pixels, tmp_path):
     database = LevelDatabase(tmp_path / "level")
     assert pickle.loads(pickle.dumps(database)).datum(3).label == 5

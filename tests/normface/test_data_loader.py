@@ -86,6 +86,7 @@ def test_loader(tmp_path, kind, method):
     np.testing.assert_array_equal(images.numpy(), np.stack(IMAGES))
 
 
+@pytest.mark.slow
 def test_default_start_of_workers(tmp_path):
     assert sum(len(label) for _, label in DataLoader(open_images(folder(tmp_path)), num_workers=2)) == 9
 

@@ -165,6 +165,7 @@ def test_what_is_no_set(tmp_path, raw, message):
         read(tmp_path, raw)
 
 
+@pytest.mark.slow
 def test_every_cut_and_every_changed_byte_is_met(tmp_path):
     """One clear error or a set, whatever byte is damaged; never another exception."""
     raw = pickle.dumps(([b"ab", b"cd"], [np.bool_(True)]), 2)

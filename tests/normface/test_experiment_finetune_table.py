@@ -134,6 +134,7 @@ def test_gains_are_paired_by_seed():
     assert CONTROL not in gained[CONTROL]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "holds"),
     [

@@ -83,6 +83,7 @@ def test_short_features_are_pushed_most():
         assert slope == pytest.approx(2 * math.sin(math.radians(75)) / float(length), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_measures_over_many_pairs():
     for seed in range(3):
         found = gradient.geometry_of_many(2, seed, steps=60)

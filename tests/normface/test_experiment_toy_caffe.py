@@ -84,6 +84,7 @@ def test_caffe_trains_it_the_same(name, trainings):
     assert np.ptp(losses) > 1e-3  # they move
 
 
+@pytest.mark.slow
 def test_images_agree_in_kind(trainings):
     """After a whole training: rays in both, and as many digits right."""
     result, _, solver = trainings["trained"]

@@ -49,6 +49,7 @@ def test_features_by_hand(net, mean, rgb):
     np.testing.assert_array_equal(extractor.features(faces, start=8), found[8:])
 
 
+@pytest.mark.slow
 def test_mirror_merges(net):
     faces = Faces(5)
     front = expected(net, faces.pixels)

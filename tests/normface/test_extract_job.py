@@ -308,6 +308,7 @@ class TestRestart:
 
 
 class TestOneLineErrors:
+    @pytest.mark.slow
     def test_each(self, net, tmp_path, capsys):
         write_faces(tmp_path / "faces")
         (tmp_path / "empty").mkdir()

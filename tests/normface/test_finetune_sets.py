@@ -143,6 +143,7 @@ def test_a_frozen_net_gives_the_same_figures(people, lfw, tmp_path):
             assert summary["before"]["sets"][name][figure] == pytest.approx(value, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_sets_that_cannot_be(people, lfw, tmp_path, capsys):
     def told(*more: object) -> str:
         assert main(flags(people, tmp_path / "out", "--steps", 1, *more)) == 2

@@ -198,6 +198,7 @@ def test_folders_without_the_nets(tmp_path):
         Detector(tmp_path)
 
 
+@pytest.mark.slow
 @needs_caffe_files
 def test_a_folder_with_weights_only_or_with_the_wrong_net(tmp_path, detector):
     for name in nets.STAGES:

@@ -255,6 +255,7 @@ class TestThresholdFile:
             measured_file(extractor, tmp_path / "other" / "x.toml")
             assert threshold_for(0.01, extractor=Extractor(onnx_file, mean=5)).cosine == 0.4
 
+    @pytest.mark.slow
     def test_of_other_weights_or_another_way_is_not_used(self, linear, tmp_path):
         measured_file(Extractor(linear.prototxt, linear.caffemodel, mean=5), tmp_path / "face.toml")
         with pytest.warns(
@@ -267,6 +268,7 @@ class TestThresholdFile:
         with pytest.warns(NormfaceWarning, match=r"face\.toml: .* not used: its weights are others"):
             assert far_of(Extractor(linear.prototxt, linear.caffemodel, mean=5)) is None
 
+    @pytest.mark.slow
     def test_given_for_another_model_is_refused(self, linear, tmp_path):
         path = measured_file(Extractor(linear.prototxt, linear.caffemodel, mean=5), tmp_path / "t.toml")
         right, wrong = (Extractor(linear.prototxt, linear.caffemodel, mean=mean) for mean in (5, 6))

@@ -128,6 +128,7 @@ def test_the_answer_as_json(capsys):
     assert "Optimization Done." in captured.err
 
 
+@pytest.mark.slow
 def test_it_is_the_solver_of_the_library():
     """The command's numbers are those of Solver.step with the Feed's batches."""
     assert main(["train", "--solver", "solver.prototxt"]) == 0
@@ -251,6 +252,7 @@ def test_nets_fed_by_hand_need_python(capsys, tmp_path):
     assert re.search(r'layer "data" \(Input\): has no source to read from; .*normface\.Solver', capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_a_state_without_the_data_of_caffe(capsys):
     """As Caffe writes it: no position in the data, which then start anew."""
     solver = normface.Solver("solver.prototxt", sources=True)
@@ -272,6 +274,7 @@ def test_another_net_and_files_beside_the_solver(capsys, tmp_path):
     assert main(["train", "--solver", "sub/solver.prototxt", "--net", "b.prototxt"]) == 0
 
 
+@pytest.mark.slow
 def test_two_trainings_of_one_prefix(here, capsys):
     """The second is refused, and writes nothing; another prefix in the same folder is another training's."""
     with held(here / ".snap.training"):
