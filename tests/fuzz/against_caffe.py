@@ -18,7 +18,7 @@ import caffeport
 import numpy as np
 import torch
 from caffeport.graph.in_place import tell_in_place
-from caffeport.graph.layer import Value
+from caffeport.graph.layer import Layer, Value
 from caffeport.operators.base import Phase, Role
 from support import caffe_trees
 
@@ -226,16 +226,18 @@ def compare(case: Case | str, forward: dict | None, backward: dict | None, said:
 
 def _overwritten(net: caffeport.Net) -> set[str]:
     """Return the blobs that a layer in place writes to through a view of them."""
+    written = _written_in_place(net.layers)
     names: set[str] = set()
     for layer in reversed(net.layers):
         tops = {value.name for value in layer.outputs}
-        if layer.type in VIEWS and (tops & names or tops & _written_in_place(net)):
+        if layer.type in VIEWS and tops & (names | written):
             names.update(layer.bottoms, tops)
     return names
 
 
-def _written_in_place(net: caffeport.Net) -> set[str]:
-    return {x.name for layer in net.layers for x in layer.inputs if x.name in {y.name for y in layer.outputs}}
+def _written_in_place(layers: Sequence[Layer]) -> set[str]:
+    """Return the names of the blobs that are bottom and top of one of the layers."""
+    return {x.name for layer in layers for x in layer.inputs if x.name in {y.name for y in layer.outputs}}
 
 
 def _right_in_caffe(net: caffeport.Net) -> tuple[bool, bool]:
@@ -246,9 +248,8 @@ def _right_in_caffe(net: caffeport.Net) -> tuple[bool, bool]:
             warnings.simplefilter("always")
             tell_in_place(net.layers, phase)
         found.append(not notes)
-    in_place = {id(layer) for layer in net.layers if set(layer.bottoms) & {value.name for value in layer.outputs}}
     makers = [
-        f"{x.layer.type} in place" if x.layer.type == "ReLU" and id(x.layer) in in_place else x.layer.type
+        f"{x.layer.type} in place" if x.layer.type == "ReLU" and _written_in_place([x.layer]) else x.layer.type
         for layer in net.layers
         for x, y in zip(layer.inputs, layer.outputs, strict=False)
         if x.name == y.name

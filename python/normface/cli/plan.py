@@ -87,7 +87,8 @@ def _print(made: Plan) -> None:
     letters = f"D {setup.embedding}, N {setup.batch}, R {setup.processes}, q {setup.sampled:g}"
     print(f"L = {made.rows:,} rows of the class weights; {letters}")
     word = "fits" if made.fits else "does not fit"
-    print(f"{word} into {setup.memory / 1e9:g} GB; {made.most_classes:,} classes at most do")
+    less = "" if made.fits else "; more --gpus, --fused, --dtype bfloat16 and --sampled take less of each"
+    print(f"{word} into {setup.memory / 1e9:g} GB; {made.most_classes:,} classes at most do{less}")
     if setup.processes > 1:
         lines = [(name, "", f"{size / 1e6:.4g}") for name, size in made.messages.items() if size]
         lines.append(("in all", "", f"{made.sent / 1e6:.4g}"))

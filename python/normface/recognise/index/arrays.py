@@ -12,7 +12,7 @@ import numpy as np
 from ...errors import DataError, shape_text
 from ...reading import opened, parsing
 
-NO_ARRAY = "is no array of an index, or is damaged"
+NO_ARRAY = "is no array of an index, or is damaged; build it anew with normface index"
 PIECE = 1 << 16
 """Rows that are copied at once."""
 
