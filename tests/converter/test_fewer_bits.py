@@ -334,6 +334,22 @@ def test_one_wrong_number_of_int8_is_found_where_it_is(net, images, tmp_path, na
     assert first_that_differs(net, tmp_path / "q.onnx", name, edit) == layer
 
 
+@pytest.mark.parametrize("readers", [1, 2])
+def test_a_blob_in_another_shape_is_what_8_bits_are_taken_of(tmp_path, images, readers):
+    """Flatten and Reshape before a Concat: what 8 bits are taken of is their blob, not the one before."""
+    text = nets.inputs(data=(1, 3, 12, 10)) + nets.conv("data", "conv1", 6) + nets.layer("ReLU", "conv1", "conv1")
+    text += nets.layer("Flatten", "conv1", "flat") + nets.layer("Flatten", "data", "seen")
+    text += nets.layer("Reshape", "flat", "again", "reshape_param { shape { dim: 0 dim: -1 } }")
+    text += nets.layer("Concat", "again seen" if readers == 1 else "again flat seen", "both")
+    text += nets.inner_product("both", "fc", 5)
+    net = nets.load(tmp_path, text)
+    net.to_onnx(tmp_path / "q.onnx", precision="int8", calibrate=images, **FRONT)
+    report = net.check((pixels() - np.reshape(FRONT["mean"], (3, 1, 1))) / 64, onnx=tmp_path / "q.onnx")
+    assert report.ok, report.summary
+    of_bound = {row.blob: row.of_bound["q.onnx"] for row in report.rows if row.errors}
+    assert {"flat", "again", "both"} <= set(of_bound) and 0 < max(of_bound.values()) <= 1
+
+
 def test_a_drift_that_no_layer_is_to_blame_for_is_told_and_passes(tmp_path):
     """A difference of nearly equal numbers keeps few of their digits in float16; each layer is right by itself."""
     text = nets.inputs(data=(1, 3, 12, 10)) + nets.conv("data", "a", 4) + nets.conv("data", "b", 4)
@@ -420,6 +436,12 @@ def test_the_command_line(net, images, tmp_path, monkeypatch, capsys):
     line = told.rpartition("to prove it: caffeport ")[2].split()
     assert main(line) == 0
     assert "ok: " in capsys.readouterr().out
+    assert "--mean=104,117,123" in line
+    of_the_file = [word for word in line if not word.startswith(("--mean", "--scale"))]  # which says the same itself
+    assert main(of_the_file) == 0
+    assert "likely" not in capsys.readouterr().out
+    assert main([*of_the_file, "--pair"]) == 2
+    assert "--pair is for images of --input without any preprocessing" in capsys.readouterr().err
     assert main([*common, "--fp16"]) == 0
     for options, message in [
         (["--int8"], "name them (--calibrate IMAGES)"),

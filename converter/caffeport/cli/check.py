@@ -35,7 +35,8 @@ def add_command(commands: Any, common: Any) -> None:
         action="append",
         metavar="F",
         help="inputs: .npz, .npy, an image, or a folder, zip or list (.txt) of images (default random); repeated for a "
-        "batch of images. Without any preprocessing they tell which one the net likely expects",
+        "batch of images. They go through what --onnx says it has in front; where nothing says any preprocessing they "
+        "tell which one the net likely expects",
     )
     check.add_argument(
         "--pair", action="store_true", help="the first two images of --input show one person, the others other people"

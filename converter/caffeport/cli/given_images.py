@@ -51,13 +51,24 @@ def given_inputs(net: Net, options: argparse.Namespace, folder: ModelFolder | No
     rgb = options.rgb if options.preset is None else zoo.preset(options.preset).rgb
     if folder is not None and not _has_preprocessing(options):
         return read_images(net, paths, list(folder.preset.mean), folder.preset.scale, folder.preset.rgb)
+    if front := _front_of_the_file(options):
+        return read_images(net, paths, front[0], front[1], False)
     return read_images(net, paths, read_mean(options.mean), options.scale, rgb)
+
+
+def _front_of_the_file(options: argparse.Namespace) -> tuple[list[float] | None, float] | None:
+    """What the --onnx file says that images go through first, where nothing else says it."""
+    if options.onnx is None or _has_preprocessing(options):
+        return None
+    from ..parity.written_onnx import own_front
+
+    return own_front(options.onnx)
 
 
 def suggested(net: Net, options: argparse.Namespace, folder: ModelFolder | None) -> Suggestion | None:
     """Return what preprocessing the net likely expects, where images were given and nothing says it."""
     images = [path for path in options.input or [] if path.suffix.lower() not in _ARRAYS]
-    if not images or folder is not None or _has_preprocessing(options) or importlib.util.find_spec("torch") is None:
+    if not images or _is_said(options, folder) or importlib.util.find_spec("torch") is None:
         return None
     from ..parity.likely_preprocessing import suggest
     from .image import read_images
@@ -78,10 +89,15 @@ def print_suggestion(suggestion: Suggestion) -> None:
 def _check_pair(options: argparse.Namespace, folder: ModelFolder | None) -> None:
     """Raise CaffeportError for a --pair that could not be looked at, before anything is run."""
     images = [path for path in options.input or [] if path.suffix.lower() not in _ARRAYS]
-    if folder is not None or _has_preprocessing(options) or not images:
+    if not images or _is_said(options, folder):
         raise CaffeportError("--pair is for images of --input without any preprocessing, which is what it looks for")
     if len(images) < 3:
         raise CaffeportError(f"--pair takes two images of one person and one of another, 3 or more; got {len(images)}")
+
+
+def _is_said(options: argparse.Namespace, folder: ModelFolder | None) -> bool:
+    """Whether the caller, the folder or the --onnx file says what images go through."""
+    return folder is not None or _has_preprocessing(options) or _front_of_the_file(options) is not None
 
 
 def _has_preprocessing(options: argparse.Namespace) -> bool:

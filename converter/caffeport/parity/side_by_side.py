@@ -92,16 +92,21 @@ class SideBySide:
                 g.reset(name)
                 if node.op_type == "Cast" and node.input[0] in made:
                     g.reset(node.input[0])  # the same numbers, which the next layers read
-                ends = self._in_8_bits(name)
+                ends = self._in_8_bits(name, twins)
                 if ends and not self._unbounded[name]:
                     restored.add(ends[1].output[0])
                     yield self._restored(name, *ends)
             made.update(node.output)
 
-    def _in_8_bits(self, blob: str) -> tuple[Any, Any] | None:
-        """The nodes that bring a blob into 8 bits and back, where nothing reads it but what comes of that."""
+    def _in_8_bits(self, blob: str, twins: Mapping[str, str]) -> tuple[Any, Any] | None:
+        """The nodes that bring a blob into 8 bits and back, where nothing reads it but what comes of that.
+
+        Not those behind a blob that is another shape of it: that one they belong to.
+        """
         readers = self._readers[blob]
         while len(readers) == 1 and readers[0].op_type in _SHAPING and len(readers[0].output) == 1:
+            if readers[0].output[0] in twins:
+                return None
             readers = self._readers[readers[0].output[0]]
         if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
             return None

@@ -154,6 +154,19 @@ def read(net: Net, path: str | Path, mean: Any = None, scale: float | None = Non
     return WrittenOnnx(path, model, ordered, inputs, preprocessing, target, coarser_of(model))
 
 
+def own_front(path: str | Path) -> tuple[list[float] | None, float] | None:
+    """Return the (mean, scale) that an exported file has in front, by its metadata; None where it says none.
+
+    An image reaches the net in BGR whatever the file takes. Raises CaffeportError for a file that is no ONNX.
+    """
+    said = next((entry.value for entry in _load(Path(path)).metadata_props if entry.key == METADATA_KEY), None)
+    try:
+        content = json.loads(said or "{}")
+        return (content["mean"] or None, float(content["scale"])) if "mean" in content else None
+    except (AttributeError, KeyError, ValueError, TypeError) as error:
+        raise CaffeportError(f"{path}: its metadata {METADATA_KEY} is damaged") from error
+
+
 def _load(path: Path) -> Any:
     try:
         size = path.stat().st_size
