@@ -350,6 +350,65 @@ def test_a_blob_in_another_shape_is_what_8_bits_are_taken_of(tmp_path, images, r
     assert {"flat", "again", "both"} <= set(of_bound) and 0 < max(of_bound.values()) <= 1
 
 
+def small_ssd(tmp_path, confidence):
+    """Boxes of 3x2 cells and two sizes, from a convolution's numbers."""
+    text = nets.inputs(data=(1, 3, 12, 10)) + nets.layer(
+        "Convolution", "data", "cells",
+        "convolution_param { num_output: 8 kernel_size: 4 stride: 4 weight_filler { type: 'gaussian' std: 0.3 } }",
+    )  # fmt: skip
+    for name, outputs in (("loc", 8), ("conf", 6)):
+        text += nets.conv("cells", f"{name}_map", outputs)
+        text += nets.layer("Permute", f"{name}_map", f"{name}_rows", " ".join(
+            ["permute_param {", *(f"order: {axis}" for axis in (0, 2, 3, 1)), "}"]
+        ))  # fmt: skip
+        text += nets.layer("Flatten", f"{name}_rows", f"{name}_flat")
+    text += nets.layer("PriorBox", "cells data", "one", "prior_box_param { min_size: 4 max_size: 6 clip: true }")
+    text += nets.layer("PriorBox", "cells data", "two", "prior_box_param { min_size: 3 max_size: 5 clip: true }")
+    text += nets.layer("Concat", "one two", "priors", "concat_param { axis: 2 }")
+    for name in ("loc", "conf"):
+        text += nets.layer("Concat", f"{name}_flat {name}_flat", f"all_{name}", "concat_param { axis: 1 }")
+    text += nets.layer("Reshape", "all_conf", "by_class", "reshape_param { shape { dim: 0 dim: -1 dim: 3 } }")
+    text += nets.layer("Softmax", "by_class", "shares", "softmax_param { axis: 2 }")
+    text += nets.layer("Flatten", "shares", "confidences")
+    text += nets.layer(
+        "DetectionOutput", "all_loc confidences priors", "boxes",
+        "detection_output_param { num_classes: 3 nms_param { nms_threshold: 0.45 top_k: 20 } keep_top_k: 10 "
+        f"code_type: CENTER_SIZE confidence_threshold: {confidence} }}",
+    )  # fmt: skip
+    return nets.load(tmp_path, text)
+
+
+def test_boxes_are_chosen_in_float32(tmp_path, images):
+    """No coordinate, class or image number is rounded to 8 bits; what computes is."""
+    net = small_ssd(tmp_path, 0.3)
+    exported = net.to_onnx(tmp_path / "q.onnx", precision="int8", calibrate=images, **FRONT)
+    assert 'float32 too, for boxes that 8 bits would move: "boxes"' in exported.precision
+    nodes = onnx.load(tmp_path / "q.onnx").graph.node
+    rounded = {node.input[0] for node in nodes if node.op_type == "QuantizeLinear"}
+    assert rounded == {"graph/Mul", "cells"}
+    x = (pixels() - np.reshape(FRONT["mean"], (3, 1, 1))) / 64
+    report = net.check(x, onnx=tmp_path / "q.onnx")
+    assert report.ok, report.summary
+
+
+def test_another_number_of_boxes_is_drift_and_not_a_wrong_layer(tmp_path):
+    from caffeport.parity.coarser import EIGHT_BITS
+    from caffeport.parity.compare import _open_axes
+    from caffeport.parity.report import compared
+
+    net = small_ssd(tmp_path, 0.3)
+    boxes, fewer = net.values[-1], np.zeros((1, 1, 3, 7), np.float32)
+    axes = _open_axes(net)
+    assert axes[boxes] == {2} and not any(axes[value] for value in net.values[:-1])
+    arrays = {"torch": np.zeros((1, 1, 5, 7), np.float32), "q.onnx": fewer}
+    row = compared(boxes, arrays, 1e-4, 1e-5, {"q.onnx": EIGHT_BITS}, axes[boxes])
+    assert row.ok and row.rms == {"q.onnx": 1.0} and row.note == "q.onnx has 1x1x3x7, torch 1x1x5x7"
+    assert not compared(boxes, arrays, 1e-4, 1e-5, None, axes[boxes]).ok  # of float32 as many are demanded
+    assert not compared(boxes, arrays, 1e-4, 1e-5, {"q.onnx": EIGHT_BITS}, {3}).ok
+    cut = {**arrays, "q.onnx": fewer[..., :6]}
+    assert not compared(boxes, cut, 1e-4, 1e-5, {"q.onnx": EIGHT_BITS}, axes[boxes]).ok
+
+
 def test_a_drift_that_no_layer_is_to_blame_for_is_told_and_passes(tmp_path):
     """A difference of nearly equal numbers keeps few of their digits in float16; each layer is right by itself."""
     text = nets.inputs(data=(1, 3, 12, 10)) + nets.conv("data", "a", 4) + nets.conv("data", "b", 4)

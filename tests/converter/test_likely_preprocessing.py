@@ -233,3 +233,22 @@ def test_odd_wishes_are_told(words, problem, files, tmp_path, monkeypatch, capsy
     assert main(["check", *model, *words.split()]) == 2
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1 and re.search(problem, error)
+
+
+def test_images_for_a_net_with_labels(tmp_path, capsys, monkeypatch):
+    """A net as it was tested with: the labels are made up, one an image."""
+    monkeypatch.chdir(tmp_path)
+    text = nets.inputs(data=(5, 3, 8, 8), label=(5,)) + nets.inner_product("data", "fc", 4)
+    text += nets.layer("SoftmaxWithLoss", "fc label", "loss") + nets.layer("Accuracy", "fc label", "accuracy")
+    nets.load(tmp_path, text).save("net.caffemodel")
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(name, np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8))
+    assert (
+        main(["check", "net.prototxt", "net.caffemodel", "--input", "a.png", "--input", "b.png", "--scale", "0.1"]) == 0
+    )
+    said = capsys.readouterr().out
+    assert "2x4" in said and "ok: " in said
+    both = nets.inputs(data=(1, 3, 8, 8), other=(1, 3, 8, 8)) + nets.layer("Eltwise", "data other", "sum")
+    nets.load(tmp_path, both).save("net.caffemodel")
+    assert main(["check", "net.prototxt", "net.caffemodel", "--input", "a.png"]) == 2
+    assert "an image fits a net with one image input; this one reads data, other: give .npz" in capsys.readouterr().err

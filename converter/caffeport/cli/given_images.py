@@ -73,7 +73,7 @@ def suggested(net: Net, options: argparse.Namespace, folder: ModelFolder | None)
     from ..parity.likely_preprocessing import suggest
     from .image import read_images
 
-    ((name, pixels),) = read_images(net, images, None, None, False).items()
+    name, pixels = next(iter(read_images(net, images, None, None, False).items()))
     return suggest(net, name, pixels, options.pair)
 
 

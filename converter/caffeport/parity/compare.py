@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CaffeportError, did_you_mean, shape_text
+from ..errors import CaffeportError, NetError, did_you_mean, shape_text
 from ..graph.layer import Value
 from ..graph.net import Net
 from ..graph.walk import inference_values
@@ -20,6 +20,7 @@ from ..memory import check_room, large_blocks_given_back
 from ..operators.base import Phase, Role
 from ..shelf import Shelf
 from ..to_caffe.process import CaffeRun, forward, wanted_caffe
+from ..to_onnx.axes import Axes
 from . import provenance, written_onnx, written_torch
 from .backends import exportable, onnx_blobs, run_onnx, shapes_of, spoiled, torch_blobs
 from .coarser import Coarser
@@ -173,6 +174,7 @@ def _rows(
     Return the rows, and {Value: {source: array}} of the ends; all other arrays are gone.
     """
     random = spoiled(net, lambda layer: layer.op.random) if training else set()
+    axes = _open_axes(net) if looser else {}
     rows, held = [], {}
     for value in net.values:
         if value.layer.op.role is Role.DATA:
@@ -180,7 +182,9 @@ def _rows(
         arrays = {name: blobs[value.key] for name, blobs in sources.items() if value.key in blobs}
         random_one = value in random
         rows.append(
-            empty_row(value, "random while training") if random_one else compared(value, arrays, *tolerance, looser)
+            empty_row(value, "random while training")
+            if random_one
+            else compared(value, arrays, *tolerance, looser, axes.get(value, ()))
         )
         if value in ends:
             held[value] = arrays
@@ -189,6 +193,15 @@ def _rows(
         del arrays  # or they would be there still while the next are made
     _refuse_nothing_compared(rows, training)
     return rows, held
+
+
+def _open_axes(net: Net) -> dict[Value, frozenset[int]]:
+    """The axes of each Value whose length the numbers decide; none where the net's shapes do not allow another."""
+    try:
+        axes = Axes(net, net.layers, net.input_values, batch=False, size=False)
+    except NetError:
+        return {}
+    return {value: axes.of(value) for value in net.values}
 
 
 def _judge(

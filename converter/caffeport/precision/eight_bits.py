@@ -30,6 +30,32 @@ PASSING = ("MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
 TYPES = (*COMPUTING, *PASSING)
 
 
+def without_use(model: Any, kept: Collection[str]) -> set[str]:
+    """Return the nodes that 8 bits bring nothing for, and rounding would harm.
+
+    Those are what comes of shapes and constants alone (the boxes of a PriorBox), and the nodes of PASSING whose numbers
+    reach nothing that computes in 8 bits.
+
+    model: the float32 ModelProto. kept: names of nodes that stay in float32.
+    """
+    seen = {entry.name for entry in model.graph.input} - {entry.name for entry in model.graph.initializer}
+    found: set[str] = set()
+    for node in model.graph.node:
+        if seen.isdisjoint(node.input):
+            found.add(node.name)
+        elif node.op_type not in ("Shape", "Size"):
+            seen.update(node.output)
+    kept = {*kept, *found}
+    leads: set[str] = set()  # tensors that such an operator reads, or what comes of them
+    for node in reversed(model.graph.node):
+        on = not leads.isdisjoint(node.output)
+        if node.op_type in PASSING and not on:
+            found.add(node.name)
+        if on or (node.op_type in COMPUTING and node.name not in kept):
+            leads.update(node.input)
+    return found
+
+
 def to_eight_bits(source: Path, feeds: Sequence[Mapping[str, np.ndarray]], kept: Collection[str], title: str) -> Any:
     """Return the ModelProto of the file ``source`` in 8 bits, calibrated on ``feeds`` ({input: array} each).
 

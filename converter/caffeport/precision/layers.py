@@ -30,6 +30,10 @@ class LayerNodes:
         for value, name in onnx_names(net).items():  # a layer that was folded into another, by what it makes
             if name in makers:
                 self._nodes[value.layer.name].add(makers[name])
+        self.deciding = set().union(
+            *(self._nodes[layer.name] for layer in net.layers if layer.op.varying_axis is not None)
+        )
+        """Of layers that choose among boxes: as many as the numbers say."""
         self.front = {node.name for node in model.graph.node if node.name.startswith(FRONT)}
 
     def _by_name(self, node: str) -> str | None:

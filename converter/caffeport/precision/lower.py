@@ -26,7 +26,7 @@ from ..to_onnx.export import PROTOBUF_LIMIT
 from ..to_onnx.export import export as export_float
 from ..to_onnx.names import onnx_names
 from .calibration import Feeds, Images, feeds_of, net_inputs
-from .eight_bits import COMPUTING, to_eight_bits
+from .eight_bits import COMPUTING, to_eight_bits, without_use
 from .half import LARGEST, SMALLEST, to_half
 from .layers import LayerNodes
 from .ranges import Range, ranges, run, session
@@ -98,11 +98,14 @@ def export(
             lower.CopyFrom(model)
             to_half(lower, kept)
         else:
+            kept |= nodes.deciding
             forced = _too_coarse(model, measured) - kept
             kept |= forced
+            kept |= without_use(model, kept)
             lower = to_eight_bits(source, feeds, kept, f"net {net.name!r}")
     unlike = _compared(model, lower, feeds, f"net {net.name!r}")
     by_itself = nodes.layers_of(forced)
+    deciding = nodes.layers_of(nodes.deciding) if precision == "int8" else []
     said = {PRECISION_KEY: precision}
     stay = sorted({*nodes.layers_of(kept)}, key=[layer.name for layer in net.layers].index)
     said |= {KEPT_KEY: to_json(stay, indent=None)} if stay else {}
@@ -111,7 +114,7 @@ def export(
     _finish(lower, model, said, f"net {net.name!r}")
     with replacing(path) as stream:
         stream.write(lower.SerializeToString(deterministic=True))
-    exported.precision = _sentence(precision, keep, by_itself, unlike, feeds)
+    exported.precision = _sentence(precision, keep, by_itself, deciding, unlike, feeds)
     return exported
 
 
@@ -204,7 +207,12 @@ def _finish(lower: Any, model: Any, said: Mapping[str, str], title: str) -> None
 
 
 def _sentence(
-    precision: str, keep: Sequence[str], by_itself: Sequence[str], unlike: Mapping[str, float], feeds: Feeds
+    precision: str,
+    keep: Sequence[str],
+    by_itself: Sequence[str],
+    deciding: Sequence[str],
+    unlike: Mapping[str, float],
+    feeds: Feeds,
 ) -> str:
     changes = ", ".join(f"{name} {100 * share:.2g} %" for name, share in list(unlike.items())[:4])
     more = f" and {len(unlike) - 4} more" if len(unlike) > 4 else ""
@@ -214,4 +222,6 @@ def _sentence(
     if by_itself:
         why = f"numbers near or beyond {LARGEST:.0f}" if precision == "float16" else "a range too wide for 8 bits"
         parts.append(f"float32 too, for {why}: {name_list(by_itself, 8)}")
+    if deciding:
+        parts.append(f"float32 too, for boxes that 8 bits would move: {name_list(deciding, 8)}")
     return "; ".join(parts)
