@@ -21,7 +21,8 @@ if(NOT CPU_ONLY)
   list(APPEND test_sources "${CMAKE_SOURCE_DIR}/tests/caffe_layers/cuda/test_block_reduce.cu")
   if(NOT own_layers)  # the tree's own need not give the same on host and device
     list(APPEND device_tests real_sizes)
-    list(APPEND test_sources "${CMAKE_SOURCE_DIR}/tests/caffe_layers/cuda/test_real_sizes.cpp")
+    list(APPEND test_sources "${CMAKE_SOURCE_DIR}/tests/caffe_layers/cuda/test_real_sizes.cpp"
+      "${CMAKE_SOURCE_DIR}/tests/caffe_layers/cuda/test_real_sizes_others.cpp")
   endif()
 endif()
 

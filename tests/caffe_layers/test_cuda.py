@@ -22,7 +22,11 @@ from support import caffe_trees
 LAYERS = caffe_trees.REPOSITORY / "caffe_layers"
 KERNELS = sorted(str(path.relative_to(LAYERS)) for path in LAYERS.rglob("*.cu"))
 EMULATION = Path(__file__).with_name("cuda")
-DEVICE_TESTS = tuple(EMULATION / name for name in ("test_block_reduce.cu", "test_real_sizes.cpp"))
+DEVICE_TESTS = (
+    EMULATION / "test_block_reduce.cu",
+    EMULATION / "test_real_sizes.cpp",
+    EMULATION / "test_real_sizes_others.cpp",
+)
 DEVICE_PROPERTIES = LAYERS / "cmake" / "cuda13_device_properties.hpp"
 ARCHITECTURES = (75, 80, 86, 89, 90)
 MATH_HEADERS = ("nvidia-cublas", "nvidia-curand")

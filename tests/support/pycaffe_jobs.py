@@ -11,6 +11,7 @@ Every FOLDER/NAME.job.npz is a job and gives NAME.result.npz. Keys of a job: ``k
   ``weights_hdf5``: then load these weights, since a restored HDF5 state's own are read as binary ones by this Caffe.
 - "published": "train", with what the text lacks put in: its data layers and undefined bottoms become inputs of the
   shapes of ``input/BLOB``. Undefined bottoms without one are an error. Without a loss (a deploy net): one forward pass.
+With ``start`` a training's result has ``net``, the text it used, and ``start/LAYER/I``, the blobs before it, as well.
 It knows nothing of this project, so that what it reports is Caffe's own.
 """
 
@@ -75,6 +76,10 @@ def train(job, scratch):
         solver.restore(str(job["restore"]))
     if "weights_hdf5" in job:
         solver.net.load_hdf5(str(job["weights_hdf5"]))
+    result = {}
+    if "start" in job:
+        result["net"] = job["net"]
+        weights(solver.net, result, "start")
     losses = {name: [] for name in solver.net.outputs}
     for step in range(int(job["steps"]) if "steps" in job else len(next(iter(inputs.values())))):
         for name, array in inputs.items():
@@ -84,7 +89,7 @@ def train(job, scratch):
             values.append(solver.net.blobs[name].data.copy())
     if "snapshot" in job:
         solver.snapshot()
-    result = {"loss/" + name: np.array(values) for name, values in losses.items()}
+    result.update({"loss/" + name: np.array(values) for name, values in losses.items()})
     weights(solver.net, result, "blob")
     return result
 
@@ -94,6 +99,7 @@ def published(job, scratch):
     net = caffe_pb2.NetParameter()
     text_format.Merge(str(job["net"]), net)
     inputs = group(job, "input")
+    kept = {key: array for key, array in job.items() if key == "start" or key.startswith("weight/")}
     message = caffe_pb2.NetParameter()
     message.name = net.name
     message.force_backward = net.force_backward
@@ -121,6 +127,7 @@ def published(job, scratch):
     trains = any("Loss" in layer.type for layer in layers)
     job = {"net": text_format.MessageToString(message), "solver": job["solver"], "phase": "test", **feed}
     if trains:
+        job.update(kept)
         return train(job, scratch)
     job.update({key: array[0] for key, array in feed.items()}, backward=False)
     return once(job, scratch)
