@@ -89,7 +89,6 @@ def prepare(place: Place) -> None:
     global _place
     _place = place
     torch.set_num_threads(1)  # the processes are as many as the cores
-    torch.backends.cudnn.allow_tf32 = False  # training works in bfloat16; what measures is exact
 
 
 @lru_cache(maxsize=4)
