@@ -57,6 +57,12 @@ def test_the_table_of_layers_is_up_to_date():
     assert layers_table.with_table(text) == text, "run: python docs/layers_table.py"
 
 
+def test_the_index_of_layers_is_up_to_date():
+    import layers_table
+
+    assert layers_table.INDEX.read_text() == layers_table.index(), "run: python docs/layers_table.py"
+
+
 def test_every_layer_has_its_formula():
     from caffeport.operators import builtin
 

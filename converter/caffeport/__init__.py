@@ -4,10 +4,14 @@ net = caffeport.load("deploy.prototxt", "face.caffemodel")
 model = net.to_torch()
 net.to_onnx("face.onnx")
 print(caffeport.check(net))
+
+What reading a net does not need (check, the zoo) is imported when it is first used.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from . import loading as _loading
-from . import zoo
 from .errors import (
     CaffemodelError,
     CaffeportError,
@@ -27,10 +31,15 @@ from .graph.build import load
 from .graph.layer import Layer, Param
 from .graph.net import Net
 from .operators.base import BlobSpec, Operator, layer_type
-from .parity.compare import check
-from .parity.report import Report, Row
 from .version import __version__
 from .wiring import connect
+
+if TYPE_CHECKING:
+    from . import zoo
+    from .parity.compare import check
+    from .parity.report import Report, Row
+
+_LATER = {"check": "parity.compare", "Report": "parity.report", "Row": "parity.report"}
 
 LayerType = Operator
 """The name that operators' class had before."""
@@ -76,3 +85,17 @@ __all__ = [
     "read_prototxt",
     "zoo",
 ]
+
+if not TYPE_CHECKING:  # where it would stand for any name, misspelt ones too
+
+    def __getattr__(name: str) -> Any:
+        if name in _LATER:
+            globals()[name] = found = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+            return found
+        if name == "zoo":
+            return import_module(f"{__name__}.zoo")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -121,6 +121,23 @@ print(sorted(set(sys.modules) & {{"torch", "onnx", "google.protobuf", "cv2", "on
     assert run(code).splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
+def test_reading_a_net_imports_its_own_layers_alone(files):
+    """And neither the check nor the zoo, of which reading needs nothing."""
+    _, text, weights, _ = files
+    code = f"""
+import sys, caffeport
+from caffeport import operators
+net = caffeport.load({text!r}, {weights!r})
+here = {{name.rpartition(".")[2] for name in sys.modules if name.startswith("caffeport.operators.")}}
+of_the_net = {{operators.TYPES[layer.type] for layer in net.layers}}
+print(of_the_net <= here, len(here & set(operators.families())) < len(operators.families()) / 2)
+print(sorted(name for name in sys.modules if name.startswith(("caffeport.parity", "caffeport.zoo"))))
+print(caffeport.check.__module__, caffeport.zoo.__name__, hasattr(caffeport, "chekc"))
+"""
+    assert run(code).splitlines() == ["True True", "[]", "caffeport.parity.compare caffeport.zoo False"]
+
+
 @pytest.mark.parametrize(
     ("module", "arguments", "advice"),
     [

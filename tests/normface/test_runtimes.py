@@ -9,6 +9,7 @@ import platform
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from normface.cli.main import main
 from normface.errors import MissingDependencyError, NormfaceError
 from normface.features import Extractor
@@ -30,7 +31,10 @@ TEXT = (
 def machine(monkeypatch):
     """Set what ``choose`` sees of the machine."""
 
-    def be(*, openvino: bool, processor: str = "x86_64", gpu: bool = False, cuda: bool = False):
+    def be(
+        *, openvino: bool, processor: str = "x86_64", gpu: bool = False, cuda: bool = False, torch_cuda: bool = False
+    ):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: torch_cuda)
         find = importlib.util.find_spec
         absent = {"openvino"} - ({"openvino"} if openvino else set())
         spec = object()
@@ -65,6 +69,24 @@ def machine(monkeypatch):
         ({"openvino": True}, {"runtime": "onnxruntime"}, ("onnxruntime", "cpu")),
         ({"openvino": True}, {"runtime": "torch"}, ("torch", "cpu")),
         ({"openvino": True}, {"device": "cuda"}, ("onnxruntime", "cuda")),
+        ({"openvino": True, "gpu": True, "torch_cuda": True}, {}, ("openvino", "cpu")),  # torch opens no ONNX file
+        ({"openvino": True, "gpu": True, "torch_cuda": True}, {"caffe": True}, ("torch", "cuda")),
+        ({"openvino": True, "gpu": True, "torch_cuda": True}, {"caffe": True, "device": "cuda"}, ("torch", "cuda")),
+        ({"openvino": True, "gpu": True, "torch_cuda": True}, {"caffe": True, "device": "cpu"}, ("openvino", "cpu")),
+        (
+            {"openvino": True, "gpu": True, "cuda": True, "torch_cuda": True},
+            {"caffe": True},
+            ("onnxruntime", "cuda"),
+        ),
+        (
+            {"openvino": True, "gpu": True, "torch_cuda": True},
+            {"caffe": True, "runtime": "onnxruntime"},
+            ("onnxruntime", "cpu"),
+        ),
+        ({"openvino": True, "gpu": True, "torch_cuda": True}, {"runtime": "torch"}, ("torch", "cuda")),
+        ({"openvino": True, "gpu": True, "torch_cuda": True}, {"runtime": "torch", "device": "cpu"}, ("torch", "cpu")),
+        ({"openvino": True, "gpu": True}, {"runtime": "torch"}, ("torch", "cpu")),
+        ({"openvino": True, "torch_cuda": True}, {"caffe": True}, ("openvino", "cpu")),  # hidden
     ],
 )
 def test_choice(machine, there, asked, chosen):
@@ -84,7 +106,8 @@ def test_a_hidden_gpu_is_none(machine, monkeypatch):
     [
         ({"runtime": "openvine"}, r'runtime "openvine" is unknown \(did you mean "openvino"\?\); known: auto'),
         ({"device": "tpu"}, 'device "tpu" is unknown'),
-        ({"runtime": "torch", "device": "cuda"}, "runtime torch is for the cpu; for cuda choose onnxruntime"),
+        ({"runtime": "openvino", "device": "cuda"}, "runtime openvino is for the cpu; for cuda choose onnxruntime or"),
+        ({"runtime": "torch", "device": "cuda"}, "device cuda: torch sees no GPU here, or is built for the CPU alone"),
     ],
 )
 def test_refusals(asked, message):
@@ -104,8 +127,6 @@ def images(count):
 
 def reference(net, batch):
     """The features by torch in float64."""
-    import torch
-
     model = net.to_torch(outputs=["fc"]).double().eval()
     x = np.stack(batch).transpose(0, 3, 1, 2) / 64 - 1
     return model(torch.from_numpy(x), torch.zeros(len(batch), 4, dtype=torch.float64)).detach().numpy()

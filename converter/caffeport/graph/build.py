@@ -108,6 +108,8 @@ def load(
 
 def _check_layer_options(options: Mapping[str, float], custom_layers: Sequence[type[Operator]]) -> None:
     """Refuse an option that no layer type has."""
+    if not options:
+        return
     known = sorted({name for cls in registry(custom_layers).values() for name in cls.option_names})
     for name in options:
         if name not in known:

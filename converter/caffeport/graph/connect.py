@@ -11,7 +11,7 @@ from ..formats.caffemodel import Caffemodel
 from ..formats.no_effect import LAYER, NET, changes_nothing
 from ..formats.prototxt import Field, Message
 from ..formats.schema import decode, tell_ignored
-from ..operators import message_schemas, registry
+from ..operators import MessageSchemas, registry
 from ..operators.base import LayerContext, LossParameter, Operator, Phase, Role, Shape
 from ..operators.python_layer import operator_class
 from ..operators.transformation import TransformationParameter
@@ -48,7 +48,7 @@ def connect(
 ) -> tuple[list[Layer], dict[Layer, LayerFields]]:
     """Return the layers of this phase, joined by Values without shapes yet."""
     known = registry(options.custom_layers)
-    schemas = message_schemas(known)
+    schemas = MessageSchemas(options.custom_layers)
     named = stored.by_name() if stored else {}
     shapes = {name: tuple(blob.shape for blob in layers[-1].blobs) for name, layers in named.items()}
     members, left_out = _in_phase(texts, state, options)
@@ -146,7 +146,7 @@ def _data_layer(
     text: Message,
     fields: LayerFields,
     known: Mapping[str, type[Operator]],
-    schemas: Mapping[str, list[type]],
+    schemas: Mapping[str, type],
     phase: Phase,
     options: Options,
 ) -> Layer | None:
@@ -164,7 +164,7 @@ def _maker(
     text: Message,
     fields: LayerFields,
     known: Mapping[str, type[Operator]],
-    schemas: Mapping[str, list[type]],
+    schemas: Mapping[str, type],
     phase: Phase,
     current: Mapping[str, Value],
     options: Options,
@@ -204,7 +204,7 @@ def _layer_op(
     text: Message,
     fields: LayerFields,
     known: Mapping[str, type[Operator]],
-    schemas: Mapping[str, list[type]],
+    schemas: Mapping[str, type],
     phase: Phase,
     stored_shapes: Mapping[str, tuple[Shape, ...]],
     options: Options,
@@ -224,7 +224,7 @@ def _layer_op(
         if entry.name in messages:
             raise PrototxtError(f'{text.where(entry)}: "{entry.name}" is given twice')
         # A message of another layer type does nothing in Caffe, but it has to be valid there too.
-        schema = cls.schemas.get(entry.name) or schemas[entry.name][0]
+        schema = cls.schemas.get(entry.name) or schemas[entry.name]
         decoded: Any = decode(entry.value, schema, title=entry.name, allow_unknown=lenient)
         if entry.name in cls.schemas or entry.name == "python_param":
             messages[entry.name] = decoded
@@ -246,9 +246,7 @@ def _layer_op(
     )
 
 
-def _pass_over(
-    text: Message, fields: LayerFields, entry: Field, schemas: Mapping[str, list[type]], lenient: bool
-) -> None:
+def _pass_over(text: Message, fields: LayerFields, entry: Field, schemas: Mapping[str, type], lenient: bool) -> None:
     """Let a field that nothing knows be, if that is allowed or it changes no number; else raise PrototxtError."""
     if changes_nothing(LAYER, entry.name):
         return

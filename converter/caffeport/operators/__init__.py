@@ -1,50 +1,92 @@
-"""Every Caffe layer type, one class each, one file a family."""
+"""Every Caffe layer type, one class each, one file a family.
+
+A family is imported when a net first names one of its types: index.py says which that is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
 from .base import Operator
+from .index import MESSAGES, TYPES
 from .python_layer import PythonParameter
 
 NO_FAMILIES = (
-    "base", "custom", "fillers", "onnx_builder", "onnx_numbers", "onnx_shapes", "onnx_tensor", "onnx_windows",
+    "base", "custom", "fillers", "index", "onnx_builder", "onnx_numbers", "onnx_shapes", "onnx_tensor", "onnx_windows",
     "python_layer", "unknown_data",
 )  # fmt: skip
-FAMILIES = tuple(sorted(module.name for module in iter_modules(__path__) if module.name not in NO_FAMILIES))
 
 
 @cache
-def builtin() -> Mapping[str, type[Operator]]:
-    """Return {Caffe type: class} of the layers that come with caffeport."""
+def of_family(family: str) -> dict[str, type[Operator]]:
+    """Import a family; return {Caffe type: class} of its layers, in the order of its file."""
+    module = import_module(f"{__name__}.{family}")
     classes: dict[str, type[Operator]] = {}
-    for family in FAMILIES:
-        module = import_module(f"{__name__}.{family}")
-        for cls in vars(module).values():
-            if isinstance(cls, type) and issubclass(cls, Operator) and cls.__module__ == module.__name__:
-                for name in cls.__dict__.get("types", ()):
-                    if name in classes:
-                        raise RuntimeError(f"{name} is implemented twice: {classes[name]} and {cls}")
-                    classes[name] = cls
+    for cls in vars(module).values():
+        if isinstance(cls, type) and issubclass(cls, Operator) and cls.__module__ == module.__name__:
+            for name in cls.__dict__.get("types", ()):
+                if name in classes:
+                    raise RuntimeError(f"{name} is implemented twice: {classes[name]} and {cls}")
+                classes[name] = cls
     return classes
 
 
-def registry(custom: Iterable[type[Operator]] = ()) -> dict[str, type[Operator]]:
+def families() -> list[str]:
+    """Return the names of all families: the modules beside this one."""
+    return sorted(module.name for module in iter_modules(__path__) if module.name not in NO_FAMILIES)
+
+
+class _Builtin(Mapping[str, type[Operator]]):
+    """{Caffe type: class}; a class is imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> type[Operator]:
+        return of_family(TYPES[name])[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in TYPES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(TYPES)
+
+    def __len__(self) -> int:
+        return len(TYPES)
+
+
+_BUILTIN = _Builtin()
+
+
+def builtin() -> Mapping[str, type[Operator]]:
+    """Return {Caffe type: class} of the layers that come with caffeport."""
+    return _BUILTIN
+
+
+def registry(custom: Iterable[type[Operator]] = ()) -> Mapping[str, type[Operator]]:
     """Return the built-in layers and the user's; the user's win."""
-    known = dict(builtin())
-    for cls in custom:
-        known.update(dict.fromkeys(cls.types, cls))
-    return known
+    return ChainMap({name: cls for cls in custom for name in cls.types}, _BUILTIN)  # type: ignore[arg-type]
 
 
-def message_schemas(known: Mapping[str, type[Operator]]) -> dict[str, list[type]]:
-    """Return {message field: the schemas under that name} over all layer types."""
-    schemas: dict[str, list[type]] = {"python_param": [PythonParameter]}
-    for cls in known.values():
-        for name, schema in cls.schemas.items():
-            if schema not in schemas.setdefault(name, []):
-                schemas[name].append(schema)
-    return schemas
+class MessageSchemas(Mapping[str, type]):
+    """{message field: its schema}; of several under one name the first, and the user's before those."""
+
+    def __init__(self, custom: Iterable[type[Operator]] = ()) -> None:
+        self._others: dict[str, type] = {"python_param": PythonParameter}
+        for cls in custom:
+            self._others = dict(cls.schemas) | self._others
+
+    def __getitem__(self, name: str) -> type:
+        if name in self._others:
+            return self._others[name]
+        return next(cls.schemas[name] for cls in of_family(MESSAGES[name]).values() if name in cls.schemas)
+
+    def __contains__(self, name: object) -> bool:
+        return name in MESSAGES or name in self._others
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**MESSAGES, **self._others})
+
+    def __len__(self) -> int:
+        return len({**MESSAGES, **self._others})

@@ -83,7 +83,7 @@ class Extractor:
         if folder is not None and weights is not None:
             raise NormfaceError(f"{model}: is a folder with a model's weights; leave {weights} out")
         model = model if folder is None else folder.onnx
-        choice = choose(runtime, device)
+        choice = choose(runtime, device, caffe=Path(model).suffix.lower() != ".onnx")
         self.threads = (threads or min(usable_cores(), MOST_THREADS)) if choice.device == "cpu" else 1
         self._session = FeatureSession(model, weights, output, choice, custom_layers, self.threads)
         self.runtime = self._session.runtime

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from caffeport.files import replacing_path
+from caffeport.to_torch.float32 import whole_float32
 
 from ..errors import TrainingError
 from .config import Config
@@ -56,6 +57,7 @@ class Found:
         }
 
 
+@whole_float32()
 def find(config: Config) -> Found:
     """Train for up to STEPS steps from --lr LEAST to MOST, on one device, and forget it. Writes nothing."""
     config = replace(config.as_read(), devices=1, nodes=1, val_share=0.0, val=None, test=None, val_bin=None)

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from caffeport.to_torch.float32 import whole_float32
 from torch import Tensor, nn
 
 from ..errors import NormfaceWarning, NotFiniteError
@@ -60,6 +61,7 @@ class Objective(nn.Module):
         return self.loss(whole, labels)
 
 
+@whole_float32()
 def finetune(
     config: Config,
     *,

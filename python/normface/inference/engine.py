@@ -58,7 +58,7 @@ def open_engine(path: Path, choice: Choice, threads: int, net: Net | None = None
     """
     if choice.runtime == "onnxruntime":
         return OnnxEngine(path, choice.device)
-    return AdapterEngine(path, choice.runtime, threads, net)
+    return AdapterEngine(path, choice, threads, net)
 
 
 class OnnxEngine:
@@ -92,7 +92,7 @@ class OnnxEngine:
 class AdapterEngine:
     """OpenVINO or torch, by caffeport's adapters."""
 
-    def __init__(self, path: Path, runtime: str, threads: int, net: Net | None) -> None:
+    def __init__(self, path: Path, choice: Choice, threads: int, net: Net | None) -> None:
         file = ModelFile(path)
         named = {entry.name: entry.type.tensor_type.shape.dim for entry in file.model.graph.input}
         self.inputs = [
@@ -101,11 +101,11 @@ class AdapterEngine:
         ]
         self.outputs = [one.name for one in file.outputs]
         self.metadata: Mapping[str, str] = file.metadata
-        self.compiles = runtime == "openvino"
-        self.title = f"{ADAPTERS[runtime].title} {_version(runtime)}, cpu"
-        if runtime == "torch" and net is None:
+        self.compiles = choice.runtime == "openvino"
+        self.title = f"{ADAPTERS[choice.runtime].title} {_version(choice.runtime)}, {choice.device}"
+        if choice.runtime == "torch" and net is None:
             raise NormfaceError(f"runtime torch: PyTorch opens no ONNX files ({path}); give NET WEIGHTS")
-        self._session: Any = OpenVino(file, threads, threads) if net is None else Torch(file, 1, net)
+        self._session: Any = OpenVino(file, threads, threads) if net is None else Torch(file, 1, net, choice.device)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         arrays = {name: np.ascontiguousarray(array) for name, array in feeds.items()}

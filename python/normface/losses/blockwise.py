@@ -33,6 +33,9 @@ the processor's cache are up to a fifth quicker on an idle machine, but the thre
 which doubles the time where other programs want the processor too."""
 DEVICE_BLOCK_NUMBERS = 2**27
 """The same on other devices than the CPU, which like few large steps."""
+DEVICE_SHARE = 4
+"""Blocks are smaller by this at the most there: 2^25 numbers are read in some 30 microseconds, a few times what it
+takes to start an operation; smaller blocks would leave the device waiting for the next one."""
 FORMULA_SHARE = 16
 """Rows that a formula is differentiated on by autograd, with its ten arrays or so, are fewer by this."""
 
@@ -260,7 +263,8 @@ def _differentiable(
 
 def blocks(table: Any, share: int = 1) -> Iterator[slice]:
     """The rows of a table, some at a time."""
-    numbers = (BLOCK_NUMBERS if table.device.type == "cpu" else DEVICE_BLOCK_NUMBERS) // share
+    on_cpu = table.device.type == "cpu"
+    numbers = BLOCK_NUMBERS // share if on_cpu else DEVICE_BLOCK_NUMBERS // min(share, DEVICE_SHARE)
     step = max(1, numbers // max(1, table.shape[1]))
     for first in range(0, len(table), step):
         yield slice(first, first + step)

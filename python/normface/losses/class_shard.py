@@ -62,6 +62,10 @@ class ClassShard:
         rows = labels - self.first
         return torch.where((rows >= 0) & (rows < self.count), rows, -1)
 
+    def held(self, local: Tensor) -> int:
+        """Return how many of these rows, ``local`` of some labels, are here; a process alone waits for no device."""
+        return len(local) if self.size == 1 else int((local >= 0).sum())
+
     def own_rows(self, whole: Tensor) -> Tensor:
         """Return this rank's rows of a tensor (C, ...) of all classes."""
         return whole[self.first : self.first + self.count]
@@ -109,14 +113,15 @@ class ClassShard:
     def start_(self, weight: Tensor, start: Callable[[Tensor], Tensor]) -> None:
         """Fill this rank's rows (count, D), each by what the first rank's generator and its place among all say."""
         seed = torch.randint(2**62, ())
-        seed = seed.to(weight.device)
         if self.size > 1:
+            seed = seed.to(weight.device)
             dist.broadcast(seed, group=self.group, group_src=0)
+        number = int(seed)
         devices = [weight.device] if weight.device.type == "cuda" else []
         last = self.first + self.count
         with torch.random.fork_rng(devices):
             for block in range(self.first // START_ROWS, -(-last // START_ROWS)):
-                torch.manual_seed((int(seed) + block) % 2**63)
+                torch.manual_seed((number + block) % 2**63)
                 begin = block * START_ROWS
                 drawn = start(weight.new_empty(min(START_ROWS, self.num_classes - begin), *weight.shape[1:]))
                 low, high = max(begin, self.first), min(begin + len(drawn), last)

@@ -36,6 +36,8 @@ class Work:
     slopes: Slopes | None
     eps: float | None
     label_lengths: bool
+    here: int
+    """How many samples have their class on this rank."""
 
 
 def row_losses(
@@ -60,7 +62,8 @@ def row_losses(
         return of(formula=plain, label_lengths=label_lengths) + formula.smoothing / shard.num_classes * apart
     tensors = (x, weight, more, bias, *inputs)
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    work, local = Work(shard, formula, slopes, eps, label_lengths), shard.local(labels)
+    local = shard.local(labels)
+    work = Work(shard, formula, slopes, eps, label_lengths, shard.held(local))
     rows = None if shard.keeper is None else shard.keeper.chosen(weight, local, keep)
     if rows is not None:
         local = torch.where(local >= 0, torch.searchsorted(rows, local), -1)
@@ -103,7 +106,7 @@ class _ShardedLosses(torch.autograd.Function):
         bias: Tensor | None, *inputs: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         order = (local < 0).to(torch.uint8).argsort(stable=True)
-        here, table = int((local >= 0).sum()), _table(weight, rows)
+        here, table = work.here, _table(weight, rows)
         labels = local[order]
         scores = x.new_empty(len(x), len(table) + 1)  # the last column is for labels whose class is elsewhere
         inverse, nearest = scores_of(x[order], table, more, work.eps, scores[:, :-1], bias, BLOCK_SHARE)
@@ -135,7 +138,7 @@ class _ShardedLosses(torch.autograd.Function):
         local, rows, x, weight, more, bias, scores, inverse, nearest, order, factor, by_own, *by_inputs = (
             ctx.saved_tensors
         )
-        here = int((local >= 0).sum())
+        here = ctx.work.here
         pulls = gradient * by_inputs[-1] if ctx.work.label_lengths else None
         slopes = _Slopes(
             scores[:, :-1], (gradient * factor)[order], (gradient * by_own)[order[:here]], local[order[:here]],

@@ -27,6 +27,10 @@ def gathered(
     Raises TrainingError on every rank where one rank's samples are none, or not of the same kind as the others'.
     """
     problem = _problem(embeddings, labels, sample_weight, size)
+    if shard.size == 1:  # nobody to ask, and no device to wait for
+        if problem:
+            raise TrainingError(problem)
+        return embeddings, labels, sample_weight
     facts = torch.zeros(5, dtype=torch.int64, device=embeddings.device)
     if not problem:
         grad = embeddings.requires_grad and torch.is_grad_enabled()
@@ -44,8 +48,6 @@ def gathered(
                 f"embeddings of one dtype, got {_words(table[0])} and {_words(theirs)}"
             )
     counts = [theirs[0] for theirs in table]
-    if shard.size == 1:
-        return embeddings, labels, sample_weight
     if any(theirs[1] for theirs in table) and not embeddings.requires_grad:
         embeddings = embeddings.detach().requires_grad_()  # as all of the others do: they wait for its gradient
     whole: Tensor = _Gathered.apply(shard, counts, shard.size if averaged else 1, embeddings)

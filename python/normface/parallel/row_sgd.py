@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.optim.sgd import sgd
 
 from ..errors import TrainingError
 from ..losses.blockwise import blocks
@@ -95,8 +96,14 @@ class RowSGD(torch.optim.Optimizer):
         group, momentum = self._group(weight), self.state[weight]["momentum_buffer"]
         w, v = weight.data[rows], momentum[rows]
         wide_w, wide_v = w.to(gradient.dtype), v.to(gradient.dtype)
-        wide_v.mul_(group["momentum"]).add_(gradient).add_(wide_w, alpha=group["weight_decay"])
-        wide_w.add_(wide_v, alpha=-group["lr"])
+        if group["momentum"]:
+            sgd(
+                [wide_w], [gradient], [wide_v], lr=group["lr"], momentum=group["momentum"],
+                weight_decay=group["weight_decay"], dampening=0.0, nesterov=False, maximize=False, fused=True,
+            )  # fmt: skip
+        else:  # torch's keeps no momentum then
+            torch.add(gradient, wide_w, alpha=group["weight_decay"], out=wide_v)
+            wide_w.add_(wide_v, alpha=-group["lr"])
         if not isinstance(rows, slice) or wide_w is not w:
             weight.data[rows] = wide_w.to(w.dtype)
         if not isinstance(rows, slice) or wide_v is not v:
@@ -107,14 +114,17 @@ class RowSGD(torch.optim.Optimizer):
     @torch.no_grad()
     def catch_up(self, weight: Tensor, rows: Tensor) -> None:
         """Make the steps that these rows have missed."""
+        if self._steps == self._since:
+            return
+        missed = self._missed.to(weight.device, non_blocking=True)
         late = rows[self._last[weight][rows] < self._steps]
         for part in blocks(Picked(weight, late), BLOCK_SHARE):
-            self._make_missed(weight, late[part])
+            self._make_missed(weight, late[part], missed)
 
-    def _make_missed(self, weight: Tensor, rows: Tensor) -> None:
+    def _make_missed(self, weight: Tensor, rows: Tensor, missed: Tensor) -> None:
         momentum, last = self.state[weight]["momentum_buffer"], self._last[weight]
         wide = torch.promote_types(weight.dtype, torch.float32)
-        steps = self._missed.to(weight.device)[(last[rows] - self._since).long()].to(wide)[..., None]  # (c, 2, 2, 1)
+        steps = missed[(last[rows] - self._since).long()].to(wide)[..., None]  # (c, 2, 2, 1)
         v, w = momentum[rows].to(wide), weight.data[rows].to(wide)
         momentum[rows] = (steps[:, 0, 0] * v + steps[:, 0, 1] * w).to(momentum.dtype)
         weight.data[rows] = (steps[:, 1, 0] * v + steps[:, 1, 1] * w).to(weight.dtype)
@@ -126,9 +136,10 @@ class RowSGD(torch.optim.Optimizer):
         if not self._lazy or self._steps == self._since:
             return
         for weight, last in self._last.items():
+            missed = self._missed.to(weight.device, non_blocking=True)
             for part in blocks(weight, BLOCK_SHARE):
                 rows = torch.arange(part.start, min(part.stop, len(weight)), device=weight.device)
-                self._make_missed(weight, rows[last[part] < self._steps])
+                self._make_missed(weight, rows[last[part] < self._steps], missed)
         self._since, self._missed = self._steps, torch.eye(2, dtype=torch.float64)[None]
 
     def _count(self) -> None:

@@ -15,6 +15,7 @@ from caffeport.formats import caffemodel
 from caffeport.graph.weights import attach
 from caffeport.operators.base import Phase
 from caffeport.operators.custom import CustomLayers, custom_operators
+from caffeport.to_torch.float32 import whole_float32
 from caffeport.to_torch.module import CaffeModule
 from torch import Tensor
 from torch.nn import Parameter
@@ -203,6 +204,7 @@ class Solver:
         self.iteration += 1
         return {name: _first(self.outputs[name]) for name in self._net.outputs}
 
+    @whole_float32()
     def _forward_backward(self, batches: list[list[Tensor]]) -> None:
         """Sum the gradients of all batches into the blobs' ``grad``; sets ``loss`` and ``outputs``, their means."""
         self.model.train()
@@ -226,6 +228,7 @@ class Solver:
         self.loss = float(loss) / count
         self.outputs = {name: total / count if count > 1 else total for name, total in totals.items()}
 
+    @whole_float32()
     def loss_of(self, batch: Batch | Sequence[Batch]) -> float:
         """The loss of a forward pass in the TRAIN phase, as Caffe's last line has it; nothing is changed by it.
 
@@ -303,6 +306,7 @@ class Solver:
         return self._test_nets
 
     @torch.no_grad()
+    @whole_float32()
     def test(self, batch: Batch, index: int = 0) -> dict[str, Tensor]:
         """Return the outputs of test net number ``index`` for a batch; nothing is learned."""
         net, model, batches = self._tests()[index]
