@@ -20,7 +20,7 @@ from .face_augmentation import augmented
 
 STAGES, SIZE = 4, 128
 """Stages, each with twice the channels of the one before; numbers of the embedding."""
-BATCH, MOMENTUM, DECAY = 128, 0.9, 5e-4
+MOMENTUM, DECAY, WARM = 0.9, 5e-4, 0.05
 
 
 class Residual(nn.Module):
@@ -60,8 +60,10 @@ def as_input(images: Tensor, random: torch.Generator | None = None) -> Tensor:
     return values.contiguous(memory_format=torch.channels_last)
 
 
-def train(net: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, epochs: int, rate: float, seed: int) -> None:
-    """SGD on everything, net and loss, with a rate that falls to 0 by a cosine, on images changed at random.
+def train(
+    net: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, batch: int, epochs: int, rate: float, seed: int
+) -> None:
+    """SGD on everything, net and loss, with a rate that rises and falls (_share_of_rate), on images changed at random.
 
     images uint8 (N, 3, H, W), labels (N,), all on the net's device; on a GPU the net works in bfloat16, the loss in
     float32. A learned scale never decays. Raises TrainingError where the loss is no number at the end of an epoch.
@@ -73,11 +75,12 @@ def train(net: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, epoch
     others = [parameter for name, parameter in named if "scale" not in name]
     groups = [{"params": others, "weight_decay": DECAY}, {"params": free, "weight_decay": 0.0}]
     optimiser = torch.optim.SGD([group for group in groups if group["params"]], lr=rate, momentum=MOMENTUM)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * batches_of(len(labels)))
+    steps = epochs * batches_of(len(labels), batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share_of_rate(step, steps))
     net.train()
     for _ in range(epochs):
         total = torch.zeros((), device=device)
-        for rows in _batches(len(labels), random):
+        for rows in _batches(len(labels), batch, random):
             inputs = as_input(images[rows], random)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 features = net(inputs)
@@ -92,14 +95,20 @@ def train(net: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, epoch
     net.eval()
 
 
-def batches_of(images: int) -> int:
+def _share_of_rate(step: int, steps: int) -> float:
+    """A straight rise over the first WARM of the steps, without which fresh weights may diverge; a cosine's fall."""
+    rise = math.ceil(WARM * steps)
+    return min(1.0, (step + 1) / rise) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def batches_of(images: int, batch: int) -> int:
     """The steps of an epoch: whole batches, since a few images make poor statistics."""
-    return images // BATCH or 1
+    return images // batch or 1
 
 
-def _batches(images: int, random: torch.Generator) -> Iterator[Tensor]:
+def _batches(images: int, batch: int, random: torch.Generator) -> Iterator[Tensor]:
     order = torch.randperm(images, generator=random, device=random.device)
-    yield from order[: batches_of(images) * BATCH].split(BATCH)
+    yield from order[: batches_of(images, batch) * batch].split(batch)
 
 
 @torch.no_grad()

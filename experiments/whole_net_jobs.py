@@ -41,12 +41,16 @@ DRAWS = 400
 
 @dataclass(frozen=True)
 class Plan:
-    """part: of whole_net_lists. first: channels of the net's first stage. epochs: from scratch; again: finetuning."""
+    """part: of whole_net_lists. first: channels of the net's first stage. epochs: from scratch; again: finetuning.
+
+    batch: images a step, in both.
+    """
 
     part: str
     height: int
     width: int
     first: int
+    batch: int
     seeds: int
     epochs: int
     again: int
@@ -110,7 +114,7 @@ def work(job: Job) -> dict[str, Any]:
     began = time.monotonic()
     train, others = faces(job.plan.part, job.development)
     epochs = job.plan.epochs if job.row is None else job.plan.again
-    images = epochs * small_net.batches_of(len(train.labels)) * small_net.BATCH
+    images = epochs * small_net.batches_of(len(train.labels), job.plan.batch) * job.plan.batch
     try:
         trained = time.monotonic()
         net = from_scratch(job, train) if job.row is None else finetuned(job, train)
@@ -137,7 +141,8 @@ def kept(job: Job) -> Path:
 def from_scratch(job: Job, train: Faces) -> nn.Module:
     torch.manual_seed(job.seed)
     net, softmax = fresh(job.plan, CONTROL, train.people)
-    small_net.train(net, softmax, train.images, train.labels, job.plan.epochs, job.rate, job.seed)
+    plan = job.plan
+    small_net.train(net, softmax, train.images, train.labels, plan.batch, plan.epochs, job.rate, job.seed)
     torch.save((net.state_dict(), softmax.state_dict()), kept(job))
     return net
 
@@ -153,7 +158,8 @@ def finetuned(job: Job, train: Faces) -> nn.Module:
         loss.load_state_dict(softmax)
     else:
         small_net.agents_at_means(loss, net, train.images, train.labels)
-    small_net.train(net, loss, train.images, train.labels, job.plan.again, job.rate, job.seed + 1)
+    plan = job.plan
+    small_net.train(net, loss, train.images, train.labels, plan.batch, plan.again, job.rate, job.seed + 1)
     return net
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, replace
 from multiprocessing import get_context
@@ -22,7 +22,7 @@ from caffeport.files import replacing
 from caffeport.json_text import to_json
 from normface.reading import read_json
 
-from .whole_net_jobs import BEFORE, FAR, Job, Place, Plan, prepare, work
+from .whole_net_jobs import BEFORE, CONTROL, FAR, NORMALISED, Job, Place, Plan, prepare, work
 from .whole_net_lists import DEVELOPMENT_SEED, read_lists
 
 PARTIAL, FINISHED = "partial.json", "trainings.json"
@@ -33,7 +33,7 @@ class Record:
 
     def __init__(self, path: Path, plans: Sequence[Plan], device: str) -> None:
         self.path = path
-        settings = {"device": device, "plans": [asdict(plan) for plan in plans]}
+        settings = {"device": device, "plans": [_training(plan) for plan in plans]}
         self.content: dict[str, Any] = {"settings": settings, "development": {}, "seeds": {}}
         if path.exists():
             earlier = read_json(path, "is no file of this experiment")
@@ -61,54 +61,63 @@ class Record:
         """Of a seed that is broken off nothing is kept: on a GPU its net from scratch is not made the same again."""
         self.content["seeds"].get(plan.part, {}).pop(str(seed), None)
 
-    def rates(self, plan: Plan) -> dict[str, float] | None:
-        """Row -> the rate that verifies most of the development people, the lower of equals; None: not all known."""
-        rows = self.content["development"].get(plan.part, {})
-        if any(f"{rate:g}" not in rows.get(row, {}) for row in plan.rows for rate in plan.rates):
+    def rate(self, plan: Plan, row: str) -> float | None:
+        """The one that verifies most of the development people, the lower of equals; None: not all are measured."""
+        measured = self.content["development"].get(plan.part, {}).get(row, {})
+        if any(f"{rate:g}" not in measured for rate in plan.rates):
             return None
-        return {row: max(sorted(plan.rates), key=lambda rate: rows[row][f"{rate:g}"]) for row in plan.rows}
+        return max(sorted(plan.rates), key=lambda rate: measured[f"{rate:g}"])
+
+
+def _training(plan: Plan) -> dict[str, Any]:
+    """What two runs must have in common to share their trainings: not which of them each has."""
+    return {key: value for key, value in asdict(plan).items() if key not in ("seeds", "rows", "rates")}
 
 
 class Queue:
-    """Which jobs come next; ``first`` are those that wait for none."""
+    """Which jobs can run, and which of them is next: the claim's losses first, and whole seeds one after another."""
 
     def __init__(self, plans: Sequence[Plan], seed: int, record: Record) -> None:
         self.record = record
-        self.seeds = {plan.part: range(seed, seed + plan.seeds) for plan in plans}
-        self.plans = plans
         self.started: dict[str, list[int]] = {plan.part: [] for plan in plans}
+        self.ready: list[Job] = []
+        for plan in plans:
+            if any(record.rate(plan, row) is None for row in plan.rows):
+                self.ready.append(Job(plan, DEVELOPMENT_SEED, True))
+            for number in range(seed, seed + plan.seeds):
+                if not all(record.has(Job(plan, number, False, row)) for row in (None, *plan.rows)):
+                    record.forget(plan, number)
+                    self.ready.append(Job(plan, number, False))
 
-    def first(self) -> Iterator[Job]:
-        for plan in self.plans:
-            if self.record.rates(plan) is None:
-                yield Job(plan, DEVELOPMENT_SEED, True)
-        for plan in self.plans:
-            for seed in self.seeds[plan.part]:
-                if not all(self.record.has(Job(plan, seed, False, row)) for row in (None, *plan.rows)):
-                    self.record.forget(plan, seed)
-                    yield Job(plan, seed, False)
+    def next(self) -> Job | None:
+        if not self.ready:
+            return None
+        first = min(self.ready, key=_order)
+        self.ready.remove(first)
+        return first
 
-    def after(self, job: Job) -> Iterator[Job]:
-        plan, chosen = job.plan, self.record.rates(job.plan)
-        made: Iterator[Job]
+    def ended(self, job: Job) -> None:
+        """Make ready what waited for ``job`` alone; its answer is in the record."""
+        plan = job.plan
+        made: list[Job] = []
         if job.development and job.row is None:
-            made = (replace(job, row=row, rate=rate) for rate in plan.rates for row in plan.rows)
+            made = [replace(job, row=row, rate=rate) for row in plan.rows for rate in plan.rates]
         elif job.development:
-            made = self._finetunings(plan, self.started[plan.part])
+            assert job.row is not None
+            made = self._finetunings(plan, (job.row,), self.started[plan.part])
         elif job.row is None:
             self.started[plan.part].append(job.seed)
-            made = self._finetunings(plan, [job.seed])
-        else:
-            return
-        if chosen is None and not (job.development and job.row is None):
-            return
-        yield from (one for one in made if not self.record.has(one))
+            made = self._finetunings(plan, plan.rows, [job.seed])
+        self.ready += [one for one in made if not self.record.has(one)]
 
-    def _finetunings(self, plan: Plan, seeds: Sequence[int]) -> Iterator[Job]:
-        chosen = self.record.rates(plan) or {}
-        for row in plan.rows:  # the claim's own come first
-            for seed in seeds:
-                yield Job(plan, seed, False, row, chosen[row])
+    def _finetunings(self, plan: Plan, rows: Sequence[str], seeds: Sequence[int]) -> list[Job]:
+        rates = {row: self.record.rate(plan, row) for row in rows}
+        return [Job(plan, seed, False, row, rate) for row, rate in rates.items() if rate is not None for seed in seeds]
+
+
+def _order(job: Job) -> tuple[bool, bool, int, bool]:
+    claimed = job.row is None or job.row in (CONTROL, NORMALISED)
+    return not claimed, not job.development, job.seed, job.row is None
 
 
 def train_all(plans: Sequence[Plan], seed: int, lfw: Path, folder: Path, device: str) -> dict[str, Any]:
@@ -124,20 +133,27 @@ def train_all(plans: Sequence[Plan], seed: int, lfw: Path, folder: Path, device:
         cores = usable_cores()
         workers = cores if device == "cpu" else max(1, cores - 2)
         with ProcessPoolExecutor(workers, get_context("spawn"), prepare, (place,)) as pool:
-            pending: dict[Future[dict[str, Any]], Job] = {pool.submit(work, job): job for job in queue.first()}
+            pending: dict[Future[dict[str, Any]], Job] = {}
             try:
-                while pending:
+                while True:
+                    while len(pending) < workers and (job := queue.next()) is not None:
+                        pending[pool.submit(work, job)] = job
+                    if not pending:
+                        break
                     for future in wait(pending, return_when=FIRST_COMPLETED).done:
                         job, answer = pending.pop(future), future.result()
                         record.add(job, answer)
                         tell(began, f"{job}: {said(answer)}")
-                        pending |= {pool.submit(work, one): one for one in queue.after(job)}
+                        queue.ended(job)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)  # else all that is queued would still be trained
                 raise
         people = {plan.part: counts(lists.part(plan.part)) for plan in plans}
     record.path.replace(folder / FINISHED)
-    return record.content | {"people": people, "rates": {plan.part: record.rates(plan) for plan in plans}}
+    return record.content | {
+        "people": people,
+        "rates": {plan.part: {row: record.rate(plan, row) for row in plan.rows} for plan in plans},
+    }
 
 
 def counts(part: tuple[Any, Any]) -> dict[str, int]:

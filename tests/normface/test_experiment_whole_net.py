@@ -102,7 +102,7 @@ def test_training_learns_and_agents_begin_at_their_classes():
     images = (faces[labels].int() + noise).clamp(0, 255).to(torch.uint8)
     net, loss = small_net.small_net(4, 28, 24), small_net.head("softmax", 4)
     before = loss(net.train()(small_net.as_input(images)), labels).item()
-    small_net.train(net, loss, images, labels, 25, 0.05, 0)
+    small_net.train(net, loss, images, labels, 32, 25, 0.05, 0)
     net.train()
     assert loss(net(small_net.as_input(images)), labels).item() < before / 3
     normalised = small_net.head("normalized-softmax", 4)
@@ -117,7 +117,7 @@ def test_a_training_that_diverges_is_told():
     images, labels = torch.full((8, 3, 28, 24), 255, dtype=torch.uint8), torch.arange(8) % 4
     net, loss = small_net.small_net(4, 28, 24), small_net.head("softmax", 4)
     with pytest.raises(TrainingError, match="SoftmaxLoss, seed 3: the loss is nan"):
-        small_net.train(net, loss, images, labels, 9, 1e30, 3)
+        small_net.train(net, loss, images, labels, 8, 9, 1e30, 3)
 
 
 def test_lfws_pairs_of_the_people_that_measure():
@@ -142,7 +142,7 @@ PEOPLE = {
 
 
 def plan(part="here", **changes):
-    made = whole_net_jobs.Plan(part, 28, 24, 4, 2, 3, 1, (CONTROL, NORMALISED), (0.1, 0.03))
+    made = whole_net_jobs.Plan(part, 28, 24, 4, 64, 2, 3, 1, (CONTROL, NORMALISED), (0.1, 0.03))
     return dataclasses.replace(made, **changes)
 
 
@@ -204,17 +204,33 @@ def test_intervals_hold_what_seeds_and_people_spread():
     assert of_pairs.mean == pytest.approx(5 + seeds.mean() + people.mean())
 
 
-def answered(record, rates):
+def answered(record, rates, plans=None):
     """Answer jobs in their order, best at ``rates``, and return all that were asked for."""
-    queue = whole_net_trainings.Queue([plan(), plan("there")], 5, record)
-    waiting, asked = list(queue.first()), []
-    while waiting:
-        job = waiting.pop(0)
+    queue, asked = whole_net_trainings.Queue(plans or [plan(), plan("there")], 5, record), []
+    while (job := queue.next()) is not None:
         asked.append(job)
         tar = 9.0 if rates.get((job.plan.part, job.row)) == job.rate else 5.0
         record.add(job, ({"tar": tar} if job.row else {}) if job.development else measured(50))
-        waiting += queue.after(job)
+        queue.ended(job)
     return asked
+
+
+def test_the_claims_rows_come_first_and_whole_seeds_one_after_another(tmp_path):
+    one = plan(rows=(CONTROL, "AM-Softmax", NORMALISED), rates=(0.1,))
+    asked = answered(whole_net_trainings.Record(tmp_path / "partial.json", [one], "cpu"), {}, [one])
+    assert [(job.seed, job.row) for job in asked] == [
+        *((1000, row) for row in (None, CONTROL, NORMALISED)),
+        *((seed, row) for seed in (5, 6) for row in (None, CONTROL, NORMALISED)),
+        *((seed, "AM-Softmax") for seed in (1000, 5, 6)),
+    ]
+
+
+def test_seeds_and_losses_can_be_added_to_a_run(tmp_path):
+    path, few = tmp_path / "partial.json", plan(seeds=1, rows=(CONTROL,), rates=(0.1,))
+    answered(whole_net_trainings.Record(path, [few], "cpu"), {}, [few])
+    more = dataclasses.replace(few, seeds=2)
+    asked = answered(whole_net_trainings.Record(path, [more], "cpu"), {}, [more])
+    assert [(job.seed, job.row) for job in asked] == [(6, None), (6, CONTROL)]
 
 
 def test_rates_come_from_the_development_people_and_every_training_once(tmp_path):
@@ -237,12 +253,18 @@ def test_rates_come_from_the_development_people_and_every_training_once(tmp_path
 
 def test_of_equal_rates_the_lower_is_taken_and_a_failed_one_never(tmp_path):
     record = whole_net_trainings.Record(tmp_path / "partial.json", [plan()], "cpu")
-    for row, failed in ((CONTROL, None), (NORMALISED, 0.03)):
+    for row, failed, best in ((CONTROL, None, 0.03), (NORMALISED, 0.03, 0.1)):
         for rate in (0.1, 0.03):
-            assert record.rates(plan()) is None
+            assert record.rate(plan(), row) is None
             answer = {"failed": "the loss is nan"} if rate == failed else {"tar": 5.0}
             record.add(whole_net_jobs.Job(plan(), 1000, True, row, rate), answer)
-    assert record.rates(plan()) == {CONTROL: 0.03, NORMALISED: 0.1}
+        assert record.rate(plan(), row) == best
+
+
+def test_the_rate_rises_and_falls():
+    shares = [small_net._share_of_rate(step, 100) for step in range(100)]
+    assert shares[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0], abs=0.005)  # over a twentieth
+    assert shares[50] == pytest.approx(0.5) and sorted(shares[5:], reverse=True) == shares[5:] and shares[99] < 1e-3
 
 
 def test_a_broken_off_run_goes_on_without_what_it_has(tmp_path):
