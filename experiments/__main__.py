@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from caffeport.cli.arguments import device
 from caffeport.cli.command import DONE, FAILED, complain, print_table
 from caffeport.cli.command import run as run_command
 from caffeport.cli.parser import OneLineParser
@@ -48,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--net", type=Path, metavar="NET", help=f"{faces}: the backbone, a deploy prototxt")
     parser.add_argument("--weights", type=Path, metavar="W", help=f"{faces}: its .caffemodel")
     parser.add_argument("--preset", default="mobilefacenet", help=f"{faces}: its images (default %(default)s)")
+    parser.add_argument(
+        "--device", type=device, default="cpu", help="whole-net: where it trains, cpu, cuda or cuda:N (default cpu)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from caffeport.files import replacing
 from caffeport.json_text import to_json
 from matplotlib.figure import Figure as Drawing
+from normface import __version__
 from normface.errors import DataError, TrainingError
 
 from .registry import Experiment
@@ -51,7 +52,7 @@ def write(folder: Path, experiment: Experiment, options: Options, result: Result
         "measured": plain(result.measured, "measured"),
         "figures": [{"file": figure.file, "caption": figure.caption} for figure in result.figures],
         "timings": {"seconds": round(seconds, 2), **plain(result.timings, "timings")},
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("normface", "torch")},
+        "versions": {"python": platform.python_version(), "normface": __version__, "torch": version("torch")},
     }
     for figure in result.figures:
         with replacing(folder / figure.file) as stream:

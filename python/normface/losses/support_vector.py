@@ -32,9 +32,10 @@ class SVXSoftmaxLoss(FaceLoss):
     theta >= pi / 2, as published); h_j = t cos_j + t - 1 where cos_j > f, a hard class, else cos_j, so that its
     probability counts exp(s (t - 1)(cos_j + 1)) times. t = 1 is AM-Softmax.
 
-    The defaults: s 32, m 0.35 (0.5 on an angle), t 1.2. MV-Softmax writes t + 1 for this t, so its 0.2 is 1.2 here; the
-    published training code has 1.12. Neither paper was at hand to look t up again. margin_warmup: steps over which m
-    comes from 0 (MarginWarmup). eps: under the root of every length.
+    The defaults: s 32, m 0.35 and t 1.2, which are those of the authors' code (xiaoboCASIA/SV-X-Softmax; MV-Softmax
+    writes t + 1 for this t, hence its 0.2); FaceX-Zoo trains with 1.12. On an angle m is ArcFace's 0.5, theirs
+    0.35 in both. Their SV-AM takes m off only where cos(theta) > 0 unless told otherwise; here it always is, as in
+    the formula. margin_warmup: steps over which m comes from 0 (MarginWarmup). eps: under the root of every length.
     """
 
     options = SoftmaxOptions
