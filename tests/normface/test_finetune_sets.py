@@ -16,6 +16,9 @@ from normface.cli.main import main
 from normface.evaluate.bin_sets import evaluate_bin
 from normface.evaluate.blufr import evaluate_blufr
 from normface.evaluate.lfw import evaluate_lfw
+from normface.evaluate.pair_lists import read_pair_list
+from normface.evaluate.pairs import evaluate_pairs
+from normface.evaluate.resampled_people import drawn_folds, interval
 from normface.finetune import Config, config_file
 from support.digit_images import NET, WEIGHTS, flags, write_digits
 
@@ -88,6 +91,14 @@ def expected(net: tuple[Path, Path], lfw: Path, far: float) -> dict[str, dict[st
         name: {"accuracy": one.accuracy, "std": one.std, "tar": one.pooled.tar[far], "eer": one.pooled.eer}
         for name, one in found.items()
     }
+    for name, (low, high) in {
+        "accuracy": evaluate_pairs(own, names, read_pair_list(lfw / "pairs.txt")).accuracy_interval,
+        "tar": evaluate_pairs(own, names, read_pair_list(lfw / "pairs.txt"), fars=(far,)).tar_intervals[far],
+    }.items():
+        figures["pairs"] |= {f"{name}_low": low, f"{name}_high": high}
+    for name in ("set_a", "set_b"):
+        low, high = interval(drawn_folds(found[name], far, seed=[0, 19])[1])
+        figures[name] |= {"accuracy_low": low, "accuracy_high": high}
     blufr = evaluate_blufr(own, names, lfw / "blufr.mat", fars=(far,), identification_fars=(0.01,))
     rates = {"vr": blufr.vr[far].reported / 100, "dir": blufr.dir[0.01].reported / 100}
     return figures | {"blufr": rates}
@@ -105,9 +116,13 @@ def test_the_figures_are_those_of_the_protocols(people, lfw, tmp_path, capsys):
     assert main(flags(people, out, *sets(lfw), *more)) == 0
     shown = capsys.readouterr().out
     assert "best, chosen on these sets (step" in shown
+    assert "95 % of draws of folds" in shown and "95 % of draws of people" in shown
     assert "set_a: accuracy in folds" in shown and "blufr: VR at FAR 10 %, mean less deviation" in shown
     summary = json.loads((out / "metrics.json").read_text())
     assert summary["held_out"]["identities"] == 0 and summary["identities"] == 7  # nobody is held out unless asked
+    assert summary["sets_drawn"] == {"set_a": "folds", "set_b": "folds", "pairs": "people", "blufr": "people"}
+    of_blufr = summary["before"]["sets"]["blufr"]
+    assert of_blufr["vr_low"] < of_blufr["vr"] < of_blufr["vr_high"]
     for when, net in (("before", (NET, WEIGHTS)), ("best", (out / "deploy.prototxt", out / "model.caffemodel"))):
         wanted = expected(net, lfw, 0.1)
         assert list(summary[when]["sets"]) == list(wanted)

@@ -13,12 +13,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import ProtocolError
+from .folds import FoldResult
 from .roc import impostors_accepted
 
 MOST_DRAWS, LEAST_DRAWS = 1000, 200
 WORK = 10**8
 """Pairs that all draws together look at, about a second; more than this makes fewer draws, to LEAST_DRAWS."""
 LEVEL = 0.95
+LEAST_FOLDS = 5
+"""Of fewer the draws of folds are too few for an interval."""
 
 
 def drawn_tars(
@@ -66,6 +69,23 @@ def drawn_tars(
     return tars
 
 
+def weighted_tar(
+    genuine: np.ndarray, weights: np.ndarray, right: np.ndarray, impostor: np.ndarray, of_impostor: np.ndarray,
+    impostors: int, far: float,
+) -> float:  # fmt: skip
+    """The share of the genuine, each counted ``weights`` times, that is accepted at ``far`` and ``right`` so often.
+
+    impostor: the highest scores, falling, ``of_impostor`` times each, of ``impostors`` in all. NaN where a kind lacks.
+    """
+    accepted = np.cumsum(of_impostor)
+    wanted = impostors_accepted(far, impostors)
+    if not weights.any() or not accepted.size or accepted[-1] < max(1, wanted):
+        return float("nan")
+    threshold = impostor[np.searchsorted(accepted, max(1, wanted))]
+    passed = genuine >= threshold if wanted else genuine > threshold
+    return float(right[passed].sum() / weights.sum())
+
+
 def interval(values: np.ndarray) -> tuple[float, float] | None:
     """The middle 95 % of the draws that are numbers; None where fewer than half of them are."""
     numbers = values[np.isfinite(values)]
@@ -73,6 +93,30 @@ def interval(values: np.ndarray) -> tuple[float, float] | None:
         return None
     low, high = np.quantile(numbers, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def drawn_folds(
+    result: FoldResult, far: float, *, seed: int | list[int] = 0, draws: int = MOST_DRAWS
+) -> tuple[np.ndarray, np.ndarray]:
+    """(the TAR at ``far`` of each draw of folds, the accuracy of each), (draws,) each: where nobody knows the people.
+
+    As many folds are drawn as there are, with replacement, each with all its pairs, so that people who are in no two
+    folds stand and fall together. NaN of fewer than LEAST_FOLDS.
+    """
+    folds = len(result.accuracies)
+    if folds < LEAST_FOLDS or result.folds is None:
+        return np.full(draws, np.nan), np.full(draws, np.nan)
+    chosen = np.random.default_rng(seed).integers(0, folds, (draws, folds))
+    same = result.same
+    order = np.argsort(-result.scores[~same], kind="stable")
+    impostor, of_impostor = result.scores[~same][order], result.folds[~same][order]
+    genuine, of_genuine = result.scores[same], result.folds[same]
+    tars = np.empty(draws)
+    for draw, row in enumerate(chosen):
+        times = np.bincount(row, minlength=folds)
+        weights, others = times[of_genuine], times[of_impostor]
+        tars[draw] = weighted_tar(genuine, weights, weights, impostor, others, int(others.sum()), far)
+    return tars, result.accuracies[chosen].mean(1)
 
 
 def drawn_figures(

@@ -65,6 +65,7 @@ class Result:
     proofs: list[Proof] = field(default_factory=list)
     test: Tested | None = None
     notes: list[str] = field(default_factory=list)
+    sets_drawn: dict[str, str] = field(default_factory=dict)
     hard_samples: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
@@ -95,6 +96,7 @@ class Result:
             leads=leads,
             rows=position.rows,
             notes=notes.about("held-out people", held_out, run.config.val_far, position.before),
+            sets_drawn={one.name: one.drawn for one in run.sets},
         )
 
     def add_test(self, test: Tested, left_out: list[str]) -> None:
@@ -189,10 +191,10 @@ class Result:
             values = [getattr(model, key) for model in models.values()]
             if any(value is not None for value in values):
                 lines.append((name, *("" if value is None else shown(value) for value in values)))
-            intervals = [_interval(model) for model in models.values()]
+            intervals = [_interval(model.tar_low, model.tar_high) for model in models.values()]
             if key == "tar" and any(intervals):
                 lines.append(("    95 % of draws of people", *intervals))
-        lines[-1:-1] = _lines_of_sets(list(models.values()), self.far)
+        lines[-1:-1] = _lines_of_sets(list(models.values()), self.far, self.sets_drawn)
         return (heading, *models), lines
 
 
@@ -205,20 +207,24 @@ _TITLES = {
 """What the table shows of a set that is validated on."""
 
 
-def _lines_of_sets(models: list[Measured], far: float) -> list[tuple[str, ...]]:
-    return [
-        (_TITLES[figure].format(set=name, far=100 * far), *(_percent(model.sets[name][figure]) for model in models))
-        for name, figures in models[0].sets.items()
-        for figure in figures
-        if figure in _TITLES
-    ]
+def _lines_of_sets(models: list[Measured], far: float, drawn: dict[str, str]) -> list[tuple[str, ...]]:
+    lines = []
+    for name, figures in models[0].sets.items():
+        for figure in (figure for figure in figures if figure in _TITLES):
+            title = _TITLES[figure].format(set=name, far=100 * far)
+            lines.append((title, *(_percent(model.sets[name][figure]) for model in models)))
+            intervals = [
+                _interval(model.sets[name].get(f"{figure}_low"), model.sets[name].get(f"{figure}_high"))
+                for model in models
+            ]
+            if any(intervals):
+                lines.append((f"    95 % of draws of {drawn.get(name, 'people')}", *intervals))
+    return lines
 
 
-def _interval(model: Measured) -> str:
-    """The interval of the true accepts, or nothing."""
-    if model.tar_low is None or model.tar_high is None:
-        return ""
-    return f"{100 * model.tar_low:.2f} to {100 * model.tar_high:.2f} %"
+def _interval(low: float | None, high: float | None) -> str:
+    """The limits, or nothing."""
+    return "" if low is None or high is None else f"{100 * low:.2f} to {100 * high:.2f} %"
 
 
 def _percent(share: float) -> str:
