@@ -199,26 +199,47 @@ def softmax_of(task: Task, seed: int, rate: float) -> tuple[nn.Module, nn.Module
     return net, softmax
 
 
-def train(net: nn.Module, loss: nn.Module, shown: Shown, epochs: int, rate: float, seed: int) -> None:
-    """SGD with a rate that falls to 0 by a cosine; fronts and mirror images by chance; a learned scale never decays."""
-    random = torch.Generator().manual_seed(seed)
-    named = [*net.named_parameters(), *loss.named_parameters()]
-    scales = [parameter for name, parameter in named if "scale" in name]
-    others = [parameter for name, parameter in named if "scale" not in name]
+Optimisers = list[torch.optim.Optimizer]
+
+
+def sgd(net: nn.Module, loss: nn.Module, rate: float) -> Optimisers:
+    """SGD of both; a learned scale never decays."""
+    return [sgd_of([*net.named_parameters(), *loss.named_parameters()], rate)]
+
+
+def sgd_of(named: Iterable[tuple[str, nn.Parameter]], rate: float) -> torch.optim.Optimizer:
+    """Return SGD of these parameters, of which a scale never decays."""
+    scales: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in named:
+        (scales if "scale" in name else others).append(parameter)
     groups = [{"params": others, "weight_decay": DECAY}, {"params": scales, "weight_decay": 0.0}]
-    optimiser = torch.optim.SGD([group for group in groups if group["params"]], lr=rate, momentum=MOMENTUM)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * math.ceil(len(shown.labels) / BATCH))
+    return torch.optim.SGD([group for group in groups if group["params"]], lr=rate, momentum=MOMENTUM)
+
+
+def train(
+    net: nn.Module, loss: nn.Module, shown: Shown, epochs: int, rate: float, seed: int, *, batch: int = BATCH,
+    optimisers: Callable[[nn.Module, nn.Module, float], Optimisers] = sgd,
+) -> None:  # fmt: skip
+    """SGD with a rate that falls to 0 by a cosine; fronts and mirror images by chance."""
+    random = torch.Generator().manual_seed(seed)
+    steps = epochs * math.ceil(len(shown.labels) / batch)
+    steppers = optimisers(net, loss, rate)
+    schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(one, steps) for one in steppers]
     for _ in range(epochs):
-        for rows in torch.randperm(len(shown.labels), generator=random).split(BATCH):
+        for rows in torch.randperm(len(shown.labels), generator=random).split(batch):
             flipped = torch.rand(len(rows), 1, generator=random) < 0.5
             images = torch.where(flipped, shown.mirrored[rows], shown.front[rows])
             value = loss(net(images), shown.labels[rows])
             if not torch.isfinite(value):
                 raise TrainingError(f"{type(loss).__name__}, seed {seed}: the loss is {value.item()}")
-            optimiser.zero_grad()
+            for optimiser in steppers:
+                optimiser.zero_grad()
             value.backward()
-            optimiser.step()
-            schedule.step()
+            for optimiser in steppers:
+                optimiser.step()
+            for schedule in schedules:
+                schedule.step()
 
 
 @torch.no_grad()

@@ -56,8 +56,9 @@ def test_a_process_that_fails_says_why(head, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_try_on_the_cpu(head, tmp_path, capsys):
-    words = ["--device", "cpu", "--classes", "2000", "--samples", "8", "--features", "32", "--seconds", "400"]
+def test_a_try_on_the_cpu(head, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(head, "LIMIT_S", 600.0)  # what else runs on the machine is not to decide
+    words = ["--device", "cpu", "--classes", "2000", "--samples", "8", "--features", "32", "--seconds", "3000"]
     assert head.main([*words, "--json", str(tmp_path / "rows.json")]) == 0
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["kind"] for row in rows] == ["agree", "group", "ceilings", *["measure"] * len(head.HEADS), "ranks"]

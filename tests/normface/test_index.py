@@ -9,7 +9,7 @@ import pytest
 from normface.errors import DataError, NormfaceError
 from normface.features import Features, save_features
 from normface.recognise import Gallery, add_to_index, build_index, merge_indexes, open_gallery
-from normface.recognise.index import building, choose
+from normface.recognise.index import building, choose, coding
 from normface.recognise.index.choice import hnsw_bytes
 
 pytest.importorskip("faiss", reason="an index needs faiss: pip install faiss-cpu")
@@ -172,7 +172,7 @@ def test_merging(shards, tmp_path):
 def test_a_stopped_build_goes_on(kind, shards, tmp_path, monkeypatch):
     whole = build_index(tmp_path / "whole", [shards], kind=kind)
     calls = []
-    write = building.write_stored
+    write = coding.write_stored
 
     def stops(folder, *rest, **more):
         calls.append(folder)
@@ -180,7 +180,7 @@ def test_a_stopped_build_goes_on(kind, shards, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return write(folder, *rest, **more)
 
-    monkeypatch.setattr(building, "write_stored", stops)
+    monkeypatch.setattr(coding, "write_stored", stops)
     with pytest.raises(KeyboardInterrupt):
         build_index(tmp_path / "index", [shards], kind=kind)
     assert not (tmp_path / "index").exists() and (tmp_path / "index.part").is_dir()

@@ -7,7 +7,7 @@ Where the run stands in the data and in the schedule follows from its step alone
 from __future__ import annotations
 
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,73 +19,14 @@ from torch import nn
 from ..errors import DivergedError, TrainingError
 from .averaging import Averages
 from .class_rows import own_optimizer, own_state, shard_of, whole_optimizer, whole_state
-from .config import Config
-from .config_file import plain, same
 from .figures import Measured
-from .setting_values import flag
+from .position import Position
 
 if TYPE_CHECKING:
     from .run import Run
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 VERSION = 2
-
-MAY_CHANGE = frozenset(
-    {"out", "readers", "device", "on_bad_image", "log_every", "checkpoint_every", "validate_every", "patience"}
-    | {"tensorboard", "figure", "normalize", "feature_cache", "test", "test_root", "log", "hard_samples"}
-    | {"devices", "nodes", "class_parallel"}
-)
-"""Settings that leave the training's numbers as they are; a resumed run may have others."""
-MAY_GROW = frozenset({"steps", "epochs"})
-"""Settings that a resumed run may have more of."""
-
-
-@dataclass
-class Position:
-    """The position of a run; it is kept beside the weights.
-
-    before, last: the models at the start and of the last measurement. best: of those after a step of training, which
-    ``before`` is not, the one that verifies best. rows: one a line of metrics.csv. loss_sum, images: of the steps
-    since the last line. seconds: since the start, breaks not counted. exported: the step whose model is exported.
-    planned: the steps that the run was to have when this was kept; --resume --steps may have made them more.
-    """
-
-    step: int = 0
-    before: Measured | None = None
-    best: Measured | None = None
-    last: Measured | None = None
-    worse_in_a_row: int = 0
-    rows: list[dict[str, float]] = field(default_factory=list)
-    loss_sum: float = 0.0
-    images: int = 0
-    seconds: float = 0.0
-    exported: int = 0
-    planned: int = 0
-
-    def count(self, loss: float, images: int) -> None:
-        """One more step is done, whose loss is the mean over so many images; none where all were left out."""
-        self.step += 1
-        self.loss_sum += loss * images
-        self.images += images
-
-    def mean_loss(self) -> dict[str, float]:
-        """{"loss": mean over the images since this was asked the last time}, empty where there was none."""
-        mean = {"loss": self.loss_sum / self.images} if self.images else {}
-        self.loss_sum, self.images = 0.0, 0
-        return mean
-
-    def judge(self, now: Measured) -> bool:
-        """Return whether the model of this step is the best so far."""
-        if now.verifies_better_than(self.best):
-            self.best, self.worse_in_a_row = now, 0
-            return True
-        self.worse_in_a_row += 1
-        return False
-
-    def out_of_patience(self, patience: int | None) -> str:
-        """Why to stop, or nothing."""
-        over = patience is not None and self.worse_in_a_row >= patience
-        return f"no better for {patience} validations" if over else ""
 
 
 class Checkpoints:
@@ -197,46 +138,6 @@ class Checkpoints:
 
 Diverged = DivergedError
 """The name that it had before."""
-
-
-def check_same_run(before: Config, config: Config) -> None:
-    """Raises TrainingError that lists the settings of config.toml that a resumed run may not change, but does."""
-    old = before.settings()
-    changed = [
-        f"{flag(name)} was {old[name]}, now {value}"
-        for name, value in config.settings().items()
-        if name not in MAY_CHANGE and not _same(name, old[name], value) and not _grows(name, old[name], value, config)
-    ]
-    if changed:
-        raise TrainingError(
-            f"--resume goes on with the run as it was begun, but {'; '.join(changed)}; "
-            "leave these out, or start anew with another --out"
-        )
-
-
-def _grows(name: str, old: Any, new: Any, config: Config) -> bool:
-    """Return whether a run is made longer; how long epochs are is not known here, and steps count before them."""
-    if name == "epochs" and config.steps is not None:
-        return False
-    return name in MAY_GROW and new is not None and (old is None or new >= old)
-
-
-def check_longer(position: Position, steps: int, out: str) -> None:
-    """Raises TrainingError where the run of ``out`` was to have more than ``steps``."""
-    before = max(position.planned, position.step)
-    if position.planned and steps < before:
-        raise TrainingError(
-            f"--resume can make a run longer, and that of {out} has {before} steps already, more than {steps}; "
-            "leave --steps and --epochs out, or give more"
-        )
-
-
-def _same(name: str, old: Any, new: Any) -> bool:
-    kind = Config.__dataclass_fields__[name].metadata["kind"]
-    if kind in ("path", "paths", "count or path") and old and new and not isinstance(new, int):
-        olds, news = ([one] if isinstance(one, str) else one for one in (old, new))
-        return [Path(one).resolve() for one in olds] == [Path(one).resolve() for one in news]
-    return same(plain(old), plain(new))
 
 
 def _identity(run: Run) -> str:

@@ -14,6 +14,7 @@ from ..held import held_folder
 from . import checkpoint, config_file, curves, export, hard_samples, loggers, thresholds
 from .config import Config
 from .records import CSV
+from .resumed import check_same_run
 
 CONFIG, METRICS, TENSORBOARD = config_file.NAME, "metrics.json", "tensorboard"
 WRITTEN = (
@@ -37,7 +38,7 @@ def check_folder(config: Config, *, resume: bool, overwrite: bool) -> Path:
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise TrainingError(f"--out {folder}: {nearest} is no folder that can be written to")
     if resume and (folder / CONFIG).is_file():
-        checkpoint.check_same_run(Config.from_settings(config_file.read(folder / CONFIG)), config)
+        check_same_run(Config.from_settings(config_file.read(folder / CONFIG)), config)
     elif held and not (overwrite or resume):
         raise TrainingError(
             f"--out {folder}: holds {held[0]}"

@@ -19,7 +19,7 @@ from ..errors import NormfaceWarning, NotFiniteError
 from . import config_file, curves, export, hard_samples, thresholds
 from .averaging import Averages
 from .backbone import Trunk
-from .checkpoint import CHECKPOINT, Checkpoints, Position, check_longer
+from .checkpoint import CHECKPOINT, Checkpoints
 from .class_rows import shard_of, sharded, whole_loss
 from .collectives import Ranks
 from .config import Config
@@ -30,8 +30,10 @@ from .figures import Measured, column
 from .launch import launched
 from .measure import measured
 from .output import CONFIG, METRICS, check_folder, open_folder
+from .position import Position
 from .records import Records
 from .result import INTERRUPTED, Result
+from .resumed import check_longer
 from .run import Run, prepare
 from .sampling import Chosen
 from .schedule import factor

@@ -17,7 +17,7 @@ from .measure import sample
 from .unseen import Tested
 
 if TYPE_CHECKING:
-    from .checkpoint import Position
+    from .position import Position
     from .run import Run
 
 

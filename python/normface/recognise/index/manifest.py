@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,8 @@ def _count(number: Any, most: int = _MOST) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
         raise DataError(f"{NAME}: holds {str(number)[:40]} where a count is expected")
     return number
+
+
+def new_name() -> str:
+    """Return the name of a folder for a piece, which no other has."""
+    return f"piece-{secrets.token_hex(8)}"
