@@ -41,9 +41,9 @@ def onnx_runtime(threads: int, model: str) -> Callable[[Arrays], Arrays]:
 
 
 def openvino(threads: int, model: str) -> Callable[[Arrays], Arrays]:
-    import openvino
+    from caffeport.runtimes.openvino_runtime import core as shared_core
 
-    core = openvino.Core()
+    core = shared_core()
     read = core.read_model(model)
     settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     request = core.compile_model(read, "CPU", settings).create_infer_request()

@@ -56,16 +56,21 @@ class Interrupts:
         self._wakeup_before = signal.set_wakeup_fd(self._ends[1], warn_on_full_buffer=False)
         handlers = dict.fromkeys(STOPS, self._on_stop) | ({signal.SIGHUP: self._on_hangup} if self._hangup else {})
         self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        _active.append(self)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._closed.set()
         if self._ends is None:
             return
+        _active.remove(self)
+        self._restore()
+        os.close(self._ends[1])  # which ends the thread
+
+    def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python
         signal.set_wakeup_fd(self._wakeup_before)
-        os.close(self._ends[1])  # which ends the thread
 
     def _on_stop(self, number: int, frame: Any) -> None:
         if self.stop or not self._ready:
@@ -86,3 +91,16 @@ class Interrupts:
                 due = count > 1 or (count and not self._ready)
                 if due and not self._closed.wait(GRACE):
                     end_now(self._last_words, INTERRUPTED)
+
+
+_active: list[Interrupts] = []
+
+
+def _leave_to_parent() -> None:
+    """In a forked process: its signals are its own. Through the pipe that both have, its parent would take them too."""
+    while _active:
+        _active.pop()._restore()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_leave_to_parent)

@@ -157,3 +157,19 @@ print(len(met))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+@pytest.mark.slow
+def test_openvino_tells_nobody_that_it_was_imported():
+    """Its telemetry would send an event over the network, from a process of its own."""
+    pytest.importorskip("openvino")
+    code = (
+        "import sys\n"
+        "from caffeport.runtimes.openvino_runtime import core\n"
+        "core()\n"
+        "print(sorted(name for name in sys.modules if name.startswith('openvino_telemetry')))\n"
+        "import openvino.tools.ovc.utils as utils\n"
+        "print(utils.tm.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\nopenvino.tools.ovc.telemetry_stub\n", done.stderr[-1000:]

@@ -99,6 +99,21 @@ def test_the_first_signal_asks(ignored):
     assert (process.returncode, error) == (0, "\nstopping\n")
 
 
+FORKED = (
+    "a, b = os.pipe()\n    pid = os.fork()\n    if not pid:\n        os.write(b, b'x')\n        time.sleep(60)\n"
+    "    os.read(a, 1)\n    os.kill(pid, signal.SIGTERM)\n"
+    "    print(os.WTERMSIG(os.waitpid(pid, 0)[1]))\n    time.sleep(2)\n    print(asked.stop)"
+)
+
+
+@pytest.mark.slow
+def test_a_signal_to_a_forked_process_is_its_own():
+    """It ends by it, and the parent, which heard it through the pipe that both have, goes on."""
+    process = started(FORKED, False, "ready=False")
+    output, error = process.communicate(timeout=60)
+    assert (process.returncode, output, error) == (0, "15\nFalse\n", "")
+
+
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler, lambda *_: None])
 def test_handlers_are_put_back(handler):
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

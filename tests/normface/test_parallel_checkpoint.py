@@ -159,3 +159,19 @@ def test_a_damaged_checkpoint_is_told(harm, tmp_path):
     for classes in (list("abcd"), list("abce")):
         with pytest.raises(TrainingError, match=r"step-00000001"):
             parallel.load(path, heads(), classes=classes)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        '{"version": 1}',
+        "[]",
+        '{"version": 1, "step": 1, "tensors": [[]], "notes": {}, "num_classes": 2}',
+    ],
+)
+def test_a_damaged_description_is_told(content, tmp_path):
+    folder = parallel.save(tmp_path, 1, {"net": torch.nn.Linear(2, 2)})
+    (folder / "checkpoint.json").write_text(content)
+    with pytest.raises(TrainingError, match=r"checkpoint\.json: is damaged, or no checkpoint"):
+        parallel.load(folder, {"net": torch.nn.Linear(2, 2)})

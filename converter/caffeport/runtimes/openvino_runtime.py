@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,23 @@ def core() -> Any:
     Its CPU plugin gives the thread that loads it a stack for signals. Dropped in another thread, it frees that stack
     and leaves it in use: the next signal that Python handles in the first thread, Ctrl-C too, ends the process.
     """
-    return require("openvino").Core()
+    with _no_telemetry():
+        return require("openvino").Core()
+
+
+@contextlib.contextmanager
+def _no_telemetry() -> Iterator[None]:
+    """Within, OpenVINO finds no ``openvino_telemetry``, which would tell Google of every import, in a process of its
+    own, without asking; OpenVINO does without where it is not installed."""
+    name = "openvino_telemetry"
+    known = name in sys.modules
+    if not known:
+        sys.modules[name] = None  # type: ignore[assignment] # an import of it then fails
+    try:
+        yield
+    finally:
+        if not known:
+            del sys.modules[name]
 
 
 class OpenVino:

@@ -224,7 +224,9 @@ def _read_about(folder: Path) -> dict[str, Any]:
         kinds = {"version": int, "step": int, "tensors": list, "notes": dict}
         if not all(isinstance(about[key], kind) for key, kind in kinds.items()) or "num_classes" not in about:
             raise ValueError
-    except (ValueError, KeyError, TypeError) as error:
+        if not all(isinstance(name, str) for name in about["tensors"]):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TrainingError(f"{folder / NAME}: is damaged, or no checkpoint") from error
     if about["version"] != VERSION:
         raise TrainingError(f"{folder / NAME}: is of version {about['version']}, expected {VERSION}")

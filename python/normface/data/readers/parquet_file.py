@@ -16,6 +16,7 @@ import numpy as np
 from ...errors import DataError, MissingDependencyError
 from ...reading import opened, parsing
 from .base import Reader
+from .parquet_pages import Pages
 
 IMAGES = ("image", "jpg", "jpeg", "png", "webp", "img", "bytes", "data")
 LABELS = ("label", "labels", "identity", "person", "cls", "class")
@@ -45,21 +46,28 @@ class ParquetReader(Reader):
             label = next((name for name in LABELS if name in schema.names), None) if labelled else None
             name = next((name for name in NAMES if name in schema.names), None)
             wanted = [one for one in (label, name) if one is not None]
+            self._pages = Pages(stream.fileno(), size)
+            for number in range(len(groups)):
+                self._pages.check(stream.fileno(), size, number, wanted)
             table = parquet.read_table(path, columns=wanted)
-        names = [str(row) for row in range(int(units.sum()))]
-        if name is not None and arrow.types.is_string(schema.field(name).type):
-            names = [str(text) for text in table.column(name).to_pylist()]
+            if wanted and table.num_rows != units.sum():
+                raise ValueError(f"it declares {units.sum()} rows, and its columns have {table.num_rows}")
+            names = [str(row) for row in range(int(units.sum()))]
+            if name is not None and arrow.types.is_string(schema.field(name).type):
+                names = [str(text) for text in table.column(name).to_pylist()]
         super().__init__(path, names, color)
         self.units: np.ndarray = units
         self._ends = np.cumsum(units)
         self.people: list[str] = []
         self._reset()
         if label is not None:
-            self._take(table.column(label), label, shard, arrow)
+            with parsing(path, NO_TABLE):
+                self._take(table.column(label), label, shard, arrow)
 
     def raw(self, index: int) -> bytes:
         number = int(np.searchsorted(self._ends, index, side="right"))
-        value = self._group(number)[index - int(self._ends[number] - self.units[number])].as_py()
+        with parsing(self.title(index), NO_TABLE):
+            value = self._group(number)[index - int(self._ends[number] - self.units[number])].as_py()
         raw = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(raw, bytes):
             raise DataError(f"{self.title(index)}: has no image in the column {self._column}")
@@ -72,7 +80,8 @@ class ParquetReader(Reader):
                 self._groups.move_to_end(number)
                 return self._groups[number]
         _, parquet = _pyarrow()
-        with opened(self.path) as (stream, _), parsing(self.path, NO_TABLE):
+        with opened(self.path) as (stream, size), parsing(self.path, NO_TABLE):
+            self._pages.check(stream.fileno(), size, number, [self._column])
             file = parquet.ParquetFile(stream, metadata=self._metadata)
             column = file.read_row_group(number, columns=[self._column]).column(self._column)
             if len(column) != self.units[number]:

@@ -7,7 +7,6 @@ Samples without ``.cls`` belong to the person whose folder they lie in, as in a 
 from __future__ import annotations
 
 import os
-import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +17,10 @@ from ...mapped_file import MappedFile
 from ...reading import MAX_IMAGE, opened, parsing, printable
 from .base import Reader
 from .folder import SUFFIXES, assign, tell_strays
+from .tar_members import Member, members
 
 LABEL = ".cls"
 _MOST_LABEL = 1024
-_BLOCK = 512
 
 
 class TarReader(Reader):
@@ -87,39 +86,36 @@ def _scan(path: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str], list[
     strays: list[str] = []
     sample = _Sample()
     with opened(path) as (stream, size), parsing(path, "is no tar file, or is damaged"):
-        archive = tarfile.open(fileobj=stream, mode="r:", errors="replace")  # noqa: SIM115 - opened() closes it
-        for member in archive:
+        for member in members(stream, size):
             _check(path, member, size)
             key, suffix = _parted(member.name)
             if key != sample.key:
                 strays += [] if sample.image else sample.others
                 sample = _Sample(key)
-            if not member.isreg() or _hidden(member.name):
+            if not member.regular or _hidden(member.name):
                 continue
             if suffix in SUFFIXES and not sample.image:
                 if member.name in places:
                     raise DataError(f"{path}: holds {printable(member.name)} twice")
                 sample.image = member.name
-                places[member.name] = (member.offset_data, member.size)
+                places[member.name] = (member.start, member.size)
             elif suffix == LABEL and not sample.label and member.size <= _MOST_LABEL:
-                raw = os.pread(stream.fileno(), member.size, member.offset_data)
+                raw = os.pread(stream.fileno(), member.size, member.start)
                 sample.label = raw.decode("utf-8", "replace").strip()
             else:
                 sample.others.append(member.name)
             if sample.image and sample.label:
                 stored[sample.image] = sample.label
         strays += [] if sample.image else sample.others
-        if os.pread(stream.fileno(), _BLOCK, archive.offset) != bytes(_BLOCK):  # tarfile takes a missing end for one
-            raise DataError(f"{path}: has no end; it is cut short: fetch or make it again")
     return places, stored, strays
 
 
-def _check(path: Path, member: tarfile.TarInfo, size: int) -> None:
-    start, end = member.offset_data, member.offset_data + member.size
-    name = printable(member.name)
-    if not 0 <= start <= end or (member.isreg() and member.sparse is None and end > size):
-        raise DataError(f"{path}: is cut short in {name}; fetch or make it again")
-    if member.isreg() and (member.sparse is not None or member.size > MAX_IMAGE):
+def _check(path: Path, member: Member, size: int) -> None:
+    start, end = member.start, member.start + member.size
+    if not 0 <= start <= end or (member.regular and not member.sparse and end > size):
+        raise DataError(f"{path}: is cut short in {printable(member.name)}; fetch or make it again")
+    if member.regular and (member.sparse or member.size > MAX_IMAGE):
+        name = printable(member.name)
         raise DataError(f"{path}: {name} has holes, or more than the {MAX_IMAGE} bytes that are read of a file")
 
 
@@ -131,4 +127,6 @@ def _parted(name: str) -> tuple[str, str]:
 
 
 def _hidden(name: str) -> bool:
+    if not name.startswith(".") and "/." not in name:
+        return False
     return any(part.startswith(".") and part != "." for part in name.split("/"))
