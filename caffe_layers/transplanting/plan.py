@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from . import own_class, own_creator
+from . import own_class, own_creator, two_types
 from .decide import ADDED, BESIDE, KEPT, LEFT_OUT, REPLACED, Decisions, Facts
 from .errors import Refused
 from .filler import with_filler
@@ -66,7 +66,7 @@ class _Planner:
             self.put(CONFIG, self.config().encode())
             for path, text in forwarding(self.tree).items():
                 self.put(path, text.encode())
-            for path in self.layers.shared:
+            for path in [*self.layers.shared, *(two_types.HEADERS if self.tree.has_two_types() else ())]:
                 self.put_new(path, REPLACED in self.actions.values(), "--replace all")
         for layer in self.placed:
             overwrite = self.decisions.may_overwrite(layer)
@@ -107,8 +107,15 @@ class _Planner:
         if content != self.tree.find(path):
             self.files[path] = content
 
-    def put_new(self, path: str, overwrite: bool, option: str) -> None:
+    def ours(self, path: str) -> bytes:
+        """A file of ours as this tree needs it."""
         content = self.layers.read(path)
+        if not self.tree.has_two_types() or path in two_types.HEADERS:
+            return content
+        return encode(two_types.rewritten(decode(content), path))
+
+    def put_new(self, path: str, overwrite: bool, option: str) -> None:
+        content = self.ours(path)
         there = self.tree.find(path)
         if there is not None and there != content and not overwrite:
             raise Refused(
@@ -148,6 +155,8 @@ class _Planner:
     def fillers(self) -> None:
         for name, path in self.layers.fillers.items():
             class_text = decode(self.layers.read(path)).replace("\r\n", "\n")
+            if self.tree.has_two_types():
+                class_text = two_types.filler(class_text)
             text = with_filler(self.tree.text(FILLER), FILLER, name, class_text)
             if text is None:
                 self.notes.append(f"the filler {name} is the tree's own")
@@ -175,6 +184,9 @@ class _Planner:
     def tests(self) -> None:
         if self.tree.find(TEST_MAIN) is None:
             self.notes.append(f"the layers' tests are left out: the tree has no {TEST_MAIN}")
+            return
+        if self.tree.has_two_types():
+            self.notes.append("the layers' tests are left out: they are written for the Layer<Dtype> of BVLC Caffe")
             return
         for layer in self.placed:
             for path in layer.tests:

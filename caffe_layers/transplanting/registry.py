@@ -55,8 +55,6 @@ def without(text: str, registration: Registration, chosen_by: str) -> str:
 
 def _fork_of(parameters: str) -> str:
     """Which Caffe has these parameters of Layer, and which relative of it takes the face layers."""
-    if "Btype" in parameters:
-        return "as in NVCaffe 0.16 and later; its branch caffe-0.15 takes them"
     if "MItype" in parameters:
         return "as in the branch opencl of BVLC Caffe; its branch master takes them"
     return "unlike BVLC Caffe, which takes them"

@@ -10,6 +10,8 @@ from .other_caffes import other_caffe
 from .proto import File
 from .registry import FACTORY, LAYER, Registration, check_factory, registrations
 from .source_text import code_of, decode
+from .two_types import check_factory as check_factory_of_two_types
+from .two_types import has_two_types
 
 PROTO = "src/caffe/proto/caffe.proto"
 FILLER = "include/caffe/filler.hpp"
@@ -74,7 +76,10 @@ class Tree:
                 raise Refused(
                     f"{PROTO}: {name} has no field `optional string type`{older}; merge a later BVLC Caffe first"
                 )
-        check_factory(self.text(FACTORY), self.text(LAYER))
+        if self.has_two_types():
+            check_factory_of_two_types(self.text(FACTORY), FACTORY)
+        else:
+            check_factory(self.text(FACTORY), self.text(LAYER))
         self.text(FILLER)
 
     def proto(self) -> File:
@@ -112,6 +117,10 @@ class Tree:
             ):
                 result.setdefault(registration.type, []).append(registration)
         return result
+
+    def has_two_types(self) -> bool:
+        """Whether layers have two types, as in NVCaffe from 0.16 on."""
+        return has_two_types(self.text(LAYER))
 
     def is_old(self) -> bool:
         """Whether the layers share headers, as before December 2015."""

@@ -1,7 +1,14 @@
 """Fixtures of the tests with real Caffe."""
 
+import shutil
+import sys
+from pathlib import Path
+
 import pytest
 from support import caffe_trees
+
+MATH_HEADERS = ("nvidia-cublas", "nvidia-curand")
+"""Registry packages that have cuBLAS's and cuRAND's headers; nvcc brings the others."""
 
 
 @pytest.fixture(scope="session", params=list(caffe_trees.VERSIONS))
@@ -14,3 +21,35 @@ def caffe_tree(request) -> caffe_trees.Tree:
 def pycaffe() -> caffe_trees.Tree:
     """Official BVLC Caffe with the face layers, for comparisons with caffeport."""
     return caffe_trees.require("bvlc")
+
+
+@pytest.fixture(scope="session")
+def nvcc() -> str:
+    found = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+    if found is None:
+        pytest.skip("nvcc is not installed: the kernels are not compiled for real devices")
+    return found
+
+
+@pytest.fixture(scope="session")
+def math_headers() -> Path:
+    """A folder with the headers of cuBLAS and cuRAND."""
+    target = caffe_trees.CACHE / "cuda-math"
+    if not (target / "complete").exists():
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(target),
+            *MATH_HEADERS,
+        ]
+        result = caffe_trees.run(command)
+        assert result.returncode == 0, caffe_trees.tail(result.stdout, 5)
+        for library in target.rglob("*.so*"):  # hundreds of megabytes that nobody links to
+            library.unlink()
+        (target / "complete").touch()
+    return next(target.rglob("cublas_v2.h")).parent

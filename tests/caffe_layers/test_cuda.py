@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,8 +27,6 @@ DEVICE_TESTS = (
 )
 DEVICE_PROPERTIES = LAYERS / "cmake" / "cuda13_device_properties.hpp"
 ARCHITECTURES = (75, 80, 86, 89, 90)
-MATH_HEADERS = ("nvidia-cublas", "nvidia-curand")
-"""Registry packages that have cuBLAS's and cuRAND's headers; nvcc brings the others."""
 
 
 def test_kernels_in_emulation(pycaffe):
@@ -48,38 +44,6 @@ def test_kernels_in_emulation(pycaffe):
         result = caffe_trees.run(command)
         assert result.returncode == 0, caffe_trees.tail(result.stdout, 60)
     assert set(re.findall(r"emulated\.(\w+) \.* +Passed", result.stdout)) == {"forward", "reverse", "1"}
-
-
-@pytest.fixture(scope="module")
-def nvcc() -> str:
-    found = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
-    if found is None:
-        pytest.skip("nvcc is not installed: the kernels are not compiled for real devices")
-    return found
-
-
-@pytest.fixture(scope="module")
-def math_headers() -> Path:
-    """A folder with the headers of cuBLAS and cuRAND."""
-    target = caffe_trees.CACHE / "cuda-math"
-    if not (target / "complete").exists():
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--target",
-            str(target),
-            *MATH_HEADERS,
-        ]
-        result = caffe_trees.run(command)
-        assert result.returncode == 0, caffe_trees.tail(result.stdout, 5)
-        for library in target.rglob("*.so*"):  # hundreds of megabytes that nobody links to
-            library.unlink()
-        (target / "complete").touch()
-    return next(target.rglob("cublas_v2.h")).parent
 
 
 @pytest.fixture(scope="module")

@@ -410,7 +410,6 @@ def test_a_layer_that_reads_what_an_old_tree_lacks_is_left_out(transplant, tmp_p
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ("typename Ftype, typename Btype", "as in NVCaffe 0.16 and later; its branch caffe-0.15 takes them"),
         (
             "typename Dtype, typename MItype, typename MOtype",
             "as in the branch opencl of BVLC Caffe; its branch master",

@@ -53,7 +53,7 @@ TREES = {
     "no FillerParameter": (changed(PROTO, "optional string type = 1", "optional int32 type = 1"), "FillerParameter"),
     "two dtypes": (
         {**trees.bvlc(), "include/caffe/layer.hpp": NVCAFFE},
-        "include/caffe/layer.hpp: Layer has the template parameters <typename Ftype, typename Btype>",
+        f"{FACTORY} has no CreateLayerBase; with Layer<Ftype, Btype> expected it as in NVCaffe 0.16 and",
     ),
     "no macro": (changed(FACTORY, "#define REGISTER_LAYER_CLASS", "#define REGISTER"), "doesn't define REGISTER_"),
     "another macro": (
