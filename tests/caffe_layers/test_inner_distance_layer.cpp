@@ -333,6 +333,41 @@ TYPED_TEST(InnerDistanceLayerTest, TestUpdateCenterOnly) {
   }
 }
 
+TYPED_TEST(InnerDistanceLayerTest, TestUpdateCenterOnlyManySamples) {  // more than a block has threads
+  typedef typename TypeParam::Dtype Dtype;
+  const int rows = 600, classes = 4, size = 3;
+  for (int spread = 0; spread < 2; ++spread) {  // classes apart, and one after another
+    this->Fill(&this->x_, rows, size);
+    this->Fill(&this->w_, classes, size);
+    this->bottom_vec_.resize(1);
+    LayerParameter param = this->FromBottoms("L2", true);
+    this->AddLabels(&param);
+    this->label_.Reshape(vector<int>(1, rows));
+    for (int i = 0; i < rows; ++i) {
+      const int y = spread ? i * 7 % 4 : i / 150;
+      this->label_.mutable_cpu_data()[i] = y == 2 ? -1 : y;
+    }
+    InnerDistanceLayer<Dtype> layer(param);
+    layer.SetUp(this->bottom_vec_, this->top_vec_);
+    layer.Forward(this->bottom_vec_, this->top_vec_);
+    this->FillTopDiff();
+    vector<bool> propagate_down(3, true);
+    propagate_down[2] = false;
+    layer.Backward(this->top_vec_, propagate_down, this->bottom_vec_);
+    vector<double> dw(classes * size, 0);
+    for (int i = 0; i < rows; ++i) {
+      const int y = this->label_.cpu_data()[i];
+      for (int k = 0; k < size && y >= 0; ++k) {
+        dw[y * size + k] += 2. * this->top_.cpu_diff()[i * classes + y]
+            * (static_cast<double>(this->w_.cpu_data()[y * size + k]) - this->x_.cpu_data()[i * size + k]);
+      }
+    }
+    for (int i = 0; i < classes * size; ++i) {
+      EXPECT_NEAR(dw[i], this->w_.cpu_diff()[i], 2e-3);  // of 150 terms up to 20
+    }
+  }
+}
+
 TYPED_TEST(InnerDistanceLayerTest, TestUpdateCenterOnlyOfUnitRows) {
   typedef typename TypeParam::Dtype Dtype;
   LayerParameter param = this->Learned("L2", true);

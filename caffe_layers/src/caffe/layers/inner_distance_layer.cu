@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <vector>
 
 #include "caffe/layers/inner_distance_layer.hpp"
 #include "caffe/util/block_reduce.cuh"
 #include "caffe/util/check_labels.hpp"
+#include "caffe/util/class_samples.cuh"
 #include "caffe/util/distance_math.hpp"
 #include "caffe/util/math_functions.hpp"
 
@@ -104,19 +106,22 @@ __global__ void AbsoluteGradients(const int rows, const int others, const int si
   }
 }
 
-// dw (N, K) += the gradient by w of sum g_iy |x_i - w_y| for the labels y. A thread a feature, so that samples of one
-// class come one after another.
+// dw (N, K) += the gradient by w of sum g_iy |x_i - w_y| for the labels y. A block a sample; the first one of each
+// class takes the later ones along, one after another, as on the host.
 template <typename Dtype>
 __global__ void OwnRowGradients(const int K, const int M, const int N, const bool l1, const bool exact,
     const Dtype* label, const Dtype* g, const Dtype* x, const Dtype* w, Dtype* dw) {
-  CUDA_KERNEL_LOOP(k, K) {
-    for (int i = 0; i < M; ++i) {
-      if (label[i] < 0) {
-        continue;
+  for (int first = blockIdx.x; first < M; first += gridDim.x) {
+    const int y = ClassOf(label[first]);
+    if (y < 0 || NextOfClass(y, 0, first, label) < first) {
+      continue;
+    }
+    const size_t row = static_cast<size_t>(y) * K;
+    for (int i = first; i < M; i = NextOfClass(y, i + 1, M, label)) {
+      const Dtype slope = g[static_cast<size_t>(i) * N + y];
+      for (int k = threadIdx.x; k < K; k += blockDim.x) {
+        dw[row + k] += DistanceGradient(l1, exact, slope, w[row + k], x[static_cast<size_t>(i) * K + k]);
       }
-      const size_t j = static_cast<size_t>(label[i]);
-      dw[j * K + k] += DistanceGradient(l1, exact, g[static_cast<size_t>(i) * N + j], w[j * K + k],
-          x[static_cast<size_t>(i) * K + k]);
     }
   }
 }
@@ -184,7 +189,7 @@ void InnerDistanceLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top, co
         caffe_gpu_set(count, Dtype(0), dw);
       }
       // NOLINT_NEXT_LINE(whitespace/operators)
-      OwnRowGradients<Dtype><<<CAFFE_GET_BLOCKS(K_), CAFFE_CUDA_NUM_THREADS>>>(K_, M_, N_, l1_, exact_gradient_,
+      OwnRowGradients<Dtype><<<RowBlocks(M_), RowThreads(std::max(M_, K_))>>>(K_, M_, N_, l1_, exact_gradient_,
           bottom[label_bottom_]->gpu_data(), g, x, w, dw);
     } else if (l1_) {
       // NOLINT_NEXT_LINE(whitespace/operators)
