@@ -125,6 +125,41 @@ TYPED_TEST(InterClassLayerTest, TestTopAndStep) {
   }
 }
 
+TYPED_TEST(InterClassLayerTest, TestManySamples) {  // more than a block has threads, and than there are blocks
+  typedef typename TypeParam::Dtype Dtype;
+  const int count = 700;
+  vector<int> labels(count);
+  vector<double> own(4, 0);
+  for (int i = 0; i < count; ++i) {
+    labels[i] = i % 7 == 3 ? -1 : i / 8 % 3;  // class 3 has no sample
+    if (labels[i] >= 0) {
+      ++own[labels[i]];
+    }
+  }
+  this->Fill(this->Shape(count, 3), &this->x_);
+  this->SetLabels(&labels[0], count);
+  this->Parse("inter_class_param { num_output: 4 alpha_start_value: 3 normalize: false type: MEAN "
+      "weight_filler { type: 'gaussian' } }");
+  InterClassLayer<Dtype> layer(this->param_);
+  layer.SetUp(this->bottom_vec_, this->top_vec_);
+  Blob<Dtype>* w = layer.blobs()[0].get();
+  caffe_set(12, Dtype(1), w->mutable_cpu_diff());
+  layer.Forward(this->bottom_vec_, this->top_vec_);
+  layer.Backward(this->top_vec_, vector<bool>(2, false), this->bottom_vec_);
+  double distance = 1;
+  for (int d = 0; d < 3; ++d) {
+    double u = 0;
+    for (int j = 0; j < 4; ++j) {
+      u += w->cpu_data()[j * 3 + d] / 4.;
+    }
+    for (int j = 0; j < 4; ++j) {
+      distance -= own[j] / 600 * u * w->cpu_data()[j * 3 + d];
+      EXPECT_NEAR(1 + own[j] / 600 * 3 * u, w->cpu_diff()[j * 3 + d], 1e-4);
+    }
+  }
+  EXPECT_NEAR(distance, this->y_.cpu_data()[0], 1e-4);
+}
+
 TYPED_TEST(InterClassLayerTest, TestSchedule) {
   typedef typename TypeParam::Dtype Dtype;
   this->Parse("inter_class_param { num_output: 4 iteration: 2 alpha_start_iter: 4 alpha_start_value: 5 alpha_step: 0.5 "

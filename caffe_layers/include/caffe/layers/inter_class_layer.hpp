@@ -67,7 +67,7 @@ class InterClassLayer : public LossLayer<Dtype> {
   int labelled_;  // of the last Forward's samples, or 1
   double alpha_, distance_;  // of the last Forward
   Blob<Dtype> mean_;  // u (K)
-  Blob<Dtype> sums_;  // (2) on the GPU
+  Blob<Dtype> sums_;  // (blocks, 2) on the GPU
   Blob<Dtype> ones_;  // (N)
 };
 

@@ -9,12 +9,15 @@
 
 namespace caffe {
 
-// One block: the sums over the samples of u.w_y and of |w_y|^2.
+// Blocks that share out the samples, so that they are in flight together.
+static int InterClassBlocks(int samples) { return std::min(samples, 512); }
+
+// sums (blocks, 2): the sums over a block's samples of u.w_y and of |w_y|^2.
 template <typename Dtype>
 __global__ void InterClassSums(const int samples, const int size, const Dtype* label, const Dtype* w,
     const Dtype* mean, Dtype* sums) {
   Dtype along = 0, squares = 0;
-  for (int i = 0; i < samples; ++i) {
+  for (int i = blockIdx.x; i < samples; i += gridDim.x) {
     const int y = ClassOf(label[i]);
     for (int k = threadIdx.x; k < size && y >= 0; k += blockDim.x) {
       const Dtype value = w[static_cast<size_t>(y) * size + k];
@@ -25,22 +28,33 @@ __global__ void InterClassSums(const int samples, const int size, const Dtype* l
   along = BlockSum(along);
   squares = BlockSum(squares);
   if (threadIdx.x == 0) {
-    sums[0] = along;
-    sums[1] = squares;
+    sums[2 * blockIdx.x] = along;
+    sums[2 * blockIdx.x + 1] = squares;
   }
 }
 
-// A thread a feature, so that samples of one class come one after another.
+// A block a sample; the first one of each class steps for the later ones too, so that no two blocks write to a row.
 template <typename Dtype>
-__global__ void InterClassStep(const int nthreads, const int samples, const Dtype of_mean, const Dtype of_row,
+__global__ void InterClassStep(const int samples, const int size, const Dtype of_mean, const Dtype of_row,
     const Dtype* label, const Dtype* mean, const Dtype* w, Dtype* dw) {
-  CUDA_KERNEL_LOOP(k, nthreads) {
-    for (int i = 0; i < samples; ++i) {
-      const int y = ClassOf(label[i]);
-      if (y >= 0) {
-        const size_t at = static_cast<size_t>(y) * nthreads + k;
-        dw[at] += of_mean * mean[k] + of_row * w[at];
-      }
+  for (int i = blockIdx.x; i < samples; i += gridDim.x) {
+    const int y = ClassOf(label[i]);
+    if (y < 0) {
+      continue;
+    }
+    int earlier = 0, later = 0;
+    for (int j = threadIdx.x; j < samples; j += blockDim.x) {
+      const bool same = ClassOf(label[j]) == y;
+      earlier += same && j < i;
+      later += same && j >= i;
+    }
+    if (BlockSum(earlier) > 0) {
+      continue;
+    }
+    const Dtype n = BlockSum(later);  // of the class, this one included
+    for (int k = threadIdx.x; k < size; k += blockDim.x) {
+      const size_t at = static_cast<size_t>(y) * size + k;
+      dw[at] += n * (of_mean * mean[k] + of_row * w[at]);
     }
   }
 }
@@ -60,19 +74,25 @@ void InterClassLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom, con
     caffe_gpu_dot(K_, mean, mean, &length);
     caffe_gpu_scal(K_, Dtype(1 / std::sqrt(length + 1e-5)), mean);
   }
-  sums_.Reshape(vector<int>(1, 2));
+  const int blocks = InterClassBlocks(M_);
+  sums_.Reshape(vector<int>(1, 2 * blocks));
   // NOLINT_NEXT_LINE(whitespace/operators)
-  InterClassSums<Dtype><<<1, RowThreads(K_)>>>(M_, K_, bottom[1]->gpu_data(), w, mean, sums_.mutable_gpu_data());
+  InterClassSums<Dtype><<<blocks, RowThreads(K_)>>>(M_, K_, bottom[1]->gpu_data(), w, mean, sums_.mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
   const Dtype* sums = sums_.cpu_data();
+  double along = 0, own_squares = 0;
+  for (int b = 0; b < blocks; ++b) {
+    along += sums[2 * b];
+    own_squares += sums[2 * b + 1];
+  }
   if (among_) {
-    distance_ = static_cast<double>(labelled) * squares / N_ - 2 * sums[0] + sums[1];
+    distance_ = static_cast<double>(labelled) * squares / N_ - 2 * along + own_squares;
     if (this->layer_param_.inter_class_param().normalize()) {
       caffe_gpu_dot(K_, mean_.gpu_data(), mean_.gpu_data(), &length);
       caffe_gpu_scal(K_, Dtype(1 / std::sqrt(length + 1e-5)), mean_.mutable_gpu_data());
     }
   } else {
-    distance_ = 1 - static_cast<double>(sums[0]) / labelled_;
+    distance_ = 1 - along / labelled_;
   }
   top[0]->mutable_cpu_data()[0] = distance_;
 }
@@ -89,7 +109,7 @@ void InterClassLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top, const
   Dtype of_mean, of_row;
   StepFactors(&of_mean, &of_row);
   // NOLINT_NEXT_LINE(whitespace/operators)
-  InterClassStep<Dtype><<<CAFFE_GET_BLOCKS(K_), CAFFE_CUDA_NUM_THREADS>>>(K_, M_, of_mean, of_row,
+  InterClassStep<Dtype><<<RowBlocks(M_), RowThreads(std::max(M_, K_))>>>(M_, K_, of_mean, of_row,
       bottom[1]->gpu_data(), mean_.gpu_data(), this->blobs_[0]->gpu_data(), this->blobs_[0]->mutable_gpu_diff());
   CUDA_POST_KERNEL_CHECK;
 }
