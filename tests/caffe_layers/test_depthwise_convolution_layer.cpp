@@ -24,6 +24,9 @@ static const char* kDepthwiseConvolutionCases[] = {
   "num_output: 6 kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 1 pad_h: 1 pad_w: 0",
   "num_output: 3 kernel_size: 3 pad: 2 dilation: 2 bias_term: false group: 1",
   "num_output: 3 kernel_size: 1 stride: 2",
+  "num_output: 3 kernel_h: 4 kernel_w: 3 pad: 2",
+  "num_output: 6 kernel_h: 5 kernel_w: 6",
+  "num_output: 3 kernel_h: 5 kernel_w: 6 pad_h: 0 pad_w: 1 stride_h: 2 stride_w: 1",
 };
 static const int kNumDepthwiseConvolutionCases =
     sizeof(kDepthwiseConvolutionCases) / sizeof(kDepthwiseConvolutionCases[0]);
@@ -76,7 +79,9 @@ TYPED_TEST_CASE(DepthwiseConvolutionLayerTest, TestDtypesAndDevices);
 
 TYPED_TEST(DepthwiseConvolutionLayerTest, TestAsAConvolutionInGroups) {
   typedef typename TypeParam::Dtype Dtype;
-  for (int k = 0; k < kNumDepthwiseConvolutionCases; ++k) {
+  for (int trial = 0; trial < 2 * kNumDepthwiseConvolutionCases; ++trial) {
+    const int k = trial / 2;
+    this->Fill(this->Shape(trial % 2 ? 67 : 2, 3, 5, 6), &this->x_);  // the GPU shares out the larger batch
     this->Parse(string("convolution_param { ") + kDepthwiseConvolutionCases[k] + " weight_filler { type: 'gaussian' } "
         "bias_filler { type: 'gaussian' } }");
     DepthwiseConvolutionLayer<Dtype> layer(this->param_);

@@ -34,6 +34,8 @@ class DepthwiseConvolutionLayer : public ConvolutionLayer<Dtype> {
   virtual void Forward_gpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
   virtual void Backward_gpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
       const vector<Blob<Dtype>*>& bottom);
+
+  Blob<Dtype> parts_;  // of the gradients of the weight and the bias, on the GPU
 };
 
 }  // namespace caffe

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <vector>
 
 #include "caffe/layers/depthwise_convolution_layer.hpp"
@@ -67,41 +68,144 @@ __global__ void DepthwiseBottomGradient(const int nthreads, const DepthwiseSizes
   }
 }
 
-// A block a number of the weight, over all samples and positions; dw and db (or NULL) grow.
+// Numbers of a kernel that a thread adds up at once: those of 3 x 3.
+#define TAPS 9
+
+// parts (shares, outputs, kernel + 1): of the weight's gradient, and, last, of the bias's, what each share of the (num,
+// top_height, top_width) positions gives. A block has TAPS numbers of a kernel, or fewer, and a share, so that a slope
+// is read and its position divided up once for all of them.
 template <typename Dtype>
-__global__ void DepthwiseWeightGradient(const int num, const DepthwiseSizes s, const Dtype* g, const Dtype* x,
-    Dtype* dw, Dtype* db) {
-  const int taps = s.kernel_h * s.kernel_w;
+__global__ void DepthwiseWeightParts(const int count, const int share, const int shares, const DepthwiseSizes s,
+    const Dtype* g, const Dtype* x, Dtype* parts) {
+  const int kernel = s.kernel_h * s.kernel_w;
+  const int tiles = (kernel + TAPS - 1) / TAPS;
   const int positions = s.top_height * s.top_width;
-  for (int at = blockIdx.x; at < s.outputs * taps; at += gridDim.x) {
-    const int output = at / taps;
-    const int channel = output / (s.outputs / s.channels);
-    const int i = at % taps / s.kernel_w;
-    const int j = at % s.kernel_w;
-    Dtype sum = 0, all = 0;
-    for (int index = threadIdx.x; index < num * positions; index += blockDim.x) {
-      const int n = index / positions;
-      const int row = index % positions / s.top_width;
-      const int column = index % s.top_width;
-      const int h = row * s.stride_h - s.pad_h + i * s.dilation_h;
-      const int v = column * s.stride_w - s.pad_w + j * s.dilation_w;
-      const Dtype slope = g[(static_cast<size_t>(n) * s.outputs + output) * positions + index % positions];
-      all += slope;
+  const int part = blockIdx.x % shares;
+  const int first = blockIdx.x / shares % tiles * TAPS;
+  const int output = blockIdx.x / shares / tiles;
+  const int channel = output / (s.outputs / s.channels);
+  int down[TAPS], right[TAPS];  // from where a position begins to a number of the kernel
+  Dtype sums[TAPS], all = 0;
+#pragma unroll
+  for (int t = 0; t < TAPS; ++t) {
+    const int tap = first + t;
+    down[t] = tap < kernel ? tap / s.kernel_w * s.dilation_h - s.pad_h : s.height;  // beyond the kernel: beyond the map
+    right[t] = tap % s.kernel_w * s.dilation_w - s.pad_w;
+    sums[t] = 0;
+  }
+  const int end = count - part * share < share ? count : (part + 1) * share;
+  for (int index = part * share + threadIdx.x; index < end; index += blockDim.x) {
+    const int n = index / positions;
+    const int position = index - n * positions;
+    const int row = position / s.top_width;
+    const int h0 = row * s.stride_h;
+    const int v0 = (position - row * s.top_width) * s.stride_w;
+    const Dtype slope = g[(static_cast<size_t>(n) * s.outputs + output) * positions + position];
+    const Dtype* map = x + (static_cast<size_t>(n) * s.channels + channel) * s.height * s.width;
+    all += slope;
+#pragma unroll
+    for (int t = 0; t < TAPS; ++t) {
+      const int h = h0 + down[t];
+      const int v = v0 + right[t];
       if (h >= 0 && h < s.height && v >= 0 && v < s.width) {
-        sum += slope * x[((static_cast<size_t>(n) * s.channels + channel) * s.height + h) * s.width + v];
-      }
-    }
-    sum = BlockSum(sum);
-    all = BlockSum(all);
-    if (threadIdx.x == 0) {
-      if (dw) {
-        dw[at] += sum;
-      }
-      if (db && at % taps == 0) {
-        db[output] += all;
+        sums[t] += slope * map[h * s.width + v];
       }
     }
   }
+  Dtype* own = parts + (static_cast<size_t>(part) * s.outputs + output) * (kernel + 1);
+#pragma unroll
+  for (int t = 0; t < TAPS; ++t) {
+    const Dtype sum = BlockSum(sums[t]);
+    if (threadIdx.x == 0 && first + t < kernel) {
+      own[first + t] = sum;
+    }
+  }
+  all = BlockSum(all);
+  if (threadIdx.x == 0 && first == 0) {
+    own[kernel] = all;
+  }
+}
+
+// The same where a kernel has more numbers than the top has positions, as one over a whole map: neighbouring threads
+// have neighbouring numbers of a kernel, and of x. A block takes an output's share of the positions.
+template <typename Dtype>
+__global__ void DepthwiseLargeKernelParts(const int count, const int share, const int shares, const DepthwiseSizes s,
+    const Dtype* g, const Dtype* x, Dtype* parts) {
+  const int kernel = s.kernel_h * s.kernel_w;
+  const int positions = s.top_height * s.top_width;
+  const int part = blockIdx.x % shares;
+  const int output = blockIdx.x / shares;
+  const int channel = output / (s.outputs / s.channels);
+  const int end = count - part * share < share ? count : (part + 1) * share;
+  for (int tap = threadIdx.x; tap <= kernel; tap += blockDim.x) {
+    const int down = tap / s.kernel_w * s.dilation_h - s.pad_h;
+    const int right = tap % s.kernel_w * s.dilation_w - s.pad_w;
+    Dtype sum = 0;
+    for (int index = part * share; index < end; ++index) {
+      const int n = index / positions;
+      const int position = index - n * positions;
+      const int h = position / s.top_width * s.stride_h + down;
+      const int v = position % s.top_width * s.stride_w + right;
+      const Dtype slope = g[(static_cast<size_t>(n) * s.outputs + output) * positions + position];
+      if (tap == kernel) {
+        sum += slope;
+      } else if (h >= 0 && h < s.height && v >= 0 && v < s.width) {
+        sum += slope * x[((static_cast<size_t>(n) * s.channels + channel) * s.height + h) * s.width + v];
+      }
+    }
+    parts[(static_cast<size_t>(part) * s.outputs + output) * (kernel + 1) + tap] = sum;
+  }
+}
+
+// dw and db (or NULL) grow by the sum of the parts (shares, outputs, kernel + 1), in their order.
+template <typename Dtype>
+__global__ void DepthwiseAddParts(const int nthreads, const int shares, const int kernel, const Dtype* parts,
+    Dtype* dw, Dtype* db) {
+  CUDA_KERNEL_LOOP(index, nthreads) {
+    const int output = index / (kernel + 1);
+    const int tap = index % (kernel + 1);
+    Dtype sum = 0;
+    for (int part = 0; part < shares; ++part) {
+      sum += parts[static_cast<size_t>(part) * nthreads + index];
+    }
+    if (tap < kernel && dw) {
+      dw[output * kernel + tap] += sum;
+    } else if (tap == kernel && db) {
+      db[output] += sum;
+    }
+  }
+}
+
+// Launches what adds up the gradients of the weight and the bias. The shares depend on the sizes alone, so that every
+// device and every run adds in the same order.
+template <typename Dtype>
+static void WeightGradient(int num, const DepthwiseSizes& s, const Dtype* g, const Dtype* x, Blob<Dtype>* parts,
+    Dtype* dw, Dtype* db) {
+  const int enough = 2048;  // blocks, to keep a large device busy
+  const int kernel = s.kernel_h * s.kernel_w;
+  const int count = num * s.top_height * s.top_width;
+  const bool large = kernel > s.top_height * s.top_width;
+  const int blocks = s.outputs * (large ? 1 : (kernel + TAPS - 1) / TAPS);  // with one share
+  const int least = large ? 16 : 1024;  // positions of a share
+  const int wanted = std::max(1, std::min((enough + blocks - 1) / blocks, (count + least - 1) / least));
+  const int share = (count + wanted - 1) / wanted;
+  const int shares = (count + share - 1) / share;
+  const int sums = s.outputs * (kernel + 1);
+  parts->Reshape(vector<int>(1, shares * sums));
+  if (large) {
+    // NOLINT_NEXT_LINE(whitespace/operators)
+    DepthwiseLargeKernelParts<Dtype><<<blocks * shares, RowThreads(kernel + 1)>>>(count, share, shares, s, g, x,
+        parts->mutable_gpu_data());
+  } else {
+    // NOLINT_NEXT_LINE(whitespace/operators)
+    DepthwiseWeightParts<Dtype><<<blocks * shares, RowThreads(share)>>>(count, share, shares, s, g, x,
+        parts->mutable_gpu_data());
+  }
+  CUDA_POST_KERNEL_CHECK;
+  // NOLINT_NEXT_LINE(whitespace/operators)
+  DepthwiseAddParts<Dtype><<<CAFFE_GET_BLOCKS(sums), CAFFE_CUDA_NUM_THREADS>>>(sums, shares, kernel,
+      parts->gpu_data(), dw, db);
+  CUDA_POST_KERNEL_CHECK;
 }
 
 template <typename Dtype>
@@ -160,11 +264,7 @@ void DepthwiseConvolutionLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& 
         this->pad_, this->dilation_);
     const Dtype* g = top[i]->gpu_diff();
     if (dw || db) {
-      const int positions = this->num_ * sizes.top_height * sizes.top_width;
-      // NOLINT_NEXT_LINE(whitespace/operators)
-      DepthwiseWeightGradient<Dtype><<<RowBlocks(this->blobs_[0]->count()), RowThreads(positions)>>>(this->num_, sizes,
-          g, bottom[i]->gpu_data(), dw, db);
-      CUDA_POST_KERNEL_CHECK;
+      WeightGradient(this->num_, sizes, g, bottom[i]->gpu_data(), &parts_, dw, db);
     }
     if (propagate_down[i]) {
       const int count = bottom[i]->count();
