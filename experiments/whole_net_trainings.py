@@ -29,16 +29,20 @@ PARTIAL, FINISHED = "partial.json", "trainings.json"
 
 
 class Record:
-    """What has been measured, in a file. development: part -> row -> rate -> percent; seeds: part -> seed -> row."""
+    """What has been measured, in a file. development: part -> row -> rate -> percent; seeds: part -> seed -> row.
+
+    seconds: of the run, those of its earlier parts too where it was broken off.
+    """
 
     def __init__(self, path: Path, plans: Sequence[Plan], device: str) -> None:
         self.path = path
         settings = {"device": device, "plans": [_training(plan) for plan in plans]}
-        self.content: dict[str, Any] = {"settings": settings, "development": {}, "seeds": {}}
+        self.content: dict[str, Any] = {"settings": settings, "development": {}, "seeds": {}, "seconds": 0.0}
         if path.exists():
             earlier = read_json(path, "is no file of this experiment")
             if isinstance(earlier, dict) and to_json(earlier.get("settings")) == to_json(settings):
-                self.content = earlier
+                self.content |= earlier
+        self._began = time.monotonic() - self.content["seconds"]
 
     def add(self, job: Job, answer: dict[str, Any]) -> None:
         if job.development:
@@ -49,6 +53,7 @@ class Record:
         else:
             seeds = self.content["seeds"].setdefault(job.plan.part, {})
             seeds.setdefault(str(job.seed), {})[job.row or BEFORE] = answer
+        self.content["seconds"] = round(time.monotonic() - self._began, 2)
         with replacing(self.path) as stream:
             stream.write((to_json(self.content, indent=None) + "\n").encode())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
 from pathlib import Path
 
@@ -161,7 +162,8 @@ def trained(of_seeds, part="here"):
         for seed, tars in enumerate(of_seeds)
     }
     rates = dict.fromkeys(rows[1:], 0.1)
-    return {"seeds": {part: seeds}, "development": {part: {}}, "people": {part: PEOPLE}, "rates": {part: rates}}
+    content = {"seeds": seeds, "development": {}, "people": PEOPLE, "rates": rates}
+    return {"seconds": 60.0} | {key: {part: value} for key, value in content.items()}
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_the_claim_is_judged_by_people_and_seeds(seeds, holds):
 
 def test_both_parts_must_agree():
     good, bad = trained([(50, 60, 90), (50, 60, 88)]), trained([(90, 60, 50), (90, 60, 52)], "there")
-    both = {key: good[key] | bad[key] for key in good}
+    both = {key: good[key] | bad[key] for key in good if key != "seconds"} | {"seconds": 60.0}
     assert whole_net.judged([plan(), plan("there")], both).holds is False
 
 
@@ -229,8 +231,11 @@ def test_seeds_and_losses_can_be_added_to_a_run(tmp_path):
     path, few = tmp_path / "partial.json", plan(seeds=1, rows=(CONTROL,), rates=(0.1,))
     answered(whole_net_trainings.Record(path, [few], "cpu"), {}, [few])
     more = dataclasses.replace(few, seeds=2)
-    asked = answered(whole_net_trainings.Record(path, [more], "cpu"), {}, [more])
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 50.0}))
+    record = whole_net_trainings.Record(path, [more], "cpu")
+    asked = answered(record, {}, [more])
     assert [(job.seed, job.row) for job in asked] == [(6, None), (6, CONTROL)]
+    assert record.content["seconds"] >= 50  # of both parts of the run
 
 
 def test_rates_come_from_the_development_people_and_every_training_once(tmp_path):
