@@ -76,6 +76,7 @@ INTERNAL = {
     "converter/caffeport/runtimes/worker.py",
     "python/normface/solver/content.py",
     "python/normface/features/job.py",  # a digest
+    "python/normface/finetune/head_file.py",  # a header, as above
     "python/normface/finetune/launch.py",  # between a run and its ranks
     "python/normface/finetune/rank.py",
     "python/normface/parallel/checkpoint.py",

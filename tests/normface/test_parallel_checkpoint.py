@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
 import torch
-from normface import parallel
+from normface import losses, parallel
 from normface.errors import TrainingError
 from support.parallel_training import CLASSES, train
 from support.ranks import PATIENCE, run_ranks, started
@@ -135,6 +136,32 @@ def test_what_does_not_fit_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match=r"file.*cannot be written"):
         parallel.save(tmp_path / "file" / "deeper", 1, heads())
+
+
+def test_a_loss_with_all_rows_reads_what_ranks_wrote(tmp_path):
+    head = heads()["head"]
+    path = parallel.save(tmp_path, 1, {"loss": head.loss})
+    whole = losses.make("arcface", 4, 3)
+    assert parallel.load(path, {"loss": whole}) == (1, {})
+    assert whole.weight.equal(head.loss.weight)
+    with pytest.raises(
+        TrainingError, match=r"step-00000001: is damaged, or does not fit these modules.*[Ss]ize mismatch"
+    ):
+        parallel.load(path, {"loss": losses.make("arcface", 5, 3)})
+
+
+def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path):
+    """As a limit on files: 4 KB of class weights do not go into 1 KB, where the text beside them does."""
+    path = parallel.save(tmp_path, 1, heads())
+    large = parallel.make("arcface", 256, 4)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        with pytest.raises(TrainingError, match=r"cannot be written: .*([Ff]ile too large|os error 27)"):
+            parallel.save(tmp_path, 2, {"head": large})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert parallel.latest(tmp_path) == path
 
 
 @pytest.mark.parametrize("harm", ["text", "version", "kind", "names", "tensors", "cut", "gone"])

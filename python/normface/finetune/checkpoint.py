@@ -1,11 +1,14 @@
 """Checkpoints: all that a killed run needs to go on to the same numbers, and the best model so far.
 
-torch's file format, read with ``weights_only``, so that a file from elsewhere can hold tensors and nothing that runs.
-Where the run stands in the data and in the schedule follows from its step alone (see sampling and schedule).
+A file of torch's format, read with ``weights_only``, so that one from elsewhere can hold tensors and nothing that
+runs. Where the class weights' rows are shared among the ranks it is a folder of normface.parallel, to which each rank
+writes its own; a run reads either, whichever it writes itself. Where the run stands in the data and in the schedule
+follows from its step alone (see sampling and schedule).
 """
 
 from __future__ import annotations
 
+import base64
 import zlib
 from dataclasses import asdict
 from pathlib import Path
@@ -14,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from caffeport.files import replacing
-from torch import nn
+from torch import Tensor, nn
 
+from .. import parallel
 from ..errors import DivergedError, TrainingError
+from ..parallel.checkpoint import read_about, remove_all
 from .averaging import Averages
-from .class_rows import own_optimizer, own_state, shard_of, whole_optimizer, whole_state
+from .class_rows import own_optimizer, own_states, shard_of
+from .collectives import connected
 from .figures import Measured
 from .position import Position
 
@@ -26,56 +32,73 @@ if TYPE_CHECKING:
     from .run import Run
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
+FOLDERS = {CHECKPOINT: "checkpoint", BEST: "best"}
+"""{a file: the folder in its place where the ranks share the class weights' rows}"""
 VERSION = 2
 
 
+def saved(folder: Path, name: str = CHECKPOINT) -> Path | None:
+    """Return the checkpoint of a run's folder, or its best weights: a file, or a folder that the ranks wrote together.
+
+    Where a run was killed between writing the one and removing the other, both are whole, and the newer one counts.
+    """
+    written = [folder / name, parallel.latest(folder / FOLDERS[name])]
+    return max((one for one in written if one and one.exists()), key=lambda one: one.stat().st_mtime, default=None)
+
+
 class Checkpoints:
-    """The checkpoints of one run, in its folder; only the leading process of several writes.
+    """The checkpoints of one run, in its folder; only the leading process of several writes files.
 
     optimizer: torch's own, not yet wrapped by Fabric, which keeps it. averages: what is exported instead of the
-    weights that train, where there are any.
+    weights that train, where there are any. Every rank calls ``save``, ``save_best`` and ``restore``.
     """
 
     def __init__(
         self, folder: Path, run: Run, optimizer: torch.optim.Optimizer, averages: Averages | None, fabric: Any
     ) -> None:
         self._folder, self._run, self._leads = folder, run, fabric.is_global_zero
-        self._parts: dict[str, Any] = {"trunk": run.trunk, "loss": run.loss, "optimizer": optimizer}
-        self._averages = averages
+        self._modules: dict[str, nn.Module] = {"trunk": run.trunk, "loss": run.loss}
+        self._optimizer, self._averages = optimizer, averages
         if averages is not None:
-            self._parts["averages"] = averages
-        if getattr(fabric.strategy.precision, "scaler", None) is not None:
-            self._parts["scaler"] = fabric.strategy.precision.scaler
+            self._modules["averages"] = averages
+        self._scaler = getattr(fabric.strategy.precision, "scaler", None)
         self._identity, self._shard = _identity(run), shard_of(run.loss)
 
     def broken(self) -> str:
         """The name of a weight that is NaN or infinite, or nothing; such weights are not to be saved."""
-        tensors = [*self._parts["trunk"].state_dict().items(), *self._parts["loss"].state_dict().items()]
+        tensors = [*self._run.trunk.state_dict().items(), *self._run.loss.state_dict().items()]
         found = next((n for n, t in tensors if t.is_floating_point() and not torch.isfinite(t).all()), "")
         return found if self._shard is None else next(filter(None, self._shard.gather_objects(found)), "")
 
-    def use(self, loss: nn.Module) -> None:
-        """Restore the best model into this loss, which has all class weights."""
-        self._parts["loss"], self._shard = loss, None
-
     def save(self, position: Position) -> None:
         """Everything a killed run needs to go on."""
-        content = {name: part.state_dict() for name, part in self._parts.items()}
+        notes: dict[str, Any] = {"position": asdict(position)}
+        if self._scaler is not None:
+            notes["scaler"] = self._scaler.state_dict()
+        random: dict[str, Any] = {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if _cuda() else [],
+        }
         if self._shard is not None:
-            content["loss"] = whole_state(content["loss"], self._shard)
-            content["optimizer"] = whole_optimizer(self._parts["optimizer"], self._parts["loss"])
-        random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if _cuda() else []}
-        self._write(CHECKPOINT, content | {"position": asdict(position), "random": random})
+            notes["random"] = {"cpu": _text(random["cpu"]), "cuda": [_text(one) for one in random["cuda"]]}
+            self._write_together(CHECKPOINT, position.step, self._modules, [self._optimizer], notes)
+            return
+        content = {name: module.state_dict() for name, module in self._modules.items()}
+        self._write(CHECKPOINT, content | notes | {"optimizer": self._optimizer.state_dict(), "random": random})
 
-    def save_best(self) -> None:
+    def save_best(self, step: int) -> None:
         """The weights alone, as they are exported."""
         exported = self._averages or self._run
-        content = {name: getattr(exported, name).state_dict() for name in ("trunk", "loss")}
-        self._write(BEST, content | {"loss": whole_state(content["loss"], self._shard)})
+        modules = {"trunk": exported.trunk, "loss": exported.loss}
+        if self._shard is not None:
+            self._write_together(BEST, step, modules, [], {})
+        else:
+            self._write(BEST, {name: module.state_dict() for name, module in modules.items()})
 
     def restore(self) -> Position:
         """Everything as it was. Raises TrainingError where the checkpoint belongs to another run."""
-        path = self._folder / CHECKPOINT
+        path = saved(self._folder)
+        assert path is not None
         content = self._read(path)
         if content.get("identity") != self._identity:
             raise TrainingError(
@@ -83,15 +106,10 @@ class Checkpoints:
                 "--overwrite starts anew, or use another --out"
             )
         try:
-            if self._shard is not None:
-                content["loss"] = own_state(content["loss"], self._shard)
-                own = own_optimizer(content["optimizer"], self._parts["optimizer"], self._parts["loss"])
-                content["optimizer"] = own
-            for name, part in self._parts.items():
-                part.load_state_dict(content[name])
-            torch.set_rng_state(content["random"]["cpu"])
+            self._restore(path, content)
+            torch.set_rng_state(_state(content["random"]["cpu"]))
             if _cuda() and len(content["random"]["cuda"]) == torch.cuda.device_count():
-                torch.cuda.set_rng_state_all(content["random"]["cuda"])
+                torch.cuda.set_rng_state_all([_state(one) for one in content["random"]["cuda"]])
             held = content["position"]
             models = {key: Measured(**held[key]) for key in ("before", "best", "last") if held[key]}
             return Position(**(held | models))
@@ -99,34 +117,72 @@ class Checkpoints:
             words = " ".join(str(error).split())[:200]
             raise TrainingError(f"{path}: does not fit this run: {words}; --overwrite starts anew") from error
 
+    def _restore(self, path: Path, content: dict[str, Any]) -> None:
+        if path.is_dir():
+            _load(path, self._modules, [self._optimizer])
+        else:
+            self._restore_modules(content, self._modules)
+            held = content["optimizer"]
+            if self._shard is not None:
+                held = own_optimizer(held, self._optimizer, self._run.loss)
+            self._optimizer.load_state_dict(held)
+        if self._scaler is not None:
+            self._scaler.load_state_dict(content["scaler"])
+
+    def _restore_modules(self, content: dict[str, Any], modules: dict[str, nn.Module]) -> None:
+        for name, state in own_states(content, modules).items():
+            modules[name].load_state_dict(state)
+
     def restore_best(self, position: Position, problem: str = "") -> int:
         """The best weights, or the last checkpoint's where none were the best; returns their step.
 
-        Raises DivergedError, for ``problem``, where there are neither.
+        The leading rank calls it, and every rank where they share the rows. Raises DivergedError, for ``problem``,
+        where there are neither.
         """
-        path = next((p for p in (self._folder / BEST, self._folder / CHECKPOINT) if p.is_file()), None)
+        path = saved(self._folder, BEST)
         if path is None:
-            raise DivergedError(f"{problem}, before the first checkpoint; nothing is exported")
+            if saved(self._folder) is None:
+                raise DivergedError(f"{problem}, before the first checkpoint; nothing is exported")
+            step = self.restore().step
+            if self._averages is not None:
+                self._averages.copy_to(self._run.trunk, self._run.loss)
+            return step
+        modules: dict[str, nn.Module] = {"trunk": self._run.trunk, "loss": self._run.loss}
+        if path.is_dir():
+            step = _load(path, modules, [])
+            return position.best.step if position.best else step
         content = self._read(path)
         try:
-            for name in ("trunk", "loss"):
-                self._parts[name].load_state_dict(content[name])
-            if path.name == CHECKPOINT and self._averages is not None:
-                self._averages.load_state_dict(content["averages"])
-                self._averages.copy_to(self._run.trunk, self._run.loss)
-            step = position.best.step if path.name == BEST and position.best else int(content["position"]["step"])
+            self._restore_modules(content, modules)
+            return position.best.step if position.best else position.step
         except (KeyError, TypeError, RuntimeError) as error:
             raise TrainingError(f"{path}: does not fit this run; --overwrite starts anew") from error
-        return step
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         if self._leads:
             with replacing(self._folder / name) as stream:
                 torch.save({"version": VERSION, "identity": self._identity, **content}, stream)
+            remove_all(self._folder / FOLDERS[name])
+
+    def _write_together(
+        self, name: str, step: int, modules: dict[str, nn.Module], optimizers: list[torch.optim.Optimizer],
+        notes: dict[str, Any],
+    ) -> None:  # fmt: skip
+        notes = {"version": VERSION, "identity": self._identity, **notes}
+        with connected():
+            parallel.save(self._folder / FOLDERS[name], step, modules, optimizers, notes=notes, keep=1)
+        if self._leads:
+            (self._folder / name).unlink(missing_ok=True)
 
     def _read(self, path: Path) -> dict[str, Any]:
+        """Return all of a file, whose rows stay on the disk where a rank has a share of them; a folder's notes."""
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            if path.is_dir():
+                content = read_about(path)["notes"]
+            else:
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=self._shard is not None)
+        except TrainingError as error:
+            raise TrainingError(f"{error}; --overwrite starts anew") from error
         except OSError as error:
             raise TrainingError(f"{path}: {error.strerror or error}") from error
         except Exception as error:  # torch raises whatever reading a zip and a pickle meets
@@ -134,6 +190,14 @@ class Checkpoints:
         if not isinstance(content, dict) or content.get("version") != VERSION:
             raise TrainingError(f"{path}: is no checkpoint of this version; --overwrite starts anew")
         return content
+
+
+def _load(path: Path, modules: dict[str, nn.Module], optimizers: list[torch.optim.Optimizer]) -> int:
+    try:
+        with connected():
+            return parallel.load(path, modules, optimizers)[0]
+    except TrainingError as error:
+        raise TrainingError(f"{error}; --overwrite starts anew") from error
 
 
 Diverged = DivergedError
@@ -152,3 +216,12 @@ def _identity(run: Run) -> str:
 
 def _cuda() -> bool:
     return torch.cuda.is_available()
+
+
+def _text(state: Tensor) -> str:
+    """Return a random generator's state as JSON can hold it."""
+    return base64.b64encode(state.numpy().tobytes()).decode()
+
+
+def _state(held: Tensor | str) -> Tensor:
+    return held if isinstance(held, Tensor) else torch.tensor(list(base64.b64decode(held)), dtype=torch.uint8)

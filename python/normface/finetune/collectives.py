@@ -45,6 +45,7 @@ class Ranks:
 
     def __init__(self, fabric: Any) -> None:
         self._fabric, self.size, self.rank = fabric, fabric.world_size, fabric.global_rank
+        self.leads: bool = fabric.is_global_zero
         self.share = slice(self.rank, None, self.size)
         """Return this rank's images of each batch."""
 

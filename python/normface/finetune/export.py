@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from caffeport.cores import usable_cores
 from caffeport.difference import difference
-from caffeport.files import replacing_path
 from caffeport.to_torch.safetensors_file import save_safetensors
 from torch import Tensor, nn
 
@@ -41,8 +40,8 @@ class Proof:
     ok: bool
 
 
-def write(backbone: Backbone, trunk: nn.Module, loss: nn.Module, folder: Path, normalize: bool) -> caffeport.Net:
-    """Write all five files, and config.json, which makes the folder a model; returns the net as exported.
+def write(backbone: Backbone, trunk: nn.Module, folder: Path, normalize: bool) -> caffeport.Net:
+    """Write the net's four files, and config.json, which makes the folder a model; returns the net as exported.
 
     normalize: the feature ends at unit length, by NormFace's Normalize (of this project's Caffe layers) in the
     ``.caffemodel``'s text and by standard operators in ONNX.
@@ -55,7 +54,6 @@ def write(backbone: Backbone, trunk: nn.Module, loss: nn.Module, folder: Path, n
     net.to_onnx(folder / ONNX)
     note_in_onnx(folder / ONNX, backbone.preprocessing)
     save_safetensors(net, folder / SAFETENSORS)
-    save_head(loss, folder / HEAD)
     (output,) = net.output_values
     before = backbone.preprocessing.with_options(size=backbone.size)
     files = (folder / ONNX, folder / DEPLOY, folder / CAFFEMODEL)
@@ -91,16 +89,6 @@ def prove(
     worst = max((row.max_abs for row in report.rows if row.errors), default=0.0)
     proofs.append(Proof("every blob", "torch against ONNX Runtime", worst, report.ok))
     return proofs
-
-
-def save_head(loss: nn.Module, path: Path) -> None:
-    """The loss's class weights, scale and the rest, so that another training can start from them."""
-    from safetensors.torch import save_file
-
-    # Losses of a sum may share one weight; the format wants every entry to own its numbers.
-    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in loss.state_dict().items()}
-    with replacing_path(path) as temporary:
-        save_file(state, str(temporary), metadata={"format": "pt"})
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from ..ending import CHILDREN, end_now
 from ..errors import CaffeportWarning, LostRankError, TrainingError
 from ..interrupts import STOPS
 from . import elastic
-from .checkpoint import CHECKPOINT
+from .checkpoint import saved
 from .collectives import connected
 from .config import Config
 from .fabric import make_fabric
@@ -196,7 +196,7 @@ def _started(local_rank: int) -> subprocess.Popen[str]:
 
 def way_out(config: Config) -> str:
     """Return what to do about a run that was broken off."""
-    if (Path(config.out) / CHECKPOINT).is_file():
+    if saved(Path(config.out)) is not None:
         return f"--resume --out {config.out} goes on from the last checkpoint"
     return "there is no checkpoint yet, so start it again with --overwrite"
 

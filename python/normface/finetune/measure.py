@@ -2,6 +2,9 @@
 
 The loss is on the same images each time and of the model as it is. The mean over the steps between two lines of
 metrics.csv is of no one model: each step's is of the model before it, on a batch of its own.
+
+The leading rank runs the net. The loss is its too, but where the ranks share the class weights' rows: then all get
+the features of those images, and compute it together.
 """
 
 from __future__ import annotations
@@ -12,19 +15,35 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import NotFiniteError
-from .feeding import ahead
+from .class_rows import shard_of
+from .collectives import Ranks
+from .feeding import in_order
 from .figures import Measured
 from .run import Run
-from .sampling import Chosen
+from .validation import embedded
 
 IMAGES = 512
 
 
-def measured(run: Run, step: int, device: torch.device, trunk: nn.Module, loss: nn.Module) -> Measured | str:
-    """The figures of a model of this run as it is; in words, where it computes no numbers."""
+Sample = list[tuple[Tensor, Tensor]]
+"""(features (n, D), labels (n,)) of the batches of the training images that the loss is of, on the CPU."""
+
+
+def measured(
+    run: Run, step: int, device: torch.device, trunk: nn.Module, loss: nn.Module, ranks: Ranks
+) -> Measured | str:  # fmt: skip
+    """The figures of a model of this run as it is; in words, where it computes no numbers. Every rank calls it."""
+    found = _of_trunk(run, device, trunk) if ranks.leads else None
+    if shard_of(loss) is None:
+        return ranks.from_leader(_figures(step, found, loss, device) if found is not None else None)
+    return _figures(step, ranks.from_leader(found), loss, device)
+
+
+def _of_trunk(run: Run, device: torch.device, trunk: nn.Module) -> tuple[dict[str, Any], Sample] | str:
+    """Return how the net verifies, and its features of some training images."""
     score: dict[str, Any] = {}
     size, readers = run.config.batch_size, run.config.readers
     try:
@@ -33,7 +52,19 @@ def measured(run: Run, step: int, device: torch.device, trunk: nn.Module, loss: 
         score["sets"] = {one.name: one.run(trunk, size, readers, device) for one in run.sets}
     except NotFiniteError as error:
         return str(error)
-    value = _training_loss(run, device, trunk, loss)
+    places = sample(len(run.labels), run.config.seed)
+    batches = in_order(len(places), size, places=places)
+    embeddings = embedded(trunk, run.source, batches, readers, device)
+    return score, [(features, torch.from_numpy(run.labels[rows])) for rows, features in embeddings]
+
+
+def _figures(
+    step: int, found: tuple[dict[str, Any], Sample] | str, loss: nn.Module, device: torch.device
+) -> Measured | str:  # fmt: skip
+    if isinstance(found, str):
+        return found
+    score, batches = found
+    value = _training_loss(batches, loss, device)
     if value is not None and not math.isfinite(value):
         if step > 0:
             return f"the training loss is {value}"
@@ -49,24 +80,15 @@ def sample(images: int, seed: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _training_loss(run: Run, device: torch.device, trunk: nn.Module, loss: nn.Module) -> float | None:
+def _training_loss(batches: Sample, loss: nn.Module, device: torch.device) -> float | None:
     """The mean in evaluation mode, in float32, without mirroring; None where no image could be read."""
-    places = sample(len(run.labels), run.config.seed)
-    plain = np.zeros(len(places), bool)
-    size = run.config.batch_size
-    batches = (Chosen(places[i : i + size], plain[i : i + size]) for i in range(0, len(places), size))
-    modes = [(module, module.training) for module in (trunk, loss)]
+    mode = loss.training
     total, count = 0.0, 0
+    loss.eval()
     try:
-        for module, _ in modes:
-            module.eval()
-        for chosen, inputs, kept in ahead(run.source, batches, run.config.readers):
-            if kept.any():
-                labels = torch.from_numpy(run.labels[chosen.places[kept]]).to(device)
-                value = loss(trunk(inputs.to(device)).float(), labels)
-                total += int(kept.sum()) * float(value)
-                count += int(kept.sum())
+        for features, labels in batches:
+            total += len(labels) * float(loss(features.to(device), labels.to(device)))
+            count += len(labels)
     finally:
-        for module, mode in modes:
-            module.train(mode)
+        loss.train(mode)
     return total / count if count else None

@@ -11,6 +11,7 @@ from pathlib import Path
 from .. import model_folder
 from ..errors import TrainingError
 from ..held import held_folder
+from ..parallel.checkpoint import remove_all
 from . import checkpoint, config_file, curves, export, hard_samples, loggers, thresholds
 from .config import Config
 from .records import CSV
@@ -70,6 +71,8 @@ def open_folder(folder: Path, *, clear: bool) -> Iterator[None]:
             if clear:
                 for name in WRITTEN:
                     (folder / name).unlink(missing_ok=True)
+                for name in checkpoint.FOLDERS.values():
+                    remove_all(folder / name)
                 shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
         except OSError as error:
             raise TrainingError(f"--out {folder}: cannot be written: {error.strerror or error}") from error

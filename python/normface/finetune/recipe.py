@@ -16,11 +16,12 @@ from caffeport.to_torch.float32 import whole_float32
 from torch import Tensor, nn
 
 from ..errors import NormfaceWarning, NotFiniteError
-from . import config_file, curves, export, hard_samples, thresholds
+from . import config_file, curves, export, hard_samples, head_file, thresholds
 from .averaging import Averages
 from .backbone import Trunk
-from .checkpoint import CHECKPOINT, Checkpoints
-from .class_rows import shard_of, sharded, whole_loss
+from .checkpoint import Checkpoints, saved
+from .class_rows import shard_of, sharded
+from .clipping import clip
 from .collectives import Ranks
 from .config import Config
 from .elastic import as_restarted, as_started
@@ -95,7 +96,7 @@ def _run(
     config: Config, folder: Path, held: ExitStack, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
 ) -> Result:
     with launched(config, resume=resume, overwrite=overwrite) as fabric:
-        run = prepare(config, fabric, resumes=resume and (folder / CHECKPOINT).is_file())
+        run = prepare(config, fabric, resumes=resume and saved(folder) is not None)
         position, stopped, diverged = _train(run, folder, held, fabric, resume, overwrite, should_stop)
         result = Result.of(run, position, stopped, diverged, fabric.is_global_zero)
     if stopped != INTERRUPTED and result.leads:
@@ -129,8 +130,8 @@ def _train(
     if config.ema is not None and leads and 1 / (1 - config.ema) > run.steps / 2:
         words = f"--ema {config.ema:g} remembers about {1 / (1 - config.ema):,.0f} steps, and the run has {run.steps:,}"
         warnings.warn(f"{words}: the average stays near its start; choose less", NormfaceWarning, stacklevel=2)
-    saved = Checkpoints(folder, run, optimizer, averages, fabric)
-    position = saved.restore() if resume and (folder / CHECKPOINT).is_file() else Position()
+    checkpoints = Checkpoints(folder, run, optimizer, averages, fabric)
+    position = checkpoints.restore() if resume and saved(folder) is not None else Position()
     check_longer(position, run.steps, config.out)
     if position.step and position.planned and run.steps > position.planned and position.step < run.steps:
         rate = config.lr * factor(config, position.step, run.steps)
@@ -149,10 +150,8 @@ def _train(
     checkpoint_every = config.checkpoint_every or validate_every
 
     def figures() -> Measured | str:
-        """Measure the model as it is; the leading rank does, and all go by its numbers."""
-        whole = exported.loss if shard is None else whole_loss(loss, config.loss, config.loss_options)
-        model = exported.trunk, whole
-        return ranks.from_leader(measured(run, position.step, fabric.device, *model) if leads else None)
+        """Measure the model as it is; all ranks go by the same numbers."""
+        return measured(run, position.step, fabric.device, exported.trunk, exported.loss, ranks)
 
     if position.before is None:
         first = figures()
@@ -166,7 +165,7 @@ def _train(
     shares = (run.sampler.batch(number).share(ranks.share) for number in numbers)
     feed = ahead(run.source, shares, config.readers)
     bad = run.image_source.bad
-    reported = set(bad)
+    reported: set[int] = set()  # a rank may have met others than the rest, for the means of its own classes
     objective.train()
     stopped, diverged = position.out_of_patience(config.patience), ""
     with closing(feed), closing(records), progress_of(fabric, "finetune", run.steps, position.step) as bar:
@@ -200,7 +199,9 @@ def _train(
                 diverged = stopped = f"the loss is {loss_of_step} at step {position.step + 1}"
                 break
             if images:
-                if config.clip_norm is not None:
+                if config.clip_norm is not None and shard is not None:
+                    clip(trunk, loss, config.clip_norm)
+                elif config.clip_norm is not None:
                     fabric.clip_gradients(objective, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
                 optimizer.step()
                 optimizer.zero_grad()
@@ -212,7 +213,7 @@ def _train(
             step, last = position.step, position.step == run.steps
             validates = run.validates and step % validate_every == 0
             keeps = last or step % checkpoint_every == 0
-            if (validates or keeps or asked) and (broken := saved.broken()):
+            if (validates or keeps or asked) and (broken := checkpoints.broken()):
                 diverged = stopped = f'the weights "{broken}" are no numbers after step {step}'
                 break
             row = {"step": step, "epoch": step / run.steps_per_epoch, "lr": config.lr * rate, **_scale(loss)}
@@ -225,7 +226,7 @@ def _train(
                 position.last = now
                 if run.validates:
                     if position.judge(now):
-                        saved.save_best()
+                        checkpoints.save_best(step)
                     stopped = "" if last else position.out_of_patience(config.patience)
             if validates or last or step % config.log_every == 0:
                 records.write(row | position.mean_loss())
@@ -233,23 +234,23 @@ def _train(
                 stopped = INTERRUPTED
             if keeps or stopped:
                 position.seconds, position.planned = time.monotonic() - clock, run.steps
-                saved.save(position)
+                checkpoints.save(position)
     position.seconds = time.monotonic() - clock
     position.exported = position.step
-    if shard is not None:
-        run.loss = whole_loss(loss, config.loss, config.loss_options)
-        saved.use(run.loss)
-    if leads and stopped != INTERRUPTED and (diverged or position.best is not None):
-        position.exported = saved.restore_best(position, diverged)
-    elif leads and stopped != INTERRUPTED and averages is not None:
-        averages.copy_to(trunk, loss)
+    if stopped != INTERRUPTED:
+        if leads or shard is not None:
+            if diverged or position.best is not None:
+                position.exported = checkpoints.restore_best(position, diverged)
+            elif averages is not None:
+                averages.copy_to(trunk, loss)
+        head_file.write(loss, folder / export.HEAD, leads=leads)
     return position, stopped, diverged
 
 
 def _export(run: Run, folder: Path, position: Position, result: Result) -> None:
-    """Write the files of the model, with the proof that they compute the same, the figure and metrics.json."""
+    """Write the files of the net, with the proof that they compute the same, the figure and metrics.json."""
     config, trunk = run.config, run.trunk
-    export.write(run.backbone, trunk.cpu(), run.loss, folder, config.normalize)
+    export.write(run.backbone, trunk.cpu(), folder, config.normalize)
     images = _some_images(run.image_source)
     if images is not None:
         result.proofs = export.prove(run.backbone, run.frozen, trunk, folder, config.normalize, images)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,10 @@ from ..errors import DataError, NormfaceWarning, TrainingError
 from ..losses import CenterLoss, FaceLoss
 from ..losses.class_shard import ClassShard
 from . import backbone as backbones
-from . import validation_sets
+from . import head_file, validation_sets
 from .augmentation import Augmentation
 from .backbone import Backbone, Trunk
-from .class_rows import own_state, shard_of
+from .class_rows import shard_of
 from .config import Config
 from .fabric import progress_of
 from .feeding import ImageSource, Source, in_order
@@ -264,13 +263,10 @@ def _start_head(run: Run, fabric: Any) -> None:
     """Class weights of an earlier run, or each class's mean feature, instead of random ones."""
     config = run.config
     if config.head is not None:
-        _load_head(config.head, run.loss)
+        head_file.read(config.head, run.loss)
     elif config.head_init == "class-means":
         means, directions, counts = class_means(run, fabric)
-        seen = counts > 0  # unless all its images were left out
-        shard = shard_of(run.loss)
-        if shard is not None:
-            seen, means, directions = map(shard.own_rows, (seen, means, directions))
+        seen, shard = counts > 0, shard_of(run.loss)  # unless all its images were left out
         with torch.no_grad():
             for loss in run.loss.modules():
                 if isinstance(loss, CenterLoss):
@@ -290,42 +286,31 @@ def _mean_length(weight: Tensor, shard: ClassShard | None) -> Tensor:
 def class_means(run: Run, fabric: Any) -> tuple[Tensor, Tensor, Tensor]:
     """(mean feature (C, D), mean direction (C, D), images (C,)) of every class, of --head-init-images of each.
 
-    They are summed up as they come, so that what is held is two numbers for each of the class weights.
+    They are summed up as they come, so that what is held is two numbers for each of the class weights. Where the ranks
+    share the class weights' rows, of this rank's C classes; it looks at no other images.
     """
-    config, classes = run.config, run.classes
+    config, shard = run.config, shard_of(run.loss)
+    first, classes = (0, run.classes) if shard is None else (shard.first, shard.count)
     places = np.arange(len(run.labels))
     most = config.head_init_images
     if most is None:
         most = FEW if len(places) > MANY else 0
     if most:
         places = some_of_each(run.labels, most, config.seed)
+    if shard is not None:
+        places = places[(run.labels[places] >= first) & (run.labels[places] < first + classes)]
     sums = torch.zeros(2, classes, run.backbone.width)
     counts = torch.zeros(classes)
     with progress_of(fabric, "mean features of the classes", len(places)) as bar:
         batches = in_order(len(places), config.batch_size, places=places)
         for chosen, features in embedded(run.trunk, run.source, batches, config.readers, fabric.device):
-            labels = torch.from_numpy(run.labels[chosen])
+            labels = torch.from_numpy(run.labels[chosen] - first)
             counts.index_add_(0, labels, torch.ones(len(labels)))
             sums[0].index_add_(0, labels, features)
             sums[1].index_add_(0, labels, nn.functional.normalize(features))
             bar.advance(len(labels))
-    if not counts.any():
+    seen = counts.sum().to(fabric.device)
+    if not (seen if shard is None else shard.sum(seen)):
         raise TrainingError("not one of the images could be read")
     sums /= counts.clamp_min(1)[:, None]
     return sums[0], nn.functional.normalize(sums[1], out=sums[1]), counts
-
-
-def _load_head(path: str | Path, loss: nn.Module) -> None:
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(str(path))
-    except OSError as error:
-        raise TrainingError(f"{path}: {error.strerror or error}") from error
-    except Exception as error:  # safetensors has an exception of its own, which older versions do not export
-        raise TrainingError(f"{path}: is no safetensors file: {error}") from error
-    try:
-        loss.load_state_dict(own_state(state, shard_of(loss)))
-    except RuntimeError as error:
-        words = " ".join(str(error).split())
-        raise TrainingError(f"{path}: does not fit this loss and these identities: {words[:300]}") from error

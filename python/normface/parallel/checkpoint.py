@@ -81,6 +81,9 @@ def save(
             _remove_old(folder, keep)
     except OSError as error:
         problem = f"{folder}: cannot be written: {error.strerror or error}"
+    except CheckpointException as error:  # what a rank's writing met, told to all ranks
+        first = next(one for one, _ in error.failures.values())
+        problem = f"{folder}: cannot be written: {getattr(first, 'strerror', None) or first}"
     layout.agree(problem)
     return target
 
@@ -98,7 +101,8 @@ def load(
 ) -> tuple[int, dict[str, Any]]:  # fmt: skip
     """Give modules and optimizers the numbers of a checkpoint; return its step and notes.
 
-    folder: one that ``save`` or ``latest`` returned. The ranks may be more or fewer than those that wrote it. classes:
+    folder: one that ``save`` or ``latest`` returned. The ranks may be more or fewer than those that wrote it, or each
+    have all rows, in a loss made without a shard: then each reads them by itself, without the others. classes:
     the names of the class weights' rows now. A class that the checkpoint has keeps its weights and momentum, wherever
     its row was; one that it has not keeps the weights that it started with, and no momentum. Without names the number
     of classes must be the same.
@@ -106,7 +110,7 @@ def load(
     Raises TrainingError where the checkpoint is damaged or of other modules.
     """
     layout, folder = Layout.of(modules), Path(folder)
-    about = _read_about(folder)
+    about = read_about(folder)
     before = _read_classes(folder, about)
     _prepare(modules, optimizers, about["tensors"])
     tensors = {**_of_modules(modules), **_of_optimizers(modules, optimizers)}
@@ -115,7 +119,7 @@ def load(
         raise TrainingError(f"{folder}: is of other modules or optimizers; only one of the two has {missing[0]}")
     same = classes is None or before is None or list(classes) == before
     rows = layout.shard.num_classes if layout.shard else None
-    if same and rows != about["num_classes"]:
+    if same and rows is not None and rows != about["num_classes"]:
         raise TrainingError(
             f"{folder}: has {about['num_classes']} classes, expected {rows}; classes that come or go need names, "
             "at save and at load"
@@ -126,7 +130,8 @@ def load(
             reader = HuggingFaceStorageReader(str(folder))
             given = layout.distributed(tensors)
             with _quiet():
-                dcp.load(given, storage_reader=reader, process_group=layout.group, no_dist=layout.alone)
+                apart = layout.alone or layout.shard is None
+                dcp.load(given, storage_reader=reader, process_group=layout.group, no_dist=apart)
         else:
             assert classes is not None and before is not None and layout.shard is not None
             _pick(stored, tensors, layout, _places(classes, before, layout.shard))
@@ -218,7 +223,8 @@ def _check_names(classes: Sequence[str], shard: ClassShard | None) -> None:
         raise TrainingError("expected names of classes that differ, each of one line")
 
 
-def _read_about(folder: Path) -> dict[str, Any]:
+def read_about(folder: Path) -> dict[str, Any]:
+    """Return what a checkpoint says of itself: its step, the names of its tensors, the notes."""
     try:
         about = json.loads(read_text(folder / NAME, error=TrainingError))
         kinds = {"version": int, "step": int, "tensors": list, "notes": dict}
@@ -264,8 +270,15 @@ def _replace(part: Path, target: Path) -> None:
         os.close(handle)
 
 
+def remove_all(folder: Path) -> None:
+    """Remove the checkpoints in ``folder``, and it where nothing else is in it."""
+    _remove_old(folder, 0)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def _remove_old(folder: Path, keep: int) -> None:
     whole = sorted(path for path in folder.glob(f"{PREFIX}*") if (path / NAME).is_file())
-    for path in (*whole[:-keep], *folder.glob(f".{PREFIX}*{PART}")):
+    for path in (*whole[: max(0, len(whole) - keep)], *folder.glob(f".{PREFIX}*{PART}")):
         (path / NAME).unlink(missing_ok=True)  # so that what is half removed is no checkpoint
         shutil.rmtree(path, ignore_errors=True)

@@ -13,7 +13,6 @@ from torch.distributed.tensor import DTensor, Shard
 
 from ..errors import TrainingError
 from ..losses.class_shard import ClassShard
-from .head import ClassParallel
 
 ROWS = {"weight": (0, 2), "bias": (0, 1), "more": (1, 3)}
 """{a loss's parameter: (the axis of its classes, how many axes it has)}"""
@@ -28,14 +27,14 @@ class Layout:
 
     @classmethod
     def of(cls, modules: Mapping[str, nn.Module]) -> Layout:
-        """Find the class-parallel heads in the modules; all have the same shards."""
+        """Find the class-parallel heads in the modules, and losses made with a shard; all have the same shards."""
         heads = {
-            f"{name}.{path}".rstrip(".") + ".": module
+            f"{name}.{path}".rstrip(".") + ".": shard
             for name, parent in modules.items()
             for path, module in parent.named_modules()
-            if isinstance(module, ClassParallel)
+            if isinstance(shard := getattr(module, "shard", None), ClassShard)
         }
-        shards = [head.shard for head in heads.values()]
+        shards = [*heads.values()]
         if any(shard.num_classes != shards[0].num_classes or shard.group is not shards[0].group for shard in shards):
             raise TrainingError("expected heads of one number of classes on the same ranks")
         return cls(shards[0] if shards else None, tuple(heads))
