@@ -14,7 +14,9 @@ import cv2
 import normface.solver.training  # noqa: F401 - what the commands import is imported before the forks
 import numpy as np
 import torch
+import torch.distributed.checkpoint
 from caffeport.cli.main import main as caffeport_main
+from normface import parallel
 from normface.cli.main import main as normface_main
 from normface.features import extractor, part  # noqa: F401
 from normface.finetune import run as finetune_run  # noqa: F401
@@ -30,6 +32,7 @@ class Job:
     """``run`` takes the folder of its inputs and returns an exit code; ``share``: of all kills.
 
     old: files that are there before. loose: a pattern of names that grow or change while it runs, such as logs.
+    content: what is compared of a file, by its name and bytes.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Job:
     share: float = 1.0
     old: tuple[str, ...] = ()
     loose: str = r"^$"
+    content: Callable[[str, bytes], bytes] = lambda name, raw: raw
 
 
 def _net(folder: Path) -> None:
@@ -145,6 +149,40 @@ def _measured(folder: Path) -> None:
 
 
 def _experiments(inputs: Path) -> int:
+    """One experiment, its results, figures and tables."""
+    from experiments.__main__ import main as experiments_main
+
+    return experiments_main(["bound", "--out", "out"])
+
+
+def _checkpoints(inputs: Path) -> None:
+    """Checkpoints of a class-parallel training; each step's numbers follow from the step."""
+    for step in range(1, 6):
+        torch.manual_seed(step)
+        modules = {"net": torch.nn.Linear(16, 16), "head": parallel.make("curricularface", 200, 16)}
+        classes = [f"person {number}" for number in range(200)]
+        parallel.save("checkpoints", step, modules, classes=classes, keep=9)
+
+
+def _in_order(name: str, raw: bytes) -> bytes:
+    """Return a safetensors file's tensors by their names: torch writes them in another order each time."""
+    if not name.endswith(".safetensors"):
+        return raw
+    try:
+        end = 8 + int.from_bytes(raw[:8], "little")
+        header = json.loads(raw[8:end])
+        metadata = json.dumps(header.pop("__metadata__", None), sort_keys=True)
+        parts = [
+            f"{key} {entry['dtype']} {entry['shape']}".encode() + raw[end:][slice(*entry["data_offsets"])]
+            for key, entry in sorted(header.items())
+        ]
+        whole = end + max(entry["data_offsets"][1] for entry in header.values()) == len(raw)
+        return metadata.encode() + b"".join(parts) if whole else raw
+    except (ValueError, KeyError):
+        return raw
+
+
+def _page(inputs: Path) -> int:
     """The page of all experiments, which is written anew after each."""
     from experiments.__main__ import main as experiments_main
 
@@ -156,12 +194,14 @@ def _experiments(inputs: Path) -> int:
 JOBS = {
     job.name: job
     for job in (
-        Job("convert", _net, _convert, 2, ("a.onnx", "a.safetensors", "b.py")),
-        Job("save", _net, _save, 2, ("tuned.caffemodel", "tuned.prototxt", "again.caffemodel")),
-        Job("train", _training, _train, 2, loose=r"\.(png|txt|prototxt)$"),
-        Job("finetune", _digits, _finetune, 1, loose=r"checkpoint|best|\.csv$|metrics\.json$|config\.toml$|\.jsonl$"),
-        Job("align", _photos, _align, 1.5, loose=r"\.jsonl$"),
-        Job("extract", _faces, _extract, 1.5),
-        Job("experiments", _measured, _experiments, loose=r"results\.json$"),
+        Job("convert", _net, _convert, 3, ("a.onnx", "a.safetensors", "b.py")),
+        Job("save", _net, _save, 1, ("tuned.caffemodel", "tuned.prototxt", "again.caffemodel")),
+        Job("train", _training, _train, 3, loose=r"\.(png|txt|prototxt)$"),
+        Job("finetune", _digits, _finetune, 2, loose=r"checkpoint|best|\.csv$|metrics\.json$|config\.toml$|\.jsonl$"),
+        Job("align", _photos, _align, 1, loose=r"\.jsonl$"),
+        Job("extract", _faces, _extract, 2),
+        Job("checkpoints", lambda folder: None, _checkpoints, content=_in_order),
+        Job("experiments", lambda folder: None, _experiments, loose=r"results\.json$"),
+        Job("page", _measured, _page, loose=r"results\.json$"),
     )
 }

@@ -126,7 +126,7 @@ def _files(job: Job, folder: Path) -> dict[str, bytes]:
     """Return {name: content} of all files that an undisturbed run leaves as they are."""
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
     return {
-        name: (folder / name).read_bytes()
+        name: job.content(name, (folder / name).read_bytes())
         for name in names
         if not PARTS.search(name) and not re.search(job.loose, name)
     }

@@ -37,6 +37,7 @@ class Outcome:
     errors: Counter[str] = field(default_factory=Counter)
     findings: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     reached: int | None = None  # inputs that came to new branches, where these are counted
+    covered: float | None = None  # the share of its reader's lines and branches, where these are
 
 
 def fuzz(target: Target, seed: int, count: int | None = None, seconds: float | None = None) -> Outcome:

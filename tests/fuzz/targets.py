@@ -21,6 +21,8 @@ import numpy as np
 from caffeport import CaffeportError
 from support import data_writers, nets
 
+from . import model_targets, packed_targets
+
 OWN = (CaffeportError, caffeport.MissingDependencyError)
 
 NET = (
@@ -278,4 +280,5 @@ def targets() -> dict[str, Target]:
         ("solverstate", ".solverstate", read_state, _solverstate),
         ("config", ".toml", config_file.read, lambda: [b'steps = 10\nloss = "normalized-softmax"\nlr = 0.1\n']),
     ]  # fmt: skip
+    rows += packed_targets.rows(_images) + model_targets.rows()
     return {name: Target(name, suffix, read, whole) for name, suffix, read, whole in rows}

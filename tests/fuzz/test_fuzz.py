@@ -16,6 +16,7 @@ from caffeport.operators import builtin
 from support import caffe_trees
 
 from fuzz.against_caffe import fuzz_against_caffe
+from fuzz.covered import MODULES, ROOT
 from fuzz.kill_jobs import JOBS, Job
 from fuzz.kills import kill_often
 from fuzz.layers import compare, fuzz_layers
@@ -29,7 +30,9 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="limits memory and time as Linux does"),
 ]
 
-SLOW = {"onnx", "safetensors", "pth", "weights", "hdf5-weights", "net"}
+SLOW = {
+    "onnx", "safetensors", "pth", "weights", "hdf5-weights", "net", "parquet", "index", "checkpoint", "extract-caffe",
+}  # fmt: skip
 """Targets of which an input takes some milliseconds."""
 
 
@@ -41,7 +44,7 @@ def known() -> dict[str, Target]:
 NAMES = [
     "prototxt", "net", "caffemodel", "weights", "hdf5-weights", "mean", "onnx", "safetensors", "pth", "image", "lmdb",
     "recordio", "zip", "list", "bin", "features", "mat", "pairs", "splits", "landmarks", "calibration", "results",
-    "solverstate", "config",
+    "solverstate", "config", "tar", "parquet", "index", "checkpoint", "extract", "extract-caffe", "head",
 ]  # fmt: skip
 
 
@@ -141,10 +144,10 @@ def test_equal_seeds_give_equal_inputs():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("guide", [[], ["--coverage"]], ids=["mutated", "guided"])
+@pytest.mark.parametrize("guide", [[], ["--coverage"], ["--lines"]], ids=["mutated", "guided", "covered"])
 def test_the_command(tmp_path, guide):
     if guide:
-        pytest.importorskip("atheris")
+        pytest.importorskip("atheris" if guide == ["--coverage"] else "coverage")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     arguments = ["config", "mean", *guide, "--seconds", "3", "--out", str(tmp_path / "out"), "--json"]
     done = subprocess.run(
@@ -154,8 +157,14 @@ def test_the_command(tmp_path, guide):
     report = json.loads(done.stdout)
     assert report["findings"] == [] and set(report["targets"]) == {"config", "mean"}
     assert all(row["executions"] == sum(row["errors"].values()) > 20 for row in report["targets"].values())
-    assert all((row["reached"] is not None) == bool(guide) for row in report["targets"].values())
+    assert all((row["reached"] is not None) == (guide == ["--coverage"]) for row in report["targets"].values())
+    assert all((0.3 < (row["covered"] or 0) <= 1) == (guide == ["--lines"]) for row in report["targets"].values())
     assert not (tmp_path / "out").exists()
+
+
+def test_every_targets_modules_are_known(known):
+    assert set(MODULES) == set(known)
+    assert all((ROOT / path).is_file() for paths in MODULES.values() for path in paths)
 
 
 def test_a_difference_is_a_finding(tmp_path, monkeypatch):

@@ -214,7 +214,7 @@ def test_a_run_that_diverges_keeps_the_last_good_snapshot(capsys, tmp_path):
         ({"net.prototxt": "other.prototxt"}, [], r"other\.prototxt: no such file"),
         ({}, ["--weights", "none.caffemodel"], r"none\.caffemodel: No such file"),
         ({}, ["--snapshot", "none"], r"none: no such state"),
-        ({}, ["--device", "nowhere"], r'device "nowhere" cannot be used'),
+        ({}, ["--device", "nowhere"], r'device "nowhere" cannot be used; expected auto, cpu, cuda or cuda:N'),
         ({}, ["--log", "log.txt"], r"log\.txt: expected a log that ends in \.csv or \.jsonl"),
     ],
 )

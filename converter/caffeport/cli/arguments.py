@@ -88,10 +88,13 @@ def device(text: str) -> str:
     return text
 
 
-def check_device(text: str) -> None:
-    """Raise CaffeportError for what is no device's name; whether there is such a device takes torch to know."""
+def check_device(text: str, more: str = "") -> None:
+    """Raise CaffeportError for what is no device's name; whether there is such a device takes torch to know.
+
+    more: what the option takes besides, which the message lists first.
+    """
     if not re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d+)?", text, re.ASCII):
-        raise CaffeportError(f'device "{text}" cannot be used; expected cpu, cuda or cuda:N')
+        raise CaffeportError(f'device "{text}" cannot be used; expected {more and more + ", "}cpu, cuda or cuda:N')
 
 
 def check_model(net: str | Path | None, weights: str | Path | None) -> None:

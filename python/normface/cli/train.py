@@ -51,7 +51,7 @@ def add_arguments(parser: OneLineParser) -> None:
 def run(options: argparse.Namespace) -> int:
     check_readable(options.solver, options.net)  # before torch is imported, which takes seconds
     if options.device != AUTO:
-        check_device(options.device)
+        check_device(options.device, AUTO)
     from ..errors import DivergedError
     from ..solver import Solver
     from ..solver.glog import glog_line
