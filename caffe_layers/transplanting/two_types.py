@@ -57,4 +57,10 @@ def rewritten(text: str, path: str) -> str:
 
 def filler(text: str) -> str:
     """The class of our filler, which such a tree makes in float16 too, for blobs of any type."""
-    return text.replace("Blob<Dtype>*", "Blob*").replace("mutable_cpu_data()", "template mutable_cpu_data<Dtype>()")
+    for ours, theirs in (
+        ("Blob<Dtype>*", "Blob*"),
+        ("mutable_cpu_data()", "template mutable_cpu_data<Dtype>()"),
+        ("caffe_scal(", "caffe_scal<Dtype>("),  # a quotient of two float16 has another type
+    ):
+        text = text.replace(ours, theirs)
+    return text

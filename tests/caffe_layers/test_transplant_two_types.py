@@ -122,6 +122,7 @@ def test_the_filler_takes_a_blob_of_any_type(with_real_layers, tmp_path):
     filler = text[text.index("class GaussianUnitballFiller") : text.index("/**")]
     assert "virtual void Fill(Blob* blob) {" in filler
     assert "Dtype* data = blob->template mutable_cpu_data<Dtype>();" in filler
+    assert "caffe_scal<Dtype>(size, Dtype(1) / length, row);" in filler
     assert "Blob<" not in filler
 
 
