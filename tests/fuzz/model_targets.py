@@ -62,17 +62,17 @@ def _loss() -> Any:
 
 def _start(path: Path) -> None:
     """--head of a finetuning."""
-    from normface.finetune.run import _load_head
+    from normface.finetune import head_file
 
-    _load_head(path, _loss())
+    head_file.read(path, _loss())
 
 
 def _heads() -> list[bytes]:
-    from normface.finetune.export import save_head
+    from normface.finetune import head_file
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "head.safetensors"
-        save_head(_loss(), path)
+        head_file.write(_loss(), path, leads=True)
         return [path.read_bytes()]
 
 
