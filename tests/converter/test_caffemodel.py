@@ -212,12 +212,30 @@ def test_more_than_two_gigabytes(tmp_path):
 @pytest.mark.slow
 def test_many_short_runs_take_linear_time(tmp_path):
     """Numbers unpacked by turns with something else; looking at all the rest every time would take minutes."""
-    body = (b"\x2d\0\0\x80\x3f" + b"\xf8\x3e\x07") * 100_000
+    body = (b"\x2d\0\0\x80\x3f" + b"\xf8\x3e\x07") * 90_000
     path = tmp_path / "n.caffemodel"
     path.write_bytes(wire.delimited(100, wire.delimited(7, body)))
     start = time.perf_counter()
-    assert_blob(caffemodel.read(path).layers[0].blobs[0], np.ones(100_000, np.float32))
+    assert_blob(caffemodel.read(path).layers[0].blobs[0], np.ones(90_000, np.float32))
     assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("head", "piece", "wrap"),
+    [
+        ("fields", b"\x48\x01", lambda raw: raw),
+        ("layers", wire.delimited(100, b""), lambda raw: raw),
+        ("blobs", wire.delimited(7, b""), lambda raw: wire.delimited(100, raw)),
+        ("old shapes", b"\x08\x01", lambda raw: wire.delimited(100, wire.delimited(7, raw))),
+        ("shapes", wire.delimited(7, b""), lambda raw: wire.delimited(100, wire.delimited(7, raw))),
+        ("runs", wire.delimited(5, bytes(4)), lambda raw: wire.delimited(100, wire.delimited(7, raw))),
+    ],
+)
+def test_more_fields_than_any_net_has_are_refused(tmp_path, head, piece, wrap):
+    path = tmp_path / "n.caffemodel"
+    path.write_bytes(wrap(piece * (wire.MOST_FIELDS + 1)))
+    with pytest.raises(CaffemodelError, match=f"n.caffemodel: .*more than {wire.MOST_FIELDS} fields"):
+        caffemodel.read(path)
 
 
 def encoded(**fields) -> bytes:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import caffeport
@@ -280,6 +281,29 @@ def test_a_variance_of_zero_without_an_eps_is_the_same_in_torch_and_onnx(tmp_pat
         "BN", "data", "y", "bn_param { scale_filler { value: 2 } var_eps: 0 }"
     )
     assert caffeport.check(nets.load(tmp_path, text)).ok
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ("pad_h: 1", "pad"),
+        ("pad: 1 pad_h: 0 pad_w: 0", "pad"),
+        ("stride_w: 2", "stride"),
+        ("stride: 2 stride_h: 1", "stride"),
+        ("pad_h: 1 pad_w: 0 stride_h: 1 stride_w: 2", ""),
+        ("pad: 1 stride: 2", ""),
+    ],
+)
+def test_a_pooling_that_caffe_refuses_is_told(tmp_path, fields, told):
+    """PoolingLayer::LayerSetUp of BVLC Caffe: "pad is pad OR pad_h and pad_w are required", and so for the stride."""
+    text = nets.inputs(data=(1, 1, 4, 4)) + nets.layer(
+        "Pooling", "data", "p", f"pooling_param {{ kernel_size: 2 {fields} }}"
+    )
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        nets.load(tmp_path, text)
+    words = f'layer "p" (Pooling): Caffe refuses it, which takes either {told}, or {told}_h and {told}_w'
+    assert [words in str(note.message) for note in notes] == ([True] if told else [])
 
 
 @pytest.mark.parametrize("beside", ["kernel_h: 1", "kernel_w: 1"])

@@ -30,31 +30,31 @@ _DTYPES: dict[str, np.dtype[Any]] = {"float": np.dtype("<f4"), "double": np.dtyp
 _PIECE = 1 << 22
 
 
-def decode(data: wire.Buffer, start: int, end: int, message: str, unknown: set[str]) -> Message:
+def decode(walk: wire.Walk, start: int, end: int, message: str, unknown: set[str]) -> Message:
     """Return the message of that type between ``start`` and ``end``; ``unknown`` names fields without a name here.
 
     Raises wire.WireError where the bytes are none.
     """
     tree = Message()
-    for number, kind, a, b in wire.fields(data, start, end):
+    for number, kind, a, b in walk.fields(start, end):
         entry = numbers_of(message).get(number)
         if entry is None:
             unknown.add(f"{message} {number}")
         else:
-            tree.fields += [Field(entry.name, value) for value in _values(data, entry, kind, a, b, unknown)]
+            tree.fields += [Field(entry.name, value) for value in _values(walk, entry, kind, a, b, unknown)]
     return tree
 
 
-def _decode_layer(data: wire.Buffer, start: int, end: int, unknown: set[str]) -> Message:
+def _decode_layer(walk: wire.Walk, start: int, end: int, unknown: set[str]) -> Message:
     """Return a V2 layer with its name, type and params decoded, and every other field, a fork's too, as it stands in
     the file."""
     tree = Message()
     decoded = {"name", "type", "param"}
     position = start
-    for number, kind, a, b in wire.fields(data, start, end):
+    for number, kind, a, b in walk.fields(start, end):
         entry = numbers_of("LayerParameter").get(number)
         if entry is not None and entry.name in decoded:
-            tree.fields += [Field(entry.name, value) for value in _values(data, entry, kind, a, b, unknown)]
+            tree.fields += [Field(entry.name, value) for value in _values(walk, entry, kind, a, b, unknown)]
         else:
             tree.fields.append(Field(f"#{number}", Scalar(f"{position}:{b}", WHOLE)))
         position = b
@@ -62,17 +62,18 @@ def _decode_layer(data: wire.Buffer, start: int, end: int, unknown: set[str]) ->
 
 
 def _values(
-    data: wire.Buffer, entry: ProtoField, kind: int, a: int, b: int, unknown: set[str]
+    walk: wire.Walk, entry: ProtoField, kind: int, a: int, b: int, unknown: set[str]
 ) -> Iterable[Scalar | Message]:
+    data = walk.data
     if entry.kind in MESSAGES or entry.kind in ("string", "bytes"):
         if kind != wire.LENGTH:
             raise wire.WireError(f"field {entry.name} has wire type {kind}")
         if entry.kind == "string":
             return [Scalar(from_bytes(bytes(data[a:b])), "string")]
         if entry.kind == "LayerParameter":
-            return [_decode_layer(data, a, b, unknown)]
+            return [_decode_layer(walk, a, b, unknown)]
         if entry.name in _DECODED:
-            return [decode(data, a, b, entry.kind, unknown)]
+            return [decode(walk, a, b, entry.kind, unknown)]
         return [Scalar(f"{a}:{b}", SPAN)]
     if entry.kind in _DTYPES:
         dtype = _DTYPES[entry.kind]

@@ -53,7 +53,7 @@ def read(path: str | Path) -> Caffemodel:
         stored.data = data
         return stored
     try:
-        return _Reader(str(path), data).model()
+        return _Reader(str(path), wire.Walk(data)).model()
     except CaffemodelError:
         # Only now: the first bytes of a good file may all be printable (a tag, a length, a name).
         kind = kind_of(data[:START])
@@ -87,8 +87,8 @@ def _is_text(start: bytes) -> bool:
 
 
 class _Reader:
-    def __init__(self, path: str, data: wire.Buffer) -> None:
-        self.path, self.data = path, data
+    def __init__(self, path: str, walk: wire.Walk) -> None:
+        self.path, self.walk, self.data = path, walk, walk.data
 
     def _wrong(self, problem: str) -> CaffemodelError:
         return CaffemodelError(f"{self.path}: {problem}")
@@ -97,7 +97,7 @@ class _Reader:
         model = Caffemodel(self.path, "", [], self.data)
         place = "the net"
         try:
-            for number, kind, a, b in wire.fields(self.data, 0, len(self.data)):
+            for number, kind, a, b in self.walk.fields(0, len(self.data)):
                 if kind == wire.LENGTH and number == _NET_NAME:
                     model.name = self._string(a, b)
                 elif kind == wire.LENGTH and number in (_NET_LAYER, _NET_LAYERS_V1):
@@ -123,7 +123,7 @@ class _Reader:
     def _layer(self, start: int, end: int) -> StoredLayer:
         layer = StoredLayer("", "", [])
         spans = []
-        for number, kind, a, b in wire.fields(self.data, start, end):
+        for number, kind, a, b in self.walk.fields(start, end):
             if kind != wire.LENGTH:
                 continue
             if number == _LAYER_NAME:
@@ -140,7 +140,7 @@ class _Reader:
 
         layer = StoredLayer("", "", [])
         spans = []
-        for number, kind, a, b in wire.fields(self.data, start, end):
+        for number, kind, a, b in self.walk.fields(start, end):
             if kind == wire.VARINT and number == _V1_TYPE:
                 layer.type = V1_TYPES_BY_NUMBER.get(a, "")
             elif kind == wire.LENGTH and number == _V1_NAME:
@@ -148,7 +148,7 @@ class _Reader:
             elif kind == wire.LENGTH and number == _V1_BLOBS:
                 spans.append((a, b))
             elif kind == wire.LENGTH and number == _V1_V0:
-                for inner, inner_kind, c, d in wire.fields(self.data, a, b):
+                for inner, inner_kind, c, d in self.walk.fields(a, b):
                     if inner_kind == wire.LENGTH and inner == _V0_NAME:
                         layer.name = self._string(c, d)
                     elif inner_kind == wire.LENGTH and inner == _V0_TYPE:
@@ -166,7 +166,7 @@ class _Reader:
         dims: list[int] | None = None
         runs: dict[int, list[Run]] = {}
         raw_type, raw = 1, (0, 0)
-        for number, kind, a, b in _blob_fields(self.data, start, end, runs):
+        for number, kind, a, b in _blob_fields(self.walk, start, end, runs):
             if number in _LEGACY and kind == wire.VARINT:
                 legacy[number] = wire.signed(a)
             elif number == _SHAPE and kind == wire.LENGTH:
@@ -205,7 +205,7 @@ class _Reader:
 
     def _read_dims(self, title: str, dims: list[int], start: int, end: int) -> None:
         """Append a BlobShape's sizes to ``dims``; a shape may come in several messages, as protobuf merges them."""
-        for number, kind, a, b in wire.fields(self.data, start, end):
+        for number, kind, a, b in self.walk.fields(start, end):
             if number == 1 and kind == wire.VARINT:
                 dims.append(wire.signed(a))
             elif number == 1 and kind == wire.LENGTH:
@@ -220,16 +220,13 @@ class _Reader:
 
 
 def _blob_fields(
-    data: wire.Buffer, start: int, end: int, runs: dict[int, list[Run]]
+    walk: wire.Walk, start: int, end: int, runs: dict[int, list[Run]]
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Yield wire.fields of a BlobProto, with its numbers gathered into ``runs`` instead of yielded one by one.
-
-    Unpacked numbers (a tag before each) come by the million, so a run of them is found with numpy.
-    """
+    """Yield the fields of a BlobProto, with its numbers gathered into ``runs`` instead of yielded one by one."""
     position = start
     while position < end:
         stopped_at = end
-        for number, kind, a, b in wire.fields(data, position, end):
+        for number, kind, a, b in walk.fields(position, end):
             if number not in _NUMBERS or kind == wire.VARINT:
                 yield number, kind, a, b
                 continue
@@ -241,31 +238,17 @@ def _blob_fields(
                 if b > a:
                     runs.setdefault(number, []).append(Run(a, (b - a) // size, dtype, size))
             elif b - a == size:
-                count = _unpacked(data, number << 3 | kind, a - 1, end, size + 1)
+                count = wire.unpacked(walk.data, number << 3 | kind, a - 1, end, size + 1)
                 runs.setdefault(number, []).append(Run(a, count, dtype, size + 1))
                 stopped_at = a - 1 + count * (size + 1)
                 break
         position = stopped_at
 
 
-def _unpacked(data: wire.Buffer, tag: int, start: int, end: int, stride: int) -> int:
-    """Count the numbers that stand ``stride`` bytes apart from ``start`` on, ``tag`` before each; the first does."""
-    most = (end - start) // stride
-    count, window = 1, 64
-    while count < most:  # in growing windows: a look at all that is left, at every short run, would be quadratic
-        window = min(2 * window, most - count)
-        tags = np.ndarray((window,), "u1", buffer=data, offset=start + count * stride, strides=(stride,))
-        different = np.flatnonzero(tags != tag)
-        if different.size:
-            return count + int(different[0])
-        count += window
-    return count
-
-
 def read_binaryproto(path: str | Path) -> np.ndarray:
     """Return the one blob of a ``.binaryproto`` (a mean image, an infogain matrix), in its shape."""
     data = mapped(Path(path))
-    reader = _Reader(str(path), data)
+    reader = _Reader(str(path), wire.Walk(data))
     try:
         blob = reader.blob("the blob", 0, len(data))
     except wire.WireError as error:
@@ -278,9 +261,9 @@ def read_binaryproto(path: str | Path) -> np.ndarray:
     return blob.array()
 
 
-def read_blob(data: wire.Buffer, start: int, end: int, path: str, title: str) -> Blob:
+def read_blob(walk: wire.Walk, start: int, end: int, path: str, title: str) -> Blob:
     """Return the BlobProto between ``start`` and ``end``; ``path`` and ``title`` name it in errors."""
-    return _Reader(path, data).blob(title, start, end)
+    return _Reader(path, walk).blob(title, start, end)
 
 
 def write(

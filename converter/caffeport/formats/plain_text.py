@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from ..errors import PrototxtError
 from .tree import Field, Message, Scalar
 
 _SPACE = r"[ \t\r\f\v]*"
@@ -29,15 +30,22 @@ _NAME, _DOUBLE, _SINGLE, _NUMBER, _WORD, _OPEN, _CLOSE = range(1, 8)
 _KINDS = {_DOUBLE: "string", _SINGLE: "string", _NUMBER: "number", _WORD: "word"}
 
 
-def parse_plain(text: str, source: str, most_depth: int) -> Message | None:
-    """Return the tree of the text, with every line and column, or None where it is not as plain as that."""
+def too_many(most_fields: int) -> str:
+    return f"more than {most_fields} fields, far more than a net has"
+
+
+def parse_plain(text: str, source: str, most_depth: int, most_fields: int) -> Message | None:
+    """Return the tree of the text, with every line and column, or None where it is not as plain as that.
+
+    Raises PrototxtError where it has more than ``most_fields``.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate, of which a string's bytes are not these
         return None
     root = message = Message(source=source, line=1, column=1)
     outer: list[Message] = []
-    match_at = _ITEM.match
+    match_at, left = _ITEM.match, most_fields
     for number, line in enumerate(text.split("\n"), 1):
         position, end = 0, len(line)
         while position < end:
@@ -48,6 +56,9 @@ def parse_plain(text: str, source: str, most_depth: int) -> Message | None:
             if kind is None:  # nothing but space or a comment is left
                 break
             position = match.end()
+            left -= kind != _CLOSE
+            if left < 0:
+                raise PrototxtError(f"{source}:{number}:{match.start() + 1}: {too_many(most_fields)}")
             if kind == _OPEN:
                 if len(outer) >= most_depth:
                     return None

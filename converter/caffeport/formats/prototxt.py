@@ -16,7 +16,7 @@ from ..errors import PrototxtError, quoted
 from .byte_names import from_bytes
 from .escapes import EscapeError, unescape
 from .other_files import CAFFEMODEL, START, kind_of, misplaced
-from .plain_text import parse_plain
+from .plain_text import parse_plain, too_many
 from .tree import Field, Message, Scalar
 
 __all__ = ["Field", "Message", "Scalar", "load", "parse"]
@@ -25,15 +25,19 @@ __all__ = ["Field", "Message", "Scalar", "load", "parse"]
 MAX_DEPTH = 100
 # The largest published networks have about 1 MB of text; this only stops a weights file or a disk image.
 MAX_BYTES = 64 << 20
+# They have some 50,000 fields; a file of nothing else would take minutes, and fifty times its size of memory.
+MAX_FIELDS = 200_000
+MAX_ESCAPES = 100_000  # of one string
 
 _TOKEN = re.compile(
     r"""
       (?P<space>[ \t\r\n\f\v]+|\#[^\n]*)
     | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
     | (?P<number>[-+]?(?:0[xX][0-9a-fA-F]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?[fF]?))
-    | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+    | (?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*){0,MOST}"|'[^'\\\n]*(?:\\.[^'\\\n]*){0,MOST}')
     | (?P<mark>[{}<>\[\]:,;./-])
-    """,
+    | (?P<other>.)
+    """.replace("MOST", str(MAX_ESCAPES)),
     re.VERBOSE,
 )
 _CLOSING = {"{": "}", "<": ">"}
@@ -86,20 +90,20 @@ def _within(folder: Path) -> str:
 
 def parse(text: str, source: str = "<text>") -> Message:
     """Parse prototxt text. ``source`` names it in error messages."""
-    return parse_plain(text, source, MAX_DEPTH) or _Parser(text, source).parse()
+    return parse_plain(text, source, MAX_DEPTH, MAX_FIELDS) or _Parser(text, source).parse()
 
 
 class _Parser:
     def __init__(self, text: str, source: str) -> None:
-        self.source = source
+        self.source, self.left = source, MAX_FIELDS
         self.tokens = self._tokens(text)
         self.kind, self.token, self.line, self.column = next(self.tokens)
 
     def _tokens(self, text: str) -> Iterator[tuple[str, str, int, int]]:
         position, line, start = 0, 1, 0
-        for match in _TOKEN.finditer(text):  # which would pass over what no token matches
+        for match in _TOKEN.finditer(text):
             begin, end = match.span()
-            if begin != position:
+            if match.lastgroup == "other":
                 break
             position = end
             if match.lastgroup != "space":
@@ -111,6 +115,8 @@ class _Parser:
             problem = f"unexpected character {text[position]!r}"
             if text[position] in "\"'":
                 problem = "a string begins here that has no end on its line"
+                if text.count("\\", position) > MAX_ESCAPES:
+                    problem += f", or more than {MAX_ESCAPES} escapes"
             raise self._error(problem, line, position - start + 1)
         yield "end", "the end of the file", line, position - start + 1
 
@@ -144,6 +150,7 @@ class _Parser:
             self._field(message, depth)
 
     def _field(self, message: Message, depth: int) -> None:
+        self._count()
         line, column = self.line, self.column
         name = self._name()
         colon = self._accept(":")
@@ -155,6 +162,7 @@ class _Parser:
             if not self._accept("]"):
                 while True:
                     is_message = self.kind == "mark" and self.token in "{<"
+                    self._count()
                     value: Scalar | Message = self._message(depth) if is_message else self._scalar(name)
                     message.fields.append(Field(name, value, line, column))
                     if self._accept("]"):
@@ -164,6 +172,11 @@ class _Parser:
         else:
             message.fields.append(Field(name, self._scalar(name), line, column))
         self._accept(",;")
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise self._error(too_many(MAX_FIELDS))
 
     def _name(self) -> str:
         if self._accept("["):  # an extension or Any: [some.package.name]
@@ -189,6 +202,7 @@ class _Parser:
         if self.kind == "string" and not sign:
             parts = []
             while self.kind == "string":  # adjacent strings join
+                self._count()
                 parts.append(self._string())
             return Scalar(from_bytes(b"".join(parts)), "string")
         if self.kind == "word":

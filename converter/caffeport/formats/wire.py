@@ -10,8 +10,13 @@ from collections.abc import Iterator
 from mmap import mmap
 from typing import TypeAlias
 
+import numpy as np
+
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 _FIXED_SIZE = {FIXED64: 8, FIXED32: 4}
+
+MOST_FIELDS = 200_000
+"""Fields of one file: a net of a thousand layers has 15,000. Numbers that are not packed count as one field a run."""
 
 Buffer: TypeAlias = "bytes | mmap | memoryview"
 
@@ -83,6 +88,41 @@ def fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, 
             raise WireError(f"field {number} at byte {at} needs {length} bytes, but only {end - position} are left")
         yield number, kind, position, position + length
         position += length
+
+
+class Walk:
+    """Walks the messages of one file, up to ``most`` fields in all: tiny fields by the million would take minutes.
+
+    Raises WireError beyond that.
+    """
+
+    def __init__(self, data: Buffer, most: int = MOST_FIELDS) -> None:
+        self.data, self._most, self._left = data, most, most
+
+    def fields(self, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+        """Walk a message of the file, as :func:`fields` does."""
+        for field in fields(self.data, start, end):
+            if not self._left:
+                raise WireError(f"more than {self._most} fields, which nothing of Caffe's has, before byte {field[3]}")
+            self._left -= 1
+            yield field
+
+
+def unpacked(data: Buffer, tag: int, start: int, end: int, stride: int) -> int:
+    """Count the numbers that stand ``stride`` bytes apart from ``start`` on, ``tag`` before each; the first does.
+
+    Numbers that are not packed come by the million, too many to be walked one by one.
+    """
+    most = (end - start) // stride
+    count, window = 1, 64
+    while count < most:  # in growing windows: a look at all that is left, at every short run, would be quadratic
+        window = min(2 * window, most - count)
+        tags = np.ndarray((window,), "u1", buffer=data, offset=start + count * stride, strides=(stride,))
+        different = np.flatnonzero(tags != tag)
+        if different.size:
+            return count + int(different[0])
+        count += window
+    return count
 
 
 def signed(value: int) -> int:

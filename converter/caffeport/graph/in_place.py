@@ -9,6 +9,9 @@ from ..errors import CaffeportWarning, shape_text
 from ..operators.base import InPlace, Phase
 from .layer import Layer
 
+_SIGN_KEPT = {"ReLU", "Dropout"}
+"""Where what they give is not above 0 as what they read is, the gradient that they pass on is 0."""
+
 
 def tell_in_place(layers: Sequence[Layer], phase: Phase) -> None:
     """Warn of each of them; here every top is a blob of its own, so that the net means what it says.
@@ -24,6 +27,33 @@ def tell_in_place(layers: Sequence[Layer], phase: Phase) -> None:
                 CaffeportWarning,
                 stacklevel=5,
             )
+    if phase is Phase.TRAIN:
+        for place, layer in enumerate(layers):
+            later = _overwriter(layer, layers[place + 1 :])
+            if later is not None:
+                warnings.warn(
+                    f'{layer.title}: works in place on "{layer.inputs[0].name}", over which {later.title} writes: '
+                    "Caffe's backward pass reads that in place of its top, and its gradient is another; computed here "
+                    "as into a blob of its own",
+                    CaffeportWarning,
+                    stacklevel=5,
+                )
+
+
+def _overwriter(layer: Layer, following: Sequence[Layer]) -> Layer | None:
+    """Return the first layer that works in place behind a ReLU in place, and changes where it is above 0."""
+    if layer.type != "ReLU" or layer.inputs[0].name != layer.outputs[0].name:
+        return None
+    value = layer.outputs[0]
+    for later in following:
+        pairs = zip(later.inputs, later.outputs, strict=False)
+        top = next((y for x, y in pairs if x is value and x.name == y.name), None)
+        if top is None:
+            continue
+        if later.type not in _SIGN_KEPT:
+            return later
+        value = top
+    return None
 
 
 def _fault(layer: Layer, phase: Phase) -> str:

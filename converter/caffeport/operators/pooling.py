@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import CaffeportWarning
 from ..formats.schema import Word
 from .base import MAX_INT, InPlace, Operator, Shape, layer_type, nn
 from .convolution import PadType
@@ -91,6 +93,15 @@ class Pooling(Operator):
                 self.fail(f"gives both {first} and {second}; expected one of the two")
         if self.random and (self.sides or is_same):
             self.fail("pads are for MAX and AVE pooling only")
+        for field, sizes in (("pad", (p.pad, p.pad_h, p.pad_w)), ("stride", (p.stride, p.stride_h, p.stride_w))):
+            whole, *parts = (size is not None for size in sizes)
+            if any(parts) and (whole or not all(parts)):
+                warnings.warn(
+                    f'layer "{self.name}" ({self.type}): Caffe refuses it, which takes either {field}, or {field}_h '
+                    f"and {field}_w; here one that is left out is {field}'s",
+                    CaffeportWarning,
+                    stacklevel=2,
+                )
 
     def window(self, bottom: Shape) -> PoolWindow:
         """Return the window; its pads follow the size of the bottom where pad_type is SAME."""

@@ -143,7 +143,7 @@ def _binary(old: Path, new: Path) -> int:
     caffemodel.read(old)  # which says where a damaged file goes wrong
     unknown: set[str] = set()
     try:
-        message = binary.decode(data, 0, len(data), "NetParameter", unknown)
+        message = binary.decode(wire.Walk(data), 0, len(data), "NetParameter", unknown)
     except wire.WireError as error:
         raise CaffemodelError(f"{old}: is truncated or corrupt: {error}") from error
     message.source = str(old)

@@ -25,6 +25,7 @@ _NUMERIC = range(6, 16)  # classes: double, single, int8 to uint64
 _CELL, _CHAR = 1, 4
 _DEEPEST = 8  # cells within cells
 _HEAD = 128
+_MOST_ELEMENTS = 400_000  # of a file: five a name, and the largest protocols list some ten thousand
 _BEGINNING = 512  # bytes of a matrix that hold its name
 
 
@@ -49,10 +50,10 @@ def read_mat(raw: bytes, wanted: Collection[str]) -> dict[str, np.ndarray]:
 
 
 class _Mat:
-    """room: bytes that may still be unpacked."""
+    """room: bytes that may still be unpacked; ``_left``: elements that may still be read."""
 
     def __init__(self, order: str, wanted: Collection[str], room: int) -> None:
-        self._order, self._wanted, self._room = order, wanted, room
+        self._order, self._wanted, self._room, self._left = order, wanted, room, _MOST_ELEMENTS
 
     def variables(self, raw: bytes) -> dict[str, np.ndarray]:
         content = {}
@@ -79,6 +80,9 @@ class _Mat:
             end = start + length
             if end > len(raw) or (start == position + 4 and length > 4):
                 raise ValueError(f"an element of {length} bytes leaves the {len(raw)} that hold it")
+            self._left -= 1
+            if self._left < 0:
+                raise ValueError(f"it has more than {_MOST_ELEMENTS} elements")
             yield kind, raw[start:end]
             position = end if kind == _PACKED else end + -end % 8
 

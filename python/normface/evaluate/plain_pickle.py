@@ -55,7 +55,8 @@ class _Type:
         self.code = code
 
 
-MOST_STEPS, BYTES_A_STEP = 200_000, 4
+MOST_STEPS, BYTES_A_STEP = 200_000, 64
+"""Opcodes of a file: NumPy's arrays take thirty an image, which has kilobytes."""
 
 _MARK = object()
 _PLAIN = {

@@ -60,7 +60,8 @@ def read(path: Path) -> SolverState:
 
 
 def _fill(state: SolverState, data: Any, path: Path) -> None:
-    for number, kind, a, b in wire.fields(data, 0, len(data)):
+    walk = wire.Walk(data)
+    for number, kind, a, b in walk.fields(0, len(data)):
         if number == _ITER and kind == wire.VARINT:
             state.iteration = a
         elif number == _LEARNED_NET and kind == wire.LENGTH:
@@ -69,7 +70,7 @@ def _fill(state: SolverState, data: Any, path: Path) -> None:
             state.current_step = a
         elif number == _HISTORY and kind == wire.LENGTH:
             title = f"history {len(state.history)}"
-            state.history.append(caffemodel.read_blob(data, a, b, str(path), title).array())
+            state.history.append(caffemodel.read_blob(walk, a, b, str(path), title).array())
         elif number == _EXTRAS and kind == wire.LENGTH:
             state.extras = unpack(bytes(data[a:b]))
         elif number <= _CURRENT_STEP:

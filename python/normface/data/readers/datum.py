@@ -12,6 +12,9 @@ from ...errors import DataError
 from ..decoding import MAX_PIXELS
 
 CHANNELS, HEIGHT, WIDTH, DATA, LABEL, FLOATS, ENCODED = range(1, 8)
+RUN = -1  # the kind of a run of numbers, beside wire's
+FLOAT_STRIDE = 5  # bytes of such a number: a tag, and a float
+FLOAT_TAG = FLOATS << 3 | wire.FIXED32
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,33 @@ def shaped(numbers: np.ndarray, shape: Sequence[int], name: str) -> np.ndarray:
     return numbers.reshape(channels, height, width)
 
 
+MOST_FIELDS = 1000
+"""Of a Datum, where numbers of float_data that stand one behind the other count as one; caffe.proto gives it seven."""
+
+
+def datum_fields(
+    data: wire.Buffer, start: int, end: int, most: int = MOST_FIELDS
+) -> Iterator[tuple[int, int, int, int]]:
+    """Walk a Datum as wire.fields does, but yield a run of float_data that is not packed once, as the kind RUN.
+
+    Its a and b bound the run, a number behind a tag each. Raises WireError for no Datum, or more than ``most`` fields.
+    """
+    position, left = start, most
+    while position < end:
+        run_end = end
+        for field in wire.fields(data, position, end):
+            left -= 1
+            if left < 0:
+                raise wire.WireError(f"more than {MOST_FIELDS} fields")
+            number, kind, a, _ = field
+            if number == FLOATS and kind == wire.FIXED32:
+                run_end = a - 1 + FLOAT_STRIDE * wire.unpacked(data, FLOAT_TAG, a - 1, end, FLOAT_STRIDE)
+                yield number, RUN, a - 1, run_end
+                break
+            yield field
+        position = run_end
+
+
 def read_datum(raw: bytes, name: str) -> Datum:
     """Parse a Datum. Raises DataError, which names it, for bytes that are none."""
     numbers = {CHANNELS: 0, HEIGHT: 0, WIDTH: 0, LABEL: 0, ENCODED: 0}
@@ -56,7 +86,9 @@ def read_datum(raw: bytes, name: str) -> Datum:
             numbers[number] = wire.signed(a)
         elif number == DATA and kind == wire.LENGTH:
             data = raw[a:b]
-        elif number == FLOATS and kind in (wire.FIXED32, wire.LENGTH):
+        elif number == FLOATS and kind == RUN:
+            floats += np.frombuffer(raw, np.uint8)[a:b].reshape(-1, FLOAT_STRIDE)[:, 1:].tobytes()
+        elif number == FLOATS and kind == wire.LENGTH:
             floats += raw[a:b]
     if len(floats) % 4:
         raise DataError(f"{name}: is a damaged Datum (its float_data has {len(floats)} bytes)")
@@ -73,6 +105,6 @@ def read_datum(raw: bytes, name: str) -> Datum:
 
 def _fields(raw: bytes, name: str) -> Iterator[tuple[int, int, int, int]]:
     try:
-        yield from wire.fields(raw, 0, len(raw))
+        yield from datum_fields(raw, 0, len(raw))
     except wire.WireError as error:
         raise DataError(f"{name}: is no Datum, or is damaged ({error})") from error

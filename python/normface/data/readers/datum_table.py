@@ -1,17 +1,31 @@
 """The fields of many Datums and their places, read for all of them together: a field of each at a time, by NumPy.
 
 A database of images is opened for its labels, and a million messages one after the other take Python ten seconds. The
-few that have many more fields than the others (a number each, as float_data may have) are walked one after the other.
+few that have many more fields than the others are walked one after the other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
 from caffeport.formats import wire
 
-from .datum import CHANNELS, DATA, ENCODED, FLOATS, HEIGHT, LABEL, WIDTH
+from .datum import (
+    CHANNELS,
+    DATA,
+    ENCODED,
+    FLOAT_STRIDE,
+    FLOAT_TAG,
+    FLOATS,
+    HEIGHT,
+    LABEL,
+    MOST_FIELDS,
+    RUN,
+    WIDTH,
+    datum_fields,
+)
 
 _LONGEST = 10  # bytes of a varint
 _KNOWN = np.array([kind in (wire.VARINT, wire.FIXED64, wire.LENGTH, wire.FIXED32) for kind in range(8)])
@@ -60,7 +74,12 @@ def scan_datums(data: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> Datu
 
 def _scan(data: np.ndarray, starts: np.ndarray, sizes: np.ndarray, table: DatumTable) -> None:
     messages = _Messages(data, starts, starts + sizes, table.damaged)
+    steps = 0
     while len(rows := messages.going_on()) >= _FEW:
+        if steps == MOST_FIELDS:
+            table.damaged[rows] = True
+            break
+        steps += 1
         tags = messages.varints(rows)
         if (tags == tags[0]).all() and _scan_one(int(tags[0]), messages, rows, table):  # a program wrote all alike
             continue
@@ -85,11 +104,14 @@ def _scan(data: np.ndarray, starts: np.ndarray, sizes: np.ndarray, table: DatumT
         chosen = long & (numbers == DATA)
         table.starts[rows[chosen]] = messages.at[rows[chosen]]
         table.sizes[rows[chosen]] = lengths[chosen].view(np.int64)
-        table.floats[rows[(numbers == FLOATS) & (long | (kinds == wire.FIXED32))]] = True
+        single = (numbers == FLOATS) & (kinds == wire.FIXED32)
+        table.floats[rows[(numbers == FLOATS) & long | single]] = True
+        for place in np.flatnonzero(single).tolist():
+            lengths[place] = messages.run_length(rows.item(place))
         messages.skip(rows, lengths)
     view = data.data
-    for row in rows.tolist():
-        _walk(view, messages.at.item(row), messages.ends.item(row), table, row)
+    for row in messages.going_on().tolist():
+        _walk(datum_fields(view, messages.at.item(row), messages.ends.item(row), MOST_FIELDS - steps), table, row)
 
 
 def _scan_one(tag: int, messages: _Messages, rows: np.ndarray, table: DatumTable) -> bool:
@@ -110,10 +132,10 @@ def _scan_one(tag: int, messages: _Messages, rows: np.ndarray, table: DatumTable
     return True
 
 
-def _walk(data: memoryview, start: int, end: int, table: DatumTable, row: int) -> None:
-    """Take what is left of one message."""
+def _walk(left: Iterator[tuple[int, int, int, int]], table: DatumTable, row: int) -> None:
+    """Take the fields that are left of one message."""
     try:
-        for number, kind, a, b in wire.fields(data, start, end):
+        for number, kind, a, b in left:
             if kind == wire.VARINT:
                 if number in _COLUMNS:
                     table.shapes[row, _COLUMNS[number]] = wire.signed(a)
@@ -123,7 +145,7 @@ def _walk(data: memoryview, start: int, end: int, table: DatumTable, row: int) -
                     table.encoded[row] = bool(a)
             elif number == DATA and kind == wire.LENGTH:
                 table.starts[row], table.sizes[row] = a, b - a
-            elif number == FLOATS and kind in (wire.LENGTH, wire.FIXED32):
+            elif number == FLOATS and kind in (wire.LENGTH, RUN):
                 table.floats[row] = True
     except wire.WireError:
         table.damaged[row] = True
@@ -164,6 +186,12 @@ class _Messages:
         self._damaged[rows[waiting]] = True
         self.at[rows] = at
         return values
+
+    def run_length(self, row: int) -> int:
+        """Return the bytes from behind a number's tag to the end of the run of numbers that it begins."""
+        start = self.at.item(row) - 1
+        count = wire.unpacked(self._data.data, FLOAT_TAG, start, self.ends.item(row), FLOAT_STRIDE)
+        return FLOAT_STRIDE * count - 1
 
     def skip(self, rows: np.ndarray, lengths: np.ndarray) -> None:
         """Pass over ``lengths`` bytes, uint64, of each of ``rows``; one that has fewer is damaged."""
