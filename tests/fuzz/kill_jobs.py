@@ -148,13 +148,6 @@ def _measured(folder: Path) -> None:
     (folder / "results.json").write_text(json.dumps(content))
 
 
-def _experiments(inputs: Path) -> int:
-    """One experiment, its results, figures and tables."""
-    from experiments.__main__ import main as experiments_main
-
-    return experiments_main(["bound", "--out", "out"])
-
-
 def _checkpoints(inputs: Path) -> None:
     """Checkpoints of a class-parallel training; each step's numbers follow from the step."""
     for step in range(1, 6):
@@ -201,7 +194,6 @@ JOBS = {
         Job("align", _photos, _align, 1, loose=r"\.jsonl$"),
         Job("extract", _faces, _extract, 2),
         Job("checkpoints", lambda folder: None, _checkpoints, content=_in_order),
-        Job("experiments", lambda folder: None, _experiments, loose=r"results\.json$"),
-        Job("page", _measured, _page, loose=r"results\.json$"),
+        Job("experiments", _measured, _page, loose=r"results\.json$"),
     )
 }
