@@ -55,6 +55,7 @@ bool GPUMemory::Manager::try_allocate(void**, size_t, int, const shared_ptr<Cuda
 }
 #else
 int Caffe::solver_count_ = 1;
+shared_mutex GPUMemory::mutex_;
 
 Caffe::Caffe() : curand_generator_(NULL), root_solver_(true), device_(0) {}
 bool GPUMemory::Manager::try_allocate(void**, size_t, int, int) {
