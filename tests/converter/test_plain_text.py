@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from caffeport.errors import PrototxtError
 from caffeport.formats.plain_text import parse_plain
-from caffeport.formats.prototxt import MAX_DEPTH, _Parser, parse
+from caffeport.formats.prototxt import MAX_DEPTH, MAX_FIELDS, _Parser, parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,10 +24,15 @@ def whole(text: str):
         return None
 
 
+def plain(text: str):
+    """The quick way's tree, or None where it leaves the text to the whole parser."""
+    return parse_plain(text, "net", MAX_DEPTH, MAX_FIELDS)
+
+
 @pytest.mark.parametrize("path", PLAIN, ids=lambda path: path.stem)
 def test_the_projects_own_nets_are_plain(path):
     text = path.read_text()
-    tree = parse_plain(text, "net", MAX_DEPTH)
+    tree = plain(text)
     assert tree is not None and tree == whole(text)
 
 
@@ -83,7 +88,7 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=12).map("".join))
 @settings(max_examples=2000, deadline=None)
 def test_any_text_has_one_meaning(text):
-    tree = parse_plain(text, "net", MAX_DEPTH)
+    tree = plain(text)
     if tree is not None:
         assert tree == whole(text)
 
@@ -99,7 +104,7 @@ FIELDS = st.recursive(
 @given(FIELDS)
 @settings(deadline=None)
 def test_plain_fields_take_the_quick_way(text):
-    tree = parse_plain(text, "net", MAX_DEPTH)
+    tree = plain(text)
     assert tree is not None and tree == whole(text)
 
 
@@ -120,12 +125,12 @@ def test_plain_fields_take_the_quick_way(text):
     ],
 )
 def test_what_is_less_plain_is_left_to_the_whole_parser(text):
-    assert parse_plain(text, "net", MAX_DEPTH) is None
+    assert plain(text) is None
 
 
 def test_depth_is_the_whole_parsers():
     inside = "a { " * MAX_DEPTH + "}" * MAX_DEPTH
-    assert parse_plain(inside, "net", MAX_DEPTH) == whole(inside)
+    assert plain(inside) == whole(inside)
     with pytest.raises(PrototxtError, match=f"nested more than {MAX_DEPTH} deep"):
         parse("a { " * (MAX_DEPTH + 1) + "}" * (MAX_DEPTH + 1))
 
@@ -146,5 +151,16 @@ def test_depth_is_the_whole_parsers():
 )
 def test_a_hostile_line_takes_no_longer_than_its_length(line):
     start = time.process_time()
-    parse_plain(line, "net", MAX_DEPTH)
+    plain(line)
     assert time.process_time() - start < 2  # the square of its length would be minutes
+
+
+def test_more_fields_than_a_net_has_are_refused_by_both_ways_alike():
+    text = "a: 1\n" * 5
+    messages = []
+    for read in (lambda: parse_plain(text, "net", MAX_DEPTH, 4), lambda: parse_plain(text, "net", MAX_DEPTH, 5)):
+        try:
+            messages.append(read())
+        except PrototxtError as error:
+            messages.append(str(error))
+    assert messages[0] == "net:5:1: more than 4 fields, far more than a net has" and messages[1] == whole(text)
