@@ -58,7 +58,7 @@ $(VENV)-docs/installed: docs/requirements.txt constraints.txt
 
 SECONDS ?= 60
 fuzz: $(VENV)/installed-dev
-	PYTHONPATH=tests:. $(BIN)/python -m fuzz --seconds $(SECONDS)
+	PYTHONPATH=python:converter:tests:. $(BIN)/python -m fuzz --seconds $(SECONDS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Fuzz the readers and the layers for a time, and print a table of what came of it.
 
-    PYTHONPATH=tests:. python -m fuzz [TARGET ...] [--seconds 60] [--seed 0] [--coverage | --lines] [--out F] [--json]
+    PYTHONPATH=python:converter:tests:. python -m fuzz
+        [TARGET ...] [--seconds 60] [--seed 0] [--coverage | --lines] [--out F] [--json]
 
 ``make fuzz SECONDS=600`` does so. TARGET: a reader (see --list), ``layers``: nets of a grammar, torch against ONNX
 Runtime, or ``caffe``: such nets against real Caffe, forward and backward, where ``make caffe`` has built it; all of

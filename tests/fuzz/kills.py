@@ -1,6 +1,6 @@
 """SIGKILL at random times over everything that writes files: none is ever half-written, and a run goes on to the same.
 
-    PYTHONPATH=tests:. python -m fuzz.kills [JOB ...] [--kills 1000] [--seed 0] [--json]
+    PYTHONPATH=python:converter:tests:. python -m fuzz.kills [JOB ...] [--kills 1000] [--seed 0] [--json]
 
 Every job runs in a process that is forked after all imports, so that a kill costs what the work costs. A chain of
 several kills, each of a run that goes on with what the one before left, ends in a run to its end, whose files have to

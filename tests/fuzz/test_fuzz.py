@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -204,3 +205,18 @@ def test_a_half_written_file_and_another_result_are_findings():
 
     findings = kill_often(Job("more", lambda folder: None, more, loose="nothing"), 3, random.Random(0)).findings
     assert "more, resumed: log is another" in findings
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["Makefile", "tests/fuzz/__main__.py", "tests/fuzz/kills.py"])
+def test_the_commands_import_what_is_installed(place):
+    """tests/normface would stand for normface where that is installed from its folder, and no PYTHONPATH names it."""
+    path = re.search(r"PYTHONPATH=(\S+) ", (ROOT / place).read_text())[1]
+    module = "fuzz.kills" if place.endswith("kills.py") else "fuzz"
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-m", module, "--help" if module == "fuzz.kills" else "--list"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout, done.stderr
+    code = "import normface; print(normface.__version__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,6 +1,6 @@
 """Runs of Caffe's solvers to compare with: every type with every policy, and all else that a solver's text can say.
 
-``PYTHONPATH=tests python -m support.solver_cases`` records them in real Caffe, as
+``PYTHONPATH=python:converter:tests python -m support.solver_cases`` records them in real Caffe, as
 tests/golden/solver/solver_cases.npz. Keys:
 ``init/LAYER/I`` and the inputs ``data``, ``label``, ``target`` of all cases; of each case ``CASE/loss`` (T, tops), the
 last batch's of an iteration, tops sorted by name, and ``CASE/final``, all blobs at the end, flattened in their order.
