@@ -252,3 +252,13 @@ def test_images_for_a_net_with_labels(tmp_path, capsys, monkeypatch):
     nets.load(tmp_path, both).save("net.caffemodel")
     assert main(["check", "net.prototxt", "net.caffemodel", "--input", "a.png"]) == 2
     assert "an image fits a net with one image input; this one reads data, other: give .npz" in capsys.readouterr().err
+
+
+def test_a_preprocessing_of_nothing_is_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nets.load(tmp_path, nets.inputs(data=(1, 3, 8, 8)) + nets.inner_product("data", "fc", 4)).save("net.caffemodel")
+    assert main(["check", "net.prototxt", "net.caffemodel", "--mean", "127.5", "--backends", "torch,onnx"]) == 0
+    assert "neither is given, so that they change nothing" in capsys.readouterr().err
+    cv2.imwrite("a.png", np.zeros((8, 8, 3), np.uint8))
+    assert main(["check", "net.prototxt", "net.caffemodel", "--mean", "127.5", "--input", "a.png"]) == 0
+    assert "change nothing" not in capsys.readouterr().err

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import warnings
 from typing import Any
 
 from .. import zoo
-from ..errors import CaffeportError
+from ..errors import CaffeportError, CaffeportWarning
 from ..graph.net import Net
 from ..model_folder import ModelFolder
 from ..parity.likely_preprocessing import Suggestion
@@ -28,6 +29,14 @@ def front_of(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if options.preset is not None:
         options.mean, options.scale = as_given.mean, as_given.scale
     line = "" if options.preset is None else f"preset {options.preset}: {zoo.named(options.preset).recipe()}"
+    images = any(path.suffix.lower() not in _ARRAYS for path in options.input or [])
+    if _has_preprocessing(options) and options.onnx is None and not images:
+        warnings.warn(
+            "--mean, --scale, --rgb and --preset are of images (--input) and of what a file has in front (--onnx); "
+            "neither is given, so that they change nothing",
+            CaffeportWarning,
+            stacklevel=2,
+        )
     if options.onnx is None:
         return {}, line
     return {"mean": read_mean(options.mean), "scale": options.scale, "rgb": as_given.rgb}, line
