@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
-from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[1]
-
 
 @pytest.fixture(scope="module")
 def head():
-    spec = importlib.util.spec_from_file_location("head_gpu", ROOT / "benchmarks/head_gpu.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("head_gpu")
 
 
 def test_without_a_gpu_it_is_one_line(head, monkeypatch, capsys):

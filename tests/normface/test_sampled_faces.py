@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
+import importlib
 
 import pytest
 
 from experiments.embedding import BATCH, Shown, Task, one_row, softmax_of
 from experiments.identities import people
 
-ROOT = Path(__file__).parents[2]
 ROW = "normalised softmax, learned scale"
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
@@ -18,10 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 @pytest.fixture(scope="module")
 def faces():
-    spec = importlib.util.spec_from_file_location("sampled_faces", ROOT / "benchmarks/sampled_faces.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("sampled_faces")
 
 
 @pytest.fixture(scope="module")
