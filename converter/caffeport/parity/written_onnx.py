@@ -189,7 +189,11 @@ def _no_onnx(raw: bytes) -> str:
     kind = kind_of(raw[:START])
     if kind is ONNX:
         return f"is an ONNX file that is cut short or damaged ({len(raw)} bytes), or holds no graph; make it again"
-    return "is no ONNX file" if kind is None else misplaced(kind, "an ONNX file")
+    return (
+        "is no ONNX file; give one that caffeport convert --onnx has written"
+        if kind is None
+        else misplaced(kind, "an ONNX file")
+    )
 
 
 def _make_outputs(model: Any, names: Sequence[str]) -> None:
