@@ -1,8 +1,9 @@
 """What sampling classes costs a loss: how far the sampled loss and its gradient are from those of all classes.
 
 Of class weights on the unit sphere and features around their own class's, at a noise that leaves a training's early
-loss and one that leaves its late loss; means over draws. The loss is of fewer classes, so it is too small, by about
-log(1 / rate) where the others are many and far. What trains is the gradient of the features: its bias (the mean over
+loss and one that leaves its late loss; means over draws. Each other class that is drawn counts for those that it stands
+for, so that the loss is right where the others are many and far; where few are near, most draws miss them, and some
+count them too often. What trains is the gradient of the features: its bias (the mean over
 the draws, less the whole one), its noise, and the cosine between one draw's and the whole one; all but the cosine are
 relative to the whole one's length.
 

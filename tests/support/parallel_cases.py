@@ -288,60 +288,34 @@ def refusals() -> list[str]:
 def rows_beside_dense(rate: float, fused: bool) -> dict[str, float]:
     """How far sampled rows, stepped late or at once, are from dense SGD on the same gradients, at changing rates.
 
-    The gradients are those of a loss on the sampled rows alone, made anew from the dense optimizer's weights.
+    The gradients are those of a second head, that draws the same rows and whose rows are the dense optimizer's.
     """
     classes, size = 40, 4
-    head = parallel.make("arcface", classes, size, dtype=torch.float64, sample_rate=rate, scale=8.0)
-    own = head.loss.weight
-    dense = own.detach().clone().requires_grad_()
+    options = {"dtype": torch.float64, "sample_rate": rate, "scale": 8.0}
+    head, other = (parallel.make("arcface", classes, size, **options) for _ in range(2))  # type: ignore[arg-type]
+    own, dense = head.loss.weight, other.loss.weight
+    with torch.no_grad():
+        dense.copy_(own)
     late = parallel.RowSGD(head, 0.1, momentum=0.9, weight_decay=0.01, fused=fused)
     at_once = torch.optim.SGD([dense], lr=0.1, momentum=0.9, weight_decay=0.01)
-    drawn: list[Tensor | None] = []
-    draw = head.rows.chosen
-
-    def noted(*given: Any) -> Tensor | None:
-        drawn.append(draw(*given))
-        return drawn[-1]
-
-    head.rows.chosen = noted  # type: ignore[method-assign]
     shared = torch.Generator().manual_seed(77)
     for step in range(30):
         x = torch.randn(6, size, generator=shared, dtype=torch.float64)
         labels = torch.randint(classes, (6,), generator=shared)
         rate_now = 0.1 / (1 + 0.3 * step)
         late.param_groups[0]["lr"] = at_once.param_groups[0]["lr"] = rate_now
-        late.zero_grad()
-        at_once.zero_grad()
-        head(x if head.shard.rank == 0 else x[:0], labels if head.shard.rank == 0 else labels[:0]).backward()
-        rows = drawn[-1] if drawn[-1] is not None else torch.arange(len(own))
-        # The same loss, of all ranks' sampled rows, by torch's own operations.
-        picked = _everyones(head, dense[rows].detach(), rows)
-        table, names = picked[0].requires_grad_(), picked[1]
-        place = {int(name): number for number, name in enumerate(names)}
-        on_table = torch.tensor([place[int(label)] for label in labels])
-        plain = losses.make("arcface", len(table), size, dtype=torch.float64, scale=8.0)
-        torch.func.functional_call(plain, {"weight": table}, (x, on_table)).backward()
-        assert table.grad is not None
-        mine = (names >= head.shard.first) & (names < head.shard.first + head.shard.count)
-        dense.grad = torch.zeros_like(dense)
-        dense.grad[names[mine] - head.shard.first] = table.grad[mine]
-        at_once.step()
-        late.step()
+        for one, optimizer in ((head, late), (other, at_once)):
+            optimizer.zero_grad()
+            one(x if one.shard.rank == 0 else x[:0], labels if one.shard.rank == 0 else labels[:0]).backward()
+            if optimizer is at_once and dense.grad is not None:
+                dense.grad = dense.grad.to_dense()
+            optimizer.step()
     late.settle()
     buffer = at_once.state[dense]["momentum_buffer"]
     return {
         "weights": apart(own.detach(), dense.detach()),
         "momentum": apart(late.state[own]["momentum_buffer"], buffer),
     }
-
-
-def _everyones(head: parallel.ClassParallel, table: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """All ranks' rows and the numbers of their classes."""
-    padded = table.new_zeros(64, table.shape[1] + 1)
-    padded[: len(table), :-1], padded[: len(table), -1] = table, (rows + head.shard.first + 1).to(table)
-    everyone = head.shard.gather(padded).flatten(0, 1)
-    everyone = everyone[everyone[:, -1] > 0]
-    return everyone[:, :-1].clone(), everyone[:, -1].long() - 1
 
 
 def all_rows_beside_dense() -> dict[str, dict[str, float]]:

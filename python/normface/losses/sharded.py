@@ -38,6 +38,9 @@ class Work:
     label_lengths: bool
     here: int
     """How many samples have their class on this rank."""
+    others: Tensor | None
+    """How many of this rank's classes each one with a score that is not the label's stands for, (N,); None where all
+    have scores."""
 
 
 def row_losses(
@@ -63,14 +66,24 @@ def row_losses(
     tensors = (x, weight, more, bias, *inputs)
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     local = shard.local(labels)
-    work = Work(shard, formula, slopes, eps, label_lengths, shard.held(local))
-    rows = None if shard.keeper is None else shard.keeper.chosen(weight, local, keep)
+    rows, others = None if shard.keeper is None else shard.keeper.chosen(weight, local, keep), None
     if rows is not None:
+        others = _stands_for(len(weight), len(rows), local, x.dtype)
         local = torch.where(local >= 0, torch.searchsorted(rows, local), -1)
+    work = Work(shard, formula, slopes, eps, label_lengths, shard.held(local), others)
     if x.requires_grad:
         x = shard.copied(x)
     losses: Tensor = _ShardedLosses.apply(work, keep, local, rows, x, weight, more, bias, *inputs)[0]
     return losses
+
+
+def _stands_for(classes: int, scored: int, local: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return how many of a rank's classes each other one that is scored stands for, (N,); 1 where there is no other.
+
+    local: -1 for samples whose class is on another rank. The labels of the other samples count as drawn by chance.
+    """
+    own = (local >= 0).to(dtype)
+    return torch.where(scored > own, (classes - own) / (scored - own), 1.0)
 
 
 class Picked:
@@ -115,7 +128,9 @@ class _ShardedLosses(torch.autograd.Function):
         labels[here:] = len(table)
         if work.label_lengths:
             inputs = (*inputs, own[1])
-        parts = x.new_zeros(2 + len(inputs), len(x))
+        parts = x.new_zeros(2 + len(inputs) + (work.others is not None), len(x))
+        if work.others is not None:
+            parts[-1] = work.others
         _derive(work, keep, scores, labels, here, [one[order] for one in inputs], order, parts)
         totals, factor = _put_together(work, keep, work.shard.gather(parts), own[0], inputs)
         return totals[0], scores, inverse, nearest, order, factor, *totals[1:]
@@ -175,7 +190,8 @@ def _derive(
     work: Work, keep: bool, scores: Tensor, labels: Tensor, here: int, inputs: Sequence[Tensor], order: Tensor,
     parts: Tensor,
 ) -> None:  # fmt: skip
-    """Fill in this rank's losses, and their derivatives by the label's score and the inputs: parts (2 + inputs, N).
+    """Fill in this rank's losses, and their derivatives by the label's score and the inputs: parts (2 + inputs, N);
+    a row behind them stays as it is.
 
     The derivatives by the scores take their place.
     """
@@ -201,14 +217,16 @@ def _put_together(
     """Return the losses and their derivatives by the label's score and the inputs (2 + inputs, N), and this rank's
     share in them: what its derivatives are multiplied by, (N,).
 
-    parts: all ranks', (R, 2 + inputs, N).
+    parts: all ranks', (R, 2 + inputs, N); behind them, where classes are sampled, Work's ``others``.
     """
-    alone, label = own[:, None], torch.zeros_like(own, dtype=torch.int64)
+    alone, label, others = own[:, None], torch.zeros_like(own, dtype=torch.int64), None
+    if work.others is not None:
+        parts, others = parts[:, :-1], parts[:, -1]
     if not keep:
         losses, factors = work.formula.together(parts[:, 0], work.formula(alone, label, *inputs))
         return losses[None].expand_as(parts[0]), factors[work.shard.rank]
     first, of_alone, *of_inputs = by_autograd(work.formula)(alone, label, *inputs)
-    losses, factors = work.formula.together(parts[:, 0], first)
+    losses, factors = work.formula.together(parts[:, 0], first, others)
     shares = torch.where(factors[:, None] == 0, 0.0, factors[:, None] * parts[:, 1:])
     rest = 1 - factors.sum(0) if isinstance(work.formula, SumOf) else torch.zeros_like(losses)
     totals = shares.sum(0) + rest * torch.stack([of_alone[:, 0], *of_inputs])

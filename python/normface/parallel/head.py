@@ -32,8 +32,9 @@ class ClassParallel(nn.Module):
     gradients of what makes the embeddings are averaged over the ranks, as DistributedDataParallel and FSDP do;
     "summed", where they are summed. (A rank's own backward pass gives its samples' share of the gradient of the mean.)
     sample_rate: below 1, a training step has scores of so many of each rank's classes alone: those of the labels, and
-    others by chance (Partial FC, An et al. 2021), by ``sample_seed``. The loss is then of these classes: an estimate,
-    and too small. Gradients of the class weights are row-sparse, as RowSGD takes them.
+    others by chance (Partial FC, An et al. 2021), by ``sample_seed``. Each other class then counts as often as there
+    are classes that it stands for, so that sums over the others are right in the mean over the draws, as they are not
+    in Partial FC. Gradients of the class weights are row-sparse, as RowSGD takes them.
     """
 
     def __init__(

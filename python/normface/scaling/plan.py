@@ -13,8 +13,8 @@ step looks at, b bytes of a class weight's number, m those of its momentum's. A 
     backbone      (3 P + 1) 4 / ...    weights, gradient, momentum, 4 bytes each, and A bytes of each own sample
 
 Messages of a process, by a ring (Thakur et al. 2005): a gather of n bytes in all sends (R - 1) / R n, a sum of n bytes
-2 (R - 1) / R n. Gathered are embeddings and labels, N (4 D + 8); summed are three numbers a sample and the embeddings'
-gradient, N (12 + 4 D), and the backbone's gradient, 4 P.
+2 (R - 1) / R n. Gathered are embeddings and labels, N (4 D + 8); summed are three numbers a sample (four of
+sampled classes) and the embeddings' gradient, N (12 + 4 D), and the backbone's gradient, 4 P.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def plan(setup: Setup) -> Plan:
     samples = setup.batch
     messages = {
         "embeddings and labels, gathered": round(ring * samples * (FLOAT * setup.embedding + 8)),
-        "figures of the softmax, summed": round(2 * ring * samples * 12),
+        "figures of the softmax, summed": round(2 * ring * samples * FLOAT * (3 + (setup.sampled < 1))),
         "gradient of the embeddings, summed": round(2 * ring * samples * FLOAT * setup.embedding),
         "gradient of the backbone, summed": round(2 * ring * FLOAT * setup.backbone),
     }
