@@ -22,6 +22,7 @@ from ..errors import TrainingError
 from .config import Config
 from .fabric import make_fabric, progress_of
 from .feeding import ahead
+from .head_start import start_head
 from .run import prepare
 from .schedule import optimizer as make_optimizer
 from .unfreezing import Unfreezing, starts
@@ -64,7 +65,8 @@ def find(config: Config) -> Found:
     config = replace(config, val_pairs=None, val_blufr=None, val_images=2000, patience=None)
     fabric = make_fabric(config)
     fabric.launch()
-    run = prepare(config, fabric, resumes=False)
+    run = prepare(config, fabric)
+    start_head(run, fabric)
     trunk, loss = run.trunk, run.loss
     optimizer = make_optimizer(config, run.backbone, trunk, loss)
     Unfreezing(trunk, starts(replace(config, freeze_steps=0.0, unfreeze={}), run.backbone, STEPS)).at(0)

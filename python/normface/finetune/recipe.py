@@ -28,6 +28,7 @@ from .elastic import as_restarted, as_started
 from .fabric import progress_of
 from .feeding import ImageSource, ahead
 from .figures import Measured, column
+from .head_start import start_head
 from .launch import launched
 from .measure import measured
 from .output import CONFIG, METRICS, check_folder, open_folder
@@ -96,7 +97,9 @@ def _run(
     config: Config, folder: Path, held: ExitStack, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
 ) -> Result:
     with launched(config, resume=resume, overwrite=overwrite) as fabric:
-        run = prepare(config, fabric, resumes=resume and saved(folder) is not None)
+        run = prepare(config, fabric)
+        if not (resume and saved(folder) is not None):
+            start_head(run, fabric)
         position, stopped, diverged = _train(run, folder, held, fabric, resume, overwrite, should_stop)
         result = Result.of(run, position, stopped, diverged, fabric.is_global_zero)
     if stopped != INTERRUPTED and result.leads:

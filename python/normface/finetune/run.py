@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .. import losses
 from ..data import Reader, open_reader
-from ..errors import DataError, NormfaceWarning, TrainingError
-from ..losses import CenterLoss, FaceLoss
+from ..errors import DataError, NormfaceWarning
 from ..losses.class_shard import ClassShard
 from . import backbone as backbones
-from . import head_file, validation_sets
+from . import validation_sets
 from .augmentation import Augmentation
 from .backbone import Backbone, Trunk
-from .class_rows import shard_of
 from .config import Config
-from .fabric import progress_of
-from .feeding import ImageSource, Source, in_order
+from .feeding import ImageSource, Source
 from .frozen import frozen_source
-from .sampling import Sampler, fewer, hold_out, some_of_each, units_of
+from .known_images import warn_of_known
+from .sampling import Sampler, fewer, hold_out, units_of
 from .schedule import in_steps
 from .unseen import Unseen
-from .validation import Validation, embedded
+from .validation import Validation
 from .validation_sets import ValidationSet
-
-MANY, FEW = 100_000, 16
-"""Of so many images, so few of each class start its weight: a pass over all would take a third of an epoch."""
 
 
 @dataclass
@@ -73,10 +67,10 @@ class Run:
         return int(self.labels.max()) + 1
 
 
-def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
+def prepare(config: Config, fabric: Any) -> Run:
     """Open and build everything. Raises one-line errors for all that cannot be trained on.
 
-    resumes: class weights are not started, since a checkpoint brings them.
+    The class weights are as their loss makes them: head_start starts them, or a checkpoint brings them.
     """
     backbone = backbones.load(config)
     color = backbone.channels == 3
@@ -128,9 +122,7 @@ def prepare(config: Config, fabric: Any, *, resumes: bool) -> Run:
         if config.val is not None and validation_source is not None:
             known.append(("validated on", validation_source.images))
         for use, others in known:
-            _warn_of_known("--test", run.unseen.source.images, others, use)
-    if not resumes:
-        _start_head(run, fabric)
+            warn_of_known("--test", run.unseen.source.images, others, use)
     if config.margin_warmup:
         passes = in_steps(config.margin_warmup, run.steps) * config.accumulate
         for warmup in losses.warmups(run.loss):
@@ -202,7 +194,7 @@ def _sources(
     if config.val is not None:
         others = open_reader(config.val, root=config.val_root, color=backbone.channels == 3)
         other_labels = _labels_of(others)
-        _warn_of_known("--val", others, image_source.images, "trained on")
+        warn_of_known("--val", others, image_source.images, "trained on")
         places = fewer(other_labels, config.most_val_images, config.seed)
         val_source = ImageSource(others, backbone, config.on_bad_image, places)
     elif len(held_out):
@@ -226,91 +218,3 @@ def _sources(
         )
     sets = validation_sets.opened(config, backbone, through)
     return through(image_source, config.mirror), val_source, validation, sets
-
-
-def _warn_of_known(option: str, others: Reader, earlier: Reader, use: str) -> None:
-    """Tell where the images of an option, or its people by name, are among earlier ones, of that ``use``."""
-    known = known_in(option, others, earlier, use)
-    if known:
-        warnings.warn(f"{known}: it will look better than it is", NormfaceWarning, stacklevel=5)
-
-
-def trained_on(others: Reader, training: Reader) -> str:
-    """Return in words which images of --val, or people by name, are trained on as well; "" where none are."""
-    return known_in("--val", others, training, "trained on")
-
-
-def known_in(option: str, others: Reader, earlier: Reader, use: str) -> str:
-    """Return in words which images of an option, or people by name, are among earlier ones; "" where none are."""
-    known = _files(others) & _files(earlier)
-    shared = set(others.identities) & set(earlier.identities)
-    if known:
-        what, first = f"{len(known)} of {len(others)} images", min(known)
-    elif shared and not all(name.isdigit() for name in shared):  # numbers of two lists mean nothing
-        what, first = f"{len(shared)} identities", min(shared)
-    else:
-        return ""
-    return f"{what} of {option} are {use} as well, such as {first}"
-
-
-def _files(images: Reader) -> set[str]:
-    """Return where each image is: its file, or its name behind that of the database that holds it."""
-    folder = os.path.realpath(images.path)
-    return {os.path.normpath(os.path.join(folder, name)) for name in images.names}
-
-
-def _start_head(run: Run, fabric: Any) -> None:
-    """Class weights of an earlier run, or each class's mean feature, instead of random ones."""
-    config = run.config
-    if config.head is not None:
-        head_file.read(config.head, run.loss)
-    elif config.head_init == "class-means":
-        means, directions, counts = class_means(run, fabric)
-        seen, shard = counts > 0, shard_of(run.loss)  # unless all its images were left out
-        with torch.no_grad():
-            for loss in run.loss.modules():
-                if isinstance(loss, CenterLoss):
-                    loss.weight[seen] = means[seen].to(loss.weight)
-                elif isinstance(loss, FaceLoss) and loss.weight is not None:  # of the length that this loss starts with
-                    loss.weight[seen] = (directions[seen].to(loss.weight)) * _mean_length(loss.weight, shard)
-
-
-def _mean_length(weight: Tensor, shard: ClassShard | None) -> Tensor:
-    """Return the mean length of all ranks' class weights, 0-D."""
-    lengths = weight.norm(dim=1)
-    if shard is None:
-        return lengths.mean()
-    return shard.sum(lengths.sum()) / shard.num_classes
-
-
-def class_means(run: Run, fabric: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """(mean feature (C, D), mean direction (C, D), images (C,)) of every class, of --head-init-images of each.
-
-    They are summed up as they come, so that what is held is two numbers for each of the class weights. Where the ranks
-    share the class weights' rows, of this rank's C classes; it looks at no other images.
-    """
-    config, shard = run.config, shard_of(run.loss)
-    first, classes = (0, run.classes) if shard is None else (shard.first, shard.count)
-    places = np.arange(len(run.labels))
-    most = config.head_init_images
-    if most is None:
-        most = FEW if len(places) > MANY else 0
-    if most:
-        places = some_of_each(run.labels, most, config.seed)
-    if shard is not None:
-        places = places[(run.labels[places] >= first) & (run.labels[places] < first + classes)]
-    sums = torch.zeros(2, classes, run.backbone.width)
-    counts = torch.zeros(classes)
-    with progress_of(fabric, "mean features of the classes", len(places)) as bar:
-        batches = in_order(len(places), config.batch_size, places=places)
-        for chosen, features in embedded(run.trunk, run.source, batches, config.readers, fabric.device):
-            labels = torch.from_numpy(run.labels[chosen] - first)
-            counts.index_add_(0, labels, torch.ones(len(labels)))
-            sums[0].index_add_(0, labels, features)
-            sums[1].index_add_(0, labels, nn.functional.normalize(features))
-            bar.advance(len(labels))
-    seen = counts.sum().to(fabric.device)
-    if not (seen if shard is None else shard.sum(seen)):
-        raise TrainingError("not one of the images could be read")
-    sums /= counts.clamp_min(1)[:, None]
-    return sums[0], nn.functional.normalize(sums[1], out=sums[1]), counts

@@ -19,7 +19,8 @@ from ..evaluate.source import Chosen
 from ..features import Extractor
 from ..recognise import threshold_file
 from .export import ONNX
-from .run import Run, trained_on
+from .known_images import trained_on
+from .run import Run
 
 FILE = str(Path(ONNX).with_suffix(threshold_file.SUFFIX))
 """Where ``normface compare`` looks for those of model.onnx and of model.caffemodel."""
