@@ -1,7 +1,7 @@
 """Checkpoints of a class-parallel training: written by N ranks, read by M, whole or not at all.
 
 A checkpoint is a folder ``step-00001200`` of torch.distributed.checkpoint, its tensors in safetensors files, one a
-rank, beside ``checkpoint.json`` and, where the classes have names, ``classes.txt``, a line a class. It is written
+rank for each that is sharded, beside ``checkpoint.json`` and, where the classes have names, ``classes.txt``, a line a class. It is written
 under another name, flushed to the disk and renamed, so that a folder of that name is complete; the ones before it are
 removed after that. Nothing in it is a pickle.
 """
@@ -71,7 +71,7 @@ def save(
         problem = f"{folder}: cannot be written: {error.strerror or error}"
     layout.agree(problem)
     try:
-        writer = HuggingFaceStorageWriter(str(part), save_distributed=True)
+        writer = HuggingFaceStorageWriter(str(part), _files(layout, tensors), save_distributed=True)
         given = layout.distributed(tensors)
         with _quiet():
             dcp.save(given, storage_writer=writer, process_group=layout.group, no_dist=layout.alone)
@@ -86,6 +86,13 @@ def save(
         problem = f"{folder}: cannot be written: {getattr(first, 'strerror', None) or first}"
     layout.agree(problem)
     return target
+
+
+def _files(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return the number of the file that each tensor goes to: one for each that is sharded, since torch holds a file
+    whole in memory before it writes it, and one for all else."""
+    sharded = [name for name, tensor in tensors.items() if layout.axis(name, tensor) is not None]
+    return dict.fromkeys(tensors, 1) | {name: number for number, name in enumerate(sharded, 2)}
 
 
 def latest(folder: str | Path) -> Path | None:
