@@ -1,9 +1,9 @@
 """Checkpoints of a class-parallel training: written by N ranks, read by M, whole or not at all.
 
 A checkpoint is a folder ``step-00001200`` of torch.distributed.checkpoint, its tensors in safetensors files, one a
-rank for each that is sharded, beside ``checkpoint.json`` and, where the classes have names, ``classes.txt``, a line a class. It is written
-under another name, flushed to the disk and renamed, so that a folder of that name is complete; the ones before it are
-removed after that. Nothing in it is a pickle.
+rank for each that is sharded, beside ``checkpoint.json`` and, where the classes have names, ``classes.txt``, a line a
+class. It is written under another name, flushed to the disk and renamed, so that a folder of that name is complete;
+the ones before it are removed after that. Nothing in it is a pickle.
 """
 
 from __future__ import annotations
