@@ -1,4 +1,4 @@
-"""How many cores are used: those that the process may run on, not those that the machine has."""
+"""How many cores are used: those that the process may run on, not those of the machine; and work on all of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,55 @@ def test_nothing_counts_the_machines_cores():
     sources = {REPOSITORY / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name} - allowed
     assert sources
     assert [path for path in sources if path.is_file() and counting.search(path.read_text("utf-8"))] == []
+
+
+def test_what_all_cores_make_comes_in_the_order_of_the_items(monkeypatch):
+    monkeypatch.setattr(cores, "usable_cores", lambda: 3)
+    threads = set()
+
+    def late(item: int) -> int:
+        threads.add(threading.current_thread())
+        time.sleep(0.02 if item == 0 else 0)  # the others are done before
+        return item * item
+
+    with cores.on_all_cores(True) as each:
+        assert list(each(late, range(100))) == [item * item for item in range(100)]
+    assert threading.main_thread() not in threads and len(threads) > 1
+    with cores.on_all_cores(False) as each:
+        assert each is map
+    monkeypatch.setattr(cores, "usable_cores", lambda: 1)
+    with cores.on_all_cores(True) as each:
+        assert each is map
+
+
+def test_the_first_error_is_the_first_items_and_stops_the_threads(monkeypatch):
+    monkeypatch.setattr(cores, "usable_cores", lambda: 2)
+    before = threading.active_count()
+    later = threading.Event()
+    calls = []
+
+    def failing(item: int) -> None:
+        calls.append(item)
+        if item == 40:
+            later.set()
+            raise ValueError("a later item")
+        if item == 3:
+            assert later.wait(10)  # the later one fails first, in the other thread
+            raise ValueError("the first item")
+        time.sleep(0.001)
+
+    with pytest.raises(ValueError, match="the first item"), cores.on_all_cores(True) as each:
+        list(each(failing, range(100_000)))
+    assert threading.active_count() == before
+    assert len(calls) < 10_000
+
+
+def test_ctrl_c_leaves_no_thread_behind(monkeypatch):
+    monkeypatch.setattr(cores, "usable_cores", lambda: 2)
+    before = threading.active_count()
+    calls = []
+    with pytest.raises(KeyboardInterrupt), cores.on_all_cores(True) as each:
+        for _ in each(lambda item: (calls.append(item), time.sleep(0.001)), range(100_000)):
+            raise KeyboardInterrupt
+    assert threading.active_count() == before
+    assert len(calls) < 10_000

@@ -49,9 +49,12 @@ def plain(actual: np.ndarray, expected: np.ndarray, rtol: float, atol: float) ->
     return apart.max(), relative.max(), bool((apart <= atol + rtol * scale).all())
 
 
-@pytest.mark.parametrize("count", [1, 7, 129, PIECE, PIECE + 1, 5 * PIECE + 12345])
-@pytest.mark.parametrize("kind", ["noise", "equal", "zeros", "special", "strided", "half", "one off"])
-def test_a_difference_piece_by_piece_is_that_of_the_whole_to_the_last_bit(count, kind):
+@pytest.mark.parametrize("cores", [1, 3])
+@pytest.mark.parametrize("count", [1, 7, 129, PIECE, PIECE + 1, 5 * PIECE + 12345, 33 * PIECE + 1])
+@pytest.mark.parametrize("kind", ["noise", "equal", "zeros", "special", "strided", "half", "one off", "huge"])
+def test_a_difference_piece_by_piece_is_that_of_the_whole_to_the_last_bit(count, kind, cores, monkeypatch):
+    monkeypatch.setattr("caffeport.cores.usable_cores", lambda: cores)
+    monkeypatch.setattr("caffeport.difference._THREADED", 2)
     random = np.random.default_rng(count)
     expected = (100 * random.standard_normal(count)).astype(np.float32)
     actual = (expected * (1 + 1e-6 * random.standard_normal(count))).astype(np.float32)
@@ -71,6 +74,9 @@ def test_a_difference_piece_by_piece_is_that_of_the_whole_to_the_last_bit(count,
     elif kind == "one off":
         actual = expected.copy()
         actual[-1] += 0.5
+    elif kind == "huge":  # the first number that stands for none, and the last that does not
+        expected[-1] = -1e30
+        expected[0] = np.nextafter(np.float32(1e30), np.float32(0))
     for tolerance in ((1e-4, 1e-5), (1e-7, 0), (0, 0)):
         assert difference(actual, expected, *tolerance) == plain(actual, expected, *tolerance)
 
