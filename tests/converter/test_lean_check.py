@@ -12,7 +12,9 @@ import pytest
 from caffeport.difference import PIECE, difference, root_mean_square
 from caffeport.parity import parts, streamed
 from caffeport.parity.inputs import Recorded
+from caffeport.parity.onnx_run import run_parts
 from caffeport.parity.streamed import Streamed
+from caffeport.shelf import Shelf
 from support import nets
 
 RELU = nets.layer("ReLU", "a", "a", name="a_relu")
@@ -237,3 +239,22 @@ def test_a_recorded_file_is_read_blob_by_blob(tmp_path):
     path.write_bytes(b"")  # nothing of it was kept
     with pytest.raises(caffeport.CaffeportError, match=r"blobs\.npz: is broken"):
         recorded["b"]
+
+
+def test_an_output_of_another_shape_than_was_thought_is_run_again(monkeypatch, capfd):
+    """Where numbers decide on a shape, the place that was made for the output does not fit, and nothing is said."""
+    helper = onnx.helper
+    nodes = [helper.make_node("NonZero", ["x"], ["z"]), helper.make_node("Cast", ["z"], ["y"], to=1)]
+    x, y = (helper.make_tensor_value_info(name, 1, [None, None]) for name in "xy")
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], [y]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    monkeypatch.setattr("caffeport.shelf.LEAST", 1)
+    feed = {"x": np.array([[0, 5, 0], [1, 0, 2]], np.float32)}
+    for shape in ((2, 3), (2, 2), (2, 9), (6,)):
+        ((name, array),) = run_parts(model, {"y": shape}, feed, Path(), Shelf())
+        assert name == "y"
+        np.testing.assert_array_equal(array, [[0, 1, 1], [1, 0, 2]])
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(Exception, match="Unexpected input data type"):
+        list(run_parts(model, {"y": (2, 3)}, {"x": np.zeros((2, 3))}, Path(), Shelf()))

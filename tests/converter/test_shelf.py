@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+import weakref
 from pathlib import Path
 
 import caffeport
@@ -14,6 +16,7 @@ from caffeport.shelf import LEAST, Shelf
 from support import nets
 
 STATM = Path("/proc/self/statm")
+FILES = Path("/proc/self/fd")
 
 
 def resident() -> int:
@@ -50,6 +53,69 @@ def test_memory_is_taken_while_it_is_read():
     assert resident() - before < size // 2
 
 
+def test_a_file_is_taken_again_when_its_array_is_gone(monkeypatch):
+    files = []
+    make = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: files.append(1) or make())
+    one = Shelf()
+    first, second = (one.put(np.full(LEAST, number, np.float32)) for number in (1, 2))
+    assert len(files) == 2
+    del first
+    third = one.put(np.full(LEAST // 2, 3, np.float32))  # smaller than what the file had
+    assert len(files) == 2
+    fourth = one.put(np.full(LEAST, 4, np.float32))
+    assert len(files) == 3
+    del third
+    fifth = one.put(np.full(2 * LEAST, 5, np.float32))
+    assert len(files) == 3
+    one.rest()
+    for number, array in ((2, second), (4, fourth), (5, fifth)):
+        assert (array == number).all()
+    shapes = [array.shape for array in (second, fourth, fifth)]
+    assert shapes == [(LEAST,), (LEAST,), (2 * LEAST,)]
+
+
+def test_few_files_wait_to_be_taken_again():
+    one = Shelf()
+    before = len(list(FILES.iterdir())) if FILES.exists() else 0
+    arrays = [one.put(np.ones(LEAST, np.uint8)) for _ in range(9)]
+    del arrays
+    assert len(one._spare) == 2
+    if FILES.exists():
+        assert len(list(FILES.iterdir())) == before + 2
+    spare = weakref.ref(one._spare[0])
+    del one
+    assert spare() is None
+
+
+def test_a_view_of_what_lies_there_stays_there():
+    one = Shelf()
+    array = one.put(np.zeros((3, LEAST), np.float32))
+    for view in (array, array[1:], array[::-1], array.reshape(-1)):
+        assert one.put(view) is view
+    elsewhere = np.zeros((3, LEAST), np.float32)
+    assert one.put(elsewhere) is not elsewhere
+
+
+def test_room_is_in_a_file_to_spare(monkeypatch):
+    one, shape = Shelf(), (LEAST // 8, 4)
+    first = one.room(shape)
+    assert first.shape == shape and first.dtype == np.float32
+    assert one.put(first) is not first  # there was no file yet; now there is one that nobody reads
+    room = one.room(shape)
+    assert one.put(room) is room
+    room[:] = 7
+    one.rest()
+    assert (room == 7).all()
+    larger = one.room((LEAST, 4))
+    assert larger.shape == (LEAST, 4) and one.put(larger) is not larger
+    del room
+    full = os.statvfs_result((4096, 4096, 1000, 100, 100, 10, 10, 10, 0, 255))
+    monkeypatch.setattr(os, "fstatvfs", lambda _: full)
+    room = one.room(shape)
+    assert one.put(room) is not room
+
+
 def test_a_small_array_and_one_that_no_disk_takes_stay_what_they_are(monkeypatch):
     small, large = np.zeros(3), np.zeros(LEAST)
     assert Shelf().put(small) is small
@@ -67,13 +133,23 @@ def test_a_check_with_a_shelf_finds_the_same(tmp_path, monkeypatch):
     net = nets.load(tmp_path, text + nets.layer("Concat", "b d", "e", "concat_param { axis: 1 }"))
     net.to_onnx(tmp_path / "net.onnx")
     plain = caffeport.check(net, onnx=tmp_path / "net.onnx", backends=["torch", "onnx"])
-    puts = []
-    put = Shelf.put
+    puts, rooms = [], []
+    put, room = Shelf.put, Shelf.room
+
+    def seen(self, shape):
+        array = room(self, shape)
+        rooms.append(self._has(array))
+        return array
+
+    monkeypatch.setattr(Shelf, "room", seen)
     monkeypatch.setattr(Shelf, "put", lambda self, array: puts.append(array.shape) or put(self, array))
     monkeypatch.setattr(parts, "SMALL", 100)
     monkeypatch.setattr(shelf, "LEAST", 1)
     report = caffeport.check(net, onnx=tmp_path / "net.onnx", backends=["torch", "onnx"])
-    assert report.ok and puts
+    assert report.ok and puts and set(rooms) == {True, False}
     assert [(row.blob, row.errors.keys()) for row in report.rows] == [
         (row.blob, row.errors.keys()) for row in plain.rows
     ]
+    monkeypatch.setattr(shelf, "LEAST", 1 << 40)
+    in_memory = caffeport.check(net, onnx=tmp_path / "net.onnx", backends=["torch", "onnx"])
+    assert in_memory.rows == report.rows and in_memory.exported == report.exported

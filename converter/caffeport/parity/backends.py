@@ -89,16 +89,16 @@ def onnx_blobs(
     keys = {port.name: value.key for port, value in zip(graph.outputs, wanted, strict=True)}
     feed = {port.name: inputs[port.blob] for port in graph.inputs}
     shapes = shapes_of(net, inputs)
-    sizes = {port.name: 4 * math.prod(shapes[value]) for port, value in zip(graph.outputs, wanted, strict=True)}
+    asked = {port.name: shapes[value] for port, value in zip(graph.outputs, wanted, strict=True)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.onnx"
-        in_parts = are_large(sizes.values())
+        in_parts = are_large(4 * math.prod(shape) for shape in asked.values())
         write(graph, path, True if in_parts else None)
         del graph
         try:
             if in_parts:
                 model = require("onnx").load(str(path), load_external_data=False)
-                for name, array in run_parts(model, sizes, feed, path.parent, shelf):
+                for name, array in run_parts(model, asked, feed, path.parent, shelf):
                     yield keys[name], array
                     del array
                 return

@@ -114,9 +114,7 @@ def check(
         looser: dict[str, Coarser] = {}
         if onnx_file is not None:
             name = onnx_file.path.name
-            sources[name] = onnx_file.run(
-                fed, {value.key: 4 * math.prod(shape) for value, shape in shapes.items()}, shelf
-            )
+            sources[name] = onnx_file.run(fed, {value.key: shape for value, shape in shapes.items()}, shelf)
             if onnx_file.coarser is not None:
                 looser[name] = onnx_file.coarser
         if torch is not None:

@@ -7,6 +7,7 @@ that another tool has rewritten may have lost some of these names; its outputs i
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,22 +55,22 @@ class WrittenOnnx:
     """What it computes in, where that is not float32."""
 
     def run(
-        self, fed: Mapping[str, np.ndarray], sizes: Mapping[str, int], shelf: Shelf | None = None
+        self, fed: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], shelf: Shelf | None = None
     ) -> Mapping[str, np.ndarray]:
         """{Value key: array} of every blob that the file names, for the Net's own inputs ``fed``.
 
-        sizes: {Value key: bytes}. Blobs that are large together are made part by part, while they are asked for.
+        shapes: {Value key: shape}. Blobs that are large together are made part by part, while they are asked for.
         """
-        return Streamed([value.key for value in self.blobs.values()], self._arrays(fed, sizes, shelf))
+        return Streamed([value.key for value in self.blobs.values()], self._arrays(fed, shapes, shelf))
 
     def _arrays(
-        self, fed: Mapping[str, np.ndarray], sizes: Mapping[str, int], shelf: Shelf | None
+        self, fed: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], shelf: Shelf | None
     ) -> Iterator[tuple[str, np.ndarray]]:
         require("onnxruntime")
-        wanted = {name: sizes[value.key] for name, value in self.blobs.items()}
+        wanted = {name: shapes[value.key] for name, value in self.blobs.items()}
         made = {name for node in self.model.graph.node for name in node.output}
         try:
-            if are_large(wanted.values()) and made.issuperset(wanted):
+            if are_large(4 * math.prod(shape) for shape in wanted.values()) and made.issuperset(wanted):
                 with tempfile.TemporaryDirectory() as folder:
                     beside = (
                         Path(folder) if put_beside(self.model, Path(folder), "weights") else self.path.resolve().parent
