@@ -20,7 +20,7 @@ import numpy as np
 LEAST = 1 << 22
 """Bytes from which on an array is worth a file."""
 _SPARE = 2
-"""Files that are kept for arrays to come: a pair of blobs goes when the next pair has been made."""
+"""Files that are kept for arrays to come: of two backends, one lets go of a blob while the other makes its next."""
 
 
 def is_large(shape: tuple[int, ...]) -> bool:
@@ -38,11 +38,12 @@ class Shelf:
     def __init__(self) -> None:
         self._places: weakref.WeakKeyDictionary[mmap.mmap, int] = weakref.WeakKeyDictionary()
         self._spare: list[IO[bytes]] = []
+        weakref.finalize(self, _close, self._spare)
 
     def put(self, array: np.ndarray) -> np.ndarray:
         """Return an array with the same numbers that lies in a file; a small one, and all where that fails, itself.
 
-        So does what lies in such a file already, or is a view of it.
+        What lies in such a file already, or is a view of what does, is returned as it is too.
         """
         if array.nbytes < LEAST or not hasattr(mmap, "MADV_DONTNEED") or self._has(array):
             return array
@@ -80,7 +81,7 @@ class Shelf:
         mapped = mmap.mmap(file.fileno(), math.prod(shape) * dtype.itemsize)
         array = np.frombuffer(mapped, dtype).reshape(shape)
         self._places[mapped] = array.ctypes.data
-        weakref.finalize(mapped, _take_back, self._spare, file).atexit = False
+        weakref.finalize(mapped, _take_back, weakref.ref(self), file)
         return array
 
     def _has(self, array: np.ndarray) -> bool:
@@ -88,9 +89,15 @@ class Shelf:
         return any(place <= start < place + len(mapped) for mapped, place in list(self._places.items()))
 
 
-def _take_back(spare: list[IO[bytes]], file: IO[bytes]) -> None:
+def _take_back(shelf: weakref.ref[Shelf], file: IO[bytes]) -> None:
     """Keep the file of an array that is gone, or let it go too."""
-    if len(spare) < _SPARE:
-        spare.append(file)
+    owner = shelf()
+    if owner is not None and len(owner._spare) < _SPARE:
+        owner._spare.append(file)
     else:
+        file.close()
+
+
+def _close(files: list[IO[bytes]]) -> None:
+    for file in files:
         file.close()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
-import weakref
 from pathlib import Path
 
 import caffeport
@@ -83,9 +83,12 @@ def test_few_files_wait_to_be_taken_again():
     assert len(one._spare) == 2
     if FILES.exists():
         assert len(list(FILES.iterdir())) == before + 2
-    spare = weakref.ref(one._spare[0])
+    spare, array = one._spare[0], one.put(np.ones(LEAST, np.uint8))
     del one
-    assert spare() is None
+    assert spare.closed and array.all()
+    del array
+    if FILES.exists():
+        assert len(list(FILES.iterdir())) == before
 
 
 def test_a_view_of_what_lies_there_stays_there():
@@ -95,6 +98,29 @@ def test_a_view_of_what_lies_there_stays_there():
         assert one.put(view) is view
     elsewhere = np.zeros((3, LEAST), np.float32)
     assert one.put(elsewhere) is not elsewhere
+
+
+def test_a_file_is_not_taken_while_a_tensor_reads_a_part_of_it():
+    torch = pytest.importorskip("torch")
+    one = Shelf()
+    tensor = torch.from_numpy(one.put(np.arange(2 * LEAST, dtype=np.float32)))
+    part = tensor[LEAST:]
+    del tensor
+    later = one.put(np.zeros(2 * LEAST, np.float32))
+    assert torch.equal(part, torch.arange(LEAST, 2 * LEAST, dtype=torch.float32)) and not later.any()
+
+
+def test_where_a_file_that_is_taken_again_fails_the_array_stays_in_memory():
+    one = Shelf()
+
+    class Full(io.BytesIO):
+        def write(self, _):
+            raise OSError(28, "No space left on device")
+
+    one._spare.append(Full())
+    large = np.full(LEAST, 2, np.float32)
+    assert one.put(large) is large and not one._spare
+    assert one.put(large) is not large
 
 
 def test_room_is_in_a_file_to_spare(monkeypatch):
