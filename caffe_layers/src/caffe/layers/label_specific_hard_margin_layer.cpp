@@ -34,7 +34,7 @@ void LabelSpecificHardMarginLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bo
 
 template <typename Dtype>
 void LabelSpecificHardMarginLayer<Dtype>::Report(int labelled, const vector<Blob<Dtype>*>& top) {
-  const Dtype rest = 1 - this->layer_param_.label_specific_hard_margin_param().positive_weight();
+  const Dtype rest = Dtype(1) - this->layer_param_.label_specific_hard_margin_param().positive_weight();
   double sum = 0;
   for (int i = 0; i < N_ && labelled > 0; ++i) {
     const Dtype own = others_.cpu_data()[OWN_SCORE * N_ + i];
@@ -87,7 +87,7 @@ void LabelSpecificHardMarginLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*
     Dtype* row = dx + static_cast<size_t>(i) * C_;
     const int own = static_cast<int>(label[i]);
     const Dtype slope = row[own];
-    caffe_add_scalar(C_, (1 - param.positive_weight()) / (C_ - 1) * slope, row);
+    caffe_add_scalar(C_, (Dtype(1) - param.positive_weight()) / (C_ - 1) * slope, row);
     row[own] = param.positive_weight() * slope;
   }
 }

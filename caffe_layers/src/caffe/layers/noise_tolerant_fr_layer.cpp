@@ -72,7 +72,8 @@ bool NoiseTolerantFRLayer<Dtype>::MoveEnds(const vector<double>& smooth, const v
   for (int i = std::max(left, 5); i <= std::min(right, bins_ - 5); ++i) {
     bool peak = smooth[i] >= smooth[i - 1] && smooth[i] >= smooth[i + 1];
     for (int apart = 2; apart <= 5; ++apart) {
-      peak = peak && smooth[i] > smooth[i - apart] + apart - 2 && smooth[i] > smooth[i + apart] + apart - 2;
+      const int higher = apart - 2;  // as one number, so that equal heights round as in the published layer
+      peak = peak && smooth[i] > smooth[i - apart] + higher && smooth[i] > smooth[i + apart] + higher;
     }
     if (peak) {
       first = first < 0 ? i : first;

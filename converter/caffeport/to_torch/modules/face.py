@@ -193,5 +193,5 @@ class LabelSpecificAdd(nn.Module):
         column, has_class = class_column(label)
         index, has_class = (t.reshape(-1, 1, *[1] * (x.dim() - 2)) for t in (column, has_class))
         target = x.gather(1, index.expand(-1, 1, *x.shape[2:]))
-        shift = torch.where(has_class & (target > -bias), bias, 0.0).to(x.dtype).detach()
+        shift = (has_class & (target > -bias)).to(x.dtype) * bias
         return x.scatter_add(1, index.expand_as(shift), shift)

@@ -113,7 +113,7 @@ class InterClass(nn.Module):
     def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
         alpha, w = self._next_alpha(), self.weight.detach()
         labels, has_class = class_column(label)
-        rows, n = w.index_select(0, labels[:, 0]), has_class.sum().clamp_min(1)
+        rows, n = w.index_select(0, labels[:, 0]), has_class.sum().clamp_min(1).to(w.dtype)
         mean = w.mean(0)
         apart = w.square().sum() / len(w) - 2 * rows @ mean + rows.square().sum(1)  # sum_j |w_j - w_y|^2 / C
         if self.normalize:

@@ -11,8 +11,8 @@ from .gradients import given_gradient
 
 SPREAD = 2.576
 """Half the width of the middle 99 % of a normal distribution, in its deviations."""
-TAIL = 0.005
-"""The share of the histogram beyond either end."""
+TAIL = 0.5 * (1 - 0.99)
+"""The share of the histogram beyond either end, as the fork rounds it."""
 RADIUS = 2  # of the mean over bins
 
 
@@ -63,10 +63,8 @@ class NoiseTolerantFR(nn.Module):
         """Move the ends towards those of the histogram; False where it has none."""
         bins = self.bins
         counts = torch.bincount(self.history[self.history >= 0], minlength=bins + 1).double()
-        smooth = torch.zeros_like(counts)
-        if bins >= 2 * RADIUS:
-            smooth[RADIUS : bins - RADIUS + 1] = counts.unfold(0, 2 * RADIUS + 1, 1).mean(1)
-        shares = smooth.cumsum(0) / smooth.sum()
+        smooth = self._smoothed(counts)
+        shares = (smooth / smooth.cumsum(0)[-1]).cumsum(0)
         below, above = (shares >= TAIL).nonzero(), (shares <= 1 - TAIL).nonzero()
         left = int(below[0]) if len(below) else bins + 1
         right = int(above[-1]) if len(above) else -1
@@ -82,6 +80,15 @@ class NoiseTolerantFR(nn.Module):
         steps = [new - old if old == -1 else (new > old) - (new < old) for new, old in pairs]
         self.ends = self.ends.cpu() + torch.tensor(steps)
         return True
+
+    def _smoothed(self, counts: Tensor) -> Tensor:
+        """Return means over bins, summed in the fork's order: which of two equal heights is a peak is its rounding."""
+        width = 2 * RADIUS + 1
+        smooth = torch.zeros_like(counts)
+        inner = smooth[RADIUS : self.bins - RADIUS + 1]
+        for first in range(width if len(inner) else 0):
+            inner += counts[first : first + len(inner)] / width
+        return smooth
 
     @staticmethod
     def _peaks(smooth: list[float], first: int, last: int) -> list[int]:
@@ -109,14 +116,15 @@ class NoiseTolerantFR(nn.Module):
         if alpha < 0.5:
             weights = weights + beta
         if alpha > 0.5:
-            deviation = torch.where(bins > high_peak, float(right - high_peak), float(high_peak - left)) / SPREAD
-            weights = weights + beta * torch.exp(-((bins - high_peak) ** 2) / (2 * deviation**2))
+            deviation = torch.where(bins > high_peak, right - high_peak, high_peak - left).double() / SPREAD
+            near = torch.exp(-((bins - high_peak) ** 2) / (2 * deviation**2))
+            weights = weights + beta * torch.where(bins == high_peak, 1.0, near)  # also of no width
         return weights
 
     @staticmethod
     def _clean(bins: Tensor, peak: int, right: int) -> Tensor:
         """Weigh samples more that lie further above the lower peak."""
-        rise = 10 * (bins - peak) / (torch.tensor(float(right - peak)))
+        rise = 10 * (bins - peak) / max(right - peak, 1)
         return (torch.logaddexp(rise, torch.zeros_like(rise)) / math.log1p(math.exp(10))).clamp(0, 1)
 
     def extra_repr(self) -> str:
