@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import caffe_trees
+from support import caffe_trees, layer_lines
 
 MATH_HEADERS = ("nvidia-cublas", "nvidia-curand")
 """Registry packages that have cuBLAS's and cuRAND's headers; nvcc brings the others."""
@@ -21,6 +21,13 @@ def caffe_tree(request) -> caffe_trees.Tree:
 def pycaffe() -> caffe_trees.Tree:
     """Official BVLC Caffe with the face layers, for comparisons with caffeport."""
     return caffe_trees.require("bvlc")
+
+
+@pytest.fixture(scope="session")
+def run_layers(pycaffe, tmp_path_factory) -> Path:
+    """A program that runs layers of BVLC's Caffe in double, see lines/."""
+    source = Path(__file__).parent / "lines" / "run_layers.cpp"
+    return layer_lines.compile_in(pycaffe, source, program=tmp_path_factory.mktemp("bvlc") / "run_layers")
 
 
 @pytest.fixture(scope="session")

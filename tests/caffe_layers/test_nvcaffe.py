@@ -8,7 +8,6 @@ stand on of it is compiled here by itself (two_types/), and run in CPU mode. The
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -16,18 +15,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import caffe_trees, fork_layers
-from support.nvcaffe_layers import LAYERS
+from support import caffe_trees
+from support.layer_lines import LIBRARIES, LOOSE, answers
+from support.other_layers import KINDS, lines
 from support.transplant_trees import content
 
 FORKS = Path(os.environ.get("NORMFACE_FORKS", "nowhere"))
 SOURCE = caffe_trees.REPOSITORY / "caffe_layers"
 HERE = Path(__file__).with_name("two_types")
+RUN_LAYERS = Path(__file__).parent / "lines" / "run_layers.cpp"
 CONFIGURATIONS = 40
 LIMIT = 1e-9  # relative, and absolute below 1: doubles whose order of sums differs
 LIMITS = {"Accuracy": 1e-7}  # NVCaffe's own, which ours is built on, counts in float
 SETTINGS = ["-w", "-DNO_NVML=1", "-DCUDA_NO_HALF", "-DNDEBUG"]
-LIBRARIES = ["-lprotobuf", "-lglog", "-lgflags", "-lboost_system", "-lboost_thread", "-lopenblas", "-lpthread"]
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +94,7 @@ def test_kernels_compile(staged, nvcc, tmp_path):
 def in_nvcaffe(staged, tmp_path_factory) -> Path:
     """Return a program that runs the layers in NVCaffe."""
     folder = tmp_path_factory.mktemp("run")
-    pieces = [HERE / "tree_parts.cpp", HERE / "run_layers.cpp", staged.ours(".cpp", folder / "ours.cpp")]
+    pieces = [HERE / "tree_parts.cpp", RUN_LAYERS, staged.ours(".cpp", folder / "ours.cpp")]
     sources = {
         "all": "".join(f'#include "{piece}"\n' for piece in pieces),  # as one: the headers take most of the time
         "proto": '#include "caffe/proto/caffe.pb.cc"\n',
@@ -105,34 +105,8 @@ def in_nvcaffe(staged, tmp_path_factory) -> Path:
         succeed(["g++", *flags, "-c", str(folder / f"{name}.cpp"), "-o", str(folder / f"{name}.o")])
     objects = [str(folder / f"{name}.o") for name in sources]
     program = folder / "run_layers"  # what is for the GPU only is left unresolved, which a -pie is not loaded with
-    succeed(["g++", "-no-pie", *objects, "-o", str(program), *LIBRARIES, "-Wl,--unresolved-symbols=ignore-all"])
+    succeed(["g++", "-no-pie", *objects, "-o", str(program), *LIBRARIES, "-lopenblas", LOOSE])
     return program
-
-
-@pytest.fixture(scope="module")
-def in_bvlc(pycaffe, tmp_path_factory) -> Path:
-    program = tmp_path_factory.mktemp("bvlc") / "run_layers"
-    library = pycaffe.folder / "lib"
-    flags = ["-std=c++14", "-w", "-DCPU_ONLY", f"-I{pycaffe.copy}/include", f"-I{pycaffe.folder}/include"]
-    succeed(
-        ["g++", *flags, "-I/usr/include/x86_64-linux-gnu", str(HERE / "run_layers.cpp"), "-o", str(program),
-         f"-L{library}", f"-Wl,-rpath,{library}", "-lcaffe", *LIBRARIES, "-Wl,--unresolved-symbols=ignore-all"]
-    )  # fmt: skip
-    return program
-
-
-def lines(kind: str) -> list[str]:
-    r = random.Random(7)
-    line = LAYERS[kind] if kind in LAYERS else fork_layers.LAYERS[kind].line
-    return [line(r, seed) for seed in range(CONFIGURATIONS)]
-
-
-def run(program: Path, file: Path) -> list[list[str]]:
-    """Return the lines that the program prints, in words."""
-    command = [str(program), str(file)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, caffe_trees.tail(result.stdout, 1) + caffe_trees.tail(result.stderr, 9)
-    return [line.split() for line in result.stdout.splitlines()]
 
 
 def apart(found: str, expected: str) -> float:
@@ -140,13 +114,13 @@ def apart(found: str, expected: str) -> float:
     return 0 if a == b or (a != a and b != b) else abs(a - b) / (1 + abs(b))
 
 
-@pytest.mark.parametrize("kind", sorted({*fork_layers.LAYERS, *LAYERS}))
-def test_same_numbers_as_in_bvlc_caffe(kind, staged, in_nvcaffe, in_bvlc, tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_same_numbers_as_in_bvlc_caffe(kind, staged, in_nvcaffe, run_layers):
     """The tops, gradients and parameters of each layer, in double: the sources are the same, what is below is not."""
     if kind == "Axpy" and (staged.published / "src/caffe/layers/axpy_layer.cpp").exists():
         pytest.skip("this tree has an Axpy of its own, which stays")
-    (tmp_path / "lines").write_text("".join(f"{line}\n" for line in lines(kind)))
-    found, expected = run(in_nvcaffe, tmp_path / "lines"), run(in_bvlc, tmp_path / "lines")
+    configurations = lines(kind, CONFIGURATIONS)
+    found, expected = answers(in_nvcaffe, configurations), answers(run_layers, configurations)
     assert sum(words[0] == "top" for words in expected) >= CONFIGURATIONS
     assert [(words[0], len(words)) for words in found] == [(words[0], len(words)) for words in expected]
     for one, other in zip(found, expected, strict=True):
@@ -155,24 +129,23 @@ def test_same_numbers_as_in_bvlc_caffe(kind, staged, in_nvcaffe, in_bvlc, tmp_pa
 
 
 @pytest.mark.parametrize(("forward", "backward"), [("FLOAT16", "FLOAT16"), ("FLOAT", "FLOAT16"), ("DOUBLE", "FLOAT")])
-def test_another_pair_of_types_is_refused_by_name(in_nvcaffe, tmp_path, forward, backward):
+def test_another_pair_of_types_is_refused_by_name(in_nvcaffe, forward, backward):
     types = f"name: 'margin' forward_type: {forward} backward_type: {backward}"
-    (tmp_path / "lines").write_text(f"1|cos:2,3 label3:2|1|0|{types} type: 'CosinAddm'\n")
-    result = subprocess.run([str(in_nvcaffe), str(tmp_path / "lines")], capture_output=True, text=True, check=False)
-    assert result.returncode != 0
+    with pytest.raises(AssertionError) as told:
+        answers(in_nvcaffe, [f"1|cos:2,3 label3:2|1|0|{types} type: 'CosinAddm'"])
     assert (
         "Layer margin of type CosinAddm computes in float or in double, forward and backward alike, and not in"
-        f" {forward} and {backward}; give this layer forward_type: FLOAT and backward_type: FLOAT" in result.stderr
+        f" {forward} and {backward}; give this layer forward_type: FLOAT and backward_type: FLOAT" in str(told.value)
     )
 
 
 @pytest.mark.parametrize("fields", ["", "scale_param { min_value: 1 max_value: 1.5 }"])
-def test_float(in_nvcaffe, tmp_path, fields):
+def test_float(in_nvcaffe, fields):
     """NVCaffe's own Scale, and ours with a bound; the numbers of a layer in float are read as doubles."""
     tops = []
     for types in ("", "forward_type: FLOAT backward_type: FLOAT"):
-        (tmp_path / "lines").write_text(f"1|normal:2,5|1|0 w|type: 'Scale' {fields} {types}\n")
-        tops.append([words[1:] for words in run(in_nvcaffe, tmp_path / "lines")[1:]])
+        told = answers(in_nvcaffe, [f"1|normal:2,5|1|0 w|type: 'Scale' {fields} {types}"])
+        tops.append([words[1:] for words in told if words[0] not in ("line", "given", "start")])
     double, single = ([float(word) for words in top for word in words] for top in tops)
     assert len(double) == 10 + 10 + 5 + 5 and single != double
     assert single == pytest.approx(double, rel=1e-5, abs=1e-6)  # float's digits

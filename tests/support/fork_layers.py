@@ -1,8 +1,7 @@
 """Layers of published forks whose .cpp can be compiled beside ours, and random configurations of them.
 
-A line is "SEED|bottom ...|tops|backward ...|layer text", as tests/caffe_layers/forks/compare.cpp reads it. Where our
-numbers differ on purpose (each header says why), the configurations keep off that place, or the quantity is not
-compared. Not here, since the forks have them on the GPU only: LabelSpecificHardMargin, RadialRemovalMargin,
+Where our numbers differ on purpose (each header says why), the configurations keep off that place, or the quantity is
+not compared. Not here, since the forks have them on the GPU only: LabelSpecificHardMargin, RadialRemovalMargin,
 GlobalLSEMargin, and Normalize's fix_gradient; LabelSpecificAffine, whose CPU code there is another function than its
 GPU code, which nets are trained with; and TripletLoss, declared in a header that wants all of its fork.
 """
@@ -13,25 +12,28 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-Line = Callable[[random.Random, int], str]
-
-
-def scores(text: Callable[[random.Random, int], str]) -> Line:
-    """Lines for a layer of (cosines, labels)."""
-
-    def line(r: random.Random, seed: int) -> str:
-        rows, classes = r.randint(1, 9), r.randint(3, 12)
-        return f"{seed}|cos:{rows},{classes} label{classes}:{rows}|1|0|{text(r, classes)}"
-
-    return line
+from .layer_lines import Line, choice, schedule, scores
 
 
 def noise(r: random.Random, seed: int) -> str:
+    """Bins of few samples mostly, in which whether heights are equal is a matter of rounding."""
     rows, classes = r.randint(60, 200), r.randint(2, 5)
-    shield = r.choice(["true", "false"])
-    fields = f"slide_batch_num: {r.randint(1, 4)} bins: {r.choice([60, 100, 200])} shield_forward: {shield}"
+    batches, bins, shield = (
+        r.choice([1, 2, 3, 3, 3, 4]),
+        r.choice([60, 100, 200, 200, 200]),
+        r.choice(["true", "false"]),
+    )
+    fields = f"slide_batch_num: {batches} bins: {bins} shield_forward: {shield}"
     bottoms = f"normal:{rows},{classes} cos:{rows},{classes} label{classes}:{rows}"
     return f"{seed}|{bottoms}|1|0|type: 'NoiseTolerantFR' noise_tolerant_fr_param {{ {fields} }}"
+
+
+def adaptive(r: random.Random, seed: int) -> str:
+    """Mean angles on either side of 45 degrees, the most that counts."""
+    rows, classes = r.randint(1, 9), r.randint(3, 12)
+    fields = f"m: {r.uniform(0, 1.5):.3f} num_classes: {classes + r.randint(0, 99)}"
+    bottoms = f"{r.choice(['cos', 'near'])}:{rows},{classes} label{classes}:{rows}"
+    return f"{seed}|{bottoms}|1|0|type: 'AdaCosAddmScale' adacos_add_m_scale_param {{ {fields} }}"
 
 
 def norm(r: random.Random, seed: int) -> str:
@@ -65,18 +67,6 @@ def center(r: random.Random, seed: int) -> str:
     fields = f"num_output: {classes} center_step: FORK distance_type: '{r.choice(['L1', 'L2'])}'"
     bottoms = f"normal:{rows},{size} label{classes}:{rows}"
     return f"{seed}|{bottoms}|1|0 w|type: 'CenterLoss' center_loss_param {{ {fields} }}"
-
-
-def choice(r: random.Random, name: str, *values: object) -> str:
-    """Return a field with one of the values, or none of it: its default."""
-    value = r.choice([None, *values])
-    return "" if value is None else f"{name}: {str(value).lower() if isinstance(value, bool) else value} "
-
-
-def schedule(r: random.Random, base: str, low: float, high: float, power: str = "") -> str:
-    return (
-        f"{base}: {r.uniform(low, high):.3f} {power}gamma: {r.uniform(0, 0.5):.3f} {power}power: {r.uniform(0, 2):.3f} "
-    )
 
 
 def add(r: random.Random, _: int) -> str:
@@ -230,8 +220,7 @@ LAYERS: dict[str, Fork] = {
     "AdaCosAddmScale": Fork(
         "xialuxi+arcface-caffe", "AdaCosAddmScaleLayer", "AdaCos/adacos_add_m_scale_layer.cpp",
         "AdaCos/adacos_add_m_scale_layer.hpp",
-        scores(lambda r, classes: "type: 'AdaCosAddmScale' adacos_add_m_scale_param { "
-               f"m: {r.uniform(0, 1.5):.3f} num_classes: {classes + r.randint(0, 99)} }}"),
+        adaptive,
     ),
     "NormL2": Fork("huangyangyu+NoiseFace", "NormL2Layer", "layer/normL2_layer.cpp", "layer/normL2_layer.hpp", norm),
     "NoiseTolerantFR": Fork(
@@ -294,9 +283,10 @@ LIMITS = {
     "CombinedMargin": 1e-6,
     "AdaCosAddmScale": 1e-6,
     "LabelSpecificMargin": 1e-6,
-    # Ours add 1e-9 to |x| |w|, so that a zero vector has the cosine 0; psi is up to 16 times as steep as the cosine.
-    "MarginInnerProduct": 5e-8,
-    "LargeMarginInnerProduct": 5e-8,
+    # Ours add 1e-9 to |x| |w|, so that a zero vector has the cosine 0; psi is up to 16 times as steep as the cosine,
+    # and the gradient divides by lengths of 0.1 again.
+    "MarginInnerProduct": 2e-7,
+    "LargeMarginInnerProduct": 2e-7,
     # Our eps is a float field, 1e-6 but for 2e-14, and theirs a double: seen where features are 0.01 long.
     "Normalize": 1e-8,
 }

@@ -1,15 +1,11 @@
-"""Random configurations of the layers that fork_layers has none of: lines for two_types/run_layers.cpp."""
+"""Random configurations of the layers that fork_layers has none of, and of all."""
 
 from __future__ import annotations
 
 import random
 
-from .fork_layers import Line, choice, scores
-
-
-def sizes(r: random.Random) -> tuple[int, int, int]:
-    """Return rows, features and classes."""
-    return r.randint(2, 9), r.randint(2, 9), r.randint(2, 9)
+from . import fork_layers
+from .layer_lines import Line, choice, scores, sizes
 
 
 def accuracy(r: random.Random, seed: int) -> str:
@@ -85,3 +81,13 @@ LAYERS: dict[str, Line] = {
     "Scale": bounded_scale,
     "TripletLoss": triplets,
 }
+
+KINDS = sorted({*fork_layers.LAYERS, *LAYERS})
+"""Every layer, some in two of their uses."""
+
+
+def lines(kind: str, count: int, seed: int = 7) -> list[str]:
+    """Return random configurations of one of KINDS."""
+    r = random.Random(seed)
+    line = LAYERS[kind] if kind in LAYERS else fork_layers.LAYERS[kind].line
+    return [line(r, number) for number in range(count)]
