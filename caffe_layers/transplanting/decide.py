@@ -111,9 +111,10 @@ class Decisions:
             where = f", as does {', '.join(sorted(others))}" if others else " more than once"
             return f"{first.path} registers {layer.type}{where}; {expected}"
         if not self.facts.has_stock_class(layer):
+            there = self.facts.tree.find(layer.stock_header) is not None
             return (
-                f"{layer.stock_header} does not declare a class {layer.type}Layer; the face layers build on that one,"
-                " as BVLC Caffe has it"
+                f"{layer.stock_header} {'does not declare' if there else 'is missing, which declares'} a class"
+                f" {layer.type}Layer; the face layers build on that one, as BVLC Caffe has it"
             )
         if not first.by_class:
             creator = own_creator.name_of(self.facts.tree.text(first.path), first)

@@ -63,6 +63,8 @@ class Tree:
             )
         if not (self.root / SOURCES).is_dir():
             raise Refused(f"{self.root} has no {SOURCES}; is it the top folder of a Caffe tree?")
+        for path in (HEADERS, SOURCES):
+            self._check_folder(path)
         if proto.syntax != "proto2":
             raise Refused(
                 f'{PROTO} has the syntax {proto.syntax}; the face layers are written for "proto2", as in BVLC'
@@ -81,6 +83,14 @@ class Tree:
         else:
             check_factory(self.text(FACTORY), self.text(LAYER))
         self.text(FILLER)
+
+    def _check_folder(self, path: str) -> None:
+        """Raises Refused where a link leads to it, which the search for sources does not follow."""
+        folder = self.root
+        for name in path.split("/"):
+            folder = folder / name
+            if folder.is_symlink():
+                raise Refused(f"{folder} is a symbolic link; put the folder itself there")
 
     def proto(self) -> File:
         return proto_parser.parse(self.text(PROTO), PROTO)

@@ -332,6 +332,16 @@ def test_a_folder_that_leads_out_of_the_tree_is_not_written_to(transplant, root,
     assert sorted(path.name for path in (tmp_path / "util").iterdir()) == ["math_functions.hpp"]
 
 
+@pytest.mark.parametrize("path", ["src/caffe/layers", "include/caffe"])
+def test_a_folder_of_sources_behind_a_link_is_named(transplant, root, tmp_path, path):
+    """In the tree or out of it: nothing in it would be found."""
+    (root / path).rename(root / "moved")
+    (root / path).symlink_to(root / "moved")
+    before = content(root)
+    assert f"{root / path} is a symbolic link; put the folder itself there" in transplant.refusal(root)
+    assert content(root) == before
+
+
 def test_a_tree_behind_a_link_is_no_problem(transplant, root, tmp_path):
     link = tmp_path / "caffe"
     link.symlink_to(root)

@@ -79,7 +79,7 @@ TREES = {
         changed("include/caffe/layers/scale_layer.hpp", "class ScaleLayer", "class MKLScaleLayer"),
         "include/caffe/layers/scale_layer.hpp does not declare a class ScaleLayer; the face layers build on that one",
     ),
-    "no header": (without("include/caffe/layers/scale_layer.hpp"), "scale_layer.hpp does not declare a class"),
+    "no header": (without("include/caffe/layers/scale_layer.hpp"), "is missing, which declares a class ScaleLayer"),
     "a bracket that is never closed": (
         registered("src/caffe/x.cpp", "\nREGISTER_LAYER_CREATOR(Scale, Get(x)"), "src/caffe/x.cpp:2: the bracket of"
     ),
