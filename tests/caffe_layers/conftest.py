@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from caffeport.cores import usable_cores
 from support import caffe_trees, layer_lines
 
 MATH_HEADERS = ("nvidia-cublas", "nvidia-curand")
@@ -28,6 +29,21 @@ def run_layers(pycaffe, tmp_path_factory) -> Path:
     """A program that runs layers of BVLC's Caffe in double, see lines/."""
     source = Path(__file__).parent / "lines" / "run_layers.cpp"
     return layer_lines.compile_in(pycaffe, source, program=tmp_path_factory.mktemp("bvlc") / "run_layers")
+
+
+@pytest.fixture(scope="session")
+def emulated_caffe(pycaffe) -> Path:
+    """A folder with libcaffe.a and libemulated_cuda.a, the layers' kernels on the host; kept in the cache."""
+    source, folder = Path(__file__).parent / "cuda", caffe_trees.CACHE / "emulated-cuda"
+    caffe_trees.forget_other_checkout(source, folder)
+    tree = (f"-DCAFFE_TREE={pycaffe.copy}", f"-DCAFFE_BUILD={pycaffe.folder}")
+    for command in (
+        ["cmake", "-S", str(source), "-B", str(folder), *tree],
+        ["cmake", "--build", str(folder), "--parallel", str(usable_cores()), "--target", "caffe"],
+    ):
+        result = caffe_trees.run(command)
+        assert result.returncode == 0, caffe_trees.tail(result.stdout, 60)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -29,16 +29,12 @@ DEVICE_PROPERTIES = LAYERS / "cmake" / "cuda13_device_properties.hpp"
 ARCHITECTURES = (75, 80, 86, 89, 90)
 
 
-def test_kernels_in_emulation(pycaffe):
+def test_kernels_in_emulation(emulated_caffe):
     """The typed tests of every layer on an emulated device, its threads in three orders."""
-    folder = caffe_trees.CACHE / "emulated-cuda"
-    caffe_trees.forget_other_checkout(EMULATION, folder)
-    tree = (f"-DCAFFE_TREE={pycaffe.copy}", f"-DCAFFE_BUILD={pycaffe.folder}")
     both = ("--parallel", str(usable_cores()))
     commands = [
-        ["cmake", "-S", str(EMULATION), "-B", str(folder), *tree],
-        ["cmake", "--build", str(folder), *both],
-        ["ctest", "--test-dir", str(folder), "--output-on-failure", "-L", "emulated", *both],
+        ["cmake", "--build", str(emulated_caffe), *both],
+        ["ctest", "--test-dir", str(emulated_caffe), "--output-on-failure", "-L", "emulated", *both],
     ]
     for command in commands:
         result = caffe_trees.run(command)

@@ -8,12 +8,13 @@ configurations keep off that place, or the quantity is not compared.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from support import layer_lines, other_layers
-from support.fork_layers import LAYERS, LIMITS
+from support.fork_layers import LAYERS, LIMITS, Fork
 
 FORKS = Path(os.environ.get("NORMFACE_FORKS", "nowhere"))
 HERE = Path(__file__).with_name("forks")
@@ -21,14 +22,25 @@ CONFIGURATIONS = 300
 LIMIT = 1e-9  # relative, and absolute below 1: doubles whose order of sums differs
 
 
+def put_header(layer: Fork, folder: Path) -> None:
+    """Copy the header to where the .cpp includes it from, or the class alone."""
+    header = FORKS / layer.name / layer.header
+    (folder / "layers").mkdir(parents=True)
+    if not layer.of_many:
+        shutil.copy(header, folder / "layers")
+        return
+    pattern = rf"^( *)template <typename Dtype>\s*class {layer.class_name} .*?^\1}};"
+    found = re.search(pattern, header.read_text(errors="replace"), re.DOTALL | re.MULTILINE)
+    assert found, (header, layer.class_name)
+    (folder / header.name).write_text(f"namespace caffe {{\n{found[0]}\n}}\n")
+
+
 @pytest.mark.parametrize("kind", LAYERS)
 def test_same_numbers(kind, pycaffe, tmp_path):
-    fork, name, source, header, _, macros = LAYERS[kind]
+    fork, name, source, _, _, macros, _ = LAYERS[kind]
     if not (FORKS / fork / source).is_file():
         pytest.skip(f"{fork} is not in $NORMFACE_FORKS ({FORKS})")
-    include = tmp_path / "include" / "caffe" / "layers"
-    include.mkdir(parents=True)
-    shutil.copy(FORKS / fork / header, include)
+    put_header(LAYERS[kind], tmp_path / "include" / "caffe")
     settings = [f"-I{tmp_path / 'include'}", *macros, f"-D{name}=Fork{name}", f"-DFORK_CLASS=Fork{name}"]
     settings += [f'-DFORK_SOURCE="{FORKS / fork / source}"']
     fork_layer = layer_lines.compile_object(pycaffe, HERE / "fork_layer.cpp", tmp_path / "fork.o", *settings)

@@ -1,9 +1,9 @@
 """Layers of published forks whose .cpp can be compiled beside ours, and random configurations of them.
 
 Where our numbers differ on purpose (each header says why), the configurations keep off that place, or the quantity is
-not compared. Not here, since the forks have them on the GPU only: LabelSpecificHardMargin, RadialRemovalMargin,
-GlobalLSEMargin, and Normalize's fix_gradient; LabelSpecificAffine, whose CPU code there is another function than its
-GPU code, which nets are trained with; and TripletLoss, declared in a header that wants all of its fork.
+not compared. Not here but in test_forks_in_emulation.py are those that the forks have on the GPU only:
+LabelSpecificHardMargin, RadialRemovalMargin, GlobalLSEMargin, and Normalize's L1 and fix_gradient; and
+LabelSpecificAffine, whose CPU code there is another function than its GPU code, which nets are trained with.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .layer_lines import Line, choice, schedule, scores
+from .layer_lines import Line, choice, schedule, scores, sizes
 
 
 def noise(r: random.Random, seed: int) -> str:
@@ -190,8 +190,17 @@ def depthwise(r: random.Random, seed: int) -> str:
     return f"{seed}|normal:{n},{c},{h},{w}|1|0 w|type: 'DepthwiseConvolution' convolution_param {{ {fields} }}"
 
 
+def triplets(r: random.Random, seed: int) -> str:
+    rows, size, _ = sizes(r)
+    bottoms = " ".join([f"normal:{rows},{size}"] * 3)
+    return f"{seed}|{bottoms}|1|0 1 2|type: 'TripletLoss' triplet_loss_param {{ margin: {r.uniform(0, 3):.3f} }}"
+
+
 class Fork(NamedTuple):
-    """A layer of a fork: OWNER+NAME, the class, its .cpp and .hpp, the lines, and macros that its file needs."""
+    """A layer of a fork: OWNER+NAME, the class, its .cpp and .hpp, the lines, and macros that its file needs.
+
+    ``of_many``: the header declares many layers and wants all of its fork, so that the class is cut out of it.
+    """
 
     name: str
     class_name: str
@@ -199,6 +208,7 @@ class Fork(NamedTuple):
     header: str
     line: Line
     macros: tuple[str, ...] = ()
+    of_many: bool = False
 
 
 def normface(class_name: str, source: str, line: Line, header: str = "", macros: tuple[str, ...] = ()) -> Fork:
@@ -276,6 +286,10 @@ LAYERS: dict[str, Fork] = {
     "ChannelScale": normface("ChannelScaleLayer", "channel_scale", channel_scale),
     "FocalLoss": normface("FocalLossLayer", "focal_loss", focal),
     "Flip": normface("FlipLayer", "flip", flip),
+    "TripletLoss": Fork(
+        "happynear+caffe-windows", "TripletLossLayer", "src/caffe/layers/triplet_loss_layer.cpp",
+        "include/caffe/custom_layers.hpp", triplets, of_many=True,
+    ),
 }  # fmt: skip
 
 LIMITS = {

@@ -25,12 +25,12 @@ def sizes(r: random.Random) -> tuple[int, int, int]:
     return r.randint(2, 9), r.randint(2, 9), r.randint(2, 9)
 
 
-def scores(text: Callable[[random.Random, int], str]) -> Line:
-    """Lines for a layer of (cosines, labels)."""
+def scores(text: Callable[[random.Random, int], str], tops: tuple[int, ...] = (1,)) -> Line:
+    """Lines for a layer of (cosines, labels) with one of those numbers of tops."""
 
     def line(r: random.Random, seed: int) -> str:
         rows, classes = r.randint(1, 9), r.randint(3, 12)
-        return f"{seed}|cos:{rows},{classes} label{classes}:{rows}|1|0|{text(r, classes)}"
+        return f"{seed}|cos:{rows},{classes} label{classes}:{rows}|{r.choice(tops)}|0|{text(r, classes)}"
 
     return line
 
@@ -55,9 +55,12 @@ def answers(program: Path, lines: list[str]) -> list[list[str]]:
     return [line.split() for line in result.stdout.splitlines()]
 
 
+def includes(tree: caffe_trees.Tree) -> list[str]:
+    return [f"-I{tree.copy}/include", f"-I{tree.folder}/include", "-I/usr/include/x86_64-linux-gnu"]
+
+
 def flags(tree: caffe_trees.Tree) -> list[str]:
-    includes = [f"-I{tree.copy}/include", f"-I{tree.folder}/include", "-I/usr/include/x86_64-linux-gnu"]
-    return ["-std=c++14", "-O1", "-w", "-DCPU_ONLY", "-DUSE_HDF5", *includes]
+    return ["-std=c++14", "-O1", "-w", "-DCPU_ONLY", "-DUSE_HDF5", *includes(tree)]
 
 
 def compile_object(tree: caffe_trees.Tree, source: Path, target: Path, *settings: str) -> Path:

@@ -38,12 +38,6 @@ def lse_margin(r: random.Random, seed: int) -> str:
     return f"{seed}|cos:{rows},{classes} label{classes}:{rows}|1|0 w|type: 'GlobalLSEMargin' scale_param {{ {fields} }}"
 
 
-def triplets(r: random.Random, seed: int) -> str:
-    rows, size, _ = sizes(r)
-    bottoms = " ".join([f"normal:{rows},{size}"] * 3)
-    return f"{seed}|{bottoms}|1|0 1 2|type: 'TripletLoss' triplet_loss_param {{ margin: {r.uniform(0, 3):.3f} }}"
-
-
 def ranges(r: random.Random, seed: int) -> str:
     pairs, size, _ = sizes(r)
     fields = f"margin: {r.uniform(1, 30):.3f} inter_weight: {r.uniform(0, 1):.3f}"
@@ -57,7 +51,10 @@ def ring(r: random.Random, seed: int) -> str:
 
 
 def affine(r: random.Random, _: int) -> str:
-    fields = f"scale_base: {r.uniform(0.5, 2):.3f} scale_max: 9 bias_base: {r.uniform(-1, 0):.3f} bias_min: -2"
+    fields = f"scale_base: {r.uniform(0.2, 2):.3f} scale_gamma: 0.125 scale_power: {r.uniform(-1, 1):.3f} "
+    fields += f"scale_min: 0 scale_max: 9 bias_base: {r.uniform(-0.5, 0.5):.3f} bias_gamma: 0.125 bias_min: -1 "
+    fields += f"bias_max: {r.uniform(0, 1):.3f} power_base: {r.uniform(0.5, 3):.3f} power_gamma: 0.25 power_min: 0.25 "
+    fields += f"power_max: 2 iteration: {r.randint(0, 5)} " + choice(r, "original_bp", True)
     return f"type: 'LabelSpecificAffine' label_specific_affine_param {{ {fields} }}"
 
 
@@ -65,21 +62,22 @@ LAYERS: dict[str, Line] = {
     "Accuracy": accuracy,
     "GlobalLSEMargin": lse_margin,
     "InnerProduct of bottoms": products_of_bottoms,
-    "LabelSpecificAffine": scores(affine),
+    "LabelSpecificAffine": scores(affine, tops=(1, 2)),
     "LabelSpecificHardMargin": scores(
         lambda r, _: (
             "type: 'LabelSpecificHardMargin' label_specific_hard_margin_param { "
             f"positive_weight: {r.uniform(0, 1):.3f} }}"
-        )
+        ),
+        tops=(1, 2),
     ),
     "Parameter": parameter,
     "RadialRemovalMargin": scores(
-        lambda r, _: f"type: 'RadialRemovalMargin' radial_removal_margin_param {{ scale: {r.uniform(5, 40):.3f} }}"
+        lambda r, _: f"type: 'RadialRemovalMargin' radial_removal_margin_param {{ scale: {r.uniform(5, 40):.3f} }}",
+        tops=(1, 2),
     ),
     "RangeLoss": ranges,
     "RingLoss": ring,
     "Scale": bounded_scale,
-    "TripletLoss": triplets,
 }
 
 KINDS = sorted({*fork_layers.LAYERS, *LAYERS})

@@ -1,5 +1,6 @@
 // compare FILE: for each line of FILE (see ../lines/layer_line.hpp) run the fork's layer and ours on the same random
-// numbers, and print the largest differences of the tops, of the bottoms' gradients and of the parameters'.
+// numbers, and print the largest differences of the tops, of the bottoms' gradients and of the parameters'. On the CPU, or
+// with -DON_A_GPU on a device.
 #include <algorithm>
 #include <iostream>
 
@@ -23,6 +24,9 @@ static double Apart(const lines::Blob& fork, const lines::Blob& ours, bool gradi
 
 int main(int argc, char** argv) {
   FLAGS_minloglevel = 2;
+#ifdef ON_A_GPU
+  caffe::Caffe::set_mode(caffe::Caffe::GPU);
+#endif
   for (const std::string& line : lines::Read(argv[1])) {
     lines::Case fork(line), ours(line);
     fork.SetUp(caffe::ForkLayer(fork.param));
