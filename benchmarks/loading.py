@@ -6,9 +6,9 @@ weights of a published net, no more time than then.
     git worktree add --detach /tmp/before 4f48bc3
     python benchmarks/loading.py /tmp/before [--net NET] [--weights NET WEIGHTS] [--repeats 9] [--json FILE]
 
-NET is by default a residual net of 668 layers that the script writes; NET WEIGHTS are MobileFaceNet's in ../shared beside
-the repository. Seconds are those of the CPU within a process that has imported caffeport, which is not counted, the
-processes of both checkouts in turn. What follows the first load is loaded six times, whose median counts.
+NET is by default a residual net of 668 layers that the script writes; NET WEIGHTS are MobileFaceNet's in ../shared
+beside the repository. Seconds are those of the CPU within a process that has imported caffeport, which is not counted,
+the processes of both checkouts in turn. After the first load come six more, whose median counts.
 """
 
 from __future__ import annotations

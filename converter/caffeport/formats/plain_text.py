@@ -6,6 +6,7 @@ Of any other text it returns None, for the parser that knows all of the format a
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 
 from ..errors import PrototxtError
 from .tree import Field, Message, Scalar
@@ -27,7 +28,17 @@ _ITEM = re.compile(
     re.VERBOSE,
 )
 _NAME, _DOUBLE, _SINGLE, _NUMBER, _WORD, _OPEN, _CLOSE = range(1, 8)
-_KINDS = {_DOUBLE: "string", _SINGLE: "string", _NUMBER: "number", _WORD: "word"}
+_BEGIN, _END, _NOT_PLAIN = "{", "}", "?"
+_KINDS = {
+    _DOUBLE: "string", _SINGLE: "string", _NUMBER: "number", _WORD: "word", _OPEN: _BEGIN, _CLOSE: _END,
+}  # fmt: skip
+
+_LONG = 1000
+"""Characters from which on a line is read item by item, and not kept: it may be all of a file that is no net."""
+
+_Item = tuple[str, str, str, int, int, int]
+"""(its kind: a scalar's, or one of the three above; a field's name; a scalar's text; where the space before the item
+begins, where its name stands, and where the brace of its message: columns, from 1)."""
 
 
 def too_many(most_fields: int) -> str:
@@ -43,34 +54,51 @@ def parse_plain(text: str, source: str, most_depth: int, most_fields: int) -> Me
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate, of which a string's bytes are not these
         return None
-    root = message = Message(source=source, line=1, column=1)
+    message = Message([], source, 1, 1)
     outer: list[Message] = []
-    match_at, left = _ITEM.match, most_fields
+    fields, left = message.fields, most_fields
+    items_of: dict[str, Iterable[_Item]] = {}  # four in five lines of a large net stand there more than once
     for number, line in enumerate(text.split("\n"), 1):
-        position, end = 0, len(line)
-        while position < end:
-            match = match_at(line, position)
-            if match is None:
-                return None
-            kind = match.lastindex
-            if kind is None:  # nothing but space or a comment is left
-                break
-            position = match.end()
-            left -= kind != _CLOSE
-            if left < 0:
-                raise PrototxtError(f"{source}:{number}:{match.start() + 1}: {too_many(most_fields)}")
-            if kind == _OPEN:
-                if len(outer) >= most_depth:
-                    return None
-                inner = Message(source=source, line=number, column=match.start(_OPEN) + 1)
-                message.fields.append(Field(match[_NAME], inner, number, match.start(_NAME) + 1))
-                outer.append(message)
-                message = inner
-            elif kind == _CLOSE:
+        items = items_of.get(line)
+        if items is None:
+            items = _items(line)
+            if len(line) < _LONG and (items := list(items)):
+                items_of[line] = items
+        for kind, name, value, start, column, brace in items:
+            if kind == _END:
                 if not outer:
                     return None
                 message = outer.pop()
-            else:
-                scalar = Scalar(match[kind], _KINDS[kind])
-                message.fields.append(Field(match[_NAME], scalar, number, match.start(_NAME) + 1))
-    return None if outer else root
+                fields = message.fields
+                continue
+            if kind == _NOT_PLAIN:
+                return None
+            left -= 1
+            if left < 0:
+                raise PrototxtError(f"{source}:{number}:{start}: {too_many(most_fields)}")
+            if kind != _BEGIN:
+                fields.append(Field(name, Scalar(value, kind), number, column))
+                continue
+            if len(outer) >= most_depth:
+                return None
+            outer.append(message)
+            message = Message([], source, number, brace)
+            fields.append(Field(name, message, number, column))
+            fields = message.fields
+    return None if outer else message
+
+
+def _items(line: str) -> Iterator[_Item]:
+    """Yield what stands on a line, up to and including the first item that is not plain."""
+    position, end = 0, len(line)
+    while position < end:
+        match = _ITEM.match(line, position)
+        if match is None:
+            yield _NOT_PLAIN, "", "", 0, 0, 0
+            return
+        group = match.lastindex
+        if group is None:  # nothing but space or a comment is left
+            return
+        columns = position + 1, match.start(_NAME) + 1, match.start(_OPEN) + 1
+        yield _KINDS[group], match[_NAME] or "", match[group], *columns
+        position = match.end()

@@ -14,6 +14,7 @@ import keyword
 import types
 import typing
 import warnings
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ..errors import CaffeportWarning, PrototxtError, did_you_mean, quoted
@@ -57,6 +58,24 @@ def field_types(cls: type) -> dict[str, tuple[Any, bool]]:
     return resolved
 
 
+@functools.cache
+def _readers(cls: type) -> dict[str, tuple[str, Any, bool, dict[str, Callable[[str], Any]]]]:
+    """Return {field name: (attribute, type of one value, repeated?, {how a value is written: how its text is read})}.
+
+    The last has what needs no further look; _value reads all else.
+    """
+    return {
+        name: (_attribute(name), kind, repeated, _plain_readers(kind))
+        for name, (kind, repeated) in field_types(cls).items()
+    }
+
+
+def _plain_readers(kind: Any) -> dict[str, Callable[[str], Any]]:
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return {"word": kind.__members__.__getitem__}
+    return _PLAIN.get(kind, {})
+
+
 def _text_name(attribute: str) -> str:
     """Return the field's name in a text; one that is a word of Python's own has an underscore behind it
     (``lambda_``)."""
@@ -67,39 +86,44 @@ def _attribute(name: str) -> str:
     return f"{name}_" if keyword.iskeyword(name) else name
 
 
-def decode(message: Message, cls: type[T], *, title: str, allow_unknown: bool = False) -> T:
+def decode(
+    message: Message, cls: type[T], *, title: str, allow_unknown: bool = False, entries: Iterable[Field] | None = None
+) -> T:
     """Return the message as an instance of ``cls``.
+
+    entries: decode these fields of the message alone, instead of all.
 
     Raises PrototxtError, with file:line:column, for a field that ``cls`` lacks (unless
     ``allow_unknown``), a value of the wrong type, or a single field given twice. Every field that is
     ignored on the way is told as a CaffeportWarning; those of ``no_effect`` are passed over silently.
     """
-    known = field_types(cls)  # type: ignore[arg-type]
+    known = _readers(cls)  # type: ignore[arg-type]
     values: dict[str, Any] = {}
-    for entry in message.fields:
-        if entry.name not in known:
-            if changes_nothing(title, entry.name):
+    for entry in message.fields if entries is None else entries:
+        name, written = entry.name, entry.value
+        if name not in known:
+            if changes_nothing(title, name):
                 continue
             if allow_unknown:
                 tell_ignored(message, entry, title)
                 continue
             raise PrototxtError(
-                f'{message.where(entry)}: {title} has no field "{entry.name}"{did_you_mean(entry.name, known)}; '
+                f'{message.where(entry)}: {title} has no field "{name}"{did_you_mean(name, known)}; '
                 "to read the net without it, allow unknown fields (allow_unknown_fields=True, --allow-unknown-fields)"
             )
-        kind, repeated = known[entry.name]
-        read = _PLAIN.get((kind, entry.value.kind)) if isinstance(entry.value, Scalar) else None
+        attribute, kind, repeated, readers = known[name]
+        read = readers.get(written.kind) if isinstance(written, Scalar) else None
         try:
-            value = read(entry.value.text) if read else _value(message, entry, kind, title, allow_unknown)
-        except ValueError:
+            value = read(written.text) if read else _value(message, entry, kind, title, allow_unknown)
+        except (KeyError, ValueError):
             value = _value(message, entry, kind, title, allow_unknown)  # which says what is wrong with it
-        if repeated:
-            values.setdefault(entry.name, []).append(value)
-        elif entry.name in values:
-            raise PrototxtError(f'{message.where(entry)}: "{entry.name}" is given twice in {title}')
+        if attribute not in values:
+            values[attribute] = [value] if repeated else value
+        elif repeated:
+            values[attribute].append(value)
         else:
-            values[entry.name] = value
-    return cls(**{_attribute(name): value for name, value in values.items()})
+            raise PrototxtError(f'{message.where(entry)}: "{name}" is given twice in {title}')
+    return cls(**values)
 
 
 def _value(message: Message, entry: Field, kind: Any, title: str, allow_unknown: bool) -> Any:
@@ -165,11 +189,11 @@ def _float(text: str) -> float:
     return float(_int(text)) if "0x" in text.lower() else float(text.rstrip("fF"))
 
 
-_PLAIN: dict[tuple[Any, str], Any] = {
-    (str, "string"): str,
-    (Word, "word"): Word,
-    (Word, "string"): Word,
-    (int, "number"): _int,
-    (float, "number"): _float,
+_PLAIN: dict[Any, dict[str, Callable[[str], Any]]] = {
+    str: {"string": str},
+    Word: {"word": Word, "string": Word},
+    bool: {"word": _BOOLS.__getitem__},
+    int: {"number": _int},
+    float: {"number": _float},
 }
-"""{(a field's type, how its value is written): how it is read}, of what needs no further look."""
+"""{a field's type: {how its value is written: how it is read}}, of what needs no further look."""

@@ -50,8 +50,10 @@ class Message:
 
     def text(self, name: str, default: str = "") -> str:
         """Return the value of a scalar field as written, the last one where it stands twice, as protobuf does."""
-        values = self.texts(name)
-        return values[-1] if values else default
+        for entry in reversed(self.fields):
+            if entry.name == name and isinstance(entry.value, Scalar):
+                return entry.value.text
+        return default
 
     def has(self, name: str) -> bool:
         """Return whether a field of that name is set."""

@@ -192,9 +192,9 @@ def _extra_input(input_class: type[Operator], name: str, phase: Phase) -> Layer:
 
 
 def _decode_generic(text: Message, options: Options) -> LayerFields:
-    generic = Message([f for f in text.fields if f.name in GENERIC_FIELDS], text.source, text.line, text.column)
+    generic = [entry for entry in text.fields if entry.name in GENERIC_FIELDS]
     title = f'layer "{text.text("name")}"'
-    fields = decode(generic, LayerFields, title=title, allow_unknown=options.allow_unknown_fields)
+    fields = decode(text, LayerFields, title=title, allow_unknown=options.allow_unknown_fields, entries=generic)
     if not fields.type:
         raise PrototxtError(f"{text.where()}: {title} has no type")
     return fields
