@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -156,19 +156,26 @@ class Layer:
 def top_shapes(layer: Layer, bottoms: list[Shape]) -> list[Shape]:
     """Return the layer's top shapes, checked: as many as tops, no axis below 1, no blob beyond Caffe's limit."""
     layer.op.check_axes(bottoms)
-    shapes = [tuple(int(dim) for dim in shape) for shape in layer.op.top_shapes(bottoms)]
+    shapes = [tuple(map(int, shape)) for shape in layer.op.top_shapes(bottoms)]
     if len(shapes) != len(layer.outputs):
         raise NetError(f"{layer.title}: makes {len(shapes)} tops, but {len(layer.outputs)} are named")
     for value, shape in zip(layer.outputs, shapes, strict=True):
-        check_shape(shape, f'{layer.title}: top "{value.name}"')
+        if not is_allowed(shape):
+            check_shape(shape, f'{layer.title}: top "{value.name}"')
     return shapes
 
 
-def check_shape(shape: Iterable[int], title: str) -> None:
-    shape = tuple(shape)
+def is_allowed(shape: Shape) -> bool:
+    """Return whether a blob of Caffe's may have this shape; ``check_shape`` says what is wrong with another."""
+    return len(shape) <= MAX_AXES and min(shape, default=1) >= 1 and math.prod(shape) <= MAX_INT
+
+
+def check_shape(shape: Shape, title: str) -> None:
+    """Raise NetError, with the title of a blob in front, for a shape that no blob of Caffe's may have."""
+    if is_allowed(shape):
+        return
     if len(shape) > MAX_AXES:
         raise NetError(f"{title} would have {len(shape)} axes; Caffe allows {MAX_AXES}")
     if any(dim < 1 for dim in shape):
         raise NetError(f"{title} would have the shape {shape_text(shape)}: the input is too small, or a size is wrong")
-    if math.prod(shape) > MAX_INT:
-        raise NetError(f"{title} would have the shape {shape_text(shape)}: more than the 2^31 - 1 numbers Caffe allows")
+    raise NetError(f"{title} would have the shape {shape_text(shape)}: more than the 2^31 - 1 numbers Caffe allows")

@@ -5,7 +5,6 @@ A family is imported when a net first names one of its types: index.py says whic
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
@@ -40,23 +39,26 @@ def families() -> list[str]:
     return sorted(module.name for module in iter_modules(__path__) if module.name not in NO_FAMILIES)
 
 
-class _Builtin(Mapping[str, type[Operator]]):
-    """{Caffe type: class}; a class is imported when it is asked for."""
+class _Registry(Mapping[str, type[Operator]]):
+    """{Caffe type: class}; a class that comes with caffeport is imported when it is asked for."""
+
+    def __init__(self, custom: Iterable[type[Operator]] = ()) -> None:
+        self._custom = {name: cls for cls in custom for name in cls.types}
 
     def __getitem__(self, name: str) -> type[Operator]:
-        return of_family(TYPES[name])[name]
+        return self._custom[name] if name in self._custom else of_family(TYPES[name])[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in TYPES
+        return name in TYPES or name in self._custom
 
     def __iter__(self) -> Iterator[str]:
-        return iter(TYPES)
+        return iter({**TYPES, **self._custom})
 
     def __len__(self) -> int:
-        return len(TYPES)
+        return len({**TYPES, **self._custom})
 
 
-_BUILTIN = _Builtin()
+_BUILTIN = _Registry()
 
 
 def builtin() -> Mapping[str, type[Operator]]:
@@ -66,7 +68,7 @@ def builtin() -> Mapping[str, type[Operator]]:
 
 def registry(custom: Iterable[type[Operator]] = ()) -> Mapping[str, type[Operator]]:
     """Return the built-in layers and the user's; the user's win."""
-    return ChainMap({name: cls for cls in custom for name in cls.types}, _BUILTIN)  # type: ignore[arg-type]
+    return _Registry(custom)
 
 
 class MessageSchemas(Mapping[str, type]):

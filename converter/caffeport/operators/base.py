@@ -87,9 +87,9 @@ class BlobSpec:
     trained: bool = True  # False: statistics that forward keeps, a buffer in torch
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class LayerContext:
-    """All that a layer type may look at when it is set up."""
+    """All that a layer type may look at when it is set up, and nothing that it may change."""
 
     name: str
     type: str
@@ -160,6 +160,8 @@ class Operator:
 
     def check_axes(self, bottoms: Sequence[Shape]) -> None:
         """Refuse bottoms with fewer or more axes than ``bottom_axes`` says."""
+        if self.bottom_axes is Operator.bottom_axes:
+            return
         for index, bottom in enumerate(bottoms):
             least, most = self.bottom_axes[min(index, len(self.bottom_axes) - 1)]
             if len(bottom) < least or (most is not None and len(bottom) > most):
