@@ -15,13 +15,45 @@ import types
 import typing
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import CaffeportWarning, PrototxtError, did_you_mean, quoted
 from .no_effect import changes_nothing
 from .prototxt import Field, Message, Scalar
 
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as schema
+else:
+
+    def schema(cls):
+        """Make the class a dataclass whose fields all have defaults, and whose methods are no code of its own.
+
+        ``dataclass`` writes and compiles three methods a class, which takes a tenth of a millisecond each: with some 25
+        classes a net, as long as all else of reading its text. Here they are the same for all classes.
+        """
+        cls.__doc__ = cls.__doc__ or f"{cls.__name__}, with Caffe's names and defaults."  # else dataclass makes one
+        cls = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+        fields = dataclasses.fields(cls)
+        values = {entry.name: entry.default for entry in fields if entry.default is not dataclasses.MISSING}
+        made = {entry.name: entry.default_factory for entry in fields if entry.name not in values}
+
+        def __init__(self, *in_order, **given):
+            if in_order:
+                given.update(zip((entry.name for entry in fields), in_order, strict=False))
+            self.__dict__ = {**values, **{name: make() for name, make in made.items() if name not in given}, **given}
+            if len(self.__dict__) != len(fields):
+                raise TypeError(f"{cls.__name__} has no field {', '.join(given.keys() - values.keys() - made.keys())}")
+
+        cls.__init__, cls.__repr__, cls.__eq__, cls.__hash__ = __init__, _repr, _equal, None
+        return cls
+
+    def _repr(self):
+        return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+    def _equal(self, other):
+        return vars(self) == vars(other) if type(other) is type(self) else NotImplemented
 
 
 class Word(str):
@@ -112,9 +144,11 @@ def decode(
                 "to read the net without it, allow unknown fields (allow_unknown_fields=True, --allow-unknown-fields)"
             )
         attribute, kind, repeated, readers = known[name]
-        read = readers.get(written.kind) if isinstance(written, Scalar) else None
         try:
-            value = read(written.text) if read else _value(message, entry, kind, title, allow_unknown)
+            if isinstance(written, Scalar) and written.kind in readers:
+                value = readers[written.kind](written.text)
+            else:
+                value = _value(message, entry, kind, title, allow_unknown)
         except (KeyError, ValueError):
             value = _value(message, entry, kind, title, allow_unknown)  # which says what is wrong with it
         if attribute not in values:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..formats.prototxt import Message
+from ..formats.schema import schema
 from ..operators.base import Phase
 from ..operators.data import BlobShape
 
 
-@dataclass
+@schema
 class NetStateRule:
     phase: Phase | None = None
     min_level: int | None = None
@@ -28,7 +29,7 @@ class NetStateRule:
         )
 
 
-@dataclass
+@schema
 class NetState:
     phase: Phase = Phase.TEST
     level: int = 0
@@ -40,7 +41,7 @@ class ShareMode(enum.Enum):
     PERMISSIVE = 1
 
 
-@dataclass
+@schema
 class ParamSpec:
     name: str = ""
     share_mode: ShareMode = ShareMode.STRICT
@@ -48,7 +49,7 @@ class ParamSpec:
     decay_mult: float | None = None
 
 
-@dataclass
+@schema
 class TextBlob:
     """A blob written into the text itself."""
 
@@ -60,7 +61,7 @@ class TextBlob:
     data: list[float] = field(default_factory=list)
 
 
-@dataclass
+@schema
 class NetFields:
     name: str = ""
     force_backward: bool = False
@@ -68,7 +69,7 @@ class NetFields:
     state: NetState = field(default_factory=NetState)
 
 
-@dataclass
+@schema
 class LayerFields:
     """The fields that every layer has; all others are messages of the layer types."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..formats.schema import Word
+from ..formats.schema import Word, schema
 from .base import BlobSpec, InPlace, NoParameters, Operator, Phase, Shape, layer_type, nn
 from .fillers import FillerParameter
 from .onnx_target import Target
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class ReLUParameter(FixedPoint):
     negative_slope: float = 0.0
     engine: Word = Word()
@@ -28,7 +28,7 @@ class ReLUParameter(FixedPoint):
     minimum: float = 0.0
 
 
-@dataclass
+@schema
 class EngineParameter:
     engine: Word = Word()
 
@@ -74,7 +74,7 @@ class ReLU6(Operator):
         return g.op("Clip", x[0], g.const(0.0), g.const(6.0))
 
 
-@dataclass
+@schema
 class PReLUParameter:
     filler: FillerParameter = field(default_factory=lambda: FillerParameter(value=0.25))
     channel_shared: bool = False
@@ -117,7 +117,7 @@ class PReLU(Operator):
         return g.op("Add", g.op("Relu", x), scaled)
 
 
-@dataclass
+@schema
 class ELUParameter:
     alpha: float = 1.0
 
@@ -189,7 +189,7 @@ class BNLL(Operator):
         return g.op("Softplus", x[0])
 
 
-@dataclass
+@schema
 class ThresholdParameter:
     threshold: float = 0.0
 
@@ -207,7 +207,7 @@ class Threshold(Operator):
         return g.cast(g.op("Greater", x[0], g.const(self.p.threshold)), "float")
 
 
-@dataclass
+@schema
 class ClipParameter:
     min: float | None = None
     max: float | None = None
@@ -235,7 +235,7 @@ class Clip(Operator):
         return g.op("Clip", x[0], *map(g.const, self.bounds))
 
 
-@dataclass
+@schema
 class SwishParameter:
     beta: float = 1.0
 
@@ -265,7 +265,7 @@ class HardSwish(Operator):
         return g.mul(g.op("Mul", x[0], clipped), 1 / 6)
 
 
-@dataclass
+@schema
 class SoftmaxParameter:
     axis: int = 1
     engine: Word = Word()
@@ -297,7 +297,7 @@ def check_softmax(layer: Operator, p: SoftmaxParameter) -> None:
         layer.fail(f'normalize_type "{p.normalize_type}" is not supported; expected "Softmax"')
 
 
-@dataclass
+@schema
 class DropoutParameter:
     scale_train: bool = True
     dropout_ratio: float = 0.5

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
+from ..formats.schema import schema
 from .base import Shape, layer_type, nn
 from .face import LabelSpecific
 
 
-@dataclass
+@schema
 class CosinAddmParameter:
     m: float = 0.5  # in radians
     transform_test: bool = False
@@ -37,7 +37,7 @@ class CosinAddm(LabelSpecific):
         return nn.AngleMargin(1.0, self.p.m, 0.0, self.p.t, self.p.transform_test)
 
 
-@dataclass
+@schema
 class CombinedMarginParameter:
     m1: float = 4.0
     m2: float = 0.5  # in radians
@@ -67,7 +67,7 @@ class CombinedMargin(LabelSpecific):
         return nn.AngleMargin(p.m1, p.m2, p.m3, 1.0, p.transform_test)
 
 
-@dataclass
+@schema
 class AdaCosAddmScaleParameter:
     m: float = 0.5  # in radians
     num_classes: float = 8750.0

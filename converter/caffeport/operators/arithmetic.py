@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from ..formats.schema import schema
 from .base import InPlace, Operator, Shape, count, layer_type, nn
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ class EltwiseOp(enum.Enum):
     MAX = 2
 
 
-@dataclass
+@schema
 class EltwiseParameter:
     operation: EltwiseOp = EltwiseOp.SUM
     coeff: list[float] = field(default_factory=list)
@@ -69,7 +70,7 @@ class ReductionOp(enum.Enum):
     MEAN = 4
 
 
-@dataclass
+@schema
 class ReductionParameter:
     operation: ReductionOp = ReductionOp.SUM
     axis: int = 0
@@ -117,7 +118,7 @@ class Axpy(Operator):
         return g.op("Add", g.op("Mul", scale, x[1]), x[2])
 
 
-@dataclass
+@schema
 class ChannelScaleParameter:
     do_forward: bool = True
     do_backward_feature: bool = True

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..formats.schema import schema
 from .base import MAX_INT, Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class AttMode(enum.Enum):
     LOCAL = 1
 
 
-@dataclass
+@schema
 class AttPoolingParameter:
     att_mode: AttMode = AttMode.LOCAL
     pad: int = 0

@@ -6,16 +6,17 @@ foss-for-synopsys-dwc-arc-processors/synopsys-caffe src/caffe/layers (the others
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from ..formats.schema import schema
 from .base import MAX_AXES, Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class ReverseParameter:
     axis: list[int] = field(default_factory=list)
 
@@ -41,7 +42,7 @@ class Reverse(Operator):
         return g.reverse(x[0], self.axes(x[0].rank))
 
 
-@dataclass
+@schema
 class TransposeParameter:
     dim: list[int] = field(default_factory=list)
 
@@ -65,7 +66,7 @@ class Transpose(Operator):
         return g.op("Transpose", x[0], perm=self.p.dim)
 
 
-@dataclass
+@schema
 class AxesParameter:
     axis: list[int] = field(default_factory=list)
 
@@ -128,7 +129,7 @@ class ExpandDimsND(Operator):
         return g.unsqueeze(x[0], places) if places else g.op("Identity", x[0])
 
 
-@dataclass
+@schema
 class StackParameter:
     axis: int = 0
 
@@ -158,7 +159,7 @@ class Stack(Operator):
         return g.op("Concat", *(g.unsqueeze(bottom, [place]) for bottom in x), axis=place)
 
 
-@dataclass
+@schema
 class UnstackParameter:
     num: int = 0
     axis: int = 0
@@ -189,7 +190,7 @@ class Unstack(Operator):
         return [g.op("Gather", x[0], g.ints(i), axis=axis) for i in range(x[0].static(axis))]
 
 
-@dataclass
+@schema
 class TileNDParameter:
     multiples: list[int] = field(default_factory=list)
 
@@ -215,7 +216,7 @@ class TileND(Operator):
         return g.op("Tile", x[0], g.ints(self.p.multiples))
 
 
-@dataclass
+@schema
 class BroadcastToParameter:
     shape: list[int] = field(default_factory=list)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import NetError, shape_text
 from ..formats.prototxt import Message
+from ..formats.schema import schema
 from ..wiring import Reached
 from .fillers import FillerParameter
 from .onnx_builder import Emitter, Shape, Tensor
@@ -64,7 +65,7 @@ class Normalization(enum.Enum):
     """It divides by pre_fixed_normalizer. R-FCN's Caffe numbers it 3 and NONE 4; a number in a text is BVLC's here."""
 
 
-@dataclass
+@schema
 class LossParameter:
     ignore_label: int | None = None
     normalization: Normalization | None = None
@@ -72,7 +73,7 @@ class LossParameter:
     pre_fixed_normalizer: float = 1.0
 
 
-@dataclass
+@schema
 class NoParameters:
     """The schema of a layer without a message of its own."""
 

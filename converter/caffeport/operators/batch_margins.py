@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import BlobSpec, Shape, count, layer_type, nn
 from .face import LabelSpecific, wants_derivative
 from .fillers import FillerParameter
@@ -36,7 +37,7 @@ class BatchMargin(LabelSpecific):
         return super().sample_bottom(index, shape, random)
 
 
-@dataclass
+@schema
 class LabelSpecificHardMarginParameter:
     positive_weight: float = 0.5
     exact_gradient: bool = False
@@ -56,7 +57,7 @@ class LabelSpecificHardMargin(BatchMargin):
         return nn.HardMargin(self.p.positive_weight, wants_derivative(self), self.context.num_tops)
 
 
-@dataclass
+@schema
 class RadialRemovalMarginParameter:
     scale: float = 30.0  # of no published number or default
 
@@ -77,7 +78,7 @@ class RadialRemovalMargin(BatchMargin):
         return nn.RadialRemovalMargin(self.p.scale, self.context.num_tops)
 
 
-@dataclass
+@schema
 class LabelSpecificAffineParameter:
     scale_base: float = 1.0
     scale_gamma: float = 0.0
@@ -138,7 +139,7 @@ class LabelSpecificAffine(LabelSpecific):
         )  # fmt: skip
 
 
-@dataclass
+@schema
 class MarginScaleParameter(ScaleParameter):
     """scale_param as GlobalLSEMargin reads it."""
 

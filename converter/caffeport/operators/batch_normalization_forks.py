@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..formats.schema import Word
+from ..formats.schema import Word, schema
 from .base import BlobSpec, Operator, Phase, Shape, layer_type, nn
 from .fillers import FillerParameter
 
@@ -28,7 +27,7 @@ class BNMode(enum.Enum):
     INFERENCE = 1
 
 
-@dataclass
+@schema
 class BNParameter:
     """The fields of every fork; None where a fork's default has to be told from a given value."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import Normalization, Operator, Shape, layer_type, nn
 from .loss import Loss
 
@@ -20,7 +20,7 @@ def four_axes(shape: Shape) -> Shape:
     return (*shape, 1, 1, 1, 1)[:4]
 
 
-@dataclass
+@schema
 class SmoothL1LossParameter:
     sigma: float = 1.0
 
@@ -70,7 +70,7 @@ class SmoothL1Loss(Loss):
         return nn.SmoothL1Loss(self.p.sigma, divisor, self.context.num_tops, exact)
 
 
-@dataclass
+@schema
 class BoxAnnotatorOHEMParameter:
     roi_per_img: int = 0
     ignore_label: int = -1

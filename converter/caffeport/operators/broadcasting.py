@@ -7,9 +7,10 @@ reduce_*_layer.cpp.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..formats.schema import schema
 from .base import MAX_AXES, BlobSpec, Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Minimum(Pairwise):
     onnx_kind = "Min"
 
 
-@dataclass
+@schema
 class MulParameter:
     mul_shape: list[int] = field(default_factory=list)
 
@@ -105,13 +106,13 @@ class Mul(Pairwise):
         return g.op("Mul", x[0], x[1] if len(x) > 1 else g.blob(0))
 
 
-@dataclass
+@schema
 class ReduceParameter:
     axis: list[int] = field(default_factory=list)
     keepdims: bool = False
 
 
-@dataclass
+@schema
 class NormParameter:
     axes: list[int] = field(default_factory=list)
     keepdims: int = 1

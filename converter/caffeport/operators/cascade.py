@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CaffeportWarning
+from ..formats.schema import schema
 from .base import Operator, Phase, Shape, count, layer_type, nn
 from .detection import SaveOutputParameter, onnx_range
 
@@ -22,7 +23,7 @@ NMS_TYPES = ("IOU", "IOMU", "IOFU")
 LOWEST = float(np.finfo(np.float32).min)
 
 
-@dataclass
+@schema
 class BBoxRegParameter:
     bbox_mean: list[float] = field(default_factory=list)
     bbox_std: list[float] = field(default_factory=list)
@@ -65,7 +66,7 @@ class RowBoxes(Operator):
         return np.concatenate([np.zeros((shape[0], 1)), low, low + size, rest], 1).reshape(shape)
 
 
-@dataclass
+@schema
 class DecodeBBoxParameter:
     gt_iou_thr: float = 0.95
 
@@ -132,7 +133,7 @@ def onnx_decoded(g: Emitter, deltas: Tensor, low: Tensor, high: Tensor, spread: 
     return first, g.op("Add", first, grown)
 
 
-@dataclass
+@schema
 class ScaleRouteParameter:
     low_scale: float | None = None
     high_scale: float | None = None
@@ -200,7 +201,7 @@ class ScaleRoute(RowBoxes):
         return tops
 
 
-@dataclass
+@schema
 class FrcnnOutputParameter:
     conf_thr: float = 0.0
     iou_thr: float = 0.5

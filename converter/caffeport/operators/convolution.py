@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..formats.schema import Word
+from ..formats.schema import Word, schema
 from .base import MAX_INT, BlobSpec, InPlace, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 from .quantization import FixedPointWeights, refuse_fixed_point
@@ -26,7 +26,7 @@ class PadType(enum.Enum):
     SAME = 1
 
 
-@dataclass
+@schema
 class ConvolutionParameter(FixedPointWeights):
     num_output: int = 0
     bias_term: bool = True

@@ -6,12 +6,12 @@ include/caffe/layers/conv_lstm_helper.hpp.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..formats.schema import Word
+from ..formats.schema import Word, schema
 from .base import BlobSpec, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 from .recurrent import RecurrentParameter, sample_continuation
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class LSTMConvolutionParameter:
     num_output: int = 0
     bias_term: bool = True
@@ -38,7 +38,7 @@ class LSTMConvolutionParameter:
     type: str = "all"
 
 
-@dataclass
+@schema
 class LSTMDebugParameter:
     expose: list[str] = field(default_factory=list)
     disable_hadamard: bool = False

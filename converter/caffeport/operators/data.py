@@ -6,9 +6,10 @@ Every data layer's tops become inputs of the net: what it reads from disk is a m
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..formats.schema import schema
 from .base import BlobSpec, InPlace, NoParameters, Operator, Role, Shape, layer_type, nn
 from .fillers import FillerParameter
 from .transformation import TransformationParameter
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 PartialShape = tuple[int | None, ...]
 
 
-@dataclass
+@schema
 class BlobShape:
     dim: list[int] = field(default_factory=list)
 
 
-@dataclass
+@schema
 class InputParameter:
     shape: list[BlobShape] = field(default_factory=list)
 
@@ -34,7 +35,7 @@ class DataBackend(enum.Enum):
     LMDB = 1
 
 
-@dataclass
+@schema
 class DataParameter:
     source: str = ""
     batch_size: int = 0
@@ -48,7 +49,7 @@ class DataParameter:
     prefetch: int = 10
 
 
-@dataclass
+@schema
 class ImageDataParameter:
     source: str = ""
     batch_size: int = 1
@@ -60,7 +61,7 @@ class ImageDataParameter:
     root_folder: str = ""
 
 
-@dataclass
+@schema
 class WindowDataParameter:
     source: str = ""
     batch_size: int = 0
@@ -73,19 +74,19 @@ class WindowDataParameter:
     root_folder: str = ""
 
 
-@dataclass
+@schema
 class HDF5DataParameter:
     source: str = ""
     batch_size: int = 0
     shuffle: bool = False
 
 
-@dataclass
+@schema
 class HDF5OutputParameter:
     file_name: str = ""
 
 
-@dataclass
+@schema
 class MemoryDataParameter:
     batch_size: int = 0
     channels: int = 0
@@ -93,7 +94,7 @@ class MemoryDataParameter:
     width: int = 0
 
 
-@dataclass
+@schema
 class DummyDataParameter:
     data_filler: list[FillerParameter] = field(default_factory=list)
     shape: list[BlobShape] = field(default_factory=list)
@@ -103,7 +104,7 @@ class DummyDataParameter:
     width: list[int] = field(default_factory=list)
 
 
-@dataclass
+@schema
 class ParameterParameter:
     shape: BlobShape = field(default_factory=BlobShape)
     blob_filler: FillerParameter = field(default_factory=FillerParameter)

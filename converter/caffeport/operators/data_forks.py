@@ -6,9 +6,9 @@ Like BVLC's they become inputs. The fields that decide no shape are passed over.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from ..formats.schema import Word
+from ..formats.schema import Word, schema
 from .base import Shape, layer_type
 from .data import DataLayer, DataParameter, ImageDataParameter, PartialShape
 
@@ -23,7 +23,7 @@ class Modality(enum.Enum):
     VIDEO = 3
 
 
-@dataclass
+@schema
 class VideoDataParameter:
     """The fields of three forks' messages of that name, see VideoData."""
 
@@ -42,7 +42,7 @@ class VideoDataParameter:
     crop_size: int = 0
 
 
-@dataclass
+@schema
 class ClipDataParameter(ImageDataParameter):
     """image_data_param in C3D's first version."""
 
@@ -116,7 +116,7 @@ class VideoWithVoxelTruthData(DataLayer):
         return [first, (first[0], self.p.num_truth_channels, *first[2:])]
 
 
-@dataclass
+@schema
 class SegmentationDataParameter(ImageDataParameter):
     """image_data_param with what DeepLab, PSPNet and HED have added."""
 
@@ -169,7 +169,7 @@ class ImageLabelmapData(LabelMaps):
     tops = (2, 2)
 
 
-@dataclass
+@schema
 class DenseImageDataParameter(ImageDataParameter):
     """dense_image_data_param of SegNet and ENet."""
 
@@ -191,7 +191,7 @@ class DenseImageData(LabelMaps):
         return [first, (first[0], 1, *(size // factor for size in first[2:]))]
 
 
-@dataclass
+@schema
 class DetectionDataParameter:
     source: str = ""
     batch_size: int = 1
@@ -246,7 +246,7 @@ class DetectionData(DataLayer):
         return shapes
 
 
-@dataclass
+@schema
 class EvalDataParameter:
     source: str = ""
     batch_size: int = 1

@@ -6,11 +6,11 @@ Definitions: unpooling_layer.cpp and eltwise_accuracy_layer.cpp of that fork and
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import MAX_INT, Operator, Role, Shape, layer_type, nn
 from .loss import ClassLoss, check_labels
 from .resampling import UpsampleSize
@@ -26,7 +26,7 @@ class UnpoolMethod(enum.Enum):
     TILE = 2
 
 
-@dataclass
+@schema
 class UnpoolingParameter:
     unpool: UnpoolMethod = UnpoolMethod.MAX
     pad: int = 0
@@ -123,7 +123,7 @@ class Unpooling(Operator):
         return g.pad(top, [0] * 4, [0, 0, *(max(b - a, 0) for a, b in zip(whole, self.size, strict=True))])
 
 
-@dataclass
+@schema
 class EltwiseAccuracyParameter:
     top_k: int = 1
     ignore_label: int | None = None

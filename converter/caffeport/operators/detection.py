@@ -5,13 +5,13 @@ from __future__ import annotations
 import enum
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import CaffeportWarning
-from ..formats.schema import Word
+from ..formats.schema import Word, schema
 from .base import Operator, Shape, count, layer_type, nn
 from .detection_sources import Sources
 
@@ -27,14 +27,14 @@ class CodeType(enum.Enum):
     CORNER_SIZE = 3
 
 
-@dataclass
+@schema
 class NonMaximumSuppressionParameter:
     nms_threshold: float = 0.3
     top_k: int = -1
     eta: float = 1.0
 
 
-@dataclass
+@schema
 class ResizeParameter:
     """The way in which images were resized that the detections, if saved to files, are mapped back to."""
 
@@ -49,7 +49,7 @@ class ResizeParameter:
     interp_mode: list[Word] = field(default_factory=list)
 
 
-@dataclass
+@schema
 class SaveOutputParameter:
     output_directory: str = ""
     output_name_prefix: str = ""
@@ -60,7 +60,7 @@ class SaveOutputParameter:
     resize_param: ResizeParameter = field(default_factory=ResizeParameter)
 
 
-@dataclass
+@schema
 class DetectionOutputParameter:
     num_classes: int | None = None
     share_location: bool = True

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import Role, Shape, layer_type, nn
 from .cascade import BBoxRegParameter, Spread
 from .loss import Loss
@@ -62,7 +63,7 @@ class MapTraining(Loss):
         return truth
 
 
-@dataclass
+@schema
 class DetectionGroupLossParameter:
     cls_num: int = 0
     lambda_: float = 1.0
@@ -126,7 +127,7 @@ class DetectionGroupLoss(MapTraining):
         return nn.DetectionGroupLoss(self.p, self.fields, self.spread, self.context.loss.ignore_label)
 
 
-@dataclass
+@schema
 class DetectionLossParameter:
     cls_num: int = 0
     coord_num: int = 4
@@ -179,7 +180,7 @@ class DetectionLoss(MapTraining):
         return nn.DetectionLoss(self.p, self.fields, self.spread, self.context.loss.ignore_label)
 
 
-@dataclass
+@schema
 class DetectionGroupAccuracyParameter:
     cls_num: int = 0
     field_h: list[int] = field(default_factory=list)
@@ -222,7 +223,7 @@ class DetectionGroupAccuracy(MapTraining):
         return nn.DetectionAccuracy(self.p, self.fields, self.spread, ignore, self.context.num_tops, 1, True)
 
 
-@dataclass
+@schema
 class DetectionAccuracyParameter:
     cls_num: int = 0
     coord_num: int = 4

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import BlobSpec, InPlace, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 from .inner_product import NORMALIZE_EPS, onnx_unit_rows
@@ -20,7 +21,7 @@ def wants_derivative(layer: Operator) -> bool:
     return bool(layer.context.options.get("exact_gradients") or getattr(layer.p, "exact_gradient", False))
 
 
-@dataclass
+@schema
 class NormalizeParameter:
     """Of the NormFace fork (happynear/caffe-windows); eps is this project's own."""
 
@@ -30,7 +31,7 @@ class NormalizeParameter:
     eps: float = NORMALIZE_EPS
 
 
-@dataclass
+@schema
 class NormalizeBBoxParameter:
     """Of SSD (weiliu89/caffe)."""
 
@@ -107,7 +108,7 @@ class Normalize(Operator):
         return g.op("Mul", g.op("Div", x, norm), g.blob(0, shape))
 
 
-@dataclass
+@schema
 class InnerDistanceParameter:
     num_output: int = 0
     bias_term: bool = True  # unused, as in the fork
@@ -203,7 +204,7 @@ class InnerDistance(Operator):
         return distances if axis == 1 else g.reshape(distances, g.tops[0])
 
 
-@dataclass
+@schema
 class FlipParameter:
     flip_width: bool = True
     flip_height: bool = False
@@ -262,7 +263,7 @@ class LabelSpecific(Operator):
         return x[0]
 
 
-@dataclass
+@schema
 class LabelSpecificAddParameter:
     bias: float = 0.0
     transform_test: bool = False

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import BlobSpec, Shape, count, layer_type, nn
 from .face import wants_derivative
 from .fillers import FillerParameter
@@ -37,7 +38,7 @@ class CenterStep(enum.Enum):
     DERIVATIVE = 2
 
 
-@dataclass
+@schema
 class CenterLossParameter:
     num_output: int = 0
     center_filler: FillerParameter = field(default_factory=FillerParameter)
@@ -81,7 +82,7 @@ class CenterLoss(FaceLoss):
         return nn.CenterLoss(self.p.distance_type, step.name)
 
 
-@dataclass
+@schema
 class GeneralContrastiveParameter:
     positive_margin: float = 0.0
     negative_margin: float = 1.0
@@ -143,7 +144,7 @@ class GeneralContrastiveLoss(FaceLoss):
         return nn.GeneralContrastiveLoss(self.p, self.context.num_tops, self.exact)
 
 
-@dataclass
+@schema
 class GeneralTripletParameter:
     margin: float = 0.2
     add_center_loss: bool = True

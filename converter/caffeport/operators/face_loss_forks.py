@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .activation import SoftmaxParameter, check_softmax
 from .base import BlobSpec, Normalization, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 from .loss import ClassLoss, Loss, RowLoss, check_labels
 
 
-@dataclass
+@schema
 class TripletLossParameter:
     margin: float = 1.0
 
@@ -38,7 +39,7 @@ class TripletLoss(Loss):
         return nn.TripletLoss(self.p.margin)
 
 
-@dataclass
+@schema
 class RingLossParameter:
     radius_filler: FillerParameter | None = None
 
@@ -70,7 +71,7 @@ class FocalType(enum.Enum):
     ONEADDP = 2
 
 
-@dataclass
+@schema
 class FocalLossParameter:
     type: FocalType = FocalType.ORIGIN
     gamma: float = 2.0
@@ -114,7 +115,7 @@ class FocalLoss(ClassLoss):
         )
 
 
-@dataclass
+@schema
 class RankHardLossParameter:
     neg_num: int = 1
     pair_size: int = 1
@@ -165,7 +166,7 @@ class RankHardLoss(RowLoss):
         )
 
 
-@dataclass
+@schema
 class RangeLossParameter:
     choose_k: int = 2
     inter_weight: float = 1e-3
@@ -204,7 +205,7 @@ class InterClassType(enum.Enum):
     AMONG = 1
 
 
-@dataclass
+@schema
 class InterClassParameter:
     num_output: int = 0
     type: InterClassType = InterClassType.AMONG

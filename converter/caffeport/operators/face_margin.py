@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import BlobSpec, Operator, Shape, count, layer_type, nn
 from .face import LabelSpecific, wants_derivative
 from .fillers import FillerParameter
@@ -23,7 +24,7 @@ class Margin(enum.Enum):
     QUADRUPLE = 3
 
 
-@dataclass
+@schema
 class LargeMarginInnerProductParameter:
     num_output: int = 0
     type: Margin = Margin.SINGLE
@@ -36,7 +37,7 @@ class LargeMarginInnerProductParameter:
     lambda_min: float = 0.0
 
 
-@dataclass
+@schema
 class MarginInnerProductParameter(LargeMarginInnerProductParameter):
     exact_gradient: bool = False
 
@@ -107,7 +108,7 @@ class LargeMarginInnerProduct(MarginInnerProduct):
     unit = False
 
 
-@dataclass
+@schema
 class LabelSpecificRescaleParameter:
     positive_weight: float = 1.0
     negative_weight: float = 1.0
@@ -161,7 +162,7 @@ class MarginKind(enum.Enum):
     SOFT = 1
 
 
-@dataclass
+@schema
 class LabelSpecificMarginParameter:
     margin_base: float | None = None
     margin_max: float | None = None

@@ -8,11 +8,11 @@ from __future__ import annotations
 import enum
 import math
 import zlib
-from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import NetError, did_you_mean
+from ..formats.schema import schema
 
 Shape = tuple[int, ...]
 
@@ -23,7 +23,7 @@ class VarianceNorm(enum.Enum):
     AVERAGE = 2
 
 
-@dataclass
+@schema
 class FillerParameter:
     type: str = "constant"
     value: float = 0.0

@@ -6,11 +6,11 @@ Definitions: lmb-freiburg/flownet2 src/caffe/layers/flow_warp_layer.cpp and chan
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class FlowFill(enum.Enum):
     NOT_A_NUMBER = 2
 
 
-@dataclass
+@schema
 class FlowWarpParameter:
     fill_value: FlowFill = FlowFill.ZERO
 

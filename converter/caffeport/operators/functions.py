@@ -7,9 +7,9 @@ several forks (selu_layer.cpp); HSigmoid: MobileNetV3 forks (hsigmoid_layer.cpp)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..formats.schema import schema
 from .base import NoParameters, Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Mish(Operator):
         return g.op("Mul", x[0], g.op("Tanh", g.op("Softplus", x[0])))
 
 
-@dataclass
+@schema
 class SeLUParameter:
     lambda_: float = 1.050700987
     alpha: float = 1.67326324
@@ -50,7 +50,7 @@ class SeLU(Operator):
         return g.op("Selu", x[0], alpha=self.p.alpha, gamma=self.p.lambda_)
 
 
-@dataclass
+@schema
 class HardSigmoidParameter:
     alpha: float = 0.2
     beta: float = 0.5
@@ -119,7 +119,7 @@ class Softsign(Operator):
         return g.op("Softsign", x[0])
 
 
-@dataclass
+@schema
 class ThresholdedReLUParameter:
     alpha: float = 1.0
 
@@ -141,7 +141,7 @@ class ThresholdedReLU(Operator):
         return g.op("ThresholdedRelu", x[0], alpha=self.p.alpha)
 
 
-@dataclass
+@schema
 class ScaledTanHParameter:
     alpha: float | None = None
     beta: float | None = None
@@ -164,7 +164,7 @@ class ScaledTanH(Operator):
         return g.mul(g.op("Tanh", g.mul(x[0], self.p.beta)), self.p.alpha)
 
 
-@dataclass
+@schema
 class LogSoftmaxParameter:
     axis: int = 1
 

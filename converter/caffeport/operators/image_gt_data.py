@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..formats.schema import schema
 from .base import Shape, layer_type
 from .data import DataLayer, PartialShape
 
@@ -11,7 +12,7 @@ GROUND_TRUTH = (1, 7, 1, 1)
 """One box: Caffe sets this shape up, and as many boxes as a batch has come later."""
 
 
-@dataclass
+@schema
 class ImageGtDataParameter:
     source: str = ""
     scale: float = 1.0

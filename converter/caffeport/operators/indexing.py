@@ -10,13 +10,14 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..formats.schema import schema
 from .base import MAX_AXES, Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class GatherParameter:
     indices: list[int] = field(default_factory=list)
     shape: list[int] = field(default_factory=list)
@@ -127,7 +128,7 @@ class Spans(Operator):
         return g.op("Squeeze", top, g.ints(single)) if single else top
 
 
-@dataclass
+@schema
 class PieceParameter:
     begin: list[int] = field(default_factory=list)
     size: list[int] = field(default_factory=list)
@@ -150,7 +151,7 @@ class Piece(Spans):
         return [Span(start or None, end) for start, end in zip(begin, ends, strict=True)]
 
 
-@dataclass
+@schema
 class StridedSliceParameter:
     begin: list[int] = field(default_factory=list)
     end: list[int] = field(default_factory=list)

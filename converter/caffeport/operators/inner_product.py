@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import BlobSpec, InPlace, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 
@@ -17,7 +18,7 @@ NORMALIZE_EPS = 1e-6
 """It stands under the root, w / sqrt(sum w^2 + eps), as in the NormFace fork's CPU code; normalize_eps sets another."""
 
 
-@dataclass
+@schema
 class InnerProductParameter:
     num_output: int = 0
     bias_term: bool = True
@@ -156,7 +157,7 @@ class InnerProduct(Operator):
         return [changed.T if self.p.transpose else changed, weight @ shifts + (blobs[1] if len(blobs) > 1 else 0)]
 
 
-@dataclass
+@schema
 class EmbedParameter:
     num_output: int = 0
     input_dim: int = 0

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from ..formats.schema import schema
 from .base import Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class ConcatParameter:
     axis: int | None = None
     concat_dim: int | None = None  # deprecated; wins over axis
@@ -47,7 +48,7 @@ class Concat(Operator):
         return g.op("Concat", *x, axis=self.joined_axis(x[0].shape))
 
 
-@dataclass
+@schema
 class SliceParameter:
     axis: int | None = None
     slice_point: list[int] = field(default_factory=list)

@@ -6,11 +6,12 @@ Definition: happynear/caffe-windows src/caffe/layers/local_layer.cpp, the same i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import MAX_INT, BlobSpec, Operator, Shape, layer_type, nn
 from .fillers import FillerParameter
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class LocalParameter:
     num_output: int = 0
     bias_term: bool = True

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..errors import CaffemodelError
+from ..formats.schema import schema
 from .activation import SoftmaxParameter, check_softmax
 from .base import NoParameters, Normalization, Operator, Role, Shape, count, layer_type, nn
 
@@ -119,7 +119,7 @@ class SoftmaxWithLoss(ClassLoss):
         return nn.SoftmaxWithLoss(axis, self.context.loss.ignore_label, divisor, self.context.num_tops)
 
 
-@dataclass
+@schema
 class InfogainLossParameter:
     source: str = ""
     axis: int = 1
@@ -212,7 +212,7 @@ class HingeNorm(enum.Enum):
     L2 = 2
 
 
-@dataclass
+@schema
 class HingeLossParameter:
     norm: HingeNorm = HingeNorm.L1
 
@@ -227,7 +227,7 @@ class HingeLoss(RowLoss):
         return nn.HingeLoss(self.p.norm.value)
 
 
-@dataclass
+@schema
 class ContrastiveLossParameter:
     margin: float = 1.0
     legacy_version: bool = False
@@ -253,7 +253,7 @@ class ContrastiveLoss(Loss):
         return nn.ContrastiveLoss(self.p.margin, self.p.legacy_version)
 
 
-@dataclass
+@schema
 class AccuracyParameter:
     top_k: int = 1
     axis: int = 1

@@ -7,16 +7,16 @@ src/caffe/layers/ctc_loss_layer.cpp, which calls warp-ctc.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import Shape, count, layer_type, nn
 from .loss import Loss
 
 
-@dataclass
+@schema
 class L1LossParameter:
     l2_per_location: bool = False
     l2_prescale_by_channels: bool = False
@@ -63,7 +63,7 @@ class L1Loss(Loss):
         return nn.FlowL1Loss(p.l2_per_location, scale, p.normalize_by_num_entries, p.epsilon, p.plateau)
 
 
-@dataclass
+@schema
 class CtcLossParameter:
     alphabet_size: int = 0
     time_step: int = 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import Operator, Shape, count, layer_type, nn
 from .cascade import BBoxRegParameter, Spread, check_suppression, onnx_chosen, refuse_other_overlaps
 from .detection import onnx_or_else, onnx_range
@@ -137,14 +138,14 @@ class MapBoxes(Operator):
         return [g.unsqueeze(onnx_or_else(g, top, g.const([nothing]), g.ints([1])), [2, 3]) for top, nothing in tops]
 
 
-@dataclass
+@schema
 class BoxGroupParameter:
     field_h: list[int] = field(default_factory=list)
     field_w: list[int] = field(default_factory=list)
     stride: int = 0
 
 
-@dataclass
+@schema
 class BoxGroupOutputParameter:
     fg_thr: float = 0.0
     iou_thr: float = 0.5
@@ -209,7 +210,7 @@ class BoxGroupOutput(MapBoxes):
         return self.onnx_rows(g, *(p[0] if len(p) == 1 else g.op("Concat", *p, axis=1) for p in (boxes, scores)))
 
 
-@dataclass
+@schema
 class BoxOutputParameter:
     fg_thr: float = 0.0
     iou_thr: float = 0.5

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import Operator, Phase, Shape, count, layer_type, nn
 from .cascade import RowBoxes
 from .python_layer import PythonParameter
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class ROIWarpingParameter:
     pooled_h: int = 0
     pooled_w: int = 0

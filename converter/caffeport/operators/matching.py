@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import MAX_INT, Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class CorrelationType(enum.Enum):
     SUBTRACT = 1
 
 
-@dataclass
+@schema
 class CorrelationParameter:
     pad: int = 0
     kernel_size: int | None = None
@@ -135,7 +136,7 @@ class ResampleType(enum.Enum):
     AREA = 4
 
 
-@dataclass
+@schema
 class ResampleParameter:
     width: int | None = None
     height: int | None = None

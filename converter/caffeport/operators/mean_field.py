@@ -7,9 +7,9 @@ util/modified_permutohedral.cpp.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..formats.schema import schema
 from .base import BlobSpec, Operator, Shape, layer_type, nn
 from .fillers import FillerParameter
 
@@ -24,7 +24,7 @@ class Compatibility(enum.Enum):
     READ_FROM_FILE = 3
 
 
-@dataclass
+@schema
 class MultiStageMeanfieldParameter:
     num_iterations: int = 10
     compatibility_mode: Compatibility = Compatibility.POTTS  # how the matrix starts

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import MAX_INT, Operator, Shape, count, layer_type, nn
 from .face import LabelSpecific
 
@@ -37,7 +37,7 @@ class NormL2(Operator):
         return g.op("Div", x4, g.op("Sqrt", g.add(squares, NORM_EPS)))
 
 
-@dataclass
+@schema
 class ArcfaceParameter:
     m: float = 0.5
     transform_test: bool = False  # read by no version of the layer
@@ -65,7 +65,7 @@ class Arcface(LabelSpecific):
         g.refuse("it needs labels")
 
 
-@dataclass
+@schema
 class NoiseTolerantFRParameter:
     shield_forward: bool = False
     start_iter: int = 1

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..formats.schema import Word
+from ..formats.schema import Word, schema
 from .base import BlobSpec, InPlace, Operator, Shape, layer_type, nn
 from .fillers import FillerParameter
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class BatchNormParameter:
     use_global_stats: bool | None = None
     moving_average_fraction: float = 0.999
@@ -130,7 +129,7 @@ class NormRegion(enum.Enum):
     WITHIN_CHANNEL = 1
 
 
-@dataclass
+@schema
 class LRNParameter:
     local_size: int = 5
     alpha: float = 1.0
@@ -194,7 +193,7 @@ def within(size: int, alpha: float, extents: Sequence[int]) -> tuple[int, float]
     return enough, alpha * (enough / size) ** len(extents)
 
 
-@dataclass
+@schema
 class MVNParameter:
     normalize_variance: bool = True
     across_channels: bool = False

@@ -7,16 +7,17 @@ that lltcggie/waifu2x-caffe is built with (lltcggie/caffe).
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from ..formats.schema import schema
 from .base import Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class PadParameter:
     paddings: list[int] = field(default_factory=list)
     constant_values: float = 0.0
@@ -31,7 +32,7 @@ class PadMode(enum.Enum):
     EDGE = "edge"
 
 
-@dataclass
+@schema
 class MirrorPadParameter(PadParameter):
     mode: str = "CONSTANT"
 
@@ -102,7 +103,7 @@ class MirrorPad(Pad):
         return top
 
 
-@dataclass
+@schema
 class CropCenterParameter:
     crop_size: list[int] = field(default_factory=list)
 

@@ -6,13 +6,12 @@ import enum
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import CaffeportWarning
-from ..formats.schema import Word
+from ..formats.schema import Word, schema
 from .base import MAX_INT, InPlace, Operator, Shape, layer_type, nn
 from .convolution import PadType
 from .quantization import FixedPoint, refuse_fixed_point
@@ -37,7 +36,7 @@ class RoundMode(enum.Enum):
     FLOOR = 1
 
 
-@dataclass
+@schema
 class PoolingParameter(FixedPoint):
     pool: PoolMethod = PoolMethod.MAX
     pad: int | None = None
@@ -266,7 +265,7 @@ def onnx_average(g: Emitter, x: Tensor, window: PoolWindow) -> Tensor:
     return g.op("Div", mean, g.op("AveragePool", ones, **shape))
 
 
-@dataclass
+@schema
 class SPPParameter:
     pyramid_height: int | None = None
     pool: PoolMethod = PoolMethod.MAX

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import InPlace, Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class PowerParameter:
     power: float = 1.0
     scale: float = 1.0
@@ -54,7 +54,7 @@ class Power(Operator):
         return ones * self.p.scale, ones * self.p.shift
 
 
-@dataclass
+@schema
 class ExpParameter:
     base: float = -1.0
     scale: float = 1.0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import Operator, Shape, layer_type, nn
 from .detection import onnx_range
 
@@ -22,7 +23,7 @@ DENSE = {32: (range(-2, 2), 8), 64: (range(-1, 1), 16)}
 """FaceBoxes: {min_size: (steps from the center, both ways, and how many pixels one is)}."""
 
 
-@dataclass
+@schema
 class PriorBoxParameter:
     min_size: list[float] = field(default_factory=list)
     max_size: list[float] = field(default_factory=list)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..formats.schema import schema
 from .anchors import Anchors, half_up_sizes, onnx_decoded, onnx_suppressed, pixel_sizes, rounded_sizes
 from .base import Operator, Phase, Shape, count, layer_type, nn
 from .detection import onnx_or_else
@@ -232,7 +233,7 @@ class SSHProposalLayer(PythonProposals):
         )
 
 
-@dataclass
+@schema
 class ProposalParameter:
     feat_stride: int = 16
     base_size: int = 16

@@ -9,16 +9,16 @@ reads its text from ``self.message("python_param").param_str``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ..formats.prototxt import Message
+from ..formats.schema import schema
 from .base import Operator
 
 PYTHON = "Python"
 PREFIX = f"{PYTHON}:"
 
 
-@dataclass
+@schema
 class PythonParameter:
     """caffe.proto's message of that name; ``param_str`` is for the class alone to read."""
 

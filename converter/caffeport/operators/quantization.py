@@ -6,18 +6,18 @@ nothing, and texts that carry them so are taken; a layer that uses them is refus
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field, fields
 from functools import cache
 from operator import attrgetter
 from typing import Any
 
-from ..formats.schema import Word
+from ..formats.schema import Word, schema
 from .base import Operator
 
 SATURATE_NONE = ("", "None", "0")
 
 
-@dataclass
+@schema
 class FixedPoint:
     """One scale and one zero point for the bottom, and for the top."""
 
@@ -29,7 +29,7 @@ class FixedPoint:
     quantize_method: Word = Word()
 
 
-@dataclass
+@schema
 class FixedPointWeights(FixedPoint):
     """Scales and zero points of a layer with weights."""
 
@@ -39,7 +39,7 @@ class FixedPointWeights(FixedPoint):
     per_channel_scale_output: bool = False
 
 
-@dataclass
+@schema
 class FixedPointBottoms:
     """A scale and a zero point for each of several bottoms."""
 
@@ -52,16 +52,16 @@ class FixedPointBottoms:
 
 
 @cache
-def _defaults(parameters: type[FixedPoint] | type[FixedPointBottoms]) -> tuple[attrgetter[Any], Any]:
+def _defaults(parameters: type) -> tuple[attrgetter[Any], Any]:
     """Return what reads all of these fields at once, and what that is where a text has none of them."""
-    names = [name for name in FixedPointWeights.__dataclass_fields__ if name in parameters.__dataclass_fields__]
-    read = attrgetter(*names)
+    known = {entry.name for entry in fields(parameters)}
+    read = attrgetter(*(entry.name for entry in fields(FixedPointWeights) if entry.name in known))
     return read, read(parameters())
 
 
 def refuse_fixed_point(layer: Operator, p: FixedPoint | FixedPointBottoms) -> None:
     """Refuse a layer whose fields say that it computes with rounded numbers."""
-    read, defaults = _defaults(type(p))
+    read, defaults = _defaults(type(p))  # type: ignore[arg-type]
     if read(p) == defaults:  # as in nearly every net
         return
     for name in (*FixedPointWeights.__dataclass_fields__, "saturate"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import BlobSpec, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class RecurrentParameter:
     num_output: int = 0
     weight_filler: FillerParameter = field(default_factory=FillerParameter)

@@ -6,11 +6,12 @@ continuation_indicator_layer.cpp of xmfbit/warpctc-caffe, which yalecyu/crnn.caf
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import MAX_INT, BlobSpec, Operator, Shape, count, layer_type, nn
 from .fillers import FillerParameter
 
@@ -21,7 +22,7 @@ ONNX_GATES = [0, 2, 1, 3]
 """The layer's gates i, f, o, g in the order of ONNX's LSTM: i, o, f, c."""
 
 
-@dataclass
+@schema
 class LstmParameter:
     num_output: int = 0
     clipping_threshold: float = 0.0
@@ -111,7 +112,7 @@ class Lstm(Operator):
         return g.scan(step, first, {"step": inputs, "cont": here})[-1]
 
 
-@dataclass
+@schema
 class ContinuationIndicatorParameter:
     time_step: int = 0
     batch_size: int = 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import Role, Shape, count, layer_type, nn
 from .cascade import BBoxRegParameter, RowBoxes, Spread
 
@@ -24,7 +24,7 @@ class TrainingRows(RowBoxes):
         g.refuse("it chooses examples to train on")
 
 
-@dataclass
+@schema
 class HardMiningParameter:
     num_roi_per_image: int = 128
     num_image: int = 4
@@ -63,7 +63,7 @@ class HardMining(TrainingRows):
         return nn.HardMining(self.p.num_image, self.p.num_roi_per_image)
 
 
-@dataclass
+@schema
 class ProposalTargetParameter:
     cls_num: int = 0
     batch_size: int = 128

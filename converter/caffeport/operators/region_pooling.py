@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import Operator, Shape, count, layer_type, nn
 from .detection import onnx_range
 
@@ -44,7 +44,7 @@ class RegionBins(RegionPooling):
             self.fail(f"expected a positive pooled_h, pooled_w and spatial_scale, got {self.p}")
 
 
-@dataclass
+@schema
 class ROIPoolingParameter:
     pooled_h: int = 0
     pooled_w: int = 0
@@ -80,7 +80,7 @@ class ROIPooling(RegionBins):
         return g.op("MaxRoiPool", x[0], regions, pooled_shape=shape, spatial_scale=self.p.spatial_scale)
 
 
-@dataclass
+@schema
 class PSROIPoolingParameter:
     spatial_scale: float | None = None
     output_dim: int | None = None

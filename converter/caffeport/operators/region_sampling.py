@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import Operator, Shape, layer_type, nn
 from .region_pooling import RegionBins, ROIPoolingParameter
 
@@ -83,7 +83,7 @@ def onnx_sampled(g: Emitter, features: Tensor, image: Tensor, rows: Tensor, colu
     return g.op("Transpose", total, perm=[0, 3, 1, 2])
 
 
-@dataclass
+@schema
 class MaskResizeParameter:
     output_height: int = 0
     output_width: int = 0

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..formats.schema import schema
 from .base import Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class ReorgParameter:
     stride: int | None = None
     reverse: bool = False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Resampling(Operator):
         return g.op("Slice", g.op("Shape", x), g.ints([start]), g.ints([end]))
 
 
-@dataclass
+@schema
 class InterpParameter:
     height: int | None = None
     width: int | None = None
@@ -111,7 +112,7 @@ class Interp(Resampling):
         return g.op("Add", g.op("Mul", steps, g.ints([self.size.zoom])), g.ints([1]))
 
 
-@dataclass
+@schema
 class UpsampleParameter:
     scale: int | None = None
     scale_h: int | None = None
@@ -203,7 +204,7 @@ class Upsample(Resampling):
         return g.op("Reshape", placed, g.op("Concat", front, size, axis=0))
 
 
-@dataclass
+@schema
 class PixelShuffleParameter:
     upscale_factor: int = 0
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import Operator, Shape, layer_type, nn
 from .quantization import FixedPoint, refuse_fixed_point
 
@@ -61,7 +62,7 @@ class ResizeSize:
         return tuple(map(int, self.scales)) if whole else None
 
 
-@dataclass
+@schema
 class ResizeNearestNeighborParameter:
     align_corners: bool = False
     output_height: int | None = None
@@ -73,7 +74,7 @@ class ResizeNearestNeighborParameter:
     half_pixel_onnx: bool = False
 
 
-@dataclass
+@schema
 class ResizeBilinearParameter(FixedPoint):
     align_corners: bool = False
     output_height: int | None = None
@@ -221,7 +222,7 @@ class ResizeBilinear(Resize):
         return g.op("Transpose", top, perm=[0, 2, 3, 1])
 
 
-@dataclass
+@schema
 class UpsampleDarknetParameter:
     stride: int = 1
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import BlobSpec, Operator, Shape, layer_type, nn
 from .fillers import FillerParameter
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class ScaleParameter:
     axis: int = 1
     num_axes: int = 1
@@ -98,7 +99,7 @@ class Scale(Broadcast):
         return _channel_affine(self, bottom, lambda: (self.clamp(blobs[0]), blobs[1] if self.p.bias_term else 0.0))
 
 
-@dataclass
+@schema
 class BiasParameter:
     axis: int = 1
     num_axes: int = 1

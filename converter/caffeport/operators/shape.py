@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from ..formats.schema import schema
 from .base import MAX_AXES, InPlace, Operator, Shape, count, layer_type, nn
 from .data import BlobShape
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class FlattenParameter:
     axis: int = 1
     end_axis: int = -1
@@ -48,7 +49,7 @@ class Flatten(Operator):
         return g.reshape(x[0], g.tops[0])
 
 
-@dataclass
+@schema
 class ReshapeParameter:
     shape: BlobShape = field(default_factory=BlobShape)
     axis: int = 0
@@ -137,7 +138,7 @@ class Reshape(Operator):
         return g.op("Reshape", x[0], g.ints(dims))
 
 
-@dataclass
+@schema
 class CropParameter:
     axis: int = 2
     offset: list[int] = field(default_factory=list)
@@ -185,7 +186,7 @@ class Crop(Operator):
         return g.op("Slice", x[0], starts, g.op("Add", starts, sizes), g.ints(axes))
 
 
-@dataclass
+@schema
 class TileParameter:
     axis: int = 1
     tiles: int = 0
@@ -216,7 +217,7 @@ class Tile(Operator):
         return g.op("Tile", x[0], g.ints(self.repeats(x[0].rank)))
 
 
-@dataclass
+@schema
 class PermuteParameter:
     order: list[int] = field(default_factory=list)
 
@@ -244,7 +245,7 @@ class Permute(Operator):
         return x[0] if order == list(range(x[0].rank)) else g.op("Transpose", x[0], perm=order)
 
 
-@dataclass
+@schema
 class ShuffleChannelParameter:
     group: int = 1
 

@@ -7,16 +7,17 @@ foss-for-synopsys-dwc-arc-processors/synopsys-caffe, src/caffe/layers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from ..formats.schema import schema
 from .base import Operator, Shape, layer_type, nn
 
 if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class BlockParameter:
     block_size: int = 0
     data_format: str = "NHWC"
@@ -95,13 +96,13 @@ class SpaceToDepth(Blocks):
         return self.onnx_back(g, g.op("SpaceToDepth", self.onnx_first(g, x[0]), blocksize=self.p.block_size))
 
 
-@dataclass
+@schema
 class SpaceToBatchNDParameter:
     block_shape: list[int] = field(default_factory=list)
     paddings: list[int] = field(default_factory=list)
 
 
-@dataclass
+@schema
 class BatchToSpaceNDParameter:
     block_shape: list[int] = field(default_factory=list)
     crops: list[int] = field(default_factory=list)

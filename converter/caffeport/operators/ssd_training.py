@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import enum
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import CaffeportWarning
+from ..formats.schema import schema
 from .base import Normalization, Operator, Role, Shape, count, layer_type, nn
 from .data import DataLayer, DataParameter, PartialShape
 from .detection import CodeType, ResizeParameter, random_boxes, random_priors
@@ -42,14 +43,14 @@ class MiningType(enum.Enum):
     HARD_EXAMPLE = 2
 
 
-@dataclass
+@schema
 class MiningSuppressionParameter:
     nms_threshold: float = 0.3
     top_k: int = 0  # proto's own default, which the loss takes as it is: nothing is left to select from
     eta: float = 1.0  # which the loss does not read
 
 
-@dataclass
+@schema
 class MultiBoxLossParameter:
     loc_loss_type: LocLossType = LocLossType.SMOOTH_L1
     conf_loss_type: ConfLossType = ConfLossType.SOFTMAX
@@ -155,7 +156,7 @@ def sample_truth(shape: Shape, random: np.random.Generator, classes: int, backgr
     return rows.reshape(shape)
 
 
-@dataclass
+@schema
 class DetectionEvaluateParameter:
     num_classes: int | None = None
     background_label_id: int = 0
@@ -238,7 +239,7 @@ class AnnotationType(enum.Enum):
     BBOX = 0
 
 
-@dataclass
+@schema
 class SamplerParameter:
     min_scale: float = 1.0
     max_scale: float = 1.0
@@ -246,7 +247,7 @@ class SamplerParameter:
     max_aspect_ratio: float = 1.0
 
 
-@dataclass
+@schema
 class SampleConstraint:
     min_jaccard_overlap: float | None = None
     max_jaccard_overlap: float | None = None
@@ -256,7 +257,7 @@ class SampleConstraint:
     max_object_coverage: float | None = None
 
 
-@dataclass
+@schema
 class BatchSampler:
     use_original_image: bool = True
     sampler: SamplerParameter | None = None
@@ -265,7 +266,7 @@ class BatchSampler:
     max_trials: int = 100
 
 
-@dataclass
+@schema
 class AnnotatedDataParameter:
     batch_sampler: list[BatchSampler] = field(default_factory=list)
     label_map_file: str = ""

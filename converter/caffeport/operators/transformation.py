@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..formats.prototxt import Message
-from ..formats.schema import Word
+from ..formats.schema import Word, schema
 
 
 class ResizeMode(enum.Enum):
@@ -15,7 +15,7 @@ class ResizeMode(enum.Enum):
     FIT_LARGE_SIZE_AND_PAD = 3
 
 
-@dataclass
+@schema
 class ResizeParameter:
     """The way SSD's data layers resize an image (weiliu89/caffe, branch ssd, ``src/caffe/proto/caffe.proto``)."""
 
@@ -34,7 +34,7 @@ class ResizeParameter:
         return (0, 0) if self.resize_mode is ResizeMode.FIT_SMALL_SIZE else (self.height, self.width)
 
 
-@dataclass
+@schema
 class TransformationParameter:
     """(pixel - mean) * scale, then crop and mirror; pixels are BGR, 0 to 255.
 

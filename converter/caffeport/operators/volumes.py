@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..formats.schema import Word
+from ..formats.schema import Word, schema
 from .base import MAX_INT, Operator, Shape, layer_type, nn
 from .convolution import Convolution, ConvolutionParameter, Deconvolution
 from .data import BlobShape
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FLOAT_MIN = float(np.finfo(np.float32).min)
 
 
-@dataclass
+@schema
 class Convolution3DParameter:
     num_output: int = 0
     bias_term: bool = True
@@ -94,7 +94,7 @@ class Deconvolution3D(C3D, Deconvolution):
     schemas = {"convolution3d_param": Convolution3DParameter, "convolution_param": Convolution3DParameter}
 
 
-@dataclass
+@schema
 class NdConvolutionParameter(ConvolutionParameter):
     kernel_shape: BlobShape = field(default_factory=BlobShape)
     stride_shape: BlobShape = field(default_factory=BlobShape)
@@ -133,7 +133,7 @@ class VolumeMethod(enum.Enum):
     STOCHASTIC = 2
 
 
-@dataclass
+@schema
 class Pooling3DParameter:
     pool: VolumeMethod = VolumeMethod.MAX
     kernel_size: int = 0
@@ -275,7 +275,7 @@ class Pooling3D(VolumePooling):
         )
 
 
-@dataclass
+@schema
 class NdPoolingParameter:
     pool: VolumeMethod = VolumeMethod.MAX
     kernel_shape: BlobShape = field(default_factory=BlobShape)

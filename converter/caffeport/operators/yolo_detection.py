@@ -8,11 +8,12 @@ every row says image 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import Operator, Shape, count, layer_type, nn
 from .detection import onnx_detections, onnx_range
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .onnx_builder import Emitter, Tensor
 
 
-@dataclass
+@schema
 class YoloDetectionOutputParameter:
     side: int = 13  # the bottom's own is taken
     num_classes: int | None = None
@@ -32,7 +33,7 @@ class YoloDetectionOutputParameter:
     label_map_file: str = ""  # names of the classes, which no number depends on
 
 
-@dataclass
+@schema
 class Yolov3DetectionOutputParameter:
     num_classes: int | None = None
     num_box: int = 3

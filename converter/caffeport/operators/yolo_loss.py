@@ -7,11 +7,12 @@ yolo_seg.cpp. Labels are (N, 1, T, 5), rows (class, x, y, w, h) in shares of the
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
+from ..formats.schema import schema
 from .base import Shape, count, layer_type, nn
 from .loss import Loss
 
@@ -39,7 +40,7 @@ class YoloLoss(Loss):
         return labels.reshape(shape)
 
 
-@dataclass
+@schema
 class RegionLossParameter:
     side: int = 13  # the bottom's own is taken
     num_class: int = 20
@@ -93,7 +94,7 @@ class IouLoss(enum.Enum):
     CIOU = 4
 
 
-@dataclass
+@schema
 class Yolov3Parameter:
     side: int = 13  # the bottom's own is taken
     num_class: int = 20
@@ -146,7 +147,7 @@ class Yolov3(YoloLoss):
         return nn.Yolov3(self.p)
 
 
-@dataclass
+@schema
 class YoloSegParameter:
     num_class: int = 0
     object_scale: float = 5.0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from caffeport import Message, PrototxtError, read_prototxt
 from caffeport.errors import did_you_mean
-from caffeport.formats.schema import decode, field_types
+from caffeport.formats.schema import decode, field_types, schema
 
 from ..errors import TrainingError
 from .fields import TYPES, SolverParameter
@@ -18,7 +18,7 @@ _NETS = ("net", "net_param", "train_net", "train_net_param")
 _INLINE_NETS = ("net_param", "train_net_param", "test_net_param")
 
 
-@dataclass
+@schema
 class SolverText:
     """A solver file: its fields, and the nets that it holds inline."""
 
