@@ -36,15 +36,21 @@ else:
         cls.__doc__ = cls.__doc__ or f"{cls.__name__}, with Caffe's names and defaults."  # else dataclass makes one
         cls = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
         fields = dataclasses.fields(cls)
-        values = {entry.name: entry.default for entry in fields if entry.default is not dataclasses.MISSING}
-        made = {entry.name: entry.default_factory for entry in fields if entry.name not in values}
+        defaults = {entry.name: entry.default for entry in fields}
+        makers = [(entry.name, entry.default_factory) for entry in fields if entry.default is dataclasses.MISSING]
 
         def __init__(self, *in_order, **given):
             if in_order:
-                given.update(zip((entry.name for entry in fields), in_order, strict=False))
-            self.__dict__ = {**values, **{name: make() for name, make in made.items() if name not in given}, **given}
-            if len(self.__dict__) != len(fields):
-                raise TypeError(f"{cls.__name__} has no field {', '.join(given.keys() - values.keys() - made.keys())}")
+                given.update(zip(defaults, in_order, strict=False))
+            state = defaults.copy()
+            for name, make in makers:
+                if name not in given:
+                    state[name] = make()
+            state.update(given)
+            self.__dict__ = state
+            if len(state) != len(defaults):
+                unknown = given.keys() - defaults.keys()
+                raise TypeError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
 
         cls.__init__, cls.__repr__, cls.__eq__, cls.__hash__ = __init__, _repr, _equal, None
         return cls

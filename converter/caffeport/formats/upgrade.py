@@ -55,6 +55,7 @@ _DATA_PARAM = {
     "ImageData": "image_data_param",
     "WindowData": "window_data_param",
 }
+_DATA_MESSAGES = ("data_param", "image_data_param", "window_data_param")
 
 
 def _everywhere(messages: dict[str, str], name: str) -> dict[str, tuple[str, str]]:
@@ -115,8 +116,10 @@ def upgrade(net: Message, known_types: Iterable[str] = ()) -> Message:
                 _from_v1(_message(net, entry), spelled)
     for entry in net.named("layer"):
         layer = _message(net, entry)
-        _move_transform_fields(layer)
-        if layer.text("type") == "BatchNorm" and len(layer.named("param")) == 3:
+        names = [field.name for field in layer.fields]
+        if not set(names).isdisjoint(_DATA_MESSAGES):
+            _move_transform_fields(layer)
+        if names.count("param") == 3 and layer.text("type") == "BatchNorm":
             for spec in layer.messages("param"):  # the statistics are not the solver's to change
                 spec.remove("lr_mult", "decay_mult")
                 spec.add("lr_mult", 0)
@@ -274,16 +277,12 @@ def _from_v1(layer: Message, spelled: Mapping[str, str]) -> None:
 
 def _move_transform_fields(layer: Message) -> None:
     """Move scale, mean_file, crop_size and mirror, which stood in the data layer's own message once."""
-    present = {entry.name for entry in layer.fields}
-    for name in ("data_param", "image_data_param", "window_data_param"):
-        if name not in present:
-            continue
-        for message in layer.messages(name):
-            moved = message.remove("scale", "mean_file", "crop_size", "mirror")
-            if moved:
-                transform = _child(layer, "transform_param")
-                transform.remove(*(field.name for field in moved))  # the old place wins in Caffe
-                transform.fields.extend(moved)
+    for message in [message for name in _DATA_MESSAGES for message in layer.messages(name)]:
+        moved = message.remove("scale", "mean_file", "crop_size", "mirror")
+        if moved:
+            transform = _child(layer, "transform_param")
+            transform.remove(*(field.name for field in moved))  # the old place wins in Caffe
+            transform.fields.extend(moved)
 
 
 def _input_header(net: Message) -> None:

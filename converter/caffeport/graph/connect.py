@@ -22,6 +22,7 @@ from .options import Options
 from .unknown import refuse_unknown, unknown_layers
 
 T = TypeVar("T")
+_NO_LOSS_PARAM = LossParameter()
 _SOLVER_FIELDS = {"base_lr", "lr_policy", "max_iter", "net", "train_net", "snapshot_prefix"}
 
 
@@ -61,7 +62,7 @@ def connect(
     wanted: dict[Layer, LayerFields] = {}
     later = {top: fields.name for _, fields in members for top in fields.top}
     for text, fields in members:
-        for name in dict.fromkeys(name for name in fields.bottom if name not in current):
+        for name in dict.fromkeys([name for name in fields.bottom if name not in current]):
             if name in current:
                 continue  # it came with another top of its data layer
             source = None
@@ -79,7 +80,7 @@ def connect(
         op = _layer_op(text, fields, known, schemas, state.phase, shapes, options)
         layer = Layer(fields.name, fields.type, op, [current[name] for name in fields.bottom], text=text)
         for value in layer.inputs:
-            if value.consumers[-1:] != [layer]:
+            if not value.consumers or value.consumers[-1] is not layer:
                 value.consumers.append(layer)
         tops = fields.top or ([fields.name] if op.role is Role.LOSS else [])
         for index, name in enumerate(tops):
@@ -110,12 +111,18 @@ def _in_phase(
         fields = _decode_generic(text, options)
         if fields.include and fields.exclude:
             raise PrototxtError(f'{text.where()}: layer "{fields.name}" has include and exclude rules; give one kind')
-        included = any(rule.met(state) for rule in fields.include)
-        if included if fields.include else not any(rule.met(state) for rule in fields.exclude):
+        if _is_member(fields, state):
             members.append((text, fields))
         else:
-            left_out = dict.fromkeys(fields.top, (text, fields)) | left_out
+            for top in fields.top:
+                left_out.setdefault(top, (text, fields))
     return members, left_out
+
+
+def _is_member(fields: LayerFields, state: NetState) -> bool:
+    if fields.include:
+        return any(rule.met(state) for rule in fields.include)
+    return not (fields.exclude and any(rule.met(state) for rule in fields.exclude))
 
 
 def _refuse_bottom(
@@ -237,7 +244,7 @@ def _layer_op(
             len(fields.bottom),
             len(fields.top) or int(cls.role is Role.LOSS),
             stored_shapes.get(fields.name),
-            _own(fields.loss_param, LossParameter, "loss_param", options.allow_unknown_fields) or LossParameter(),
+            _own(fields.loss_param, LossParameter, "loss_param", options.allow_unknown_fields) or _NO_LOSS_PARAM,
             _own(fields.transform_param, TransformationParameter, "transform_param", lenient),
             options.layer_options,
             text,

@@ -6,8 +6,10 @@ import numpy as np
 
 from ..errors import NetError, shape_text
 from ..operators.base import Shape
-from .layer import Layer, Param, check_shape
+from .layer import Layer, Param, check_shape, is_allowed
 from .net_fields import LayerFields, ParamSpec, ShareMode, TextBlob
+
+_NO_SPEC = ParamSpec()
 
 
 def make_params(layers: list[Layer], wanted: dict[Layer, LayerFields], seed: int) -> None:
@@ -22,8 +24,9 @@ def make_params(layers: list[Layer], wanted: dict[Layer, LayerFields], seed: int
         if len(fields.param) > len(layer.specs):
             raise NetError(f"{layer.title}: has {len(layer.specs)} blobs, but {len(fields.param)} param entries")
         for index, spec in enumerate(layer.specs):
-            check_shape(spec.shape, f"{layer.title}: blob {index}")
-            param_spec = fields.param[index] if index < len(fields.param) else ParamSpec()
+            if not is_allowed(spec.shape):
+                check_shape(spec.shape, f"{layer.title}: blob {index}")
+            param_spec = fields.param[index] if index < len(fields.param) else _NO_SPEC
             param = shared.get(param_spec.name) if param_spec.name else None
             if param is None:
                 param = Param(spec, layer.name, index, seed)
@@ -33,7 +36,8 @@ def make_params(layers: list[Layer], wanted: dict[Layer, LayerFields], seed: int
                 _check_sharing(layer, index, spec.shape, param, param_spec)
             _set_rates(layer, index, param_spec, param, stated)
             layer.params.append(param)
-        _read_text_blobs(layer, fields.blobs)
+        if fields.blobs:
+            _read_text_blobs(layer, fields.blobs)
     _check_names(layers)
 
 
@@ -44,7 +48,7 @@ def _check_names(layers: list[Layer]) -> None:
         if not layer.params:
             continue
         other = first.setdefault(layer.name, layer)
-        if [id(param) for param in other.params] != [id(param) for param in layer.params]:
+        if other is not layer and list(map(id, other.params)) != list(map(id, layer.params)):
             raise NetError(
                 f'{_place(layer)}: {layer.title}: another layer is called "{layer.name}" too, at {_place(other)}, and '
                 "both have weights, which Caffe finds by the name: one of them would get none. Rename one, or let them "
@@ -69,8 +73,7 @@ def _set_rates(
     layer: Layer, index: int, param_spec: ParamSpec, param: Param, stated: dict[tuple[Param, str], float]
 ) -> None:
     """Set the multipliers of a blob; of layers that share it any one may state them, and two have to agree."""
-    for rate in ("lr_mult", "decay_mult"):
-        value = getattr(param_spec, rate)
+    for rate, value in (("lr_mult", param_spec.lr_mult), ("decay_mult", param_spec.decay_mult)):
         if value is None:
             continue
         if stated.setdefault((param, rate), value) != value:
@@ -82,7 +85,7 @@ def _set_rates(
 
 
 def _read_text_blobs(layer: Layer, blobs: list[TextBlob]) -> None:
-    if blobs and len(blobs) != len(layer.params):
+    if len(blobs) != len(layer.params):
         raise NetError(f"{layer.title}: has {len(layer.params)} blobs, but {len(blobs)} in its text")
     for param, blob in zip(layer.params, blobs, strict=False):
         if len(blob.data) != np.prod(param.shape):

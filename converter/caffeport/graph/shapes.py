@@ -40,7 +40,7 @@ def infer_shapes(layers: list[Layer], unknown: Mapping[Value, Sequence[str]], us
             continue
         if isinstance(layer.op, Slice) and layer.inputs[0] in soft and not layer.inputs[0].shape[1:]:
             pending.add(layer.inputs[0])  # one number an image, which no Slice can cut
-        still_open = {value for value in layer.inputs if value in pending}
+        still_open = pending.intersection(layer.inputs)
         if still_open and not _settle(layer, still_open):
             if not isinstance(layer.op, Slice) and not keeps_shape(layer.op):
                 ask(_root(layer.inputs, pending))
