@@ -164,3 +164,30 @@ def test_more_fields_than_a_net_has_are_refused_by_both_ways_alike():
         except PrototxtError as error:
             messages.append(str(error))
     assert messages[0] == "net:5:1: more than 4 fields, far more than a net has" and messages[1] == whole(text)
+
+
+def test_a_line_that_stands_there_again_has_its_own_places_and_values():
+    text = "a { b: 1 }\n  # a comment\na { b: 1 }\n\na { b: 1 }\n"
+    tree = plain(text)
+    assert tree == whole(text) and [entry.line for entry in tree.fields] == [1, 3, 5]
+    tree.fields[0].value.fields[0].value.text = "2"
+    assert tree.messages("a")[1].text("b") == "1"
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "message"),
+    [
+        ("a: 1 a: 1\n" * 3, 5, "net:3:6: more than 5 fields"),
+        ("a: 1 " * 400, 300, "net:1:1501: more than 300 fields"),
+        ("a { } " * 400, 300, "net:1:1801: more than 300 fields"),
+        ("a { }\n" * 400, 300, "net:301:1: more than 300 fields"),
+        ("  a: 1\n" * 3, 2, "net:3:1: more than 2 fields"),
+    ],
+)
+def test_one_field_too_many_is_told_where_it_begins_or_its_line(text, most, message):
+    with pytest.raises(PrototxtError, match=message):
+        parse_plain(text, "net", MAX_DEPTH, most)
+
+
+def test_ends_without_a_beginning_are_no_plain_text():
+    assert plain("a { " * 50 + "}" * 100_000) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import math
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from caffeport import CaffeportWarning, PrototxtError
 from caffeport.formats import prototxt
-from caffeport.formats.schema import Word, decode
+from caffeport.formats.schema import Word, decode, schema
 
 
 class Mode(enum.Enum):
@@ -177,3 +178,43 @@ def test_unknown_fields_may_be_allowed_at_any_depth():
         pytest.raises(PrototxtError, match='"flag" expects true or false'),
     ):  # known ones are still checked
         read("extra: 1 flag: 7", allow_unknown=True)
+
+
+def declared(decorate):
+    """The same class, made by ``decorate``."""
+
+    @decorate
+    class Shape:
+        dim: list[int] = field(default_factory=list)
+        axis: int = 1
+        name: str = ""
+
+    @decorate
+    class Named(Shape):
+        name: str = "other"
+        flag: bool | None = None
+
+    return Shape, Named
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(
+    "given", [{}, {"axis": 3}, {"dim": [1, 2], "name": "it's"}, {"name": "n", "axis": 0, "dim": [5]}]
+)
+def test_a_schema_is_what_dataclass_makes(which, given):
+    ours, plain = declared(schema)[which], declared(dataclass)[which]
+    made, expected = ours(**given), plain(**given)
+    assert repr(made) == repr(expected)
+    assert dataclasses.asdict(made) == dataclasses.asdict(expected)
+    assert dataclasses.astuple(made) == dataclasses.astuple(expected)
+    assert repr(dataclasses.replace(made, axis=9)) == repr(dataclasses.replace(expected, axis=9))
+    assert repr(ours([1], 2)) == repr(plain([1], 2))  # in the order of the fields
+    assert made == ours(**given) and made != dataclasses.replace(made, axis=9) and made != expected
+    assert (ours.__hash__ is None) == (plain.__hash__ is None)
+    ours().dim.append(1)
+    assert ours().dim == plain().dim
+
+
+def test_a_schema_refuses_a_field_that_it_has_not():
+    with pytest.raises(TypeError, match="Shape has no field axes"):
+        declared(schema)[0](axes=1)

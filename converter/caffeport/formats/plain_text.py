@@ -6,12 +6,12 @@ Of any other text it returns None, for the parser that knows all of the format a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 
 from ..errors import PrototxtError
 from .tree import Field, Message, Scalar
 
-_SPACE = r"[ \t\r\f\v]*"
+_SPACES = " \t\r\f\v"
+_SPACE = rf"[{_SPACES}]*"
 _ITEM = re.compile(
     rf"""{_SPACE}(?:
       ([A-Za-z_][A-Za-z0-9_]*){_SPACE}
@@ -32,9 +32,6 @@ _BEGIN, _END, _NOT_PLAIN = "{", "}", "?"
 _KINDS = {
     _DOUBLE: "string", _SINGLE: "string", _NUMBER: "number", _WORD: "word", _OPEN: _BEGIN, _CLOSE: _END,
 }  # fmt: skip
-
-_LONG = 1000
-"""Characters from which on a line is read item by item, and not kept: it may be all of a file that is no net."""
 
 _Item = tuple[str, str, str, int, int, int]
 """(its kind: a scalar's, or one of the three above; a field's name; a scalar's text; where the space before the item
@@ -57,13 +54,13 @@ def parse_plain(text: str, source: str, most_depth: int, most_fields: int) -> Me
     message = Message([], source, 1, 1)
     outer: list[Message] = []
     fields, left = message.fields, most_fields
-    items_of: dict[str, Iterable[_Item]] = {}  # four in five lines of a large net stand there more than once
+    items_of: dict[str, list[_Item]] = {}  # four in five lines of a large net stand there more than once
     for number, line in enumerate(text.split("\n"), 1):
         items = items_of.get(line)
         if items is None:
-            items = _items(line)
-            if len(line) < _LONG and (items := list(items)):
-                items_of[line] = items
+            if line.lstrip(_SPACES)[:1] in ("", "#"):
+                continue
+            items = items_of[line] = _items(line, 2 * left + most_depth + 3)  # enough to come to a stop below
         for kind, name, value, start, column, brace in items:
             if kind == _END:
                 if not outer:
@@ -88,17 +85,19 @@ def parse_plain(text: str, source: str, most_depth: int, most_fields: int) -> Me
     return None if outer else message
 
 
-def _items(line: str) -> Iterator[_Item]:
-    """Yield what stands on a line, up to and including the first item that is not plain."""
+def _items(line: str, most: int) -> list[_Item]:
+    """Return what stands on a line, up to the first item that is not plain, and no more than so many."""
+    items: list[_Item] = []
     position, end = 0, len(line)
-    while position < end:
+    while position < end and len(items) < most:
         match = _ITEM.match(line, position)
         if match is None:
-            yield _NOT_PLAIN, "", "", 0, 0, 0
-            return
+            items.append((_NOT_PLAIN, "", "", 0, 0, 0))
+            break
         group = match.lastindex
         if group is None:  # nothing but space or a comment is left
-            return
+            break
         columns = position + 1, match.start(_NAME) + 1, match.start(_OPEN) + 1
-        yield _KINDS[group], match[_NAME] or "", match[group], *columns
+        items.append((_KINDS[group], match[_NAME] or "", match[group], *columns))
         position = match.end()
+    return items
