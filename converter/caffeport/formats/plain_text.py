@@ -33,7 +33,7 @@ _KINDS = {
     _DOUBLE: "string", _SINGLE: "string", _NUMBER: "number", _WORD: "word", _OPEN: _BEGIN, _CLOSE: _END,
 }  # fmt: skip
 
-_Item = tuple[str, str, str, int, int, int]
+_Item = tuple[str, str, str | None, int, int, int]
 """(its kind: a scalar's, or one of the three above; a field's name; a scalar's text; where the space before the item
 begins, where its name stands, and where the brace of its message: columns, from 1)."""
 
@@ -62,26 +62,22 @@ def parse_plain(text: str, source: str, most_depth: int, most_fields: int) -> Me
                 continue
             items = items_of[line] = _items(line, 2 * left + most_depth + 3)  # enough to come to a stop below
         for kind, name, value, start, column, brace in items:
-            if kind == _END:
-                if not outer:
-                    return None
+            if name:
+                left -= 1
+                if left < 0:
+                    raise PrototxtError(f"{source}:{number}:{start}: {too_many(most_fields)}")
+            if value is not None:
+                fields.append(Field(name, Scalar(value, kind), number, column))
+            elif kind == _BEGIN and len(outer) < most_depth:
+                outer.append(message)
+                message = Message([], source, number, brace)
+                fields.append(Field(name, message, number, column))
+                fields = message.fields
+            elif kind == _END and outer:
                 message = outer.pop()
                 fields = message.fields
-                continue
-            if kind == _NOT_PLAIN:
+            else:
                 return None
-            left -= 1
-            if left < 0:
-                raise PrototxtError(f"{source}:{number}:{start}: {too_many(most_fields)}")
-            if kind != _BEGIN:
-                fields.append(Field(name, Scalar(value, kind), number, column))
-                continue
-            if len(outer) >= most_depth:
-                return None
-            outer.append(message)
-            message = Message([], source, number, brace)
-            fields.append(Field(name, message, number, column))
-            fields = message.fields
     return None if outer else message
 
 
@@ -92,12 +88,13 @@ def _items(line: str, most: int) -> list[_Item]:
     while position < end and len(items) < most:
         match = _ITEM.match(line, position)
         if match is None:
-            items.append((_NOT_PLAIN, "", "", 0, 0, 0))
+            items.append((_NOT_PLAIN, "", None, 0, 0, 0))
             break
         group = match.lastindex
         if group is None:  # nothing but space or a comment is left
             break
+        value = match[group] if group not in (_OPEN, _CLOSE) else None
         columns = position + 1, match.start(_NAME) + 1, match.start(_OPEN) + 1
-        items.append((_KINDS[group], match[_NAME] or "", match[group], *columns))
+        items.append((_KINDS[group], match[_NAME] or "", value, *columns))
         position = match.end()
     return items

@@ -150,11 +150,9 @@ def decode(
                 "to read the net without it, allow unknown fields (allow_unknown_fields=True, --allow-unknown-fields)"
             )
         attribute, kind, repeated, readers = known[name]
+        text, read = (written.text, readers.get(written.kind)) if isinstance(written, Scalar) else ("", None)
         try:
-            if isinstance(written, Scalar) and written.kind in readers:
-                value = readers[written.kind](written.text)
-            else:
-                value = _value(message, entry, kind, title, allow_unknown)
+            value = read(text) if read else _value(message, entry, kind, title, allow_unknown)
         except (KeyError, ValueError):
             value = _value(message, entry, kind, title, allow_unknown)  # which says what is wrong with it
         if attribute not in values:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from ..formats.prototxt import Message
 from ..formats.schema import schema
@@ -69,7 +69,7 @@ class NetFields:
     state: NetState = field(default_factory=NetState)
 
 
-@schema
+@dataclass  # not a schema, since one a layer is made: methods of its own are faster then
 class LayerFields:
     """The fields that every layer has; all others are messages of the layer types."""
 

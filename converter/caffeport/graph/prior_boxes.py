@@ -24,8 +24,8 @@ def settle_prior_boxes(layers: Sequence[Layer], options: dict[str, Any]) -> None
     if chosen not in (None, *DIALECTS):
         raise NetError(f"prior_boxes is one of {', '.join(DIALECTS)}, got {chosen}")
     priors = [layer for layer in layers if isinstance(layer.op, PriorBox) and not layer.op.decided]
-    dialect = chosen or _fitting(layers, priors)
-    if dialect == DIALECTS[0] or not priors:
+    dialect = (chosen or _fitting(layers, priors)) if priors else DIALECTS[0]
+    if dialect == DIALECTS[0]:
         return
     options["prior_boxes"] = dialect
     for layer in priors:

@@ -78,9 +78,9 @@ class NoParameters:
     """The schema of a layer without a message of its own."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class BlobSpec:
-    """One blob of a layer. ``name`` is its attribute in the torch module, hence its state_dict key."""
+    """One blob of a layer, never changed. ``name`` is its attribute in the torch module, hence its state_dict key."""
 
     name: str
     shape: Shape
