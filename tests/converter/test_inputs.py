@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 
+import caffeport
 import numpy as np
 import pytest
 from caffeport import CaffeportWarning, NetError
@@ -214,3 +215,15 @@ def test_the_search_is_quick_in_a_deep_net(tmp_path):
     with pytest.warns(CaffeportWarning, match=r"took 4x3x301x301 from the weights"):
         load(tmp_path, data() + deep + nets.inner_product("conv1", "fc", 5), path)
     assert time.perf_counter() - start < 30
+
+
+def test_a_label_of_another_phases_data_layer_alone_is_asked_for(tmp_path):
+    """The Data layer of the train phase makes the images too, which the test phase has from an Input of its own."""
+    text = nets.layer("Data", "", "data label", "include { phase: TRAIN }", "faces")
+    text += nets.layer("Input", "", "data", "input_param { shape { dim: 2 dim: 3 } } include { phase: TEST }", "input")
+    text += nets.layer("Eltwise", "data other", "sum").replace("other", "label")
+    path = tmp_path / "net.prototxt"
+    path.write_text(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CaffeportWarning)
+        assert caffeport.load(path).blob_shapes["label"] == (2, 3)  # an Eltwise's bottoms have one shape

@@ -60,9 +60,12 @@ def infer_shapes(layers: list[Layer], unknown: Mapping[Value, Sequence[str]], us
 
 
 def _ask_maker(layer: Layer, pending: set[Value]) -> None:
-    """Give an input the shape with which the layer of another phase would make it, if that layer takes its bottoms."""
+    """Give an input the shape with which the layer of another phase would make it, if that layer takes its bottoms.
+
+    A data layer has none; its files are not at hand.
+    """
     maker, (value, *_) = layer.maker, layer.outputs
-    if maker is None or value not in pending or not pending.isdisjoint(maker.inputs):
+    if maker is None or maker.op.role is Role.DATA or value not in pending or not pending.isdisjoint(maker.inputs):
         return
     try:
         shapes = top_shapes(maker, [bottom.shape for bottom in maker.inputs])
