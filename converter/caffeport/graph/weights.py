@@ -84,7 +84,8 @@ def _tell_unused(net: Net, stored: Caffemodel, by_name: dict[str, list[StoredLay
     if not unused:
         return
     taken = [index for index, layer in enumerate(stored.layers) if layer.name in known and layer.blobs]
-    behind = [index for index, layer in enumerate(stored.layers) if layer.name in unused]
+    gone = set(unused)
+    behind = [index for index, layer in enumerate(stored.layers) if layer.name in gone]
     ordered = not str(stored.path).endswith((".h5", ".hdf5"))  # HDF5 keeps its layers by their names
     if (
         ordered and not absent and taken and min(behind) > max(taken)
