@@ -66,9 +66,14 @@ TARS: dict[str, tuple[Content, str]] = {
         "0.jpg: is empty",
     ),
     "long-name-declares": (header("x", 1 << 32, b"L") + padded(b"a") + END, "is no tar file, or is damaged"),
-    "long-names": (lambda: (header("x", 2, b"L") + padded(b"a")) * 20_000 + END, "is nested too deeply"),
+    "many-folders": (lambda: header("a", 0, b"5") * 100_000 + END, "holds no images"),
+    "many-pax": (lambda: pax(record(b"a", b"b"))[:-1024] * 50_000 + END, "a.jpg: is empty"),
+    "long-names": (
+        lambda: (header("x", 2, b"L") + padded(b"a")) * 20_000 + END,
+        "is no tar file, or is damaged: the header before byte .* is of no member",
+    ),
     "pax-declares": (pax(b"", 1 << 32), "is no tar file, or is damaged"),
-    "pax-of-megabytes": (lambda: pax(record(b"a", b"b") * 500_000), "a.jpg: is empty"),
+    "pax-of-megabytes": (lambda: pax(record(b"a", b"b") * 500_000), "it has more than 246912 PAX records"),
     "pax-length": (pax(b"99999999999 path=a\n"), "is no tar file, or is damaged|holds no images"),
     "pax-digits": (pax(b"9" * 5000 + b" path=a\n"), "is no tar file, or is damaged"),
     "pax-sparse-map": (

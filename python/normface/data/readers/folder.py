@@ -81,15 +81,18 @@ def assign(names: Sequence[str], labelled: bool) -> tuple[list[str], list[str], 
 
     Without ``labelled`` every image is taken, and none has an identity.
     """
-    parts = [name.split("/") for name in names]
-    shared = 0
-    while parts and all(len(p) > shared + 2 and p[shared] == parts[0][shared] for p in parts):
+    depths = [name.count("/") for name in names]
+    first, shared, folders = names[0].split("/") if names else [], 0, ""  # the folders that all share
+    while names and min(depths) > shared + 1:
+        folders += first[shared] + "/"
+        if not all(name.startswith(folders) for name in names):
+            break
         shared += 1
-    inside = [len(p) > shared + 1 for p in parts]
+    inside = [depth > shared for depth in depths]
     if not labelled or not any(inside):
         return list(names), [], []
     chosen = [name for name, is_inside in zip(names, inside, strict=True) if is_inside]
-    identities = [p[shared] for p, is_inside in zip(parts, inside, strict=True) if is_inside]
+    identities = [name.split("/", shared + 1)[shared] for name in chosen]
     return chosen, identities, [name for name, is_inside in zip(names, inside, strict=True) if not is_inside]
 
 

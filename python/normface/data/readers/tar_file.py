@@ -7,6 +7,7 @@ Samples without ``.cls`` belong to the person whose folder they lie in, as in a 
 from __future__ import annotations
 
 import os
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,15 +32,15 @@ class TarReader(Reader):
     """
 
     def __init__(self, path: Path, color: bool | None = True, labelled: bool = True, *, shard: bool = False) -> None:
-        members, stored, strays = _scan(path)
-        names = list(members)
+        numbers, places, stored, strays = _scan(path)
+        names = list(numbers)
         outside: list[str] = []
         self.people: list[str] = []
         if not stored:
             names, self.people, outside = assign(names, labelled)
         super().__init__(path, names, color)
         self._file = MappedFile(path)
-        self._places = np.array([members[name] for name in names], np.int64)
+        self._places = places[[numbers[name] for name in names]]
         self.strays = (*outside, *strays)
         if stored and labelled:
             self._take(stored, shard)
@@ -79,44 +80,52 @@ class _Sample:
     others: list[str] = field(default_factory=list)
 
 
-def _scan(path: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str], list[str]]:
-    """({image: (start, size)}, {image: its label's text}, files of samples without an image), by the headers alone."""
-    places: dict[str, tuple[int, int]] = {}
+def _scan(path: Path) -> tuple[dict[str, int], np.ndarray, dict[str, str], list[str]]:
+    """({image: its number}, starts and sizes int64 (N, 2), {image: its label's text}, files of samples without images).
+
+    By the headers alone.
+    """
+    numbers: dict[str, int] = {}
+    places = array("q")  # not a tuple for each, which Python's collector would walk through again and again
     stored: dict[str, str] = {}
     strays: list[str] = []
     sample = _Sample()
     with opened(path) as (stream, size), parsing(path, "is no tar file, or is damaged"):
-        for member in members(stream, size):
-            _check(path, member, size)
-            key, suffix = _parted(member.name)
+        for name, start, length, regular, sparse in members(stream, size):
+            if sparse or length > MAX_IMAGE or start + length > size:
+                _refuse(path, Member(name, start, length, regular, sparse), size)
+            key, suffix = _parted(name)
             if key != sample.key:
                 strays += [] if sample.image else sample.others
                 sample = _Sample(key)
-            if not member.regular or _hidden(member.name):
+            if not regular or _hidden(name):
                 continue
             if suffix in SUFFIXES and not sample.image:
-                if member.name in places:
-                    raise DataError(f"{path}: holds {printable(member.name)} twice")
-                sample.image = member.name
-                places[member.name] = (member.start, member.size)
-            elif suffix == LABEL and not sample.label and member.size <= _MOST_LABEL:
-                raw = os.pread(stream.fileno(), member.size, member.start)
+                if name in numbers:
+                    raise DataError(f"{path}: holds {printable(name)} twice")
+                sample.image = name
+                numbers[name] = len(numbers)
+                places.append(start)
+                places.append(length)
+            elif suffix == LABEL and not sample.label and length <= _MOST_LABEL:
+                raw = os.pread(stream.fileno(), length, start)
                 sample.label = raw.decode("utf-8", "replace").strip()
             else:
-                sample.others.append(member.name)
+                sample.others.append(name)
             if sample.image and sample.label:
                 stored[sample.image] = sample.label
         strays += [] if sample.image else sample.others
-    return places, stored, strays
+    return numbers, np.array(places, np.int64).reshape(-1, 2), stored, strays
 
 
-def _check(path: Path, member: Member, size: int) -> None:
-    start, end = member.start, member.start + member.size
-    if not 0 <= start <= end or (member.regular and not member.sparse and end > size):
-        raise DataError(f"{path}: is cut short in {printable(member.name)}; fetch or make it again")
-    if member.regular and (member.sparse or member.size > MAX_IMAGE):
-        name = printable(member.name)
-        raise DataError(f"{path}: {name} has holes, or more than the {MAX_IMAGE} bytes that are read of a file")
+def _refuse(path: Path, member: Member, size: int) -> None:
+    """Raise DataError for a file that leaves the tar of ``size`` bytes, is too large, or has holes; others pass."""
+    if not member.regular:
+        return
+    name = printable(member.name)
+    if not member.sparse and member.start + member.size > size:
+        raise DataError(f"{path}: is cut short in {name}; fetch or make it again")
+    raise DataError(f"{path}: {name} has holes, or more than the {MAX_IMAGE} bytes that are read of a file")
 
 
 def _parted(name: str) -> tuple[str, str]:
