@@ -13,15 +13,18 @@ from typing import IO
 import numpy as np
 
 from .reading import printable, unpacked_limit
+from .zip_directory import refuse_more
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """NumPy's own. A file packed by LZMA says itself how much memory it takes."""
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _PIECE = 1 << 20
+_MOST_ARRAYS = 10_000
 
 
-def array_names(stream: IO[bytes]) -> list[str]:
-    """Return the names of the archive's arrays."""
+def array_names(stream: IO[bytes], size: int) -> list[str]:
+    """Return the names of the arrays of an archive of ``size`` bytes."""
+    refuse_more(stream, size, _MOST_ARRAYS)
     with zipfile.ZipFile(stream) as archive:
         return [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
 
@@ -32,6 +35,7 @@ def read_arrays(stream: IO[bytes], size: int, wanted: Collection[str] | None = N
     Raises ValueError for arrays that declare more than they hold or than ``unpacked_limit``, and whatever zipfile,
     zlib and NumPy raise at damage: to be called within ``reading.parsing``.
     """
+    refuse_more(stream, size, _MOST_ARRAYS)
     with zipfile.ZipFile(stream) as archive:
         entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
         chosen = {name: entry for name, entry in entries.items() if wanted is None or name in wanted}
@@ -41,8 +45,9 @@ def read_arrays(stream: IO[bytes], size: int, wanted: Collection[str] | None = N
         return {name: _array(archive, entry, name) for name, entry in chosen.items()}
 
 
-def array_rows(stream: IO[bytes], name: str) -> int:
-    """Return the length of one array as its header declares it; what it holds is not read."""
+def array_rows(stream: IO[bytes], size: int, name: str) -> int:
+    """Return the length of one array of an archive of ``size`` bytes, as its header declares it."""
+    refuse_more(stream, size, _MOST_ARRAYS)
     with zipfile.ZipFile(stream) as archive:
         entry = archive.getinfo(f"{name}.npy")
         _check_method(entry, name)

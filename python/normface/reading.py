@@ -7,6 +7,7 @@ Whatever a file says of itself, what is read of it takes at most ``unpacked_limi
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import stat
@@ -24,6 +25,8 @@ MAX_FILE = 1 << 30
 MAX_IMAGE = 256 << 20
 """Bytes of an encoded image."""
 UNPACKED_FLOOR, UNPACKED_GROWTH = 32 << 20, 20
+_FREE_NODES, _NODE_CHARACTERS = 200_000, 8
+"""Lists and objects of a JSON text that are read: each takes a hundred bytes, and may be "[]"."""
 _SHOWN = 200
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 """A pipe is opened without waiting for its other end, and refused."""
@@ -93,7 +96,21 @@ def read_json(path: str | Path, problem: str, most: int = MAX_FILE, error: type[
     """The value in a JSON file; for ``problem`` see ``parsing``."""
     text = read_text(path, most, error)
     with parsing(path, problem, error):
+        return parsed_json(text)
+
+
+def parsed_json(text: str) -> Any:
+    """Return the value of a JSON text. Raises ValueError for what is none, or is made of empty lists and objects."""
+    most = _FREE_NODES + len(text) // _NODE_CHARACTERS
+    if text.count("[") + text.count("{") > most:
+        raise ValueError(f"it holds more than {most} lists and objects, most of them empty")
+    collecting = gc.isenabled()
+    gc.disable()  # it would look at all of them again and again, and JSON has no cycles
+    try:
         return json.loads(text)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -78,6 +78,31 @@ def _index(path: Path) -> None:
     gallery.nearest(np.random.default_rng(0).normal(size=(20, gallery.manifest.dimension)), 10)
 
 
+def _head(path: Path) -> None:
+    """The class weights that a finetuning starts from."""
+    from normface.finetune import head_file
+    from normface.losses import NormalizedSoftmaxLoss
+
+    head_file.read(path, NormalizedSoftmaxLoss(4, 5))
+
+
+def _onnx(path: Path) -> None:
+    from normface.features import Extractor
+
+    Extractor(path, mean=128, scale=1 / 128, rgb=False, device="cpu", runtime="onnxruntime", threads=1)
+
+
+def _torch(path: Path) -> None:
+    """Weights that were written for torch."""
+    import caffeport
+
+    text = path.with_suffix(".prototxt")
+    text.write_text('layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }\n'
+                    'layer { name: "y" type: "InnerProduct" bottom: "x" top: "y" '
+                    'inner_product_param { num_output: 1 } }')  # fmt: skip
+    caffeport.check(caffeport.load(text), backends=("torch",), torch=path)
+
+
 def _readers() -> dict[str, Any]:
     from caffeport.formats.caffemodel import read as read_weights
     from normface.alignment.landmarks import read_landmarks
@@ -97,17 +122,20 @@ def _readers() -> dict[str, Any]:
         "calibration": lambda path: threshold_for(1e-3, calibration=path),
         "features": load_features,
         "hdf5": _hdf5,
+        "head": _head,
         "index": _index,
         "idx": lambda path: read_idx(path, 3),
         "landmarks": read_landmarks,
         "list": _images,
         "mat": read_config,
         "net": _net,
+        "onnx": _onnx,
         "pairs": read_pairs,
         "images": _images,
         "results": read_results,
         "solverstate": read_state,
         "splits": read_splits,
+        "torch": _torch,
         "weights": read_weights,
     }
 
@@ -120,7 +148,8 @@ def _memory(field: str) -> int:
 
 def _measured(read: Any, path: Path) -> dict[str, Any]:
     start = time.process_time()
-    hashlib.sha256(path.read_bytes()).digest() if path.is_file() else None
+    for file in [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]:
+        hashlib.sha256(file.read_bytes()).digest()
     bytes_seconds = time.process_time() - start
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from now on
     before, start = _memory("VmHWM"), time.process_time()

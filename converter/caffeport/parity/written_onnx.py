@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CaffeportError, shape_text
+from ..formats.onnx_parts import refuse_many
 from ..formats.other_files import ONNX, START, kind_of, misplaced
 from ..graph.layer import Value
 from ..graph.net import Net
@@ -173,7 +174,10 @@ def _load(path: Path) -> Any:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise CaffeportError(f"{path}: {size} bytes are more than an ONNX file can have (2 GiB)")
+        refuse_many(path)
         raw = path.read_bytes()
+    except ValueError as error:
+        raise CaffeportError(f"{path}: {error}") from error
     except OSError as error:
         raise CaffeportError(f"{path}: {error.strerror or error}") from error
     model = onnx.ModelProto()

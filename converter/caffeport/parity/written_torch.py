@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import CaffeportError, shape_text
 from ..formats.other_files import PICKLE, PYTORCH, SAFETENSORS, kind_of_file, misplaced
+from ..formats.safetensors_header import refuse_many
 from ..graph.net import Net
 from ..lazy import require
 from ..operators.base import Role
@@ -63,6 +64,7 @@ def _arrays(module: Any, inputs: list[Any]) -> Iterator[tuple[str, np.ndarray]]:
 def _read_state(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
+            refuse_many(path)
             state = require("safetensors.torch").load_file(str(path))
         else:
             state = require("torch").load(path, map_location="cpu", weights_only=True)

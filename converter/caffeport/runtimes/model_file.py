@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CaffeportError
+from ..formats.onnx_parts import refuse_many
 from ..formats.other_files import ONNX, kind_of_file, misplaced
 from ..lazy import LazyModule
 
@@ -37,6 +38,10 @@ class ModelFile:
         kind = kind_of_file(self.path)
         if kind is not None and kind is not ONNX:
             raise CaffeportError(f"{self.path}: {misplaced(kind, 'an ONNX model')}")
+        try:
+            refuse_many(self.path)
+        except (OSError, ValueError) as error:
+            raise CaffeportError(f"{self.path}: {getattr(error, 'strerror', None) or error}") from error
 
     @cached_property
     def model(self) -> Any:

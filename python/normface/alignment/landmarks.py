@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..reading import parsing, read_text
+from ..reading import parsed_json, parsing, read_text
 
 _NAMES = ("photo", "path", "name", "file")
 _WORD = re.compile(r"[^\s,;]+")
@@ -101,13 +101,15 @@ def _number(word: str) -> float | None:
 
 def _from_json(path: Path, text: str) -> Iterator[tuple[str, str, Any]]:
     try:
-        content = json.loads(text)
+        content = parsed_json(text)
     except ValueError as error:
         content = _json_lines(path, text, error)
     except RecursionError as error:
         raise DataError(f"{path}: is nested too deeply for landmarks") from error
     if isinstance(content, dict) and not any(isinstance(content.get(name), str) for name in _NAMES):
         for name, landmarks in content.items():
+            if landmarks == []:  # a photo without a face
+                continue
             yield f'{path}: "{name}"', name, landmarks
         return
     for number, entry in enumerate(content if isinstance(content, list) else [content], start=1):

@@ -19,6 +19,7 @@ from .thresholds import MostAccurate, ThresholdRule
 BINS = 100
 METHODS = ("mean", "histogram")
 _MISSING_NAMED = 5
+_MOST_PAIRS = 300_000
 _FRAMES = 512  # of one video against another's, in memory at once
 _ROWS = 16  # of the kernel; what is added to stays in the processor's cache
 
@@ -60,7 +61,7 @@ PROTOCOLS = {
 def read_splits(path: str | Path) -> VideoPairs:
     """Read splits.txt, with or without its first line: "fold, number, video, video, 1 or 0", and more ignored."""
     path = Path(path)
-    rows = []
+    rows: list[tuple[str, str, bool, int]] = []
     for number, fields in read_lines(path, ","):
         in_fold = whole_number(fields[0]) if fields else None
         if number == 1 and in_fold is None:
@@ -69,6 +70,10 @@ def read_splits(path: str | Path) -> VideoPairs:
             raise ProtocolError(
                 f'{path}:{number}: expected "fold, number, person/video, person/video, 0 or 1", '
                 f'got "{printable(", ".join(fields))}"'
+            )
+        if len(rows) == _MOST_PAIRS:
+            raise ProtocolError(
+                f"{path}:{number}: has more than {_MOST_PAIRS} pairs of videos; YouTube Faces has 5,000"
             )
         rows.append((fields[2], fields[3], fields[4] == "1", in_fold))
     if not rows:

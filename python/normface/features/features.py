@@ -72,8 +72,8 @@ def count_features(path: str | Path) -> int:
         raise DataError(f"{path}: no such file; normface extract makes one")
     if path.suffix.lower() == ".parquet":
         return parquet.count(path)
-    with opened(path) as (stream, _), parsing(path, NO_FEATURES):
-        return array_rows(stream, "features")
+    with opened(path) as (stream, size), parsing(path, NO_FEATURES):
+        return array_rows(stream, size, "features")
 
 
 def _checked(path: Path, stored: dict[str, Any]) -> Features:
@@ -103,7 +103,7 @@ def _load_npz(path: Path) -> dict[str, Any]:
     if not start.startswith(b"PK"):
         raise ValueError("it is no archive")
     with opened(path) as (stream, size), parsing(path, NO_FEATURES):
-        return read_arrays(stream, size, ARRAYS) or dict.fromkeys(array_names(stream))
+        return read_arrays(stream, size, ARRAYS) or dict.fromkeys(array_names(stream, size))
 
 
 def _texts(path: Path, stored: Mapping[str, Any], name: str) -> list[str]:

@@ -14,6 +14,7 @@ from typing import IO, Any
 import torch
 import torch.distributed as dist
 from caffeport.files import replacing, replacing_path
+from caffeport.formats.safetensors_header import refuse_many
 from torch import Tensor, nn
 
 from ..errors import TrainingError
@@ -58,6 +59,7 @@ def read(path: str | Path, loss: nn.Module) -> None:
 
     shard = shard_of(loss)
     try:
+        refuse_many(path)
         with safe_open(str(path), framework="pt") as file:
             state = {name: _own(file, name, shard) for name in file.keys()}  # noqa: SIM118 - no dict
     except OSError as error:

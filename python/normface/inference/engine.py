@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from caffeport.formats.onnx_parts import refuse_many
 from caffeport.lazy import require
 from caffeport.runtimes import RUNTIMES as ADAPTERS
 from caffeport.runtimes.model_file import ModelFile
@@ -57,6 +58,10 @@ def open_engine(path: Path, choice: Choice, threads: int, net: Net | None = None
     Raises the runtime's own error where it cannot open the file.
     """
     if choice.runtime == "onnxruntime":
+        try:
+            refuse_many(path)
+        except ValueError as error:
+            raise NormfaceError(f"{path}: {error}") from error
         return OnnxEngine(path, choice.device)
     return AdapterEngine(path, choice, threads, net)
 

@@ -66,12 +66,11 @@ def split_images(names: Iterable[str]) -> tuple[list[str], list[str]]:
     """(images by their suffix, other files), both sorted by the bytes of their path's parts; hidden ones left out."""
     images, strays = [], []
     for name in names:
-        parts = name.split("/")
-        if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+        if name.startswith(".") or "/." in name or ("__MACOSX" in name and "__MACOSX" in name.split("/")):
             continue
         if os.path.splitext(name)[1].lower() in SUFFIXES:
             images.append(name)
-        elif parts[-1].lower() not in _SYSTEM_FILES:
+        elif name.rpartition("/")[2].lower() not in _SYSTEM_FILES:
             strays.append(name)
     return sorted(images, key=_parts), sorted(strays, key=_parts)
 
@@ -82,12 +81,8 @@ def assign(names: Sequence[str], labelled: bool) -> tuple[list[str], list[str], 
     Without ``labelled`` every image is taken, and none has an identity.
     """
     depths = [name.count("/") for name in names]
-    first, shared, folders = names[0].split("/") if names else [], 0, ""  # the folders that all share
-    while names and min(depths) > shared + 1:
-        folders += first[shared] + "/"
-        if not all(name.startswith(folders) for name in names):
-            break
-        shared += 1
+    alike = os.path.commonprefix(names).count("/")  # noqa: RUF071 - whole folders, by the slashes
+    shared = max(min([alike, *(depth - 1 for depth in depths)]), 0)  # folders that do not tell people apart
     inside = [depth > shared for depth in depths]
     if not labelled or not any(inside):
         return list(names), [], []
@@ -105,8 +100,9 @@ def tell_strays(path: Path, outside: Sequence[str], strays: Sequence[str]) -> No
         warnings.warn(f"{path}: {len(strays)} {problem}", NormfaceWarning, stacklevel=7)
 
 
-def _parts(name: str) -> list[bytes]:
-    return [os.fsencode(part) for part in name.split("/")]
+def _parts(name: str) -> bytes:
+    """Return what sorts as the list of the name's parts does: a folder before another whose name goes on."""
+    return os.fsencode(name).replace(b"/", b"\0")
 
 
 def _walk(root: Path) -> Iterator[str]:

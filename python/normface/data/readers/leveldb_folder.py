@@ -7,6 +7,7 @@ so that several processes, a read-only disk and a Caffe that has it open do no h
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -27,6 +28,8 @@ from .datum import Datum, read_datum
 
 _CURRENT = "CURRENT"
 _TABLES = (".ldb", ".sst")
+_FREE_RECORDS, _BYTES_EACH = 100_000, 64
+"""Records that are read, and one for 64 bytes; empty ones, packed by Snappy, take a dozen."""
 
 
 def is_leveldb(path: Path) -> bool:
@@ -44,10 +47,13 @@ class LevelDatabase:
         self.path = path
         self._handle: tuple[int, Any, Any] | None = None  # process, database, temporary folder
         self._lock = threading.Lock()
+        most = _FREE_RECORDS + sum(entry.stat().st_size for entry in os.scandir(path)) // _BYTES_EACH
         with parsing(path, "is a damaged LevelDB, or cut short"), self._opened().iterator(include_value=False) as keys:
-            self._raw_keys: list[bytes] = list(keys)
+            self._raw_keys: list[bytes] = list(itertools.islice(keys, most + 1))
         if not self._raw_keys:
             raise DataError(f"{path}: is a LevelDB without records")
+        if len(self._raw_keys) > most:
+            raise DataError(f"{path}: has more than {most} records, which no images have that lie in so few bytes")
         self.keys = [key.decode("utf-8", "backslashreplace") for key in self._raw_keys]
 
     def __len__(self) -> int:
