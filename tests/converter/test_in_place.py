@@ -128,3 +128,76 @@ def test_a_relu_in_place_that_another_layer_overwrites(tmp_path, behind, told):
 def test_a_relu_into_a_blob_of_its_own_keeps_its_bottom(tmp_path):
     text = nets.inputs(**X) + nets.layer("ReLU", "x", "y", name="one") + nets.layer("Sigmoid", "y", "y", name="two")
     assert not notes(tmp_path, text, "train")
+
+
+@pytest.mark.parametrize("extra", ["-2", "-0.5"])
+def test_a_relu_in_place_whose_slope_is_negative(tmp_path, extra):
+    """Real Caffe's gradient of 1, -2, 3, -4 with a slope of -2 is 1 everywhere, and the derivative of the second -2."""
+    text = in_place("ReLU", f"relu_param {{ negative_slope: {extra} }}")
+    (note,) = notes(tmp_path, text, "train")
+    assert "whose signs a negative slope turns: Caffe's backward pass reads those" in note
+    assert not notes(tmp_path, text)
+
+
+VIEW = nets.inputs(x=(1, 4)) + nets.layer("%s", "x", "y", "reshape_param { shape { dim: 0 dim: -1 } }", name="view")
+DOUBLED = nets.layer("Power", "y", "y", "power_param { scale: 2 }", name="one")
+
+
+@pytest.mark.parametrize("view", ["Flatten", "Concat", "Slice", "Reshape"])
+def test_a_layer_in_place_behind_a_view(tmp_path, view):
+    """Real Caffe gives 2, -4, 6, -8 for the identity of x = 1, -2, 3, -4 there: Flatten's top is the memory of x."""
+    text = VIEW % view + DOUBLED + nets.layer("Power", "x", "z", name="two")
+    (note,) = notes(tmp_path, text)
+    assert note == (
+        'layer "one" (Power): works in place on "y", whose memory in Caffe is that of "x": layer "two" (Power) reads '
+        "there what it has overwritten; computed here as into a blob of its own"
+    )
+    with pytest.warns(caffeport.CaffeportWarning):
+        net = nets.load(tmp_path, text)
+    assert net.to_torch()(torch.tensor([[1.0, -2, 3, -4]]))["z"].tolist() == [[1, -2, 3, -4]]
+
+
+def test_views_that_nobody_else_reads_or_that_are_read_before(tmp_path):
+    behind = nets.layer("Power", "y", "z", name="two")
+    assert not notes(tmp_path, VIEW % "Flatten" + DOUBLED + behind)
+    before = nets.inputs(x=(1, 4)) + nets.layer("Power", "x", "z", name="two") + nets.layer("Flatten", "x", "y")
+    assert not notes(tmp_path, before + DOUBLED)
+    copied = nets.inputs(x=(1, 4), w=(1, 4)) + nets.layer("Concat", "x w", "y", name="copy")
+    assert not notes(tmp_path, copied + DOUBLED + nets.layer("Power", "x", "z", name="two"))
+    dropout = VIEW % "Flatten" + nets.layer("Dropout", "y", "y") + nets.layer("Power", "x", "z", name="two")
+    assert not notes(tmp_path, dropout)
+
+
+def test_what_a_split_gives_a_copy_of_is_not_overwritten(tmp_path):
+    """Caffe gives a blob with two readers a Split, behind which a layer in place has a top of its own."""
+    text = VIEW % "Flatten" + nets.layer("Power", "y", "w") + DOUBLED + nets.layer("Power", "x", "z", name="two")
+    assert not notes(tmp_path, text)
+
+
+def test_mvn_of_a_variance_that_overflows(tmp_path):
+    """Real Caffe divides by infinity: 0, and a gradient of 0."""
+    text = nets.inputs(x=(1, 1, 1, 4)) + nets.layer("MVN", "x", "y", name="one")
+    x = torch.tensor([[[[1e25, -2e25, 3e25, -4e25]]]], requires_grad=True)
+    y = nets.load(tmp_path, text).to_torch()(x)
+    (y * torch.tensor([1.0, 2, 3, 4])).sum().backward()
+    assert y.tolist() == x.grad.tolist() == [[[[0.0] * 4]]]
+
+
+def test_lrn_with_a_large_beta(tmp_path):
+    """Real Caffe multiplies by a power that is 0, where torch's LRN divides by one that overflows."""
+    text = nets.inputs(x=(1, 3, 1, 2)) + nets.layer(
+        "LRN", "x", "y", "lrn_param { beta: 100 local_size: 3 }", name="one"
+    )
+    x = torch.tensor([[[[1, 0.1]], [[2, 0.2]], [[3, 0.1]]]], requires_grad=True)
+    y = nets.load(tmp_path, text).to_torch()(x)
+    y.sum().backward()
+    expected = [[0, 1.9148828e-02], [0, 2.7606646e-02], [0, 1.9148828e-02]]
+    np.testing.assert_allclose(y.detach().numpy()[0, :, 0], expected, rtol=1e-5, atol=1e-40)
+    expected = [[0, -1.1451338e-01], [0, -7.2510231e-01], [0, -1.1451341e-01]]
+    np.testing.assert_allclose(x.grad.numpy()[0, :, 0], expected, rtol=1e-5, atol=1e-40)
+
+
+def test_im2col_over_four_axes(tmp_path):
+    text = nets.inputs(x=(1, 2, 3, 3, 3, 3)) + nets.layer("Im2col", "x", "y", "convolution_param { kernel_size: 2 }")
+    with pytest.raises(caffeport.CaffeportError, match="torch has no convolution over 4 spatial axes, only up to 3"):
+        nets.load(tmp_path, text).to_torch()

@@ -4,8 +4,8 @@
         [TARGET ...] [--seconds 60] [--seed 0] [--coverage | --lines] [--out F] [--json]
 
 ``make fuzz SECONDS=600`` does so. TARGET: a reader (see --list), ``layers``: nets of a grammar, torch against ONNX
-Runtime, or ``caffe``: such nets against real Caffe, forward and backward, where ``make caffe`` has built it; all of
-them by default, each for an equal part of the time. In the table, "taken" are the inputs that were read
+Runtime, or ``caffe`` and ``caffe-ssd``: such nets against real Caffe and its SSD fork, forward and backward, where
+``make caffe`` has built them; all of them by default, each for an equal part of the time. In the table, "taken" are the inputs that were read
 without an error. The input of each finding is kept under --out, and the exit code is 1 where there is one.
 
 --coverage lets atheris choose the inputs by the branches that they reach (``pip install atheris``), each target in a
@@ -31,7 +31,7 @@ from .layers import fuzz_layers
 from .runner import Outcome, fuzz, keep
 from .targets import targets
 
-LAYERS, CAFFE = "layers", "caffe"
+LAYERS, CAFFES = "layers", {"caffe": "bvlc", "caffe-ssd": "ssd"}
 
 
 def main() -> int:
@@ -49,8 +49,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.coverage and options.lines:
         parser.error("--coverage and --lines exclude each other")
-    tree = caffe_trees.ready("bvlc")
-    names = [LAYERS, *([] if tree is None else [CAFFE]), *known]
+    trees = {name: caffe_trees.ready(tree) for name, tree in CAFFES.items()}
+    names = [LAYERS, *(name for name, tree in trees.items() if tree is not None), *known]
     if options.list:
         print("\n".join(names))
         return 0
@@ -62,7 +62,7 @@ def main() -> int:
         seconds = options.seconds / len(chosen)
         if name == LAYERS:
             outcome, suffix = fuzz_layers(options.seed, seconds=seconds), ".prototxt"
-        elif name == CAFFE and tree is not None:
+        elif (tree := trees.get(name)) is not None:
             outcome, suffix = fuzz_against_caffe(tree, options.seed, seconds=seconds), ".prototxt"
         else:
             suffix = known[name].suffix

@@ -17,11 +17,10 @@ from typing import Any
 import caffeport
 import numpy as np
 import torch
-from caffeport.graph.in_place import tell_in_place
-from caffeport.graph.layer import Layer, Value
-from caffeport.operators.base import Phase, Role
+from caffeport.operators.base import Role
 from support import caffe_trees
 
+from .caffes_own import depends_on_blas, loss_as_label, overwritten, right_in_caffe, weighted
 from .nets import Dialect, Drawn, draw
 from .runner import Outcome, record_finding, silent
 from .targets import OWN
@@ -31,26 +30,8 @@ BATCH = 100
 """Nets for one start of Caffe."""
 LEFT_OUT = {"HDF5Output"}
 """What writes files."""
-READ_TOPS = {
-    "ELU",
-    "Sigmoid",
-    "TanH",
-    "Softmax",
-    "Exp",
-    "MVN",
-    "LRN",
-    "Power",
-    "Swish",
-    "Normalize",
-    "NormL2",
-    "Eltwise",
-    "ReLU in place",
-}
-"""Their backward pass reads the top, which in Caffe a layer in place behind them has overwritten."""
 LOWEST = -float(np.finfo(np.float32).max)
 """What Caffe makes of the largest of no numbers."""
-VIEWS = {"Flatten", "Reshape", "Split", "Slice", "Concat"}
-"""Their top may be the memory of their bottom, which a layer in place behind them then overwrites in Caffe."""
 RTOL, ATOL = 1e-3, 1e-4
 """float32 in another order through up to five layers, beside the largest number of the blob."""
 
@@ -168,13 +149,13 @@ def prepared(text: str, random_: random.Random, folder: Path) -> Case | str:
             inputs = net.sample_inputs(random_.getrandbits(32))
     except OWN as error:
         return str(error).replace(f"{folder}/", "")
-    weighted = _weighted(net)
+    losses = weighted(net)
     diffs = {
         value.name: numbers.standard_normal(value.shape).astype(np.float32)
         for value in net.output_values
-        if value not in weighted and value.layer.op.role is not Role.DATA
+        if value not in losses and value.layer.op.role is not Role.DATA
     }
-    return Case(f"force_backward: true\n{text}", net, inputs, diffs, *_right_in_caffe(net))
+    return Case(f"force_backward: true\n{text}", net, inputs, diffs, *right_in_caffe(net))
 
 
 def compare(case: Case | str, forward: dict | None, backward: dict | None, said: str) -> str:
@@ -187,86 +168,79 @@ def compare(case: Case | str, forward: dict | None, backward: dict | None, said:
         return f"Caffe refuses: {said}"
     if case.net.phase.name == "TRAIN" and any(layer.op.random for layer in case.net.layers):
         return "random"
-    model = case.net.to_torch()
+    try:
+        model = case.net.to_torch()
+    except OWN as error:
+        return f"no torch: {error}"
     inputs = {name: torch.tensor(array, requires_grad=True) for name, array in case.inputs.items()}
     try:
         blobs = model.blobs(*(inputs[name] for name in case.net.inputs))
     except IndexError:  # a random number where an index is meant; Caffe reads past its weights
         return "no index"
-    whole = case.net.blobs.keys() - _overwritten(case.net)
+    except RuntimeError as error:
+        if "out of bounds" in str(error):
+            return "no index"
+        raise
+    if depends_on_blas(case.net, case.text, forward):
+        return "forward: not finite"
+    whole = case.net.blobs.keys() - overwritten(case.net)
     for name in whole & {name.removeprefix("data/") for name in forward}:
         _equal(f"blob {name}", case, blobs[name], forward[f"data/{name}"])
     if backward is None:
         return f"forward: {said}"
     if not case.backward:
         return "forward: in place"
+    if loss_as_label(case.net):
+        return "forward: a loss for a label"
     if not all(np.isfinite(array).all() for array in forward.values()):
         return "forward: not finite"  # Caffe's running sums keep a NaN that is gone from the window
     if any((array <= LOWEST).any() for array in forward.values()):
         return "forward: an empty window"  # of a MAX pooling, whose gradient Caffe adds before the blob
+    made = _gradients(case, model, inputs, blobs)
+    try:
+        for title, (key, gradient) in made.items():
+            _equal(title, case, gradient, backward[key])
+    except DifferentError:
+        if not _rounding(case, made, backward):
+            raise
+        return "forward: rounding"
+    return ""
+
+
+def _gradients(
+    case: Case, model: torch.nn.Module, inputs: dict[str, torch.Tensor], blobs: dict[str, torch.Tensor]
+) -> dict[str, tuple[str, torch.Tensor | None]]:
+    """Return {what it is the gradient of: (its name in Caffe's file, the gradient)} of inputs and weights."""
     total = torch.zeros(())
-    for value, weight in _weighted(case.net).items():
+    for value, weight in weighted(case.net).items():
         total = total + weight * blobs[value.key].sum()
     for name, diff in case.top_diffs.items():
         total = total + (blobs[name] * torch.tensor(diff)).sum()
     if total.requires_grad:
         total.backward()
-    for name, tensor in inputs.items():
-        _equal(f"gradient of {name}", case, tensor.grad, backward[f"diff/{name}"])
+    made = {f"gradient of {name}": (f"diff/{name}", tensor.grad) for name, tensor in inputs.items()}
     state = model.state_dict(keep_vars=True)
     for layer in case.net.layers:
         for index, spec in enumerate(layer.specs):
             if spec.trained:
-                made = state[f"{layer.name}.{spec.name}"].grad
-                _equal(
-                    f"gradient of {layer.name}'s {spec.name}", case, made, backward[f"blob_diff/{layer.name}/{index}"]
-                )
-    return ""
+                title = f"gradient of {layer.name}'s {spec.name}"
+                made[title] = (f"blob_diff/{layer.name}/{index}", state[f"{layer.name}.{spec.name}"].grad)
+    return made
 
 
-def _overwritten(net: caffeport.Net) -> set[str]:
-    """Return the blobs that a layer in place writes to through a view of them."""
-    written = _written_in_place(net.layers)
-    names: set[str] = set()
-    for layer in reversed(net.layers):
-        tops = {value.name for value in layer.outputs}
-        if layer.type in VIEWS and tops & (names | written):
-            names.update(layer.bottoms, tops)
-    return names
-
-
-def _written_in_place(layers: Sequence[Layer]) -> set[str]:
-    """Return the names of the blobs that are bottom and top of one of the layers."""
-    return {x.name for layer in layers for x in layer.inputs if x.name in {y.name for y in layer.outputs}}
-
-
-def _right_in_caffe(net: caffeport.Net) -> tuple[bool, bool]:
-    """Return whether the numbers and the gradients are right there, wherever layers work in place."""
-    found = []
-    for phase in (Phase.TEST, Phase.TRAIN):
-        with warnings.catch_warnings(record=True) as notes:
-            warnings.simplefilter("always")
-            tell_in_place(net.layers, phase)
-        found.append(not notes)
-    makers = [
-        f"{x.layer.type} in place" if x.layer.type == "ReLU" and _written_in_place([x.layer]) else x.layer.type
-        for layer in net.layers
-        for x, y in zip(layer.inputs, layer.outputs, strict=False)
-        if x.name == y.name
-    ]
-    constant = any(layer.type == "Parameter" and any(layer.loss_weights) for layer in net.layers)  # Caffe drops it
-    return found[0], found[1] and READ_TOPS.isdisjoint(makers) and not constant
-
-
-def _weighted(net: caffeport.Net) -> dict[Value, float]:
-    """Return {top: loss_weight}. A loss's own weight of 1 is lost where another layer reads the loss: Caffe's backward
-    pass overwrites it there, where a weight of the text has a branch of its own."""
-    return {
-        value: weight
-        for layer in net.layers
-        for value, weight in zip(layer.outputs, layer.loss_weights, strict=True)
-        if weight and (not value.consumers or layer.text.has("loss_weight"))
-    }
+def _rounding(case: Case, made: dict[str, tuple[str, torch.Tensor | None]], backward: dict[str, np.ndarray]) -> bool:
+    """Return whether float32 itself errs as far: in float64 the gradients are as far from ours as Caffe's are."""
+    model = case.net.to_torch().double()
+    inputs = {name: torch.tensor(array, dtype=torch.float64, requires_grad=True) for name, array in case.inputs.items()}
+    exact = _gradients(case, model, inputs, model.blobs(*(inputs[name] for name in case.net.inputs)))
+    for title, (key, gradient) in made.items():
+        true = np.zeros_like(backward[key], np.float64) if exact[title][1] is None else exact[title][1].numpy()
+        ours = np.zeros_like(true) if gradient is None else gradient.numpy()
+        scale = max(1.0, float(np.abs(true).max(initial=0)))
+        error, caffes = np.abs(ours - true).max(initial=0), np.abs(backward[key] - true).max(initial=0)
+        if not caffes <= 10 * error + ATOL * scale:
+            return False
+    return True
 
 
 def _weight(param: Any, numbers: np.random.Generator) -> np.ndarray:

@@ -36,6 +36,8 @@ class Im2col(Windowed):
         return [(*bottoms[0][:axis], channels, *window.slide(bottoms[0][axis + 1 :]))] * len(bottoms)
 
     def module(self, bottoms: list[Shape]) -> Any:
+        if len(self.window(bottoms[0]).kernel) > 3:
+            self.fail(f"torch has no convolution over {len(self.window(bottoms[0]).kernel)} spatial axes, only up to 3")
         return nn.Im2col(self.window(bottoms[0]), self.channel_axis(bottoms[0]))
 
     def onnx(self, g: Emitter, *x: Tensor) -> list[Tensor]:

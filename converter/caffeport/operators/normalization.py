@@ -139,6 +139,10 @@ class LRNParameter:
     engine: Word = Word()
 
 
+LARGE_BETA = 4
+"""Papers have 0.5 to 1. Beyond it torch's own LRN, which divides by a power, may overflow."""
+
+
 @layer_type("LRN")
 class LRN(Operator):
     """ACROSS_CHANNELS: x (k + alpha / n * sum x^2)^-beta over n channels;
@@ -156,7 +160,7 @@ class LRN(Operator):
         p = self.p
         if p.norm_region is NormRegion.ACROSS_CHANNELS:
             fits = within(p.local_size, p.alpha, bottoms[0][1:2])[0] == p.local_size
-            across = nn.LocalResponseNorm if fits else nn.LRNAcrossChannels
+            across = nn.LocalResponseNorm if fits and p.beta <= LARGE_BETA else nn.LRNAcrossChannels
             return across(p.local_size, p.alpha, p.beta, p.k)
         return nn.LRNWithinChannel(p.local_size, p.alpha, p.beta)
 

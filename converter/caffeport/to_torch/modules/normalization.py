@@ -118,16 +118,21 @@ class Bias(nn.Module):
 
 
 class LRNAcrossChannels(nn.Module):
-    """LRN for windows wider than the channels, which torch's LocalResponseNorm would pad for."""
+    """LRN for windows wider than the channels, which torch's LocalResponseNorm would pad for, and for a large beta,
+    with which its divisor overflows where Caffe multiplies by a power that is 0."""
 
     def __init__(self, size: int, alpha: float, beta: float, k: float) -> None:
         super().__init__()
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, x: Tensor) -> Tensor:
-        from ...operators.normalization import within
+        from ...operators.normalization import LARGE_BETA, within
 
         size, alpha = within(self.size, self.alpha, x.shape[1:2])
+        if self.beta > LARGE_BETA:
+            squares = F.pad(x.square().flatten(2)[:, None], (0, 0, size // 2, (size - 1) // 2))
+            mean = F.avg_pool2d(squares, (size, 1), 1)[:, 0].reshape(x.shape)
+            return x * (self.k + alpha * mean) ** -self.beta
         return F.local_response_norm(x, size, alpha, self.beta, self.k)
 
     def extra_repr(self) -> str:
@@ -168,4 +173,5 @@ class MVN(nn.Module):
             return x / (variance.sqrt() + self.eps)
         deviation = variance.detach().sqrt() + self.eps
         half = torch.where(deviation != 0, 0.5 / deviation, 0.0)
-        return x / (deviation + (variance - variance.detach()) * half)
+        slope = torch.where(variance < torch.inf, variance - variance.detach(), 0.0)  # it is 0 but for its gradient
+        return x / (deviation + slope * half)

@@ -35,6 +35,8 @@ _START = np.dtype(
 _HEADER = 24  # bytes of IRHeader
 _EXACT = 2.0**24  # from here on float32 skips whole numbers
 _LENGTH_BITS = 29
+_LENGTH_MASK = (1 << _LENGTH_BITS) - 1
+_WORDS = struct.Struct("<II")
 _AT_ONCE = 65536  # records whose starts are looked at together
 
 
@@ -113,7 +115,10 @@ def _scan(file: MappedFile) -> tuple[np.ndarray, np.ndarray]:
     position, end, within = 0, len(data), False
     while position < end:
         start = position
-        length, kind = _word(bytes(data[position : position + 8]), f"{path}: at byte {position}")
+        magic, word = _WORDS.unpack_from(data, position) if position + 8 <= end else (0, 0)
+        if magic != MAGIC:
+            _word(bytes(data[position : position + 8]), f"{path}: at byte {position}")  # says what is wrong
+        length, kind = word & _LENGTH_MASK, word >> _LENGTH_BITS
         if within != (kind in (_MIDDLE, _LAST)):
             raise DataError(f"{path}: the parts of record {len(offsets)} are out of order, at byte {position}")
         position += 8 + length
