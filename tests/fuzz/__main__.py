@@ -5,8 +5,9 @@
 
 ``make fuzz SECONDS=600`` does so. TARGET: a reader (see --list), ``layers``: nets of a grammar, torch against ONNX
 Runtime, or ``caffe`` and ``caffe-ssd``: such nets against real Caffe and its SSD fork, forward and backward, where
-``make caffe`` has built them; all of them by default, each for an equal part of the time. In the table, "taken" are the inputs that were read
-without an error. The input of each finding is kept under --out, and the exit code is 1 where there is one.
+``make caffe`` has built them; all of them by default, each for an equal part of the time. In the table, "taken" are the
+inputs that were read without an error. The input of each finding is kept under --out, and the exit code is 1 where
+there is one.
 
 --coverage lets atheris choose the inputs by the branches that they reach (``pip install atheris``), each target in a
 process of its own; "reached" are the inputs that came to a branch that none before had. --lines counts the lines and
