@@ -53,9 +53,10 @@ def test_a_sum_in_place(tmp_path):
     assert "its gradient is another" in note
 
 
-@pytest.mark.parametrize("kind", ["BNLL", "Log", "Power", "MVN", "Clip"])
+@pytest.mark.parametrize("kind", ["BNLL", "Log", "Power", "MVN", "Clip", "Normalize"])
 def test_gradients_matter_to_training_alone(tmp_path, kind):
-    text = in_place(kind, "clip_param { min: 0 max: 1 }" if kind == "Clip" else "")
+    """Normalize is SSD's: real Caffe's gradient of it in place is 0 where the derivative is -0.00111126."""
+    text = in_place(kind, {"Clip": "clip_param { min: 0 max: 1 }", "Normalize": "norm_param { }"}.get(kind, ""))
     assert not notes(tmp_path, text)
     (note,) = notes(tmp_path, text, "train")
     assert "its gradient is another" in note
@@ -143,9 +144,10 @@ VIEW = nets.inputs(x=(1, 4)) + nets.layer("%s", "x", "y", "reshape_param { shape
 DOUBLED = nets.layer("Power", "y", "y", "power_param { scale: 2 }", name="one")
 
 
-@pytest.mark.parametrize("view", ["Flatten", "Concat", "Slice", "Reshape"])
+@pytest.mark.parametrize("view", ["Flatten", "Concat", "Slice", "Reshape", "Permute"])
 def test_a_layer_in_place_behind_a_view(tmp_path, view):
-    """Real Caffe gives 2, -4, 6, -8 for the identity of x = 1, -2, 3, -4 there: Flatten's top is the memory of x."""
+    """Real Caffe gives 2, -4, 6, -8 for the identity of x = 1, -2, 3, -4 there: Flatten's top is the memory of x, as
+    that of SSD's Permute into the same order is."""
     text = VIEW % view + DOUBLED + nets.layer("Power", "x", "z", name="two")
     (note,) = notes(tmp_path, text)
     assert note == (

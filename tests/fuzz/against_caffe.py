@@ -20,7 +20,7 @@ import torch
 from caffeport.operators.base import Role
 from support import caffe_trees
 
-from .caffes_own import depends_on_blas, loss_as_label, overwritten, right_in_caffe, weighted
+from .caffes_own import FORWARD_ONLY, depends_on_blas, loss_as_label, overwritten, right_in_caffe, weighted
 from .nets import Dialect, Drawn, draw
 from .runner import Outcome, record_finding, silent
 from .targets import OWN
@@ -190,6 +190,8 @@ def compare(case: Case | str, forward: dict | None, backward: dict | None, said:
         return f"forward: {said}"
     if not case.backward:
         return "forward: in place"
+    if not FORWARD_ONLY.isdisjoint(layer.type for layer in case.net.layers):
+        return "forward: Caffe has no gradient"
     if loss_as_label(case.net):
         return "forward: a loss for a label"
     if not all(np.isfinite(array).all() for array in forward.values()):

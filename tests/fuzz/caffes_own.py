@@ -29,7 +29,9 @@ READ_TOPS = {
 }
 """Their backward pass reads the top, which in Caffe a layer in place behind them has overwritten."""
 SCALING = {"Exp", "Log", "Power", "Swish", "Eltwise", "Scale"}
-VIEWS = {"Flatten", "Reshape", "Split", "Slice", "Concat"}
+FORWARD_ONLY = {"HardSigmoid", "HardSwish", "Upsample"}
+"""The SSD fork's have a backward pass that does nothing."""
+VIEWS = {"Flatten", "Reshape", "Split", "Slice", "Concat", "Permute"}
 """Their top may be the memory of their bottom, which a layer in place behind them then overwrites in Caffe."""
 
 

@@ -63,6 +63,8 @@ class Normalize(Operator):
             self.fail("expected normalize_param (NormFace) or norm_param (SSD), got both")
         self.is_ssd = "norm_param" in given or (not given and len(self.context.stored_shapes or ()) == 1)
         self.ssd = self.message("norm_param")
+        if self.is_ssd:
+            self.in_place = InPlace.OTHER_GRADIENT
         if self.p.normalize_type not in ("L1", "L2"):
             self.fail(f'expected normalize_type "L1" or "L2", got "{self.p.normalize_type}"')
         if not self.p.eps > 0:
