@@ -67,6 +67,13 @@ def test_another_shape_in_place(tmp_path):
     assert 'in place on "x", where Caffe would make 2x6x4x4 of the 2x3x4x4 that the layer reads' in note
 
 
+def test_a_crop_in_place(tmp_path):
+    """Whose gradient is another, too; in the test phase real Caffe's blob had the old shape's numbers."""
+    text = nets.inputs(**X, y=(2, 3, 4, 2)) + nets.layer("Crop", "x y", "x", name="one")
+    (note,) = notes(tmp_path, text)
+    assert "where Caffe would make 2x3x4x2 of the 2x3x4x4 that the layer reads" in note
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ReLU", "PReLU", "Sigmoid", "TanH", "ELU", "Exp", "Softmax", "Scale", "BatchNorm"])
 @pytest.mark.parametrize("phase", ["test", "train"])
@@ -131,12 +138,12 @@ def test_a_relu_into_a_blob_of_its_own_keeps_its_bottom(tmp_path):
     assert not notes(tmp_path, text, "train")
 
 
-@pytest.mark.parametrize("extra", ["-2", "-0.5"])
-def test_a_relu_in_place_whose_slope_is_negative(tmp_path, extra):
+@pytest.mark.parametrize(("kind", "slope"), [("ReLU", "negative_slope"), ("ELU", "alpha")])
+def test_a_relu_in_place_whose_slope_is_negative(tmp_path, kind, slope):
     """Real Caffe's gradient of 1, -2, 3, -4 with a slope of -2 is 1 everywhere, and the derivative of the second -2."""
-    text = in_place("ReLU", f"relu_param {{ negative_slope: {extra} }}")
+    text = in_place(kind, f"{kind.lower()}_param {{ {slope}: -2 }}")
     (note,) = notes(tmp_path, text, "train")
-    assert "whose signs a negative slope turns: Caffe's backward pass reads those" in note
+    assert f"whose signs a negative {slope} turns: Caffe's backward pass reads those" in note
     assert not notes(tmp_path, text)
 
 
@@ -203,3 +210,13 @@ def test_im2col_over_four_axes(tmp_path):
     text = nets.inputs(x=(1, 2, 3, 3, 3, 3)) + nets.layer("Im2col", "x", "y", "convolution_param { kernel_size: 2 }")
     with pytest.raises(caffeport.CaffeportError, match="torch has no convolution over 4 spatial axes, only up to 3"):
         nets.load(tmp_path, text).to_torch()
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM"])
+def test_no_gradient_reaches_what_cuts_the_sequences(tmp_path, kind):
+    """RecurrentLayer::AllowForceBackward leaves bottom 1 out; real Caffe's gradient of it is 0."""
+    text = nets.inputs(x=(3, 2, 4), cont=(3, 2))
+    text += nets.layer(kind, "x cont", "y", 'recurrent_param { num_output: 2 weight_filler { type: "gaussian" } }')
+    x, cont = torch.ones(3, 2, 4, requires_grad=True), torch.ones(3, 2, requires_grad=True)
+    nets.load(tmp_path, text).to_torch()(x, cont).sum().backward()
+    assert cont.grad is None and x.grad.abs().sum() > 0

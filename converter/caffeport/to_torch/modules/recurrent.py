@@ -27,7 +27,7 @@ class _Recurrent(nn.Module):
         else:
             states = [x.new_zeros(x.shape[1], self.weight_h.shape[1]) for _ in range(self.states)]
         outputs = []
-        for step, here in zip(inputs.unbind(0), cont.unbind(0), strict=True):
+        for step, here in zip(inputs.unbind(0), cont.detach().unbind(0), strict=True):
             output, states = self.step(step, here[:, None], states)
             outputs.append(output)
         top = torch.stack(outputs)
