@@ -71,7 +71,7 @@ def connect(
                     _refuse_bottom(text, fields, name, current, later)
                 maker, maker_fields = left_out[name]
                 _tell_left_out(text, fields, name, maker_fields)
-                if not {*current, *later}.intersection(maker_fields.top):
+                if not any(top in current or top in later for top in maker_fields.top):
                     source = _data_layer(maker, maker_fields, known, schemas, state.phase, options)
             layers.append(source or _extra_input(known["Input"], name, state.phase))
             if name not in options.input_shapes and source is None:

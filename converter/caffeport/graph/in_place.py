@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CaffeportWarning, shape_text
@@ -39,8 +40,9 @@ def tell_in_place(layers: Sequence[Layer], phase: Phase) -> None:
             stacklevel=5,
         )
     if phase is Phase.TRAIN:
+        overwriters = _overwriters(layers)
         for layer in layers:
-            later = _overwriter(layer)
+            later = _overwriter(layer, overwriters)
             if later is not None:
                 warnings.warn(
                     f'{layer.title}: works in place on "{layer.inputs[0].name}", over which {later.title} writes: '
@@ -51,28 +53,40 @@ def tell_in_place(layers: Sequence[Layer], phase: Phase) -> None:
                 )
 
 
+@dataclass
+class _Memory:
+    """What views share: of the Values in it that which is read last, and where."""
+
+    value: Value
+    last: int
+
+    def hold(self, values: Sequence[Value], last_read: dict[Value, int]) -> None:
+        for value in values:
+            if last_read.get(value, -1) > self.last:
+                self.value, self.last = value, last_read[value]
+
+
 def _through_views(layers: Sequence[Layer], phase: Phase) -> list[tuple[Layer, Layer, str]]:
     """Return (layer in place, a later layer that reads what it has overwritten, the blob by which it does)."""
-    sharing: dict[Value, list[Value]] = {}  # the Values of one memory, for those that share it
+    last_read = {value: place for place, layer in enumerate(layers) for value in layer.inputs}
+    shared: dict[Value, _Memory] = {}
     faults = []
     for place, layer in enumerate(layers):
         if _is_view(layer):
-            group = sharing.setdefault(layer.inputs[0], [layer.inputs[0]])
-            group += layer.outputs
-            sharing |= dict.fromkeys(layer.outputs, group)
+            bottom = layer.inputs[0]
+            memory = shared.setdefault(bottom, _Memory(bottom, last_read[bottom]))
+            memory.hold(layer.outputs, last_read)
+            shared |= dict.fromkeys(layer.outputs, memory)
             continue
         for x, y in zip(layer.inputs, layer.outputs, strict=False):
-            if x.name != y.name or x not in sharing or len(x.consumers) > 1:  # of what others read Caffe makes a copy
+            if x.name != y.name or x not in shared or len(x.consumers) > 1:  # of what others read Caffe makes a copy
                 continue
-            stale = {value for value in sharing[x] if value is not x}
-            sharing[x].append(y)
-            sharing[y] = sharing[x]
-            if layer.type == "Dropout" and phase is Phase.TEST:
-                continue  # which changes nothing
-            later = ((reader, value) for reader in layers[place + 1 :] for value in reader.inputs if value in stale)
-            reader, value = next(later, (None, None))
-            if reader is not None and value is not None:
-                faults.append((layer, reader, value.name))
+            memory = shared[x]
+            changes = layer.type != "Dropout" or phase is not Phase.TEST
+            if changes and memory.last > place:  # which is no reader of x: its only one is this layer
+                faults.append((layer, layers[memory.last], memory.value.name))
+            memory.hold([y], last_read)
+            shared[y] = memory
     return faults
 
 
@@ -85,25 +99,21 @@ def _is_view(layer: Layer) -> bool:
     return layer.type in _VIEWS and bool(layer.inputs) and (alone or not _VIEWS[layer.type])
 
 
-def _overwriter(layer: Layer) -> Layer | None:
+def _overwriters(layers: Sequence[Layer]) -> dict[Value, Layer]:
+    """Value -> the first layer that works in place on its memory and changes where it is above 0, if one does."""
+    found: dict[Value, Layer] = {}
+    for layer in reversed(layers):
+        for x, y in zip(layer.inputs, layer.outputs, strict=False):
+            if x.name == y.name and (layer.type not in _SIGN_KEPT or y in found):
+                found[x] = found[y] if layer.type in _SIGN_KEPT else layer
+    return found
+
+
+def _overwriter(layer: Layer, overwriters: dict[Value, Layer]) -> Layer | None:
     """Return the first layer that works in place behind a ReLU in place, and changes where it is above 0."""
     if layer.type != "ReLU" or layer.inputs[0].name != layer.outputs[0].name:
         return None
-    value = layer.outputs[0]
-    while (following := _in_place_reader(value)) is not None:
-        later, value = following
-        if later.type not in _SIGN_KEPT:
-            return later
-    return None
-
-
-def _in_place_reader(value: Value) -> tuple[Layer, Value] | None:
-    """Return the layer that works in place on a Value, of which there can be only one, and what it makes of it."""
-    for reader in value.consumers:
-        for bottom, top in zip(reader.inputs, reader.outputs, strict=False):
-            if bottom is value and bottom.name == top.name:
-                return reader, top
-    return None
+    return overwriters.get(layer.outputs[0])
 
 
 def _fault(layer: Layer, phase: Phase) -> str:
