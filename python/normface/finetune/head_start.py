@@ -28,6 +28,7 @@ def start_head(run: Run, fabric: Any) -> None:
     config = run.config
     if config.head is not None:
         head_file.read(config.head, run.loss)
+        run.restart_warmups()  # those of the file have come to their end
     elif config.head_init == "class-means":
         means, directions, counts = class_means(run, fabric)
         seen, shard = counts > 0, shard_of(run.loss)  # unless all its images were left out

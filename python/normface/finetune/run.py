@@ -66,6 +66,13 @@ class Run:
     def classes(self) -> int:
         return int(self.labels.max()) + 1
 
+    def restart_warmups(self) -> None:
+        """Let the loss's margins come in over --margin-warmup, from the next step on."""
+        if self.config.margin_warmup:
+            passes = in_steps(self.config.margin_warmup, self.steps) * self.config.accumulate
+            for warmup in losses.warmups(self.loss):
+                warmup.restart(passes)
+
 
 def prepare(config: Config, fabric: Any) -> Run:
     """Open and build everything. Raises one-line errors for all that cannot be trained on.
@@ -123,10 +130,7 @@ def prepare(config: Config, fabric: Any) -> Run:
             known.append(("validated on", validation_source.images))
         for use, others in known:
             warn_of_known("--test", run.unseen.source.images, others, use)
-    if config.margin_warmup:
-        passes = in_steps(config.margin_warmup, run.steps) * config.accumulate
-        for warmup in losses.warmups(run.loss):
-            warmup.restart(passes)  # a checkpoint brings how far it is
+    run.restart_warmups()  # a checkpoint brings how far they are
     return run
 
 
