@@ -113,6 +113,44 @@ def test_a_fast_wrong_one_does_not_win(model, capsys, monkeypatch):
     assert "fastest at batch 1, 1 threads: OpenCV, 2 ms, 500/s" in told
 
 
+def in_eight_bits(path):
+    """A file that multiplies in 8 bits; what runtimes make of it is _Fake's."""
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, [1, 10]) for name in "xy")
+    scale = onnx.numpy_helper.from_array(np.float32(0.1), "scale")
+    nodes = [onnx.helper.make_node("QuantizeLinear", ["x", "scale"], ["q"])]
+    nodes += [onnx.helper.make_node("DequantizeLinear", ["q", "scale"], ["y"])]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [x], [y], [scale])), path)
+
+
+def in_half(path):
+    x, y = (onnx.helper.make_tensor_value_info(name, 10, [1, 10]) for name in "xy")
+    one = onnx.numpy_helper.from_array(np.ones(1, np.float16), "one")
+    node = onnx.helper.make_node("Mul", ["x", "one"], ["y"])
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y], [one])), path)
+
+
+@pytest.mark.parametrize(
+    ("write", "off", "code", "words"),
+    [
+        (in_eight_bits, 1.4, 0, "8 bits hold for inputs like those of the calibration"),
+        (in_eight_bits, np.nan, 1, "OpenVINO differ and cannot win"),
+        (in_half, 1.009, 0, "all agree"),
+        (in_half, 1.011, 1, "OpenVINO differ and cannot win"),
+    ],
+)
+def test_files_of_fewer_bits_have_their_own_tolerance(write, off, code, words, tmp_path, capsys, monkeypatch):
+    """Of float16 1 % rms; random inputs say nothing of 8 bits, which were calibrated on others."""
+    right = np.linspace(-1, 1, 10)
+    _Fake.outputs = {"ONNX Runtime": right, "OpenVINO": right * off}
+    _Fake.times = {"ONNX Runtime": 3e-3, "OpenVINO": 1e-3}
+    monkeypatch.setattr(bench, "RuntimeProcess", _Fake)
+    write(tmp_path / "few.onnx")
+    assert main(["bench", str(tmp_path / "few.onnx"), "--runtimes", "onnxruntime,openvino", *QUICK]) == code
+    told = capsys.readouterr().out
+    assert words in told
+    assert f"threads: {'ONNX Runtime' if code else 'OpenVINO'}" in told
+
+
 @pytest.mark.slow
 def test_a_crash_is_told(tmp_path, model):
     save_inputs(tmp_path / "x.npz", {"data": np.zeros((1, 1, 8, 8), np.float32)})

@@ -63,7 +63,8 @@ class Result:
 class Plan:
     """What is timed: for every batch size {input: array}, and how long.
 
-    net: keywords of caffeport.load of the net that the file was made of, for PyTorch.
+    net: keywords of caffeport.load of the net that the file was made of, for PyTorch. agree: whether an output is near
+    enough to another runtime's, in place of RTOL and ATOL.
     """
 
     file: ModelFile
@@ -72,6 +73,7 @@ class Plan:
     rounds: int
     seconds: float
     net: Mapping[str, Any] | None = None
+    agree: Callable[[np.ndarray, np.ndarray], bool] | None = None
 
     @property
     def turns(self) -> int:
@@ -153,7 +155,7 @@ def bench(plan: Plan, runtimes: Sequence[Runtime], told: Callable[[str], None] =
                 baseline = (result.title, outputs)
             else:
                 result.baseline = baseline[0]
-                _compare(result, outputs, baseline[1])
+                _compare(plan, result, outputs, baseline[1])
         seconds: dict[tuple[str, int], list[float]] = {}
         for _ in range(plan.rounds):
             for batch, path in paths.items():
@@ -185,7 +187,7 @@ def _start(
     return outputs
 
 
-def _compare(result: Result, outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
+def _compare(plan: Plan, result: Result, outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
     result.max_abs = result.max_rel = 0.0
     for name, array in expected.items():
         if outputs[name].shape != array.shape:
@@ -194,6 +196,8 @@ def _compare(result: Result, outputs: Mapping[str, np.ndarray], expected: Mappin
             continue
         largest, relative, ok = difference(outputs[name], array, RTOL, ATOL)
         result.max_abs, result.max_rel = max(result.max_abs, largest), max(result.max_rel, relative)
+        if plan.agree is not None:
+            ok = plan.agree(outputs[name], array)
         result.ok = result.ok and ok
 
 
