@@ -265,3 +265,25 @@ def test_statistics_beyond_half_precision(tmp_path):
         torch.testing.assert_close(halved(x.to(dtype)).float(), expected, rtol=0.02, atol=0.02)
         back = net.with_weights(halved).layer("y").blobs
         assert all((mine == given).all() for mine, given in zip(back, blobs, strict=True))
+
+
+KINKS = {
+    "ReLU": ("", [0, 0, 1, 1, 1]),
+    "ReLU-leaky": ("relu_param { negative_slope: 0.5 }", [0.5, 0.5, 1, 1, 1]),
+    "PReLU": ("prelu_param { filler { value: 0.25 } }", [0.25, 0.25, 1, 1, 1]),
+    "ReLU6": ("", [0, 0, 1, 0, 0]),
+    "Clip": ("clip_param { min: 0 max: 6 }", [0, 1, 1, 1, 0]),
+    "AbsVal": ("", [-1, 0, 1, 1, 1]),
+    "ELU": ("elu_param { alpha: 1 }", [np.exp(-2), 1, 1, 1, 1]),
+}
+
+
+@pytest.mark.parametrize("kind", KINKS)
+def test_gradients_where_a_function_bends(kind, tmp_path):
+    """At -2, 0, 3, 6, 7, as the backward passes of Caffe's layers say (> or >=); zeros are frequent behind a ReLU."""
+    text, expected = KINKS[kind]
+    net = nets.load(tmp_path, nets.inputs(data=(1, 1, 1, 5)) + nets.layer(kind.split("-")[0], "data", "y", text))
+    with torch.enable_grad():
+        x = torch.tensor([[[[-2.0, 0, 3, 6, 7]]]], requires_grad=True)
+        net.to_torch()(x).sum().backward()
+    assert x.grad.flatten().tolist() == pytest.approx(expected)

@@ -36,8 +36,12 @@ VIEWS = {"Flatten", "Reshape", "Split", "Slice", "Concat", "Permute"}
 
 
 def depends_on_blas(net: caffeport.Net, text: str, forward: dict[str, np.ndarray]) -> bool:
-    """Return whether a layer scales what is no number, or by none: some BLAS make 0 of 0 times NaN, and others NaN."""
-    names = {value.name for layer in net.layers if layer.type in SCALING for value in layer.inputs}
+    """Return whether a layer scales what is no number, or by none: some BLAS make 0 of 0 times NaN, and others NaN.
+
+    What it makes counts too, such as Log of a number below 0: behind it Caffe's maxima, Clip and the like drop a NaN,
+    which depends on how a comparison is written; here it stays one.
+    """
+    names = {x.name for layer in net.layers if layer.type in SCALING for x in (*layer.inputs, *layer.outputs)}
     finite = all(np.isfinite(forward[f"data/{name}"]).all() for name in names if f"data/{name}" in forward)
     tiny = any(layer.type == "LRN" and layer.op.p.k <= 0 for layer in net.layers)  # Caffe's running sums stay above 0
     return tiny or not finite or re.search(r": -?(nan|inf)\b", text) is not None

@@ -68,7 +68,7 @@ class ReLU6(Operator):
     schemas = {"relu6_param": EngineParameter}
 
     def module(self, bottoms: list[Shape]) -> Any:
-        return nn.Clip(0.0, 6.0)
+        return nn.ReLU6()  # whose gradient at 0 and at 6 is 0, as the forks' layer has it
 
     def onnx(self, g: Emitter, *x: Tensor) -> Tensor:
         return g.op("Clip", x[0], g.const(0.0), g.const(6.0))
