@@ -218,7 +218,7 @@ def test_preprocessing_and_several_inputs(tmp_path, capsys):
         (["{model}", "--seconds", "-1"], "--seconds is 0 or more, got -1"),
         (["{model}", "net.prototxt"], "needs its weights beside it"),
         (["{model}", "net.prototxt", "w.caffemodel"], r"net\.prototxt: No such file"),
-        (["{broken}"], r"broken\.onnx: is no ONNX model"),
+        (["{broken}"], r"broken\.onnx: is no ONNX model, or is damaged; give one that"),
     ],
 )
 def test_bad_input_is_one_line(model, tmp_path, capsys, words, told, monkeypatch):

@@ -127,7 +127,7 @@ def test_what_does_not_go_row_by_row_is_refused(name, options, words):
         parallel.RowSGD(head_of(1.0, name, **options), 0.1, fused=True)
 
 
-@pytest.mark.parametrize("rate", [0.0, -1.0, 1.5])
+@pytest.mark.parametrize("rate", [0.0, -1.0, 1.5, float("nan"), "all"])
 def test_a_rate_is_a_share(rate):
     with pytest.raises(TrainingError, match="expected a sample_rate above 0, to 1"):
         head_of(rate)

@@ -49,7 +49,9 @@ class ModelFile:
         try:
             model = onnx.load(str(self.path), load_external_data=False)
         except Exception as error:  # protobuf's class depends on which implementation is installed
-            raise CaffeportError(f"{self.path}: is no ONNX model, or is damaged") from error
+            raise CaffeportError(
+                f"{self.path}: is no ONNX model, or is damaged; give one that caffeport convert --onnx has written"
+            ) from error
         if not model.graph.output:
             raise CaffeportError(f"{self.path}: is no ONNX model: it has no output")
         return model

@@ -40,8 +40,8 @@ class SampledRows(nn.Module):
 
     def __init__(self, rate: float, seed: int, rank: int) -> None:
         super().__init__()
-        if not 0 < rate <= 1:
-            raise TrainingError(f"expected a sample_rate above 0, to 1, got {rate}")
+        if not isinstance(rate, (int, float)) or not 0 < rate <= 1:
+            raise TrainingError(f"expected a sample_rate above 0, to 1, got {rate!r}")
         self.rate, self._seed, self._rank = float(rate), int(seed), rank
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
         self.optimizer: RowOptimizer | None = None
