@@ -52,7 +52,7 @@ def test_a_killed_rank_is_started_again_and_ends_where_one_device_does(tmp_path,
     os.kill(int(ranks[-1]), signal.SIGKILL)
     _, said = run.communicate(timeout=600)
     assert run.returncode == 0, said[-3000:]
-    assert "Signal 9" in said or "SIGKILL" in said or "exitcode: -9" in said.replace(" :", ":")
+    assert "failed (exitcode: " in said  # of the killed rank, or of the other, where torchrun sees that one end first
     heads = [load_file(folder / "head.safetensors") for folder in (tmp_path / "one", out)]
     for name, tensor in heads[0].items():
         # Sums in another order, in float32, which 400 steps with momentum make larger.
