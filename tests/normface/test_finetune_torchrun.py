@@ -57,3 +57,19 @@ def test_a_killed_rank_is_started_again_and_ends_where_one_device_does(tmp_path,
     for name, tensor in heads[0].items():
         # Sums in another order, in float32, which 400 steps with momentum make larger.
         np.testing.assert_allclose(heads[1][name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+def test_ranks_leave_their_group_before_the_interpreter_ends(tmp_path):
+    """Otherwise a thread of Gloo's may ask the ending interpreter for a reference, which aborts the process."""
+    people = write_digits(tmp_path / "people", range(3), 4)
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words += ["-m", "support.finetune_and_stay", str(tmp_path)]
+    words += flags(people, tmp_path / "out", "--val-share", 0, "--batch-size", 4, "--steps", 2)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    run = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stderr[-3000:]
+    for rank in range(2):
+        threads = (tmp_path / f"threads-{rank}.txt").read_text().split()
+        assert threads and not [name for name in threads if "gloo" in name]

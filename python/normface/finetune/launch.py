@@ -58,8 +58,11 @@ def launched(config: Config, *, resume: bool, overwrite: bool) -> Iterator[Any]:
         yield fabric
         return
     if environment.creates_processes_externally:
-        _launch(fabric)
-        yield fabric
+        try:
+            _launch(fabric)
+            yield fabric
+        finally:
+            _leave(fabric)
         return
     here = {
         "LOCAL_RANK": "0",
@@ -82,8 +85,17 @@ def launched(config: Config, *, resume: bool, overwrite: bool) -> Iterator[Any]:
             else:
                 os.environ[name] = value
         torch.set_num_threads(threads)
-        if fabric.device.type != "cuda" and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()  # another run of this process forms its own
+        _leave(fabric)
+
+
+def _leave(fabric: Any) -> None:
+    """Leave the group of this run: another run of this process forms its own, and Gloo's threads end here.
+
+    One that still runs when the interpreter ends may ask it for a tensor's reference, and is then aborted together
+    with the process (https://github.com/pytorch/pytorch/issues/190489).
+    """
+    if fabric.device.type != "cuda" and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _launch(fabric: Any) -> None:
