@@ -72,6 +72,11 @@ class SampledRows(nn.Module):
         number = max(0, round(self.rate * rows) - len(labels))
         return torch.cat([labels, order[others[order]][:number]]).sort().values
 
+    def ready(self, weight: Tensor, rows: Tensor) -> None:
+        """See RowKeeper."""
+        if self.optimizer is not None and self.rate < 1:
+            self.optimizer.catch_up(weight, rows)
+
     @torch.no_grad()
     def take(self, weight: Tensor, rows: Tensor | slice, gradient: Tensor) -> None:
         """See RowKeeper."""
