@@ -32,8 +32,9 @@ class RowKeeper(Protocol):
     def ready(self, weight: Tensor, rows: Tensor) -> None:
         """Bring some rows up to date, (c,), that are read beside the scores."""
 
-    def take(self, weight: Tensor, rows: Tensor | slice, gradient: Tensor) -> None:
-        """Take the gradient of some rows, (c, D) in a wide dtype, once and no more."""
+    def take(self, weight: Tensor, rows: Tensor | None, part: slice, gradient: Tensor) -> None:
+        """Take the gradient of a part of the step's rows, None for all, (c, D) in a wide dtype: each part once, in
+        their order."""
 
 
 class ClassShard:
