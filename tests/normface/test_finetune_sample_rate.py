@@ -114,7 +114,7 @@ def test_two_devices_learn_from_a_share_of_the_classes(people, tmp_path):
         "lr": 0.01,
         "loss": "am-softmax",
     }
-    result = finetune(settings(people, tmp_path / "out", devices=2, sample_rate=0.3, batch_size=8, **more))
+    result = finetune(settings(people, tmp_path / "out", devices=2, sample_rate=0.3, batch_size=8, steps=60, **more))
     assert result.ok and result.last.training_loss < result.before.training_loss / 4
     assert result.last.auc > 0.8 and result.last.tar > result.before.tar - 0.1
     kept = kept_of(tmp_path / "out")
@@ -213,7 +213,7 @@ def test_the_finder_samples_too(people, tmp_path, monkeypatch):
         ({"loss": "softmax", "loss_options": ["bias=true"]}, "--loss: SoftmaxLoss: has a bias, which does not go"),
         (
             {"loss_options": ["label_smoothing=0.1"]},
-            "NormalizedSoftmaxLoss: with label_smoothing computes the scores twice, which does not go with --sample-rate",
+            "--loss: NormalizedSoftmaxLoss: with label_smoothing computes the scores twice, which does not go",
         ),
     ],
 )

@@ -78,7 +78,7 @@ class Checkpoints:
         """The name of a weight that is NaN or infinite, or nothing; such weights are not to be saved."""
         self.settle()
         tensors = [*self._run.trunk.state_dict().items(), *self._run.loss.state_dict().items()]
-        found = next((n for n, t in tensors if t.is_floating_point() and not torch.isfinite(t).all()), "")
+        found = next((n for n, t in tensors if t.is_floating_point() and not _finite(t)), "")
         return found if self._shard is None else next(filter(None, self._shard.gather_objects(found)), "")
 
     def save(self, position: Position) -> None:
@@ -203,6 +203,11 @@ class Checkpoints:
         if not isinstance(content, dict) or content.get("version") != VERSION:
             raise TrainingError(f"{path}: is no checkpoint of this version; --overwrite starts anew")
         return content
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Return whether all numbers are finite, without a copy of them, as torch.isfinite makes."""
+    return not tensor.numel() or bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
 
 
 def _load(path: Path, modules: dict[str, nn.Module], optimizers: list[torch.optim.Optimizer]) -> int:
