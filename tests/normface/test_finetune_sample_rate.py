@@ -105,6 +105,14 @@ def test_rows_that_are_not_drawn_take_momentum_and_decay_all_the_same(devices, p
 
 
 @pytest.mark.slow
+def test_class_weights_may_be_all_that_trains(people, tmp_path):
+    more = {**PULLS, "freeze_backbone": True}
+    finetune(settings(people, tmp_path / "one", **more))
+    finetune(settings(people, tmp_path / "two", devices=2, sample_rate=0.3, **more))
+    same_head(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
 def test_two_devices_learn_from_a_share_of_the_classes(people, tmp_path):
     more = {
         "val_share": 0.3,

@@ -51,6 +51,10 @@ class Objective(nn.Module):
         self.trunk, self.loss, self._ranks = trunk, loss, ranks
         # DistributedDataParallel would give all ranks the first one's rows.
         self._ddp_params_and_buffers_to_ignore = [f"loss.{name}" for name in sharded(loss)]
+        trained = {name for name, one in self.named_parameters() if one.requires_grad}
+        if trained <= {*self._ddp_params_and_buffers_to_ignore}:
+            # It refuses to start where nothing else trains.
+            self.nothing = nn.Parameter(torch.zeros(()))
 
     def forward(self, inputs: Tensor, labels: Tensor, kept: np.ndarray) -> Tensor:
         """The loss of the batch, of whose images (B,) the ``kept`` ones could be read, n of them.
