@@ -285,14 +285,14 @@ def refusals() -> list[str]:
     return said
 
 
-def rows_beside_dense(rate: float, fused: bool) -> dict[str, float]:
+def rows_beside_dense(rate: float, fused: bool, name: str = "arcface", **more: Any) -> dict[str, float]:
     """How far sampled rows, stepped late or at once, are from dense SGD on the same gradients, at changing rates.
 
     The gradients are those of a second head, that draws the same rows and whose rows are the dense optimizer's.
     """
     classes, size = 40, 4
-    options = {"dtype": torch.float64, "sample_rate": rate, "scale": 8.0}
-    head, other = (parallel.make("arcface", classes, size, **options) for _ in range(2))  # type: ignore[arg-type]
+    options = {"dtype": torch.float64, "sample_rate": rate, "scale": 8.0, **more}
+    head, other = (parallel.make(name, classes, size, **options) for _ in range(2))  # type: ignore[arg-type]
     own, dense = head.loss.weight, other.loss.weight
     with torch.no_grad():
         dense.copy_(own)
@@ -319,9 +319,10 @@ def rows_beside_dense(rate: float, fused: bool) -> dict[str, float]:
 
 
 def all_rows_beside_dense() -> dict[str, dict[str, float]]:
-    """rows_beside_dense of sampled rows and of all, fused and not."""
+    """rows_beside_dense of sampled rows and of all, fused and not; and of a loss that reads labels' rows by itself."""
     ways = [(rate, fused) for rate in (0.2, 1.0) for fused in (False, True)]
-    return {f"rate {rate} fused {fused}": rows_beside_dense(rate, fused) for rate, fused in ways}
+    found = {f"rate {rate} fused {fused}": rows_beside_dense(rate, fused) for rate, fused in ways}
+    return found | {"running mean": rows_beside_dense(0.2, False, "curricularface", momentum=0.5)}
 
 
 def narrow_steps(name: str) -> dict[str, float]:

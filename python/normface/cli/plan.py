@@ -14,7 +14,7 @@ from ..scaling import DTYPES, Plan, Setup, plan
 
 EXAMPLES = (
     "normface plan --classes 1e7 --gpus 8 --memory 80",
-    "normface plan --classes 1e7 --embedding 256 --dtype bfloat16 --sampled 0.1 --memory 23 --batch 128",
+    "normface plan --classes 1e7 --embedding 256 --dtype bfloat16 --sample-rate 0.1 --memory 23 --batch 128",
     "normface plan --classes 1e6 --gpus 4 --memory 24 --fused --backbone 4.4e7 --bandwidth 25 --json",
 )
 
@@ -29,8 +29,14 @@ def add_arguments(parser: OneLineParser) -> None:
         "--momentum", choices=[*DTYPES, "none"], default="float32", help="of their momentum (default float32)"
     )
     head.add_argument(
-        "--sampled", type=finite, default=1.0, metavar="SHARE", help="of the classes that a step looks at (default 1)"
+        "--sample-rate",
+        dest="sampled",
+        type=finite,
+        default=1.0,
+        metavar="R",
+        help="share of the classes that a step looks at (default 1)",
     )
+    parser.add_alias("--sampled", "--sample-rate")
     head.add_argument(
         "--fused", action="store_true", help="steps are made within the backward pass, without a gradient"
     )
@@ -87,7 +93,7 @@ def _print(made: Plan) -> None:
     letters = f"D {setup.embedding}, N {setup.batch}, R {setup.processes}, q {setup.sampled:g}"
     print(f"L = {made.rows:,} rows of the class weights; {letters}")
     word = "fits" if made.fits else "does not fit"
-    less = "" if made.fits else "; more --gpus, --fused, --dtype bfloat16 and --sampled take less of each"
+    less = "" if made.fits else "; more --gpus, --fused, --dtype bfloat16 and --sample-rate take less of each"
     print(f"{word} into {setup.memory / 1e9:g} GB; {made.most_classes:,} classes at most do{less}")
     if setup.processes > 1:
         lines = [(name, "", f"{size / 1e6:.4g}") for name, size in made.messages.items() if size]

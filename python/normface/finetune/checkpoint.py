@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from .. import parallel
 from ..errors import DivergedError, TrainingError
 from ..parallel.checkpoint import read_about, remove_all
+from ..parallel.row_sgd import settle
 from .averaging import Averages
 from .class_rows import own_optimizer, own_states, shard_of
 from .collectives import connected
@@ -49,25 +51,34 @@ def saved(folder: Path, name: str = CHECKPOINT) -> Path | None:
 class Checkpoints:
     """The checkpoints of one run, in its folder; only the leading process of several writes files.
 
-    optimizer: torch's own, not yet wrapped by Fabric, which keeps it. averages: what is exported instead of the
-    weights that train, where there are any. Every rank calls ``save``, ``save_best`` and ``restore``.
+    optimizers: as they are, not yet wrapped by Fabric; one, and where classes are sampled another for their rows.
+    averages: what is exported instead of the weights that train, where there are any. Every rank calls ``save``,
+    ``save_best`` and ``restore``.
     """
 
     def __init__(
-        self, folder: Path, run: Run, optimizer: torch.optim.Optimizer, averages: Averages | None, fabric: Any
-    ) -> None:
+        self, folder: Path, run: Run, optimizers: Sequence[torch.optim.Optimizer], averages: Averages | None,
+        fabric: Any,
+    ) -> None:  # fmt: skip
         self._folder, self._run, self._leads = folder, run, fabric.is_global_zero
         self._modules: dict[str, nn.Module] = {"trunk": run.trunk, "loss": run.loss}
-        self._optimizer, self._averages = optimizer, averages
+        self._optimizers, self._averages = list(optimizers), averages
+        if run.sampled is not None:
+            self._modules["rows"] = run.sampled.rows  # how often classes were drawn
         if averages is not None:
             self._modules["averages"] = averages
         self._scaler = getattr(fabric.strategy.precision, "scaler", None)
         self._identity, self._shard = _identity(run), shard_of(run.loss)
 
+    def settle(self) -> None:
+        """Bring all class weights up to date: where classes are sampled, most of them wait for their steps."""
+        settle(self._optimizers)
+
     def broken(self) -> str:
         """The name of a weight that is NaN or infinite, or nothing; such weights are not to be saved."""
+        self.settle()
         tensors = [*self._run.trunk.state_dict().items(), *self._run.loss.state_dict().items()]
-        found = next((n for n, t in tensors if t.is_floating_point() and not torch.isfinite(t).all()), "")
+        found = next((n for n, t in tensors if t.is_floating_point() and not _finite(t)), "")
         return found if self._shard is None else next(filter(None, self._shard.gather_objects(found)), "")
 
     def save(self, position: Position) -> None:
@@ -81,13 +92,14 @@ class Checkpoints:
         }
         if self._shard is not None:
             notes["random"] = {"cpu": _text(random["cpu"]), "cuda": [_text(one) for one in random["cuda"]]}
-            self._write_together(CHECKPOINT, position.step, self._modules, [self._optimizer], notes)
+            self._write_together(CHECKPOINT, position.step, self._modules, self._optimizers, notes)
             return
         content = {name: module.state_dict() for name, module in self._modules.items()}
-        self._write(CHECKPOINT, content | notes | {"optimizer": self._optimizer.state_dict(), "random": random})
+        self._write(CHECKPOINT, content | notes | {"optimizer": self._optimizers[0].state_dict(), "random": random})
 
     def save_best(self, step: int) -> None:
         """The weights alone, as they are exported."""
+        self.settle()
         exported = self._averages or self._run
         modules = {"trunk": exported.trunk, "loss": exported.loss}
         if self._shard is not None:
@@ -119,13 +131,13 @@ class Checkpoints:
 
     def _restore(self, path: Path, content: dict[str, Any]) -> None:
         if path.is_dir():
-            _load(path, self._modules, [self._optimizer])
+            _load(path, self._modules, self._optimizers)
         else:
             self._restore_modules(content, self._modules)
             held = content["optimizer"]
             if self._shard is not None:
-                held = own_optimizer(held, self._optimizer, self._run.loss)
-            self._optimizer.load_state_dict(held)
+                held = own_optimizer(held, self._optimizers[0], self._run.loss)
+            self._optimizers[0].load_state_dict(held)
         if self._scaler is not None:
             self._scaler.load_state_dict(content["scaler"])
 
@@ -139,6 +151,7 @@ class Checkpoints:
         The leading rank calls it, and every rank where they share the rows. Raises DivergedError, for ``problem``,
         where there are neither.
         """
+        self.settle()  # so that no row waits for steps that were of other numbers
         path = saved(self._folder, BEST)
         if path is None:
             if saved(self._folder) is None:
@@ -190,6 +203,11 @@ class Checkpoints:
         if not isinstance(content, dict) or content.get("version") != VERSION:
             raise TrainingError(f"{path}: is no checkpoint of this version; --overwrite starts anew")
         return content
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Return whether all numbers are finite, without a copy of them, as torch.isfinite makes."""
+    return not tensor.numel() or bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
 
 
 def _load(path: Path, modules: dict[str, nn.Module], optimizers: list[torch.optim.Optimizer]) -> int:

@@ -26,7 +26,8 @@ def sharded(loss: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters of a loss of which each rank has rows of its own."""
     if shard_of(loss) is None:
         return {}
-    return {name: one for name, one in loss.named_parameters() if class_axis(name, one) is not None}
+    named = loss.named_parameters(remove_duplicate=False)  # losses of a sum may share one, which then has two names
+    return {name: one for name, one in named if class_axis(name, one) is not None}
 
 
 def own_states(

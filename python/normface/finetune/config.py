@@ -224,6 +224,13 @@ class Config:
     class_parallel: bool = _setting(
         "flag", False, "machine", "share the class weights among the devices, each of which has rows of its own"
     )
+    sample_rate: float = _setting(
+        "number",
+        1.0,
+        "machine",
+        "with --class-parallel: share of a device's classes that a step looks at, its images' own and others by chance",
+        metavar="R",
+    )
 
     validate_every: int | None = _setting("count", None, "records", "steps between validations (one epoch)")
     checkpoint_every: int | None = _setting("count", None, "records", "steps between checkpoints (as validations)")

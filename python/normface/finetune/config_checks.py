@@ -46,6 +46,7 @@ def problems(config: Any, skip: Collection[str] = ()) -> list[str]:
         ("gamma", config.gamma > 0, "above 0"),
         ("clip_norm", config.clip_norm is None or config.clip_norm > 0, "above 0"),
         ("ema", config.ema is None or 0 <= config.ema < 1, "from 0 to below 1"),
+        ("sample_rate", 0 < config.sample_rate <= 1, "above 0, to 1"),
         ("scale", config.scale is None or config.scale != 0, "another number than 0"),
         *((name, getattr(config, name) is None or getattr(config, name) >= 1, "1 or more") for name in _COUNTS),
         ("new_embedding", not config.new_embedding or bool(config.new_sizes), "sizes with dashes between, as 256-64"),
@@ -113,9 +114,23 @@ def _conflicts(config: Any) -> list[str]:
     if config.class_parallel and config.precision == "16-mixed":
         # Its scaler leaves a step out where gradients overflow, and one rank's rows may where no other's do.
         told.append("--precision 16-mixed does not go with --class-parallel; choose bf16-mixed or 32")
+    if 0 < config.sample_rate < 1:
+        told += _not_with_sampled_classes(config)
     if config.devices * config.nodes > 0 and config.batch_size % (config.devices * config.nodes):
         told.append(f"--batch-size {config.batch_size} is no multiple of the {config.devices * config.nodes} devices")
     return told
+
+
+def _not_with_sampled_classes(config: Any) -> list[str]:
+    """Return what does not go with --sample-rate below 1."""
+    rules: list[tuple[bool, str]] = [
+        (not config.class_parallel, "--sample-rate needs --class-parallel, which one device takes too; give both"),
+        (config.optimizer != "sgd", f"--sample-rate goes with --optimizer sgd alone, not {config.optimizer}"),
+        (config.ema is not None, "--ema averages all class weights at each step; leave it or --sample-rate out"),
+        (config.clip_norm is not None, "--clip-norm does not go with --sample-rate; leave one of them out"),
+        (config.head_lr_mult == 0, "--head-lr-mult 0 trains no class weights; leave it or --sample-rate out"),
+    ]
+    return [words for wrong, words in rules if wrong]
 
 
 def batch_of_pk(batch_size: int, config: Any) -> str:
@@ -152,10 +167,14 @@ def _loss_problems(config: Any) -> list[str]:
     import torch
 
     from .. import losses
+    from ..losses.sums import plain_losses
+    from ..parallel.row_keeper import check_rows
 
     try:
         with torch.random.fork_rng(devices=[]):
             loss = losses.make(config.loss, 100_000, 2, **config.loss_options)
+        if config.sample_rate < 1:
+            check_rows(plain_losses(loss), "--sample-rate")
     except CaffeportError as error:
         return [f"--loss: {error}"]
     except (TypeError, ValueError) as error:

@@ -24,7 +24,8 @@ from .fabric import make_fabric, progress_of
 from .feeding import ahead
 from .head_start import start_head
 from .run import prepare
-from .schedule import optimizer as make_optimizer
+from .schedule import optimizers as make_optimizers
+from .schedule import set_rates
 from .unfreezing import Unfreezing, starts
 
 LEAST, MOST, STEPS = 1e-6, 10.0, 100
@@ -68,7 +69,7 @@ def find(config: Config) -> Found:
     run = prepare(config, fabric)
     start_head(run, fabric)
     trunk, loss = run.trunk, run.loss
-    optimizer = make_optimizer(config, run.backbone, trunk, loss)
+    optimizers = make_optimizers(config, run.backbone, trunk, loss, run.sampled)
     Unfreezing(trunk, starts(replace(config, freeze_steps=0.0, unfreeze={}), run.backbone, STEPS)).at(0)
     trunk.train()
     loss.train()
@@ -81,8 +82,7 @@ def find(config: Config) -> Found:
         progress_of(fabric, "learning rates", STEPS) as bar,
     ):
         for rate in rates.tolist():
-            for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * (rate / config.lr if group["scheduled"] else 1)
+            set_rates(optimizers, rate / config.lr)
             total, images = 0.0, 0
             for chosen, inputs, kept in (next(feed) for _ in range(config.accumulate)):
                 if not kept.any():
@@ -105,8 +105,9 @@ def find(config: Config) -> Found:
                 break
             if config.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_([*trunk.parameters(), *loss.parameters()], config.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
     return judged(used, losses)
 
 

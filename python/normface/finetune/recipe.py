@@ -38,8 +38,8 @@ from .result import INTERRUPTED, Result
 from .resumed import check_longer
 from .run import Run, prepare
 from .sampling import Chosen
-from .schedule import factor
-from .schedule import optimizer as make_optimizer
+from .schedule import factor, set_rates
+from .schedule import optimizers as make_optimizers
 from .unfreezing import Unfreezing, starts
 
 
@@ -51,6 +51,10 @@ class Objective(nn.Module):
         self.trunk, self.loss, self._ranks = trunk, loss, ranks
         # DistributedDataParallel would give all ranks the first one's rows.
         self._ddp_params_and_buffers_to_ignore = [f"loss.{name}" for name in sharded(loss)]
+        trained = {name for name, one in self.named_parameters() if one.requires_grad}
+        if trained <= {*self._ddp_params_and_buffers_to_ignore}:
+            # It refuses to start where nothing else trains.
+            self.nothing = nn.Parameter(torch.zeros(()))
 
     def forward(self, inputs: Tensor, labels: Tensor, kept: np.ndarray) -> Tensor:
         """The loss of the batch, of whose images (B,) the ``kept`` ones could be read, n of them.
@@ -126,14 +130,14 @@ def _train(
     """Return where the run ends, why it stopped early, and where it diverged. Leaves the model to export."""
     config, trunk, loss = run.config, run.trunk, run.loss
     ranks, leads, shard = Ranks(fabric), fabric.is_global_zero, shard_of(loss)
-    optimizer = make_optimizer(config, run.backbone, trunk, loss)
+    optimizers = make_optimizers(config, run.backbone, trunk, loss, run.sampled)
     unfreezing = Unfreezing(trunk, starts(config, run.backbone, run.steps))
     averages = Averages(trunk, loss, config.ema) if config.ema is not None else None
     exported = averages or run
     if config.ema is not None and leads and 1 / (1 - config.ema) > run.steps / 2:
         words = f"--ema {config.ema:g} remembers about {1 / (1 - config.ema):,.0f} steps, and the run has {run.steps:,}"
         warnings.warn(f"{words}: the average stays near its start; choose less", NormfaceWarning, stacklevel=2)
-    checkpoints = Checkpoints(folder, run, optimizer, averages, fabric)
+    checkpoints = Checkpoints(folder, run, optimizers, averages, fabric)
     position = checkpoints.restore() if resume and saved(folder) is not None else Position()
     check_longer(position, run.steps, config.out)
     if position.step and position.planned and run.steps > position.planned and position.step < run.steps:
@@ -142,7 +146,7 @@ def _train(
         words += f", at the learning rate {rate:.3g} of the longer run's schedule"
         warnings.warn(words, NormfaceWarning, stacklevel=2)
     clock = time.monotonic() - position.seconds
-    objective, optimizer = fabric.setup(Objective(trunk, loss, ranks), optimizer)
+    objective, *optimizers = fabric.setup(Objective(trunk, loss, ranks), *optimizers)
 
     if leads:
         held.enter_context(open_folder(folder, clear=overwrite))
@@ -175,8 +179,7 @@ def _train(
         while position.step < run.steps and not stopped:
             unfreezing.at(position.step)
             rate = factor(config, position.step, run.steps)
-            for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * (rate if group["scheduled"] else 1)
+            set_rates(optimizers, rate)
             batches = [next(feed) for _ in range(config.accumulate)]
             masks = ranks.kept([kept for *_, kept in batches], bad, reported)
             run.image_source.check_any_is_left()
@@ -205,9 +208,10 @@ def _train(
                 if config.clip_norm is not None and shard is not None:
                     clip(trunk, loss, config.clip_norm)
                 elif config.clip_norm is not None:
-                    fabric.clip_gradients(objective, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
-                optimizer.step()
-                optimizer.zero_grad()
+                    fabric.clip_gradients(objective, optimizers[0], max_norm=config.clip_norm, error_if_nonfinite=False)
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
                 if averages is not None:
                     averages.update(trunk, loss)
             position.count(loss_of_step, images)
@@ -241,6 +245,7 @@ def _train(
     position.seconds = time.monotonic() - clock
     position.exported = position.step
     if stopped != INTERRUPTED:
+        checkpoints.settle()
         if leads or shard is not None:
             if diverged or position.best is not None:
                 position.exported = checkpoints.restore_best(position, diverged)

@@ -14,6 +14,7 @@ from .. import losses
 from ..data import Reader, open_reader
 from ..errors import DataError, NormfaceWarning
 from ..losses.class_shard import ClassShard
+from ..parallel import ClassParallel
 from . import backbone as backbones
 from . import validation_sets
 from .augmentation import Augmentation
@@ -31,7 +32,11 @@ from .validation_sets import ValidationSet
 
 @dataclass
 class Run:
-    """A net and what it trains on. ``labels`` (N,): of the training images, 0 to C-1; ``source`` feeds them."""
+    """A net and what it trains on.
+
+    labels (N,): of the training images, 0 to C-1; source: feeds them. sampled: what chooses the classes of a step;
+    None where all classes have scores.
+    """
 
     config: Config
     images: Reader
@@ -39,6 +44,7 @@ class Run:
     trunk: Trunk
     frozen: Trunk | None
     loss: nn.Module
+    sampled: ClassParallel | None
     source: Source
     labels: np.ndarray
     image_source: ImageSource
@@ -92,8 +98,10 @@ def prepare(config: Config, fabric: Any) -> Run:
     image_source = ImageSource(images, backbone, config.on_bad_image, training, augmentation=augmentation)
     torch.manual_seed(config.seed)  # of the loss's class weights, and of Dropout from then on
     classes = int(labels.max()) + 1
-    shard = ClassShard(classes) if config.class_parallel and fabric.world_size > 1 else None
+    rate = config.sample_rate
+    shard = ClassShard(classes) if config.class_parallel and (fabric.world_size > 1 or rate < 1) else None
     loss = losses.make(config.loss, classes, backbone.width, **{**config.loss_options, "shard": shard})
+    sampled = ClassParallel(loss, sample_rate=rate, sample_seed=config.seed) if rate < 1 else None
     trunk = backbone.trunk(config.batch_norm).to(fabric.device)
     frozen = backbone.frozen_module()
     source, validation_source, validation, sets = _sources(config, backbone, frozen, image_source, held_out, fabric)
@@ -115,6 +123,7 @@ def prepare(config: Config, fabric: Any) -> Run:
         trunk=trunk,
         frozen=frozen,
         loss=loss.to(fabric.device),
+        sampled=sampled,
         source=source,
         labels=labels,
         image_source=image_source,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from caffeport import Param
 from torch import nn
 
 from ..losses import CenterLoss
+from ..parallel import ClassParallel, RowSGD
 from .backbone import Backbone, Trunk
 from .config import Config
 
@@ -36,9 +37,12 @@ def in_steps(number: float, steps: int) -> int:
     return round(number * steps) if number < 1 else round(number)
 
 
-def optimizer(config: Config, backbone: Backbone, trunk: Trunk, loss: nn.Module) -> torch.optim.Optimizer:
+def optimizers(
+    config: Config, backbone: Backbone, trunk: Trunk, loss: nn.Module, sampled: ClassParallel | None = None
+) -> list[torch.optim.Optimizer]:  # fmt: skip
     """SGD or AdamW over the net (by the text's lr_mult and decay_mult), the class weights, the scale, the centers.
 
+    Where ``sampled`` chooses the classes of a step, RowSGD steps the class weights, and the other one all else, if any.
     A group's ``base_lr`` is what the schedule's factor is applied to. What has lr 0 is not trained at all.
     """
     groups = [group for group in _groups(config, backbone, trunk, loss) if group["lr"] > 0]
@@ -49,8 +53,21 @@ def optimizer(config: Config, backbone: Backbone, trunk: Trunk, loss: nn.Module)
         if not group["scheduled"]:
             group["momentum"] = 0.0
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, betas=(config.momentum, 0.999))
-    return torch.optim.SGD(groups, momentum=config.momentum)
+        return [torch.optim.AdamW(groups, betas=(config.momentum, 0.999))]
+    if sampled is None:
+        return [torch.optim.SGD(groups, momentum=config.momentum)]
+    (head,) = (group for group in groups if group["part"] == "head")
+    rows = RowSGD(sampled, head["lr"], momentum=config.momentum, weight_decay=head["weight_decay"])
+    rows.param_groups[0] |= {key: one for key, one in head.items() if key != "params"}
+    others = [group for group in groups if group is not head]
+    return [*([torch.optim.SGD(others, momentum=config.momentum)] if others else []), rows]
+
+
+def set_rates(optimizers: Iterable[torch.optim.Optimizer], factor: float) -> None:
+    """Give all that the schedule is of its learning rate, times ``factor``."""
+    for one in optimizers:
+        for group in one.param_groups:
+            group["lr"] = group["base_lr"] * (factor if group["scheduled"] else 1)
 
 
 def stepped_centers(loss: nn.Module) -> list[CenterLoss]:

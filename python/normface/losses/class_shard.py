@@ -29,8 +29,12 @@ class RowKeeper(Protocol):
         local: the labels' rows, -1 for none here. keep: whether there will be gradients. The rows' numbers are theirs.
         """
 
-    def take(self, weight: Tensor, rows: Tensor | slice, gradient: Tensor) -> None:
-        """Take the gradient of some rows, (c, D) in a wide dtype, once and no more."""
+    def ready(self, weight: Tensor, rows: Tensor) -> None:
+        """Bring some rows up to date, (c,), that are read beside the scores."""
+
+    def take(self, weight: Tensor, rows: Tensor | None, part: slice, gradient: Tensor) -> None:
+        """Take the gradient of a part of the step's rows, None for all, (c, D) in a wide dtype: each part once, in
+        their order."""
 
 
 class ClassShard:
@@ -105,7 +109,10 @@ class ClassShard:
     def label_rows(self, weight: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the class weights of the labels, (N, D), whoever holds them; with gradient."""
         local = self.local(labels)
-        rows = weight.index_select(0, local[local >= 0]).to(dtype)
+        here = local[local >= 0]
+        if self.keeper is not None:
+            self.keeper.ready(weight, here)
+        rows = weight.index_select(0, here).to(dtype)
         part = rows.new_zeros(len(labels), weight.shape[1]).index_copy(0, (local >= 0).nonzero()[:, 0], rows)
         return self.summed(part)
 

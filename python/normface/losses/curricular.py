@@ -54,7 +54,7 @@ class CurricularFaceLoss(FaceLoss):
         x = unit(x, self.eps)
         now = self.running.state(x.dtype)
         if self.training:
-            rows = self.label_rows(weight.detach(), labels, x.dtype)
+            rows = self.label_rows(weight, labels, x.dtype).detach()
             own = (x.detach() * rows).sum(1) * inverse_lengths(rows, self.eps)
             now = self.running.with_batch({"mean": mean_of(own, shares)})
         formula = SoftmaxOf(partial(self.of_cosines, margin=self.warmup.of(self.margin)), self.label_smoothing)

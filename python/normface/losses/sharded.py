@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import TrainingError
 from .blockwise import FORMULA_SHARE, Slopes, blocks, by_autograd, scores_of
-from .class_shard import ClassShard, RowKeeper, refuse_second_derivative
+from .class_shard import ClassShard, refuse_second_derivative
 from .row_formulas import RowFormula, SoftmaxOf, SumOf
 from .transforms import is_transformed, no_forward_mode
 
@@ -160,16 +160,12 @@ class _ShardedLosses(torch.autograd.Function):
             inverse, nearest, x[order], None if pulls is None else pulls[order[:here]],
         )  # fmt: skip
         keeper = ctx.work.shard.keeper
-        take = None if keeper is None or not wanted[1] else partial(_take, keeper, weight, rows)
+        take = None if keeper is None or not wanted[1] else partial(keeper.take, weight, rows)
         dx, *of_rows = slopes.gradients(_table(weight, rows), more, bias, wanted, take)
         if dx is not None:
             dx = torch.empty_like(dx).index_copy_(0, order, dx)
         d_inputs = [gradient * one for one in by_inputs[: ctx.others]]
         return None, None, None, None, dx, *of_rows, *d_inputs
-
-
-def _take(keeper: RowKeeper, weight: Tensor, rows: Tensor | None, part: slice, gradient: Tensor) -> None:
-    keeper.take(weight, part if rows is None else rows[part], gradient)
 
 
 def _labels_own(

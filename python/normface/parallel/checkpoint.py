@@ -28,7 +28,7 @@ from ..losses.class_shard import ClassShard
 from ..reading import read_text
 from .layout import Layout
 from .picking import Stored
-from .row_sgd import RowSGD
+from .row_sgd import settle
 
 NAME, CLASSES, VERSION = "checkpoint.json", "classes.txt", 1
 PREFIX, PART = "step-", ".part"
@@ -52,9 +52,7 @@ def save(
         raise TrainingError(f"expected to keep one checkpoint or more, got {keep}")
     if classes is not None:
         _check_names(classes, layout.shard)
-    for optimizer in optimizers:
-        if isinstance(optimizer, RowSGD):
-            optimizer.settle()
+    settle(optimizers)
     tensors = {**_of_modules(modules), **_of_optimizers(modules, optimizers)}
     target, part = folder / f"{PREFIX}{step:08d}", folder / f".{PREFIX}{step:08d}{PART}"
     problem = ""
@@ -119,6 +117,7 @@ def load(
     layout, folder = Layout.of(modules), Path(folder)
     about = read_about(folder)
     before = _read_classes(folder, about)
+    settle(optimizers)  # so that no row waits for steps that were of other numbers
     _prepare(modules, optimizers, about["tensors"])
     tensors = {**_of_modules(modules), **_of_optimizers(modules, optimizers)}
     missing = sorted(set(tensors) ^ set(about["tensors"]))

@@ -45,6 +45,8 @@ class SampledRows(nn.Module):
         self.rate, self._seed, self._rank = float(rate), int(seed), rank
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
         self.optimizer: RowOptimizer | None = None
+        self._values: Tensor
+        """The gradients of a step's rows (m, D), while they come."""
 
     def chosen(self, weight: Tensor, local: Tensor, keep: bool) -> Tensor | None:
         """See RowKeeper. Without gradients all rows are."""
@@ -72,20 +74,30 @@ class SampledRows(nn.Module):
         number = max(0, round(self.rate * rows) - len(labels))
         return torch.cat([labels, order[others[order]][:number]]).sort().values
 
+    def ready(self, weight: Tensor, rows: Tensor) -> None:
+        """See RowKeeper."""
+        if self.optimizer is not None and self.rate < 1:
+            self.optimizer.catch_up(weight, rows)
+
     @torch.no_grad()
-    def take(self, weight: Tensor, rows: Tensor | slice, gradient: Tensor) -> None:
+    def take(self, weight: Tensor, rows: Tensor | None, part: slice, gradient: Tensor) -> None:
         """See RowKeeper."""
         if self.optimizer is not None and self.optimizer.fused:
-            self.optimizer.update(weight, rows, gradient)
-        elif isinstance(rows, slice):
+            self.optimizer.update(weight, part if rows is None else rows[part], gradient)
+        elif rows is None:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
-            weight.grad[rows] += gradient.to(weight.dtype)
+            weight.grad[part] += gradient.to(weight.dtype)
         else:
-            part = torch.sparse_coo_tensor(
-                rows[None], gradient.to(weight.dtype), weight.shape, is_coalesced=True, check_invariants=False
-            )
-            weight.grad = part if weight.grad is None else weight.grad + part
+            if part.start == 0:
+                self._values = weight.new_empty(len(rows), weight.shape[1])
+            self._values[part] = gradient
+            if part.stop >= len(rows):  # one sum a backward pass: each copies what there is
+                whole = torch.sparse_coo_tensor(
+                    rows[None], self._values, weight.shape, is_coalesced=True, check_invariants=False
+                )
+                weight.grad = whole if weight.grad is None else weight.grad + whole
+                del self._values
 
     def extra_repr(self) -> str:
         return f"rate {self.rate:g}"

@@ -7,6 +7,7 @@ applied when the row is next read: the numbers are those of a dense optimizer.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -160,3 +161,10 @@ class RowSGD(torch.optim.Optimizer):
         """Return torch's, of rows that are all up to date."""
         self.settle()
         return super().state_dict()
+
+
+def settle(optimizers: Iterable[torch.optim.Optimizer]) -> None:
+    """Bring the rows of those that are RowSGD up to date."""
+    for optimizer in optimizers:
+        if isinstance(optimizer, RowSGD):
+            optimizer.settle()
