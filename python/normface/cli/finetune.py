@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from caffeport.cli.arguments import check_model
-from caffeport.cli.command import DONE, FAILED, INTERRUPTED, complain, print_table, tell
+from caffeport.cli.command import DONE, FAILED, complain, print_table, tell
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 from caffeport.table import Table
@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
     _print(result, as_json=options.json)
     if result.stopped == INTERRUPTED_RUN:
         complain("normface", f"interrupted after step {result.steps}; --resume --out {config.out} goes on")
-        return INTERRUPTED
+        return should_stop.code
     if result.diverged:
         complain("normface", f"{result.diverged}; {config.out} holds the last good model; {_ADVICE}")
     return DONE if result.ok else FAILED
