@@ -166,6 +166,11 @@ def _config(options: argparse.Namespace, looks: bool = False) -> Config:
         stored = config_file.read(options.config)
     elif options.resume and "out" in given and (Path(given["out"]) / config_file.NAME).is_file():
         stored = config_file.read(Path(given["out"]) / config_file.NAME)
+    elif options.resume and "out" in given and "net" not in given:
+        raise NormfaceError(
+            f"--resume: {given['out']} holds no run to go on with (it has no {config_file.NAME}); name its folder, or "
+            "start one: NET WEIGHTS --data DATA --embedding BLOB --out DIR"
+        )
     if looks:
         given.setdefault("out", UNUSED)
     return Config.from_settings({**stored, **given})
