@@ -12,7 +12,7 @@ import signal
 import threading
 from typing import Any
 
-from caffeport.cli.command import INTERRUPTED
+from caffeport.cli.command import INTERRUPTED, EndedError
 
 from .ending import end_now
 
@@ -26,7 +26,8 @@ class Interrupts:
 
     ready: whether the training can stop in an orderly way already; before, the first signal ends the process at once.
         The first call sets it. hangup: whether HUP means a snapshot; else it does what it did. words: are printed
-        when the first signal comes, last_words where the process is ended and had no time to tell so itself.
+        when the first signal comes, last_words where the process is ended and had no time to tell so itself. ``code``
+        is the exit code that the first signal asks for: 130 after Ctrl-C, 143 after TERM.
 
     The signals are heard even where they were ignored before, as by nohup or in a script's background: whoever
     sends one to such a run means it. Afterwards all is as it was. Python allows handlers in its main thread only;
@@ -37,6 +38,7 @@ class Interrupts:
         self, *, ready: bool = True, hangup: bool = False, words: str = "", last_words: str = "interrupted"
     ) -> None:
         self.stop = self.snapshot = False
+        self.code = INTERRUPTED
         self._ready, self._hangup, self._words, self._last_words = ready, hangup, words, last_words
         self._before: dict[int, Any] = {}
         self._closed = threading.Event()
@@ -74,8 +76,8 @@ class Interrupts:
 
     def _on_stop(self, number: int, frame: Any) -> None:
         if self.stop or not self._ready:
-            raise KeyboardInterrupt
-        self.stop = True
+            raise KeyboardInterrupt if number == signal.SIGINT else EndedError(number)
+        self.stop, self.code = True, 128 + number
         if self._words:
             os.write(2, f"\n{self._words}\n".encode())  # print might be in the midst of a line, and forbids this
 
@@ -90,7 +92,7 @@ class Interrupts:
                 count += number[0] in STOPS
                 due = count > 1 or (count and not self._ready)
                 if due and not self._closed.wait(GRACE):
-                    end_now(self._last_words, INTERRUPTED)
+                    end_now(self._last_words, 128 + number[0])
 
 
 _active: list[Interrupts] = []

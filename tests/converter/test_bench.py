@@ -184,6 +184,8 @@ def test_inputs_are_those_that_the_file_leaves_free(tmp_path):
         random_inputs(ModelFile(free), [1], {"image": (1, 3, 8, 8)})
     with pytest.raises(caffeport.CaffeportError, match=r'its input "data" has 4 axes, got 3x8x8'):
         random_inputs(ModelFile(free), [1], {"data": (3, 8, 8)})
+    with pytest.raises(caffeport.CaffeportError, match=r'"data" is 3 on axis 1, which is fixed .*; got 1x1x8x8'):
+        random_inputs(ModelFile(free), [1], {"data": (1, 1, 8, 8)})
 
 
 @pytest.mark.slow
@@ -216,6 +218,7 @@ def test_preprocessing_and_several_inputs(tmp_path, capsys):
         (["{model}", "--batch", "0"], 'expected a whole number from 1 on, got "0"'),
         (["{model}", "--batch", "1,x"], 'got "x"'),
         (["{model}", "--seconds", "-1"], "--seconds is 0 or more, got -1"),
+        (["{model}", "--seed", "-1"], 'expected a whole number of 0 or more, got "-1"'),
         (["{model}", "net.prototxt"], "needs its weights beside it"),
         (["{model}", "net.prototxt", "w.caffemodel"], r"net\.prototxt: No such file"),
         (["{broken}"], r"broken\.onnx: is no ONNX model, or is damaged; give one that"),

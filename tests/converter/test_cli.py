@@ -80,6 +80,18 @@ def test_check_on_an_image(files):
     assert main(["check", text, weights, *wishes]) == 0
 
 
+@pytest.mark.parametrize(
+    ("net", "told"),
+    [("none", "none: No such file"), ("folder", "folder: is a folder without a config"), ("net.prototxt", "WEIGHTS")],
+)
+def test_a_net_without_weights_is_told_by_what_it_is(tmp_path, capsys, monkeypatch, net, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "net.prototxt").write_text("")
+    assert main(["convert", net, "--onnx", "x.onnx"]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_notes_go_to_stderr(files, capsys, tmp_path):
     text = nets.write(
         tmp_path,

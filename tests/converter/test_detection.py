@@ -8,6 +8,7 @@ import caffeport
 import numpy as np
 import pytest
 import torch
+from caffeport.to_torch.file import save_torch
 from support import nets
 from support.backends import OPSETS, assert_all, numbers
 from support.detections import detection_inputs, detections
@@ -115,6 +116,15 @@ def test_detection_output_with_eta(tmp_path):
 
 def test_detection_output_in_check(tmp_path):
     assert detection_net(tmp_path, 2, 20).check().ok
+
+
+@pytest.mark.slow
+def test_a_program_of_torch_export_is_refused_in_a_sentence(tmp_path, capfd):
+    """torch itself prints its whole graph, and knows nothing of the layer."""
+    net = detection_net(tmp_path, 2, 20)
+    with pytest.raises(caffeport.ExportError, match=r'"y" \(DetectionOutput\): gives as many rows as .*--output BLOB'):
+        save_torch(net, tmp_path / "n.pt2")
+    assert capfd.readouterr().err == ""
 
 
 def test_detections_that_caffe_would_write_to_files(tmp_path):

@@ -199,6 +199,15 @@ def test_another_number_of_rows_is_a_change_of_all():
 # Refusals
 
 
+def test_keeping_what_has_no_node_names_where_it_went(net, tmp_path):
+    text = nets.inputs(data=(1, 3, 8, 8)) + nets.conv("data", "y", 2) + nets.layer("Dropout", "y", "z", name="drop")
+    text += nets.layer("ReLU", "z", "r", name="relu")
+    dropped = nets.load(tmp_path, text)
+    made = dropped.layers[-3].name
+    with pytest.raises(caffeport.CaffeportError, match=rf'"drop" .* into another; name that one, likely "{made}"'):
+        dropped.to_onnx(tmp_path / "h.onnx", precision="float16", keep=["drop"])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

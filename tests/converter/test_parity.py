@@ -169,6 +169,8 @@ def test_report_is_json(net):
         ({"reference": {"nothing": np.zeros(3)}}, "holds no blob of this net: it has nothing"),
         ({"reference": {"fc": np.zeros((1, 5))}}, 'lacks the input "data"'),
         ({"inputs": {"dta": np.zeros((1, 3, 12, 10))}}, 'no input for "data"'),
+        ({"inputs": {"data": "abc"}}, 'input "data" is no array of numbers'),
+        ({"seed": -1}, "seed is 0 or more, got -1"),
         ({"inputs": [np.zeros((1, 3, 12))]}, 'input "data" is 2x3x12x10, got 1x3x12'),
         ({"inputs": [np.zeros((1, 3, 40, 40))]}, '"fc".*blob 0 would be 5x2400'),
         ({"inputs": [np.zeros((1, 4, 12, 10))]}, "conv1.*blob 0 would be 6x4x3x3"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 
 import caffeport
@@ -150,3 +151,28 @@ def test_forms_know_every_argument_of_their_module():
     own = [cls for cls in FORMS if not cls.__module__.startswith("torch.")]
     with_arguments = [cls for cls in own if cls.__init__ is not torch.nn.Module.__init__]
     assert {cls.__name__: " ".join(inspect.signature(cls).parameters) for cls in with_arguments} == KNOWN
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("last", [1, 2])
+def test_a_block_with_a_list_among_its_arguments(tmp_path, last):
+    """As waifu2x's residual blocks, whose CropCenter has a list of sizes: equal in all, or a parameter."""
+    text, bottom = nets.inputs(data=(1, 4, 20, 20)), "data"
+    for number, size in enumerate((1, 1, 1, last), 1):
+        res = f"res{number}"
+        sizes = f"crop_size: 0 crop_size: 0 crop_size: {size} crop_size: {size}"
+        text += nets.conv(bottom, f"{res}/conv", 4, f"kernel_size: {2 * size + 1}")
+        text += nets.layer("ReLU", f"{res}/conv", f"{res}/relu") + nets.conv(
+            f"{res}/relu", f"{res}/gate", 4, "kernel_size: 1"
+        )
+        text += nets.layer("Sigmoid", f"{res}/gate", f"{res}/sigmoid")
+        text += nets.layer("CropCenter", bottom, f"{res}/crop", f"crop_center_param {{ {sizes} }}")
+        text += nets.layer("Eltwise", f"{res}/crop {res}/sigmoid", f"{res}/sum")
+        bottom = f"{res}/sum"
+    net = nets.load(tmp_path, text)
+    inputs = net.sample_inputs(0)
+    (made,) = outputs_of(net, tmp_path / "cropped.py", inputs).values()
+    with torch.no_grad():
+        expected = net.to_torch()(torch.from_numpy(inputs["data"])).numpy()
+    np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-5)
+    assert len(re.findall(r"class \w*Block", (tmp_path / "cropped.py").read_text())) == 1

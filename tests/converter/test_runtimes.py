@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import caffeport
 import numpy as np
@@ -107,6 +108,14 @@ def test_a_file_that_is_no_onnx_is_refused(name, tmp_path):
     path.write_bytes(b"\x08\x08 this is no graph")
     with pytest.raises(CaffeportError, match=r"net\.onnx"):
         open_model(path, name)
+
+
+def test_a_runtime_that_gives_no_output_is_told(model):
+    """MNN answers so, without an exception, where it cannot run a file of 8 bits."""
+    opened = open_model(model, threads=1)
+    opened._session = SimpleNamespace(run=lambda arrays: [])
+    with pytest.raises(ModelRunError, match=r"ONNX Runtime does not run .*: it gives 0 of the 1 outputs and no reason"):
+        opened({"data": np.zeros((1, 1, 8, 8), np.float32)})
 
 
 def test_what_is_wrong_is_told(net, model, tmp_path, recorded, monkeypatch):

@@ -137,6 +137,12 @@ def test_killed_without_a_word(people, net, tmp_path):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
 
 
+def test_a_folder_without_a_run_is_named(tmp_path, capsys):
+    assert main(["finetune", "--resume", "--out", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert f"--resume: {tmp_path} holds no run to go on with (it has no config.toml)" in told and "problems" not in told
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint(people, net, tmp_path, capsys):
     process = started(people, net, tmp_path / "out", 100_000)

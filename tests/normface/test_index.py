@@ -95,6 +95,18 @@ def test_a_face_of_the_gallery_is_held_out_of_its_own_search(kind, shards, tmp_p
     assert recall.at_1 == pytest.approx(np.mean(others == exact.argmax(1)), abs=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["ivf-pq", "hnsw"])
+def test_an_index_that_was_not_measured_looks_at_enough(kind, shards, tmp_path):
+    """One list, or the candidates that were asked for, found half of the nearest faces."""
+    queries, known = faces(300, seed=5), faces()
+    built = build_index(tmp_path / "index", [shards], kind=kind, held_out=0)
+    assert built.manifest.recall == []
+    nearest = open_gallery(tmp_path / "index").nearest(queries.features, 1)
+    exact = cosines(queries.features, known.features).argmax(1)
+    told = [known.names.index(matches[0].name) for matches in nearest]
+    assert np.mean(np.array(told) == exact) > 0.9
+
+
 def test_without_features_the_codes_alone_estimate(shards, tmp_path):
     build_index(tmp_path / "index", [shards], kind="ivf-pq", exact=False)
     gallery = open_gallery(tmp_path / "index")

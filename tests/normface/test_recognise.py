@@ -177,6 +177,8 @@ class TestVerdict:
     def test_how_sure_the_rate_is(self):
         words = Threshold(0.5, 1e-3, "measured on a set", None, (2e-4, 0.00241)).words
         assert words == "false accepts 0.001, 95 % sure between 0.0002 and 0.0024, measured on a set"
+        words = Threshold(0.5, 1e-3, "measured on two people", None, (2.2e-308, 0.975)).words
+        assert words == "false accepts 0.001, 95 % sure between 0 and 0.97, measured on two people"
 
     def test_the_threshold_itself_is_accepted(self):
         assert compare(face(1, 0), face(5, 0), Threshold(1.0, None, "given")).same

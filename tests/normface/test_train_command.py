@@ -141,6 +141,19 @@ def test_it_is_the_solver_of_the_library():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_exit_code_names_the_signal(number, monkeypatch):
+    iterate = Training._iterate
+
+    def iterated(self, *rest):
+        iterate(self, *rest)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Training, "_iterate", iterated)
+    assert main(["train", "--solver", "solver.prototxt", "--quiet"]) == 128 + number
+
+
+@pytest.mark.slow
 def test_ctrl_c_ends_with_a_snapshot_from_which_it_goes_on(capsys):
     assert main(["train", "--solver", "solver.prototxt", "--log", "through.jsonl"]) == 0
     os.rename("snap_iter_30.caffemodel", "through.caffemodel")

@@ -42,6 +42,17 @@ def finite(text: str) -> float:
     return number
 
 
+def seed(text: str) -> int:
+    """A whole number of 0 or more, of which random numbers follow."""
+    try:
+        number = int(text)
+    except ValueError:  # also one of more digits than Python reads
+        number = -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f'expected a whole number of 0 or more, got "{text[:40]}"')
+    return number
+
+
 def mean(text: str) -> list[float]:
     """``127.5`` or ``104,117,123`` as numbers."""
     try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CaffeportError
 from ..json_text import to_json
 from ..table import Table
-from .arguments import check_readable, finite
+from .arguments import check_readable, finite, seed
 from .command import DONE, FAILED, print_table
 from .common import load_keywords, parse_shapes
 
@@ -52,7 +52,7 @@ def add_command(commands: Any, common: Any) -> None:
     command.add_argument(
         "--seconds", type=finite, default=0.5, metavar="S", help="how long a turn lasts at least (default 0.5)"
     )
-    command.add_argument("--seed", type=int, default=0, help="of the random inputs")
+    command.add_argument("--seed", type=seed, default=0, help="of the random inputs")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_examples(
         (

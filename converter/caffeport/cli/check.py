@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import CaffeportError
 from ..files import same_file, target_of
 from ..zoo import recognise
-from .arguments import finite
+from .arguments import finite, seed
 from .command import DONE, FAILED, busy, print_table, tell
 from .common import add_net, add_preprocessing, folder_line, load_net, open_folder, size_text
 from .given_images import front_of, given_inputs, print_suggestion, suggested
@@ -44,7 +44,7 @@ def add_command(commands: Any, common: Any) -> None:
     check.add_argument("--report", type=Path, metavar="F.html", help="write the proof as a page, to see and to share")
     check.add_argument("--rtol", type=finite, default=1e-4, help="relative tolerance (default 1e-4)")
     check.add_argument("--atol", type=finite, default=1e-5, help="absolute tolerance (default 1e-5)")
-    check.add_argument("--seed", type=int, default=0, help="of random inputs")
+    check.add_argument("--seed", type=seed, default=0, help="of random inputs")
     check.add_argument("--training", action="store_true", help="run as in the TRAIN phase (torch and caffe)")
     caffe = check.add_argument_group("your own Caffe", "for --backends torch,onnx,caffe")
     caffe.add_argument(

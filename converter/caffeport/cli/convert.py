@@ -12,6 +12,7 @@ from ..errors import CaffeportError
 from ..json_text import to_json
 from ..operators.onnx_target import TARGETS
 from ..zoo import recognise
+from .arguments import check_readable
 from .command import DONE, FAILED, busy, tell
 from .common import (
     add_net,
@@ -90,6 +91,11 @@ def _convert(options: argparse.Namespace) -> int:
 
     folder = open_folder(options)
     if options.weights is None:
+        if options.net.is_dir():
+            raise CaffeportError(
+                f"{options.net}: is a folder without a config.json, so no model of normface finetune; give NET WEIGHTS"
+            )
+        check_readable(options.net)
         raise CaffeportError("the following arguments are required: WEIGHTS; see caffeport convert --help")
     if options.check and options.onnx is None and options.torch is None:
         raise CaffeportError("--check proves the files of --onnx and --torch; name one of them")

@@ -83,6 +83,8 @@ def check(
     backends = [backends] if isinstance(backends, str) else list(dict.fromkeys(backends))
     if not (rtol >= 0 and atol >= 0):
         raise CaffeportError(f"rtol and atol are 0 or more, got {rtol} and {atol}")
+    if seed < 0:
+        raise CaffeportError(f"seed is 0 or more, got {seed}")
     written = (onnx is not None) + (torch is not None)
     _refuse_senseless(net, backends, training, written)
     pycaffe = wanted_caffe(CAFFE in backends, caffe_python, caffe_interpreter, caffe_timeout)

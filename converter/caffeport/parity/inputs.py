@@ -123,7 +123,10 @@ def fed_inputs(net: Net, inputs: Any, recorded: Blobs | None, seed: int) -> Blob
         else:
             given = np.random.default_rng(seed).standard_normal(value.shape)
         given = given.detach().cpu().numpy() if hasattr(given, "detach") else given
-        array = np.array(given, np.float32, order="C")
+        try:
+            array = np.array(given, np.float32, order="C")
+        except (TypeError, ValueError) as error:
+            raise CaffeportError(f'input "{value.name}" is no array of numbers: {error}') from error
         if array.ndim != len(value.shape):
             raise CaffeportError(f'input "{value.name}" is {shape_text(value.shape)}, got {shape_text(array.shape)}')
         fed[value.name] = array

@@ -55,10 +55,22 @@ class LayerNodes:
             if not self._nodes[name]:
                 raise CaffeportError(
                     f'keep (--keep): layer "{name}" ({self._net.layer(name).type}) has no node of its own in the file, '
-                    "where it is left out or folded into another; name that one"
+                    f"where it is left out or folded into another{self._before(name)}"
                 )
             nodes |= self._nodes[name]
         return nodes
+
+    def _before(self, name: str) -> str:
+        """Return the words that name the nearest layer before this one that has nodes, on the way of first bottoms."""
+        inputs = self._net.layer(name).inputs
+        while inputs:
+            layer = inputs[0].layer
+            if layer is None:
+                break
+            if self._nodes.get(layer.name):
+                return f'; name that one, likely "{layer.name}"'
+            inputs = layer.inputs
+        return "; name that one"
 
     def whole(self, nodes: Iterable[str]) -> set[str]:
         """Return these nodes and all others of their layers."""

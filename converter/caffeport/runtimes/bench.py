@@ -87,7 +87,7 @@ def random_inputs(
     """{batch size: {input: random array}}, standard normal; of a file with a fixed batch that one alone.
 
     sizes: {input: shape} for axes behind the first that the file leaves free.
-    Raises CaffeportError where a size is neither in the file nor among these.
+    Raises CaffeportError where a size is neither in the file nor among these, or is another one than the file's.
     """
     fixed = {port.shape[0] for port in file.inputs if port.shape and port.shape[0]}
     free = any(port.shape and not port.shape[0] for port in file.inputs)
@@ -114,6 +114,11 @@ def _shape(file: ModelFile, port: Any, batch: int, sizes: Mapping[str, Sequence[
         )
     shape = []
     for axis, size in enumerate(port.shape):
+        if axis and given is not None and size is not None and given[axis] != size:
+            raise CaffeportError(
+                f'{file.path}: its input "{port.name}" is {size} on axis {axis}, which is fixed in the file; '
+                f"got {shape_text(given)}"
+            )
         if size is None and axis == 0:
             size = batch
         elif size is None and given is not None:

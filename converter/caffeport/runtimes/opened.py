@@ -59,6 +59,11 @@ class OpenedModel:
             raise ModelRunError(
                 f"{self.runtime.title} does not run {self.file.path} on {shapes}: {said(error)}"
             ) from error
+        if len(results) != len(self.outputs):  # MNN says nothing where it fails, and gives none
+            raise ModelRunError(
+                f"{self.runtime.title} does not run {self.file.path}: it gives {len(results)} of the "
+                f"{len(self.outputs)} outputs and no reason"
+            )
         return {port.name: np.asarray(array) for port, array in zip(self.outputs, results, strict=True)}
 
     __call__ = run

@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import CaffeportError, CaffeportWarning, ExportError, NetError
 from ..files import replacing_path
 from ..graph.file_facts import file_facts
+from ..graph.layer import Layer
 from ..graph.net import Net
 from ..graph.preprocessing import METADATA_KEY, Preprocessing
 from ..graph.walk import wanted_values
@@ -88,13 +89,18 @@ def _program(net: Net, module: Any, dynamic_batch: bool, facts: dict[str, str]) 
     if batched:
         with contextlib.suppress(ExportError):
             return _traced(net, module, batched, facts)
-    if dynamic_batch:
+    if dynamic_batch and _varying(net) is None:
         warnings.warn(
             f"net {net.name!r}: a layer fixes the batch size, so the .pt2 file is for the declared shapes",
             CaffeportWarning,
             stacklevel=4,
         )
     return _traced(net, module, set(), facts)
+
+
+def _varying(net: Net) -> Layer | None:
+    """Return a layer that gives as many rows as the numbers say, if the net has one."""
+    return next((layer for layer in net.layers if layer.op.varying_axis is not None), None)
 
 
 def _traced(net: Net, module: Any, batched: set[str], facts: dict[str, str]) -> bytes:
@@ -108,7 +114,8 @@ def _traced(net: Net, module: Any, batched: set[str], facts: dict[str, str]) -> 
     shapes = {"inputs": tuple(axes)} if batched else None
     stream = io.BytesIO()
     try:
-        with warnings.catch_warnings():
+        # Where it fails torch prints the whole graph, thousands of lines.
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")  # torch's, on its own future
             program = torch.export.export(module, tuple(samples), dynamic_shapes=shapes)
             for graph in (part.graph for part in program.graph_module.modules() if hasattr(part, "graph")):
@@ -116,7 +123,14 @@ def _traced(net: Net, module: Any, batched: set[str], facts: dict[str, str]) -> 
                     node.meta.pop("stack_trace", None)  # it holds paths of this machine
             torch.export.save(program, stream, extra_files={FACTS: to_json(facts)})
     except Exception as error:  # torch.export has many, without a base of their own
-        raise ExportError(f"net {net.name!r}: torch.export does not take it: {error}") from error
+        varying = _varying(net)
+        if varying is not None:
+            raise ExportError(
+                f"{varying.title}: gives as many rows as the numbers say, which torch.export does not take; name a "
+                "blob before it (--output BLOB), or write its weights (.safetensors) or an ONNX file"
+            ) from error
+        words = str(error).strip().partition("\n")[0]
+        raise ExportError(f"net {net.name!r}: torch.export does not take it: {words}") from error
     return stream.getvalue()
 
 

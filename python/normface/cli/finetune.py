@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from caffeport.cli.arguments import check_model
-from caffeport.cli.command import DONE, FAILED, INTERRUPTED, complain, print_table, tell
+from caffeport.cli.command import DONE, FAILED, complain, print_table, tell
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 from caffeport.table import Table
@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
     _print(result, as_json=options.json)
     if result.stopped == INTERRUPTED_RUN:
         complain("normface", f"interrupted after step {result.steps}; --resume --out {config.out} goes on")
-        return INTERRUPTED
+        return should_stop.code
     if result.diverged:
         complain("normface", f"{result.diverged}; {config.out} holds the last good model; {_ADVICE}")
     return DONE if result.ok else FAILED
@@ -166,6 +166,11 @@ def _config(options: argparse.Namespace, looks: bool = False) -> Config:
         stored = config_file.read(options.config)
     elif options.resume and "out" in given and (Path(given["out"]) / config_file.NAME).is_file():
         stored = config_file.read(Path(given["out"]) / config_file.NAME)
+    elif options.resume and "out" in given and "net" not in given:
+        raise NormfaceError(
+            f"--resume: {given['out']} holds no run to go on with (it has no {config_file.NAME}); name its folder, or "
+            "start one: NET WEIGHTS --data DATA --embedding BLOB --out DIR"
+        )
     if looks:
         given.setdefault("out", UNUSED)
     return Config.from_settings({**stored, **given})

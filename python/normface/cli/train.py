@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from caffeport.cli.arguments import add_layers, check_device, check_readable
-from caffeport.cli.command import DONE, FAILED, INTERRUPTED, complain
+from caffeport.cli.command import FAILED, complain
 from caffeport.cli.parser import OneLineParser
 from caffeport.json_text import to_json
 
@@ -98,4 +98,4 @@ def run(options: argparse.Namespace) -> int:
                 indent=None,
             )
         )
-    return INTERRUPTED if outcome.stopped else DONE
+    return outcome.code

@@ -19,6 +19,9 @@ WAY_OUT = (
     "is found beside the model, or given by --calibration"
 )
 
+_LEAST_RATE = 1e-12
+"""A rate below this is told as 0: no pairs that anyone compares could show it."""
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -39,7 +42,10 @@ class Threshold:
         """The guarantee, or that there is none."""
         if self.far is None:
             return f"threshold {self.source}, not measured"
-        between = "" if self.between is None else ", 95 % sure between {:.2g} and {:.2g}".format(*self.between)
+        between = ""
+        if self.between is not None:  # of very few people its lower end is 1e-300 or so
+            low, high = (f"{rate:.2g}" if rate >= _LEAST_RATE else "0" for rate in self.between)
+            between = f", 95 % sure between {low} and {high}"
         return f"false accepts {self.far:g}{between}, {self.source}"
 
 

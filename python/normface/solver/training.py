@@ -30,7 +30,10 @@ _FED_BY_HAND = ("Input", "MemoryData")
 
 @dataclass
 class Outcome:
-    """The end of a run. tests: of the last test, {output: its numbers} a test net."""
+    """The end of a run. tests: of the last test, {output: its numbers} a test net.
+
+    code: the exit code that the signal which stopped it asks for, 0 where none did.
+    """
 
     iteration: int
     loss: float
@@ -38,6 +41,7 @@ class Outcome:
     seconds: float
     snapshot: Path | None = None
     tests: list[dict[str, list[float]]] = field(default_factory=list)
+    code: int = 0
 
 
 class Training:
@@ -115,6 +119,7 @@ class Training:
                     self._snapshot()
                 self._outcome.stopped = asked.stop
                 if asked.stop:
+                    self._outcome.code = asked.code
                     self._say("Optimization stopped early.")
                 else:
                     if display.due(solver.iteration):

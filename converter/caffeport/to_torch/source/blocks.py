@@ -139,8 +139,9 @@ def _parameters(block: Block, occurrences: list[list[Step]]) -> dict[str, list[A
     names = parameter_names(list(free.values()), block.steps, block.names)
     texts = dict(zip(free, names, strict=True))
     values = {}
-    for column, name in zip(free, names, strict=True):
-        values[name] = [value for _, value in column]
+    for places, name in zip(free.values(), names, strict=True):
+        place, argument = places[0]
+        values[name] = [_argument(steps[place].attribute, argument) for steps in occurrences]
     for column, (source, pattern) in derived.items():
         texts[column] = pattern.format(texts[source])
     for column, places in groups.items():
@@ -150,10 +151,14 @@ def _parameters(block: Block, occurrences: list[list[Step]]) -> dict[str, list[A
     return values
 
 
+def _argument(attribute: Attribute | None, name: str) -> Any:
+    return (attribute.arguments if attribute else {})[name]
+
+
 def _key(attribute: Attribute | None, name: str) -> tuple[str, Any]:
-    """A value that is equal to another only if the texts are: True is not 1."""
-    value = (attribute.arguments if attribute else {})[name]
-    return type(value).__name__, value
+    """A value that is equal to another only if the texts are: True is not 1. Hashable, also for a list."""
+    value = _argument(attribute, name)
+    return type(value).__name__, tuple(value) if isinstance(value, list) else value
 
 
 def _derived(groups: dict[tuple[Any, ...], list[tuple[int, str]]]) -> dict[tuple[Any, ...], tuple[Any, str]]:

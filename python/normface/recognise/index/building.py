@@ -33,6 +33,8 @@ OWN_FACES, GIVEN = "held-out faces of its own", "probes that were given"
 """What the queries of a measurement were."""
 LEAST_CANDIDATES, MOST_CANDIDATES = 16, 1024
 """Of a graph a search looks at so many candidates; of lists at one to all."""
+UNMEASURED_SHARE, UNMEASURED_LISTS, UNMEASURED_CANDIDATES = 1 / 16, 16, 128
+"""What a search looks at where nothing was measured: this share of the lists, at least so many, or candidates."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ def build_index(
     kind, memory: as ``choose`` takes them. exact: keep the features in float16 (two bytes a number on the disk), by
     which candidates are scored; without, IVF-PQ tells what its codes say. recall: the share of queries whose nearest
     face is to be found, by which the effort of a search is chosen: features of one's own (``queries``), or
-    ``held_out`` faces of the gallery, each searched without itself and not trained on; 0 measures nothing.
+    ``held_out`` faces of the gallery, each searched without itself and not trained on; 0 measures nothing, and a
+    search then looks at a sixteenth of the lists, or at 128 candidates of a graph.
 
     A stopped build goes on with the same call. Raises DataError, naming the file, for what is missing or damaged,
     NormfaceError where there is an index already.
@@ -74,7 +77,7 @@ def build_index(
     with Workshop(path, key) as work:
         truth, quantiser = prepared(work, shards, choice, queries, held_out, seed)
         done = code(work, shards, quantiser, truth, exact, progress)
-        entry = finished(work, shards, quantiser, exact)
+        entry = replace(finished(work, shards, quantiser, exact), effort=_unmeasured(choice))
         manifest = Manifest(shards.dimension, [entry], [], shards.settings)
         manifest.write(work.folder)
         if truth is not None:
@@ -139,6 +142,13 @@ def merge_indexes(path: str | Path, indexes: Sequence[str | Path]) -> Built:
         manifest.write(work.folder)
         work.become(path)
     return Built(manifest)
+
+
+def _unmeasured(choice: Choice) -> int:
+    """Return the lists or candidates that a search looks at before any recall was measured."""
+    if choice.kind == HNSW:
+        return UNMEASURED_CANDIDATES
+    return min(choice.lists, max(UNMEASURED_LISTS, round(choice.lists * UNMEASURED_SHARE)))
 
 
 def _measure(folder: Path, manifest: Manifest, truth: Truth, target: float, held_out: str) -> None:
