@@ -18,7 +18,7 @@ from caffeport.operators import builtin
 from support import nets
 
 ABSURD = [2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, -1, -(2**31), -(2**63)]
-SECONDS = 5  # each takes some milliseconds; the machine may be shared
+SECONDS = 10  # of processor time; each takes some milliseconds, and the machine may be shared
 
 IMAGE = {"x": (2, 4, 8, 6)}
 LABELS = {"x": (4, 3), "y": (4,)}
@@ -311,14 +311,14 @@ def test_a_clear_refusal_or_the_right_numbers(tmp_path, kind):
         for path in whole_fields(schema):
             for value in ABSURD:
                 parameters = with_field(GOOD[kind][2], (message, *path), value)
-                start = time.monotonic()
+                start = time.process_time()
                 try:
                     net = nets.load(tmp_path, text_of(kind, parameters), phase=phase)
                     if all(np.prod(shape, dtype=float) < 10**6 for shape in shapes_of(net)):
                         run(net)
                 except CaffeportError as error:
                     assert "absurd" in str(error) or "ONNX" in str(error), parameters
-                assert time.monotonic() - start < SECONDS, parameters
+                assert time.process_time() - start < SECONDS, parameters
 
 
 @pytest.mark.parametrize("method", ["MAX", "AVE"])
@@ -420,12 +420,12 @@ def test_a_shape_in_very_many_parts(tmp_path):
     path = tmp_path / "n.caffemodel"
     blob = axis * 200_000 + wire.delimited(5, np.ones(1, "<f4").tobytes())
     path.write_bytes(wire.delimited(100, wire.delimited(1, b"fc") + wire.delimited(7, blob)))
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(
         CaffemodelError, match=r'blob 0 of layer "fc" is corrupt: its shape is (1x){32}\.\.\., more than'
     ):
         caffemodel.read(path)
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     blob = axis * 3 + wire.delimited(5, np.ones(1, "<f4").tobytes())
     path.write_bytes(wire.delimited(100, wire.delimited(1, b"fc") + wire.delimited(7, blob)))
     assert caffemodel.read(path).layers[0].blobs[0].shape == (1, 1, 1)
@@ -445,10 +445,10 @@ def test_many_datasets_that_hold_nothing(tmp_path):
 
 def test_long_names_and_words_in_messages(tmp_path):
     text = nets.inputs(x=(1, 2)) + nets.layer("R" * 10**6, "x", "y", name="n" * 10**6)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(CaffeportError, match="WindowData") as caught:  # the end of the list of what is known
         nets.load(tmp_path, text)
-    assert time.monotonic() - start < SECONDS and len(str(caught.value)) < 3200
+    assert time.process_time() - start < SECONDS and len(str(caught.value)) < 3200
 
 
 def test_a_message_is_one_line_whatever_the_names(tmp_path):

@@ -201,11 +201,10 @@ def test_more_than_two_gigabytes(tmp_path):
         stream.write(protos.net(protos.layer("fc7", "InnerProduct", BIAS)).SerializeToString())
     if path.stat().st_blocks * 512 > 1 << 20:
         pytest.skip("this file system has no sparse files")
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     big, small = caffemodel.read(path).layers
     assert (big.blobs[0].shape, float(big.blobs[0].array()[-1])) == ((count,), 1.5)
     assert_blob(small.blobs[0], BIAS)
-    assert time.perf_counter() - start < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
 
 
@@ -215,9 +214,9 @@ def test_many_short_runs_take_linear_time(tmp_path):
     body = (b"\x2d\0\0\x80\x3f" + b"\xf8\x3e\x07") * 90_000
     path = tmp_path / "n.caffemodel"
     path.write_bytes(wire.delimited(100, wire.delimited(7, body)))
-    start = time.perf_counter()
+    start = time.process_time()
     assert_blob(caffemodel.read(path).layers[0].blobs[0], np.ones(90_000, np.float32))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize(

@@ -211,10 +211,10 @@ def test_the_search_is_quick_in_a_deep_net(tmp_path):
     stored = protos.make("NetParameter").FromString(weights(tmp_path, 3, 301).read_bytes())
     stored.layer.extend(protos.layer(f"c{i}", "Convolution", *arrays) for i in range(150))
     path = protos.write(tmp_path / "n.caffemodel", stored)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.warns(CaffeportWarning, match=r"took 4x3x301x301 from the weights"):
         load(tmp_path, data() + deep + nets.inner_product("conv1", "fc", 5), path)
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
 
 
 def test_a_label_of_another_phases_data_layer_alone_is_asked_for(tmp_path):

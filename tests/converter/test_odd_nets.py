@@ -212,10 +212,10 @@ needs_cases = pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs {SHARED}")
 @pytest.mark.parametrize("path", sorted((SHARED / "layers").glob("*.prototxt")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("command", ["show", "check"])
 def test_nets_of_a_grammar(path, command, capfd):
-    start = time.monotonic()
+    start = time.process_time()
     code = main([command, str(path)])
     out, error = capfd.readouterr()
-    assert time.monotonic() - start < 5  # a hundredth of it when the machine is idle
+    assert time.process_time() - start < 10  # two hundredths of it when the machine is idle
     assert "unexpected" not in error
     assert (code == 0 and out) or (code == 2 and error.count("caffeport: error: ") == 1)
 

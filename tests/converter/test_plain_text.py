@@ -152,7 +152,7 @@ def test_depth_is_the_whole_parsers():
 def test_a_hostile_line_takes_no_longer_than_its_length(line):
     start = time.process_time()
     plain(line)
-    assert time.process_time() - start < 2  # the square of its length would be minutes
+    assert time.process_time() - start < 10  # the square of its length would be minutes
 
 
 def test_more_fields_than_a_net_has_are_refused_by_both_ways_alike():

@@ -12,7 +12,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="measures memory by Linux's /proc"),
 ]
-SECONDS, MEGABYTES = 1.0, 64
+SECONDS, MEGABYTES = 5.0, 64
 """As in test_hostile_files.py."""
 LARGE = {"files.tar", "folders.tar", "links.tar", "pax-headers.tar", "long-names.tar"}
 """Half a gigabyte of a million members; here a tenth of it, to which the bound of time is in proportion."""
