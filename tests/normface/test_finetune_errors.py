@@ -236,7 +236,7 @@ def spoiled(people, tmp_path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="folders are locked on Linux")
-def test_a_folder_that_another_run_is_writing_is_left_alone(people, tmp_path, capsys):
+def test_a_folder_that_another_run_is_writing_is_left_alone(people, tmp_path, capsys, monkeypatch):
     """The lock is the system's, so that it ends with its process; the test's own stands for another run's."""
     import fcntl
 
@@ -244,7 +244,9 @@ def test_a_folder_that_another_run_is_writing_is_left_alone(people, tmp_path, ca
     out.mkdir()
     handle = os.open(out, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    told = refused(flags(people, out, "--steps", 1, "--overwrite"), capsys)
+    with monkeypatch.context() as patch:
+        patch.delattr("normface.finetune.recipe.prepare")  # it is told before anything is read
+        told = refused(flags(people, out, "--steps", 1, "--overwrite"), capsys)
     assert "another run is writing there; wait for it, or choose another folder" in told
     assert list(out.iterdir()) == []
     os.close(handle)

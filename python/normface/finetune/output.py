@@ -49,6 +49,17 @@ def check_folder(config: Config, *, resume: bool, overwrite: bool) -> Path:
     return folder
 
 
+def check_free(folder: Path) -> None:
+    """Raise TrainingError where another run has the folder at this moment, before anything is made ready for it."""
+    try:
+        lock = held_folder(folder) if folder.is_dir() else contextlib.ExitStack()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    if lock is None:
+        raise _in_use(folder)
+    lock.close()
+
+
 @contextlib.contextmanager
 def open_folder(folder: Path, *, clear: bool) -> Iterator[None]:
     """Make the folder, which is this run's alone until the block ends, however it ends.
@@ -60,9 +71,9 @@ def open_folder(folder: Path, *, clear: bool) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = held_folder(folder)
     except OSError as error:
-        raise TrainingError(f"--out {folder}: cannot be written: {error.strerror or error}") from error
+        raise _unwritable(folder, error) from error
     if lock is None:
-        raise TrainingError(f"--out {folder}: another run is writing there; wait for it, or choose another folder")
+        raise _in_use(folder)
     with lock:
         try:
             for name in WRITTEN:
@@ -75,5 +86,13 @@ def open_folder(folder: Path, *, clear: bool) -> Iterator[None]:
                     remove_all(folder / name)
                 shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
         except OSError as error:
-            raise TrainingError(f"--out {folder}: cannot be written: {error.strerror or error}") from error
+            raise _unwritable(folder, error) from error
         yield
+
+
+def _unwritable(folder: Path, error: OSError) -> TrainingError:
+    return TrainingError(f"--out {folder}: cannot be written: {error.strerror or error}")
+
+
+def _in_use(folder: Path) -> TrainingError:
+    return TrainingError(f"--out {folder}: another run is writing there; wait for it, or choose another folder")

@@ -31,7 +31,7 @@ from .figures import Measured, column
 from .head_start import start_head
 from .launch import launched
 from .measure import measured
-from .output import CONFIG, METRICS, check_folder, open_folder
+from .output import CONFIG, METRICS, check_folder, check_free, open_folder
 from .position import Position
 from .records import Records
 from .result import INTERRUPTED, Result
@@ -101,6 +101,8 @@ def _run(
     config: Config, folder: Path, held: ExitStack, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
 ) -> Result:
     with launched(config, resume=resume, overwrite=overwrite) as fabric:
+        if fabric.is_global_zero:
+            check_free(folder)
         run = prepare(config, fabric)
         if not (resume and saved(folder) is not None):
             start_head(run, fabric)

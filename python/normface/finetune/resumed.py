@@ -29,6 +29,11 @@ def check_same_run(before: Config, config: Config) -> None:
         for name, value in config.settings().items()
         if name not in MAY_CHANGE and not _same(name, old[name], value) and not _grows(name, old[name], value, config)
     ]
+    if config.steps is not None and old["steps"] is not None and config.epochs != old["epochs"]:
+        raise TrainingError(
+            f"--epochs {config.epochs:g}: the run to resume counts --steps, of which it has {old['steps']}; "
+            "leave --epochs out, and give --steps to make it longer"
+        )
     if changed:
         raise TrainingError(
             f"--resume goes on with the run as it was begun, but {'; '.join(changed)}; "

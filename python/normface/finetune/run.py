@@ -25,6 +25,7 @@ from .frozen import frozen_source
 from .known_images import warn_of_known
 from .sampling import Sampler, fewer, hold_out, units_of
 from .schedule import in_steps
+from .unfreezing import check_blobs
 from .unseen import Unseen
 from .validation import Validation
 from .validation_sets import ValidationSet
@@ -86,6 +87,7 @@ def prepare(config: Config, fabric: Any) -> Run:
     The class weights are as their loss makes them: head_start starts them, or a checkpoint brings them.
     """
     backbone = backbones.load(config)
+    check_blobs(config, backbone)
     color = backbone.channels == 3
     images = open_reader(config.data, root=config.root, color=color)
     stored_labels = _labels_of(images)

@@ -10,12 +10,8 @@ from .config import Config
 from .schedule import in_steps
 
 
-def starts(config: Config, backbone: Backbone, steps: int) -> dict[str, int]:
-    """{key in the trunk's state_dict: the step (from 0) from which it trains} of a run of so many steps.
-
-    All of the net starts at --freeze-steps, new layers at once; what a blob of --unfreeze needs, not before its step.
-    Raises TrainingError where such a blob is none of the part that trains.
-    """
+def check_blobs(config: Config, backbone: Backbone) -> None:
+    """Raise TrainingError where a blob of --unfreeze is none of the part that trains."""
     blobs = backbone.trained.blobs if backbone.trained is not None else {}
     for blob in config.unfreeze:
         if blob not in blobs:
@@ -24,6 +20,13 @@ def starts(config: Config, backbone: Backbone, steps: int) -> dict[str, int]:
             )
         if not backbone.keys_before(blob):
             raise TrainingError(f'--unfreeze "{blob}": nothing that trains comes before this blob')
+
+
+def starts(config: Config, backbone: Backbone, steps: int) -> dict[str, int]:
+    """{key in the trunk's state_dict: the step (from 0) from which it trains} of a run of so many steps.
+
+    All of the net starts at --freeze-steps, new layers at once; what a blob of --unfreeze needs, not before its step.
+    """
     layers = backbone.trained_keys()
     first = {key: 0 if new else in_steps(config.freeze_steps, steps) for key, new in layers.items()}
     for blob, at in config.unfreeze.items():
