@@ -15,7 +15,7 @@ from normface.errors import TrainingError
 from normface.finetune import Config, finetune
 from normface.finetune.checkpoint import saved
 from safetensors.numpy import load_file
-from support.digit_images import NET, WEIGHTS, flags, write_digits
+from support.digit_images import digits_config, flags, same_head, write_digits
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,22 +34,8 @@ def people(tmp_path_factory) -> Path:
 
 
 def settings(data: Path, out: Path, **more: object) -> Config:
-    return Config.from_settings(
-        {
-            "net": NET, "weights": WEIGHTS, "data": data, "embedding": "fc5", "mean": 8, "scale": 0.125, "out": out,
-            "device": "cpu", "tensorboard": False, "figure": False, "log_every": 1, "batch_size": 4, "steps": 12,
-            "val_share": 0, "on_bad_image": "skip", "checkpoint_every": 6, **more,
-        }
-    )  # fmt: skip
-
-
-def same_head(one: Path, two: Path, rtol: float = 1e-4, atol: float = 1e-5) -> None:
-    """Sums in another order, in float32, which steps with momentum make larger."""
-    first, second = (load_file(out / "head.safetensors") for out in (one, two))
-    assert {*first} == {*second}
-    for name, tensor in first.items():
-        assert second[name].shape == tensor.shape
-        np.testing.assert_allclose(second[name], tensor, rtol=rtol, atol=atol)
+    more = {"log_every": 1, "batch_size": 4, "steps": 12, "val_share": 0, "on_bad_image": "skip", **more}
+    return digits_config(data, out, **{"checkpoint_every": 6, **more})
 
 
 @pytest.mark.parametrize(

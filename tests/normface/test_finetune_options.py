@@ -16,7 +16,7 @@ from normface.errors import TrainingError
 from normface.finetune import Config, finetune
 from normface.finetune.sampling import Sampler
 from safetensors.torch import load_file
-from support.digit_images import NET, WEIGHTS, flags, write_digits
+from support.digit_images import NET, WEIGHTS, digits_config, flags, write_digits
 
 SHORT = "ignore:--ema .* remembers about:caffeport.CaffeportWarning"
 LONGER = "ignore:goes on from step:caffeport.CaffeportWarning"
@@ -34,13 +34,8 @@ def people(tmp_path_factory) -> Path:
 
 
 def settings(people: Path, out: Path, **more: object) -> Config:
-    return Config.from_settings(
-        {
-            "net": NET, "weights": WEIGHTS, "data": people, "embedding": "fc5", "mean": 8, "scale": 0.125, "out": out,
-            "loss": "softmax", "batch_size": 8, "val_share": 0, "steps": 4, "device": "cpu", "tensorboard": False,
-            "figure": False, "mirror": False, **more,
-        }
-    )  # fmt: skip
+    more = {"loss": "softmax", "batch_size": 8, "val_share": 0, "steps": 4, "mirror": False, **more}
+    return digits_config(people, out, **more)
 
 
 def blobs(out: Path) -> dict[str, list[np.ndarray]]:

@@ -18,7 +18,7 @@ from normface.errors import TrainingError
 from normface.finetune import Config, finetune
 from normface.finetune.launch import launched
 from safetensors.torch import load_file
-from support.digit_images import NET, WEIGHTS, flags, write_digits
+from support.digit_images import digits_config, flags, write_digits
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -38,13 +38,8 @@ def spoilt(folder: Path, share: float, seed: int) -> Path:
 
 
 def settings(data: Path, out: Path, devices: int, **more: object) -> Config:
-    return Config.from_settings(
-        {
-            "net": NET, "weights": WEIGHTS, "data": data, "embedding": "fc5", "mean": 8, "scale": 0.125, "out": out,
-            "devices": devices, "device": "cpu", "tensorboard": False, "figure": False, "log_every": 1,
-            "batch_size": 4, "steps": 40, "val_share": 0, "head_init": "random", "on_bad_image": "skip", **more,
-        }
-    )  # fmt: skip
+    more = {"log_every": 1, "batch_size": 4, "steps": 40, "val_share": 0, "head_init": "random", **more}
+    return digits_config(data, out, **{"devices": devices, "on_bad_image": "skip", **more})
 
 
 def same_model(one: Path, two: Path) -> None:

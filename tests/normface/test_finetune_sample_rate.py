@@ -15,7 +15,7 @@ from normface.finetune.checkpoint import saved
 from normface.finetune.collectives import Ranks
 from normface.parallel import RowSGD
 from safetensors.numpy import load_file
-from support.digit_images import NET, WEIGHTS, flags, write_digits
+from support.digit_images import digits_config, flags, same_head, write_digits
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -33,25 +33,12 @@ def people(tmp_path_factory) -> Path:
 
 
 def settings(data: Path, out: Path, **more: object) -> Config:
-    return Config.from_settings(
-        {
-            "net": NET, "weights": WEIGHTS, "data": data, "embedding": "fc5", "mean": 8, "scale": 0.125, "out": out,
-            "device": "cpu", "tensorboard": False, "figure": False, "log_every": 1, "batch_size": 4, "steps": 12,
-            "val_share": 0, "checkpoint_every": 6, "class_parallel": True, **more,
-        }
-    )  # fmt: skip
+    more = {"log_every": 1, "batch_size": 4, "steps": 12, "val_share": 0, **more}
+    return digits_config(data, out, **{"checkpoint_every": 6, "class_parallel": True, **more})
 
 
 def head_of(out: Path) -> dict[str, np.ndarray]:
     return load_file(out / "head.safetensors")
-
-
-def same_head(one: Path, two: Path, rtol: float = 1e-4, atol: float = 1e-5) -> None:
-    """The tolerance is for sums in another order, in float32."""
-    first, second = head_of(one), head_of(two)
-    assert {*first} == {*second}
-    for name, tensor in first.items():
-        np.testing.assert_allclose(second[name], tensor, rtol=rtol, atol=atol)
 
 
 def bytes_of(out: Path) -> list[bytes]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from normface.finetune import Config
+from safetensors.numpy import load_file
 from sklearn.datasets import load_digits
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits"
@@ -27,6 +29,23 @@ def flags(data: Path, out: Path, *more: object) -> list[str]:
     words = ["finetune", "--net", NET, "--weights", WEIGHTS, "--embedding", "fc5", "--mean", 8, "--scale", 0.125]
     words += ["--data", data, "--out", out, "--no-mirror", "--no-tensorboard", "--no-figure", "--device", "cpu", *more]
     return [str(word) for word in words]
+
+
+def digits_config(data: Path, out: Path, **more: object) -> Config:
+    """The settings of ``flags``, mirroring aside, as a Config."""
+    digits = {"net": NET, "weights": WEIGHTS, "embedding": "fc5", "mean": 8, "scale": 0.125}
+    return Config.from_settings(
+        {**digits, "data": data, "out": out, "device": "cpu", "tensorboard": False, "figure": False, **more}
+    )
+
+
+def same_head(one: Path, two: Path, rtol: float = 1e-4, atol: float = 1e-5) -> None:
+    """Assert that two runs wrote the same class weights; the tolerance is for sums in another order, in float32."""
+    first, second = (load_file(out / "head.safetensors") for out in (one, two))
+    assert {*first} == {*second}
+    for name, tensor in first.items():
+        assert second[name].shape == tensor.shape
+        np.testing.assert_allclose(second[name], tensor, rtol=rtol, atol=atol)
 
 
 def as_input(folder: Path) -> tuple[np.ndarray, np.ndarray]:
