@@ -230,7 +230,8 @@ def _print(result: Any, as_json: bool) -> None:
         f"{result.steps} of {result.planned_steps} steps{why}, {result.pictures} images of {result.identities} people"
     )
     if result.left_out:
-        print(f"{len(result.left_out)} images were left out")
+        count = len(result.left_out)
+        print(f"{count} {'image was' if count == 1 else 'images were'} left out")
     if result.best and not result.best.verifies_better_than(result.before):
         people = "sets" if result.best.tar is None else "held-out people"
         print(f"no step verifies the {people} better than the model it started from")

@@ -119,4 +119,4 @@ def check_rows(losses: Iterable[Loss], what: str) -> None:
         elif getattr(getattr(loss, "bias", None), "ndim", 0):
             why = "has a bias"
         if why:
-            raise TrainingError(f"{type(loss).__name__}: {why}, which does not go with {what}")
+            raise TrainingError(f"{type(loss).__name__}: {why}, which does not go with {what}; leave one of them out")
